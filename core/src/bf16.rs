@@ -1,0 +1,191 @@
+//! BF16 weights as two planes: exponents, and signs with mantissas.
+//!
+//! A BF16 value is `s eeeeeeee mmmmmmm`. DF11 codes the 8 exponent bits and stores the other 8 raw, the sign in bit 7
+//! and the mantissa below, so that a weight is rebuilt by two shifts. Weights come and go as bytes, two per element,
+//! little-endian.
+
+use crate::Error;
+
+/// Bytes of one BF16 weight.
+pub const BYTES: usize = 2;
+
+/// The exponent byte of a BF16 bit pattern.
+///
+/// ```
+/// assert_eq!(df11_core::bf16::exponent(0x3f80), 127); // 1.0
+/// ```
+#[inline]
+#[must_use]
+pub const fn exponent(bits: u16) -> u8 {
+    (bits >> 7) as u8
+}
+
+/// The sign (bit 7) and the mantissa (bits 6 to 0) of a BF16 bit pattern.
+///
+/// ```
+/// assert_eq!(df11_core::bf16::sign_mantissa(0xbfc0), 0b1100_0000); // -1.5
+/// ```
+#[inline]
+#[must_use]
+pub const fn sign_mantissa(bits: u16) -> u8 {
+    ((bits >> 8) & 0x80) as u8 | (bits & 0x7f) as u8
+}
+
+/// The BF16 bit pattern with this exponent, sign and mantissa.
+///
+/// ```
+/// use df11_core::bf16;
+///
+/// for bits in 0..=u16::MAX {
+///     assert_eq!(bf16::from_planes(bf16::exponent(bits), bf16::sign_mantissa(bits)), bits);
+/// }
+/// ```
+#[inline]
+#[must_use]
+pub const fn from_planes(exponent: u8, sign_mantissa: u8) -> u16 {
+    ((sign_mantissa as u16 & 0x80) << 8) | ((exponent as u16) << 7) | (sign_mantissa as u16 & 0x7f)
+}
+
+/// The weights in `bytes`, two little-endian bytes each.
+///
+/// # Errors
+///
+/// [`Error::OddBytes`] if the last weight is cut in half.
+pub(crate) fn weights(bytes: &[u8]) -> Result<&[[u8; 2]], Error> {
+    match bytes.as_chunks::<BYTES>() {
+        (weights, []) => Ok(weights),
+        _ => Err(Error::OddBytes { bytes: bytes.len() }),
+    }
+}
+
+pub(crate) fn expect_len(buffer: &'static str, found: usize, expected: usize) -> Result<(), Error> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::BufferLength { buffer, expected: expected as u64, found: found as u64 })
+    }
+}
+
+/// Splits weights into their two planes.
+///
+/// `weights` holds two little-endian bytes per element; each plane gets one byte per element.
+///
+/// # Errors
+///
+/// [`Error::OddBytes`] if `weights` has an odd length, [`Error::BufferLength`] if a plane is not half as long.
+///
+/// ```
+/// use df11_core::bf16;
+///
+/// let (mut exponents, mut sign_mantissas) = ([0; 2], [0; 2]);
+/// bf16::split(&[0x80, 0x3f, 0xc0, 0xbf], &mut exponents, &mut sign_mantissas)?; // 1.0, -1.5
+/// assert_eq!((exponents, sign_mantissas), ([127, 127], [0x00, 0xc0]));
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) -> Result<(), Error> {
+    let weights = self::weights(weights)?;
+    expect_len("exponent plane", exponents.len(), weights.len())?;
+    expect_len("sign_mantissa plane", sign_mantissas.len(), weights.len())?;
+    for ((weight, e), sm) in weights.iter().zip(exponents).zip(sign_mantissas) {
+        let bits = u16::from_le_bytes(*weight);
+        *e = exponent(bits);
+        *sm = sign_mantissa(bits);
+    }
+    Ok(())
+}
+
+/// Merges two planes into weights; the inverse of [`split`].
+///
+/// # Errors
+///
+/// [`Error::BufferLength`] if the planes differ in length or `weights` is not twice as long.
+///
+/// ```
+/// use df11_core::bf16;
+///
+/// let mut weights = [0; 4];
+/// bf16::merge(&[127, 127], &[0x00, 0xc0], &mut weights)?;
+/// assert_eq!(weights, [0x80, 0x3f, 0xc0, 0xbf]); // 1.0, -1.5
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Result<(), Error> {
+    expect_len("sign_mantissa plane", sign_mantissas.len(), exponents.len())?;
+    expect_len("weights", weights.len(), BYTES * exponents.len())?;
+    let (weights, _) = weights.as_chunks_mut::<BYTES>();
+    for ((weight, e), sm) in weights.iter_mut().zip(exponents).zip(sign_mantissas) {
+        *weight = from_planes(*e, *sm).to_le_bytes();
+    }
+    Ok(())
+}
+
+/// Adds the exponents of `weights` to a histogram indexed by exponent.
+///
+/// # Errors
+///
+/// [`Error::OddBytes`] if `weights` has an odd length.
+///
+/// ```
+/// let mut frequencies = [0; 256];
+/// df11_core::bf16::add_to_histogram(&[0x80, 0x3f, 0xc0, 0xbf], &mut frequencies)?;
+/// assert_eq!(frequencies[127], 2);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<(), Error> {
+    let weights = self::weights(weights)?;
+    // Neighbouring weights often share an exponent. With one row of counters each increment would wait for the store
+    // of the one before; four rows, used in turn, keep them apart. A chunk of 2^30 weights cannot overflow a u32.
+    for chunk in weights.chunks(1 << 30) {
+        let mut rows = [[0u32; 256]; 4];
+        let (quads, rest) = chunk.as_chunks::<4>();
+        for quad in quads {
+            for (row, weight) in rows.iter_mut().zip(quad) {
+                row[usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+            }
+        }
+        for weight in rest {
+            rows[0][usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+        }
+        for row in &rows {
+            for (total, count) in frequencies.iter_mut().zip(row) {
+                *total += u64::from(*count);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merge_undoes_split_for_every_bit_pattern() {
+        let mut weights = [0u8; 2 * 65536];
+        for (bits, weight) in (0..=u16::MAX).zip(weights.as_chunks_mut::<2>().0) {
+            *weight = bits.to_le_bytes();
+        }
+        let (mut e, mut sm, mut back) = ([0u8; 65536], [0u8; 65536], [0u8; 2 * 65536]);
+        split(&weights, &mut e, &mut sm).unwrap();
+        merge(&e, &sm, &mut back).unwrap();
+        assert_eq!(back, weights);
+    }
+
+    #[test]
+    fn histogram_counts_every_weight_once_at_every_remainder() {
+        let ones = [[0x80u8, 0x3f]; 9];
+        for n in 0..=9 {
+            let mut frequencies = [0u64; 256];
+            add_to_histogram(ones[..n].as_flattened(), &mut frequencies).unwrap();
+            assert_eq!(frequencies[127], n as u64);
+            assert_eq!(frequencies.iter().sum::<u64>(), n as u64);
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused() {
+        assert_eq!(split(&[1, 2, 3], &mut [0], &mut [0]), Err(Error::OddBytes { bytes: 3 }));
+        assert!(split(&[1, 2], &mut [0, 0], &mut [0]).is_err());
+        assert!(merge(&[1], &[1, 2], &mut [0, 0]).is_err());
+        assert!(merge(&[1], &[1], &mut [0, 0, 0]).is_err());
+    }
+}

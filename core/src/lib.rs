@@ -1,0 +1,54 @@
+//! Lossless compression of BF16 model weights in the published **DF11** layout.
+//!
+//! The exponents of trained weights carry about 2.7 bits of information in their 8. DF11 splits each weight into its
+//! exponent and its sign and mantissa, codes the exponents with one Huffman code per *unit* (a run of tensors that
+//! belong together, usually one transformer block), and keeps the rest raw: about 11 bits a weight, bit for bit
+//! reversible, NaN payloads and signed zeros included.
+//!
+//! # Overview
+//!
+//! * [`df11::Unit`] is a borrowed view over the six tensors of one unit, built only through validation. It decodes
+//!   [whole](df11::Unit::decode_into), [by block](df11::Unit::decode_block_into), or [any
+//!   range](df11::Unit::decode_range_into), into the caller's memory, with no allocator.
+//! * [`df11::Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
+//!   [`df11::encode`] does both steps and returns owned buffers.
+//! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix tables.
+//! * [`bf16`] splits and merges planes; [`bits`] reads and writes bits, most significant first.
+//!
+//! Weights are passed as bytes, two per element, little-endian, exactly as a safetensors file stores `BF16`: nothing
+//! needs to be aligned, and a memory-mapped file can be passed as it is.
+//!
+//! # Memory
+//!
+//! Decoding uses about 2 KiB of stack (a 512-byte look-up table and a 1 KiB buffer for exponents), whatever the size
+//! of the unit. Planning a code uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB.
+//!
+//! # Crate features
+//!
+//! * `alloc`: [`df11::encode`], [`df11::EncodedUnit`], which return owned buffers. Without it everything else is there.
+//! * `std` (default): implies `alloc`.
+//!
+//! # Errors
+//!
+//! Every function that reads bytes from outside returns an [`Error`], which names the rule that was broken, where, and
+//! the values; nothing panics on bad input. [`Error::kind`] groups errors for programs.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod bf16;
+pub mod bits;
+pub mod df11;
+pub mod huffman;
+
+mod error;
+
+pub use error::{Error, ErrorKind};
+
+/// The examples in the crate's README, compiled and run with the documentation tests.
+#[cfg(all(doctest, feature = "alloc"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
