@@ -1,0 +1,115 @@
+//! Errors of the checkpoint level: which file, which tensor, what is wrong, what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a checkpoint could not be read, compressed, verified or restored.
+///
+/// The [`Display`](fmt::Display) text is one line for people; [`kind`](Error::kind) is for programs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation.
+    Io {
+        /// What was being done, as in "cannot write".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file's content is wrong.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do where that is known.
+        problem: String,
+    },
+    /// A unit breaks a rule of the DF11 layout.
+    Unit {
+        /// The file that holds its code.
+        path: PathBuf,
+        /// Its module path.
+        unit: String,
+        /// The rule.
+        source: df11_core::Error,
+    },
+    /// A tensor is not what it should be.
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The request cannot be carried out as it was made.
+    Usage(String),
+}
+
+/// What kind of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The data is wrong.
+    Data,
+    /// The request is wrong.
+    Usage,
+    /// Input or output failed.
+    Io,
+}
+
+impl Error {
+    /// The group this error belongs to.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Usage(_) => ErrorKind::Usage,
+            Error::File { .. } | Error::Unit { .. } | Error::Tensor { .. } => ErrorKind::Data,
+        }
+    }
+
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
+        Error::File { path: path.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
+        Error::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn unit(path: &Path, unit: &str, source: df11_core::Error) -> Self {
+        Error::Unit { path: path.to_owned(), unit: unit.to_owned(), source }
+    }
+}
+
+/// Turns an I/O error into ours, with the action and the path.
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { action, path, source } => write!(f, "{action} {}: {source}", path.display()),
+            Error::File { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Error::Unit { path, unit, source } => write!(f, "{}: unit {unit}: {source}", path.display()),
+            Error::Tensor { path, tensor, problem } => {
+                write!(f, "{}: tensor {tensor}: {problem}", path.display())
+            }
+            Error::Usage(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            Error::Unit { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

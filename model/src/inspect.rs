@@ -1,0 +1,135 @@
+//! Looking into a checkpoint, compressed or not.
+
+use std::fs;
+use std::path::Path;
+
+use df11_core::bf16;
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::{Checkpoint, file_name};
+use crate::compress::{IN_NO_UNIT, NOT_BF16};
+use crate::container::Tensor;
+use crate::error::{Error, io};
+use crate::packed::{self, PackedUnit};
+use crate::pattern::PatternDict;
+use crate::plan::{largest_block, scan_unit, source};
+use crate::pool;
+use crate::report::{InspectReport, InspectedUnit, PlainReport, UnitReport, entropy};
+use crate::units::{UnitSpec, Units};
+
+/// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression would make of a plain one.
+///
+/// # Errors
+///
+/// [`Error`] for anything that is wrong with the files.
+pub fn inspect(
+    path: &Path,
+    pattern_dict: Option<&PatternDict>,
+    threads: usize,
+) -> Result<InspectReport, Error> {
+    let checkpoint = Checkpoint::open(path, None)?;
+    let (packed, plain) = packed::units(&checkpoint)?;
+    let mut file_bytes = 0;
+    for file in &checkpoint.files {
+        file_bytes += fs::metadata(&file.path).map_err(io("cannot open", &file.path))?.len();
+    }
+    let pool = pool(threads)?;
+    if !packed.is_empty() {
+        let units =
+            pool.install(|| packed.par_iter().with_max_len(1).map(inspect_packed).collect::<Result<_, _>>())?;
+        let plain = plain.into_iter().map(|(_, tensor)| plain_report(tensor, None)).collect();
+        return Ok(InspectReport { compressed: true, units_from: None, units, plain, file_bytes });
+    }
+
+    let found = Units::find(&checkpoint, pattern_dict)?;
+    let predicted: Vec<Result<InspectedUnit, PlainReport>> = pool.install(|| {
+        let units = found.units.par_iter().with_max_len(1);
+        units.map(|unit| predict(&checkpoint, unit)).collect::<Result<_, Error>>()
+    })?;
+    let mut units = Vec::new();
+    let mut left = Vec::new();
+    for unit in predicted {
+        match unit {
+            Ok(unit) => units.push(unit),
+            Err(report) => left.push(report),
+        }
+    }
+    let in_unit = |tensor: &Tensor| found.units.iter().any(|unit| unit.tensors.contains(&tensor.name));
+    let why = |tensor: &Tensor| found.left_plain.iter().find(|left| left.tensors.contains(&tensor.name));
+    left.extend(plain.iter().filter(|(_, tensor)| !in_unit(tensor)).map(|(_, tensor)| {
+        plain_report(tensor, why(tensor).map(|left| format!("unit {}: {}", left.path, left.why)))
+    }));
+    Ok(InspectReport { compressed: false, units_from: Some(found.origin), units, plain: left, file_bytes })
+}
+
+fn plain_report(tensor: &Tensor, why: Option<String>) -> PlainReport {
+    let general = if tensor.dtype == Dtype::BF16 { IN_NO_UNIT } else { NOT_BF16 };
+    PlainReport {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.to_string(),
+        bytes: tensor.bytes(),
+        reason: why.unwrap_or_else(|| general.to_owned()),
+    }
+}
+
+fn inspect_packed(packed: &PackedUnit<'_>) -> Result<InspectedUnit, Error> {
+    let mapped = packed.map()?;
+    let view = mapped.unit()?;
+    let mut frequencies = [0; 256];
+    packed::decode(&mapped, &view, |_, _, bytes| {
+        bf16::add_to_histogram(bytes, &mut frequencies).map_err(|error| mapped.error(error))
+    })?;
+    let tables = view.tables();
+    let mut lengths = *tables.code_lengths();
+    for (length, frequency) in lengths.iter_mut().zip(frequencies) {
+        if frequency == 0 {
+            *length = 0;
+        }
+    }
+    let elements = view.len() as u64;
+    Ok(InspectedUnit {
+        unit: UnitReport {
+            path: packed.path.clone(),
+            file: file_name(&packed.container().path),
+            tensors: view.tensors(),
+            elements,
+            bytes_before: 2 * elements,
+            bytes_after: packed.bytes(),
+            bits_per_weight: 8.0 * packed.bytes() as f64 / elements as f64,
+            bound_bits_per_weight: 8.0 + entropy(&frequencies),
+            alphabet: frequencies.iter().filter(|&&f| f > 0).count(),
+            longest_codeword: lengths.iter().copied().max().unwrap_or(0),
+            prefix_tables: tables.tables().len(),
+            shared_memory_bytes: view.shared_memory_bytes(),
+        },
+        code_bytes: view.code_bytes() as u64,
+        blocks: view.blocks() as u64,
+        luts_rows: tables.tables().len() + 1,
+        short_output_positions: view.has_short_positions(),
+        code_lengths: lengths.to_vec(),
+        frequencies: frequencies.to_vec(),
+    })
+}
+
+/// What compression would make of a unit.
+fn predict(checkpoint: &Checkpoint, spec: &UnitSpec) -> Result<Result<InspectedUnit, PlainReport>, Error> {
+    let unit = match scan_unit(checkpoint, spec)?.prepared {
+        Ok(unit) => unit,
+        Err((_, reason)) => {
+            let (name, dtype) = (spec.path.clone(), Dtype::BF16.to_string());
+            return Ok(Err(PlainReport { name, dtype, bytes: 2 * spec.elements, reason }));
+        }
+    };
+    let sizes = unit.plan.sizes();
+    let (first, _) = source(checkpoint, &spec.tensors[0])?;
+    Ok(Ok(InspectedUnit {
+        unit: unit.report(largest_block(checkpoint, spec, &unit.plan)?, &file_name(&first.path)),
+        code_bytes: sizes.encoded_exponent as u64,
+        blocks: (sizes.output_positions / 4 - 1) as u64,
+        luts_rows: sizes.luts / 256,
+        short_output_positions: false,
+        code_lengths: unit.plan.codewords().lengths().to_vec(),
+        frequencies: unit.frequencies.to_vec(),
+    }))
+}

@@ -1,0 +1,44 @@
+//! Read-only memory maps of parts of files: the one place outside the codec's own boundaries with `unsafe`.
+#![allow(unsafe_code, reason = "mapping a file is a call to the operating system; see the SAFETY comment")]
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+
+use memmap2::{Mmap, MmapOptions};
+
+/// A mapped range of a file; unmapped when it is dropped, so that pages of finished tensors do not pile up.
+#[derive(Debug)]
+pub(crate) struct Mapped(Option<Mmap>);
+
+impl Mapped {
+    /// Maps `range` of `file`, which must lie within it. The range may start anywhere and may be empty.
+    pub(crate) fn new(file: &File, range: &Range<u64>) -> io::Result<Self> {
+        let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if len == 0 {
+            // The operating system maps no empty ranges.
+            return Ok(Mapped(None));
+        }
+        if file.metadata()?.len() < range.end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut options = MmapOptions::new();
+        options.offset(range.start).len(len);
+        // SAFETY: The map is private to this value, read-only and inside the file, as checked above. What cannot be
+        // proven is that no other process changes the file meanwhile: then bytes change under a `&[u8]`, and a file cut
+        // short raises SIGBUS. This is the known contract of every tool that maps its input. Nothing here relies on a
+        // byte read twice being the same: lengths and offsets are read from a file's header, which is not mapped, and
+        // every index computed from mapped bytes is bounds-checked where it is used. What comes out is compared with
+        // the source, or with its digest, before it becomes visible.
+        let map = unsafe { options.map(file) }?;
+        Ok(Mapped(Some(map)))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[])
+    }
+}

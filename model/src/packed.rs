@@ -1,0 +1,154 @@
+//! Units as they lie in safetensors files.
+
+use std::collections::BTreeMap;
+
+use df11_core::df11::{Tensors, Unit};
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::Checkpoint;
+use crate::container::{Container, Located};
+use crate::error::Error;
+use crate::map::Mapped;
+
+/// The names of a unit's tensors, after its module path, with their element types.
+pub(crate) const KEYS: [(&str, Dtype); 6] = [
+    ("luts", Dtype::U8),
+    ("encoded_exponent", Dtype::U8),
+    ("sign_mantissa", Dtype::U8),
+    ("output_positions", Dtype::U8),
+    ("gaps", Dtype::U8),
+    ("split_positions", Dtype::I64),
+];
+
+/// Position of `encoded_exponent`, by which a unit is found, among [`KEYS`].
+const CODE: usize = 1;
+
+/// Blocks decoded at a time: at most 2 MiB of weights, usually a quarter of that.
+const BLOCKS: usize = 32;
+
+/// A unit in a checkpoint: where its tensors are.
+#[derive(Debug)]
+pub(crate) struct PackedUnit<'a> {
+    /// The module path.
+    pub(crate) path: String,
+    tensors: [Located<'a>; 6],
+}
+
+/// The mapped bytes of a unit.
+pub(crate) struct MappedUnit<'a> {
+    packed: &'a PackedUnit<'a>,
+    maps: [Mapped; 6],
+}
+
+/// A tensor name that belongs to a unit: its module path, and which of [`KEYS`] it is.
+fn split_name(name: &str) -> Option<(&str, usize)> {
+    let (path, key) = name.rsplit_once('.').unwrap_or(("", name));
+    Some((path, KEYS.iter().position(|(known, _)| *known == key)?))
+}
+
+/// The name of a unit's tensor.
+pub(crate) fn tensor_name(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The units of a checkpoint, by module path, and the tensors that belong to none.
+pub(crate) fn units(
+    checkpoint: &Checkpoint,
+) -> Result<(Vec<PackedUnit<'_>>, Vec<Located<'_>>), Error> {
+    type Slots<'a> = [Option<Located<'a>>; 6];
+    let mut found: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
+    for name in checkpoint.tensors.keys() {
+        if let Some((path, CODE)) = split_name(name) {
+            found.insert(path, [None; 6]);
+        }
+    }
+    let mut plain = Vec::new();
+    for (container, tensor) in checkpoint.iter() {
+        match split_name(&tensor.name).and_then(|(path, key)| Some((found.get_mut(path)?, key))) {
+            Some((slots, key)) => slots[key] = Some((container, tensor)),
+            None => plain.push((container, tensor)),
+        }
+    }
+    let mut units = Vec::new();
+    for (path, slots) in found {
+        let container = slots[CODE].map_or(&checkpoint.files[0], |(container, _)| container);
+        let mut tensors = Vec::with_capacity(KEYS.len());
+        for (slot, (key, dtype)) in slots.into_iter().zip(KEYS) {
+            let name = tensor_name(path, key);
+            let (container, tensor) = slot.ok_or_else(|| {
+                Error::tensor(&container.path, &name, "is missing from its unit; download the file again")
+            })?;
+            if tensor.dtype != dtype {
+                let problem = format!("is {}, but must be {dtype}", tensor.dtype);
+                return Err(Error::tensor(&container.path, &name, problem));
+            }
+            tensors.push((container, tensor));
+        }
+        let tensors = tensors
+            .try_into()
+            .map_err(|_| Error::file(&container.path, format!("unit {path} is not complete")))?;
+        units.push(PackedUnit { path: path.to_owned(), tensors });
+    }
+    units.sort_by(|a, b| crate::units::natural_order(&a.path, &b.path));
+    Ok((units, plain))
+}
+
+impl<'a> PackedUnit<'a> {
+    /// The file that holds the code.
+    pub(crate) fn container(&self) -> &'a Container {
+        self.tensors[CODE].0
+    }
+
+    /// Bytes of its six tensors.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, tensor)| tensor.bytes()).sum()
+    }
+
+    pub(crate) fn map(&self) -> Result<MappedUnit<'_>, Error> {
+        let [a, b, c, d, e, f] = self.tensors.map(|(container, tensor)| container.map(tensor));
+        Ok(MappedUnit { packed: self, maps: [a?, b?, c?, d?, e?, f?] })
+    }
+}
+
+impl MappedUnit<'_> {
+    pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
+        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = &self.maps;
+        Unit::new(Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions })
+            .map_err(|error| self.error(error))
+    }
+
+    pub(crate) fn error(&self, error: df11_core::Error) -> Error {
+        Error::unit(&self.packed.container().path, &self.packed.path, error)
+    }
+}
+
+/// Decodes a unit from start to end, checking every rule, and gives `each` the weights of each tensor in order, in
+/// pieces: the number of the tensor, the offset in it in bytes, and the bytes.
+pub(crate) fn decode(
+    mapped: &MappedUnit<'_>,
+    unit: &Unit<'_>,
+    mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let ranges: Vec<_> = unit.tensor_ranges().collect();
+    let (mut tensor, mut element) = (0, 0);
+    let mut buffer = Vec::new();
+    let mut block = 0;
+    while block < unit.blocks() {
+        let next = (block + BLOCKS).min(unit.blocks());
+        let elements = unit.block_range(next - 1).end - unit.block_range(block).start;
+        buffer.resize(2 * elements, 0);
+        unit.verify_blocks_into(block..next, &mut buffer).map_err(|error| mapped.error(error))?;
+        let mut rest = &buffer[..];
+        while !rest.is_empty() {
+            while ranges[tensor].end == element {
+                tensor += 1;
+            }
+            let (now, later) = rest.split_at((2 * (ranges[tensor].end - element)).min(rest.len()));
+            each(tensor, 2 * (element - ranges[tensor].start), now)?;
+            element += now.len() / 2;
+            rest = later;
+        }
+        block = next;
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What an operation did, as data; the command line prints it or writes it as JSON.
+
+use serde::Serialize;
+
+/// What became of a unit.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnitReport {
+    /// Module path.
+    pub path: String,
+    /// File that holds it.
+    pub file: String,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of weights.
+    pub elements: u64,
+    /// Bytes as BF16.
+    pub bytes_before: u64,
+    /// Bytes of its six tensors.
+    pub bytes_after: u64,
+    /// `8 * bytes_after / elements`.
+    pub bits_per_weight: f64,
+    /// 8 bits and the entropy of the exponents: what no code for single exponents can go below.
+    pub bound_bits_per_weight: f64,
+    /// Number of different exponents.
+    pub alphabet: usize,
+    /// The longest codeword in bits.
+    pub longest_codeword: u8,
+    /// Number of prefix tables.
+    pub prefix_tables: usize,
+    /// Shared memory that the published kernel asks for, in bytes.
+    pub shared_memory_bytes: u64,
+}
+
+/// Tensors that stay as they are.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlainReport {
+    /// A tensor, or the module path of a unit.
+    pub name: String,
+    /// Element type, as safetensors names it.
+    pub dtype: String,
+    /// Bytes, before and after.
+    pub bytes: u64,
+    /// Why they are not compressed.
+    pub reason: String,
+}
+
+/// What [`compress`](crate::compress) did.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompressReport {
+    /// Where the units came from: a model family, a given dictionary, the general rule.
+    pub units_from: String,
+    /// Patterns of the dictionary that matched no module.
+    pub unmatched_patterns: Vec<String>,
+    /// Compressed units.
+    pub units: Vec<UnitReport>,
+    /// What stayed plain and why.
+    pub plain: Vec<PlainReport>,
+    /// Files that were not copied, with the reason.
+    pub left_behind: Vec<(String, String)>,
+    /// Output files that an earlier run had finished.
+    pub kept_files: usize,
+    /// Bytes of the original weight files.
+    pub bytes_before: u64,
+    /// Bytes of the compressed weight files.
+    pub bytes_after: u64,
+}
+
+/// What [`decompress`](crate::decompress) did.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecompressReport {
+    /// Whether the original files were restored byte for byte (their digests matched). Otherwise the input came from
+    /// another program and plain tensors were written.
+    pub original_restored: bool,
+    /// Units decoded.
+    pub units: usize,
+    /// Weight files written.
+    pub files: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What [`verify`](crate::verify) found; there is one only if nothing was wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    /// Units whose every rule was checked and whose every weight was decoded.
+    pub units: usize,
+    /// Weights decoded.
+    pub elements: u64,
+    /// Plain tensors.
+    pub plain_tensors: usize,
+    /// Tensors whose SHA-256 was compared with the one stored beside them.
+    pub digests_checked: usize,
+    /// Tensors that have none: the files come from another program.
+    pub digests_missing: usize,
+    /// Tensors compared, as bits, with the original checkpoint.
+    pub compared: Option<usize>,
+}
+
+/// A unit, or a BF16 tensor that could be one, as [`inspect`](crate::inspect) sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct InspectedUnit {
+    /// The figures.
+    #[serde(flatten)]
+    pub unit: UnitReport,
+    /// Bytes of code.
+    pub code_bytes: u64,
+    /// Blocks of 4096 bytes of code.
+    pub blocks: u64,
+    /// `luts` rows: tables and lengths.
+    pub luts_rows: usize,
+    /// Whether `output_positions` lacks its last entry.
+    pub short_output_positions: bool,
+    /// Code length in bits by exponent; 0 for those that do not occur.
+    pub code_lengths: Vec<u8>,
+    /// How often each exponent occurs.
+    pub frequencies: Vec<u64>,
+}
+
+/// What [`inspect`](crate::inspect) found.
+#[derive(Clone, Debug, Serialize)]
+pub struct InspectReport {
+    /// Whether the figures are of compressed units; otherwise they predict what compression would give.
+    pub compressed: bool,
+    /// Where predicted units come from.
+    pub units_from: Option<String>,
+    /// The units.
+    pub units: Vec<InspectedUnit>,
+    /// Tensors in no unit.
+    pub plain: Vec<PlainReport>,
+    /// Bytes of all weight files.
+    pub file_bytes: u64,
+}
+
+/// Bits of information in each symbol of a histogram: its order-0 entropy.
+///
+/// ```
+/// let mut frequencies = [0; 256];
+/// (frequencies[1], frequencies[2]) = (4, 4);
+/// assert_eq!(df11_model::entropy(&frequencies), 1.0);
+/// ```
+#[must_use]
+pub fn entropy(frequencies: &[u64; 256]) -> f64 {
+    let total: u64 = frequencies.iter().sum();
+    let bits = |&f: &u64| f as f64 / total as f64 * (total as f64 / f as f64).log2();
+    frequencies.iter().filter(|&&f| f > 0).map(bits).sum()
+}

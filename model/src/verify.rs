@@ -1,0 +1,175 @@
+//! Checking a compressed checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::Checkpoint;
+use crate::decompress::{DIGEST_DIFFERS, name_units};
+use crate::error::Error;
+use crate::map::Mapped;
+use crate::metadata::FileMetadata;
+use crate::packed;
+use crate::pool;
+use crate::progress::Progress;
+use crate::report::VerifyReport;
+
+/// Checks every rule of every unit in the checkpoint at `path`, decodes every weight, and compares digests where there
+/// are any; with `against`, also compares every tensor, as bits, with the original checkpoint there.
+///
+/// # Errors
+///
+/// [`Error`] for the first thing that is wrong.
+pub fn verify(
+    path: &Path,
+    against: Option<&Path>,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, Error> {
+    let checkpoint = Checkpoint::open(path, None)?;
+    let (units, plain) = packed::units(&checkpoint)?;
+    let mut described = Vec::new();
+    for file in &checkpoint.files {
+        described.extend(FileMetadata::of(file)?);
+    }
+    if units.is_empty() && described.is_empty() {
+        return Err(Error::file(
+            path,
+            "holds no DF11 units; it is not compressed, so there is nothing to verify",
+        ));
+    }
+    let names = name_units(&checkpoint, &units, &described, None, &mut Vec::new())?;
+    let digests: BTreeMap<&str, &str> = described
+        .iter()
+        .flat_map(|file| &file.tensors)
+        .map(|t| (t.name.as_str(), t.sha256.as_str()))
+        .collect();
+    let there: BTreeSet<&str> = names
+        .values()
+        .flatten()
+        .map(String::as_str)
+        .chain(plain.iter().map(|(_, t)| t.name.as_str()))
+        .collect();
+    for text in described
+        .iter()
+        .filter_map(|file| file.checkpoint.as_ref())
+        .flat_map(|c| c.files.iter().chain(&c.index))
+    {
+        text.checked().map_err(|problem| Error::file(path, problem))?;
+    }
+    if let Some(missing) = digests.keys().find(|name| !there.contains(*name)) {
+        return Err(Error::tensor(path, missing, "has a digest, but is not there; download the file again"));
+    }
+    let original = against.map(|path| Checkpoint::open(path, None)).transpose()?;
+    if let Some(original) = &original
+        && let Some(name) = original.tensors.keys().find(|name| !there.contains(name.as_str()))
+    {
+        return Err(Error::tensor(path, name, "is in the original, but not here"));
+    }
+
+    // One tensor, hashed and compared as its bytes come.
+    let check = Check { digests: &digests, original: original.as_ref() };
+    progress.begin("verifying", units.iter().map(packed::PackedUnit::bytes).sum());
+    let elements: Vec<Result<u64, Error>> = pool(threads)?.install(|| {
+        units
+            .par_iter()
+            .with_max_len(1)
+            .map(|unit| {
+                let from = &unit.container().path;
+                let mapped = unit.map()?;
+                let view = mapped.unit()?;
+                let lengths = view.tensor_ranges().map(|range| 2 * range.len() as u64);
+                let mut tensors = Vec::new();
+                for (name, bytes) in names[&unit.path].iter().zip(lengths) {
+                    tensors.push(check.begin(name, bytes, from)?);
+                }
+                packed::decode(&mapped, &view, |tensor, offset, bytes| {
+                    tensors[tensor].update(offset, bytes)
+                })?;
+                for tensor in tensors {
+                    tensor.finish()?;
+                }
+                progress.advance(unit.bytes());
+                Ok(view.len() as u64)
+            })
+            .collect()
+    });
+    let elements = elements.into_iter().sum::<Result<u64, Error>>()?;
+    for (container, tensor) in &plain {
+        let mut state = check.begin(&tensor.name, tensor.bytes(), &container.path)?;
+        let mut offset = 0;
+        container.read(tensor, |chunk| {
+            state.update(offset, chunk)?;
+            offset += chunk.len();
+            Ok(())
+        })?;
+        state.finish()?;
+    }
+    Ok(VerifyReport {
+        units: units.len(),
+        elements,
+        plain_tensors: plain.len(),
+        digests_checked: digests.len(),
+        digests_missing: there.len() - digests.len(),
+        compared: original.map(|original| original.tensors.len()),
+    })
+}
+
+/// What tensors are compared with.
+struct Check<'a> {
+    digests: &'a BTreeMap<&'a str, &'a str>,
+    original: Option<&'a Checkpoint>,
+}
+
+/// A tensor that is being compared.
+struct Checked<'a> {
+    name: &'a str,
+    from: &'a Path,
+    digest: Option<(&'a str, Sha256)>,
+    original: Option<Mapped>,
+}
+
+impl Check<'_> {
+    fn begin<'a>(&'a self, name: &'a str, bytes: u64, from: &'a Path) -> Result<Checked<'a>, Error> {
+        let original = match self.original {
+            None => None,
+            Some(original) => {
+                let (container, tensor) =
+                    original.get(name).ok_or_else(|| Error::tensor(from, name, "is not in the original"))?;
+                if tensor.bytes() != bytes {
+                    let problem = format!("has {bytes} bytes, but {} in the original", tensor.bytes());
+                    return Err(Error::tensor(from, name, problem));
+                }
+                Some(container.map(tensor)?)
+            }
+        };
+        let digest = self.digests.get(name).map(|digest| (*digest, Sha256::new()));
+        Ok(Checked { name, from, digest, original })
+    }
+}
+
+impl Checked<'_> {
+    fn update(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        if let Some((_, sha256)) = &mut self.digest {
+            sha256.update(bytes);
+        }
+        match &self.original {
+            Some(original) if original.get(offset..offset + bytes.len()) != Some(bytes) => {
+                let problem = format!("differs from the original near byte {offset}");
+                Err(Error::tensor(self.from, self.name, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        if let Some((digest, sha256)) = self.digest
+            && hex::encode(sha256.finalize()) != digest
+        {
+            return Err(Error::tensor(self.from, self.name, DIGEST_DIFFERS));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! The units that the official encoder wrote.
+
+use std::path::{Path, PathBuf};
+
+use df11_core::df11::Tensors;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// The directory of the fixtures.
+#[must_use]
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/official-0.5.0")
+}
+
+/// A fixture: its name, what the manifest says of it, and its bytes.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The name in the manifest.
+    pub name: String,
+    /// The entry in the manifest.
+    pub manifest: Value,
+    /// The file with the unit.
+    pub path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// All fixtures; six.
+#[must_use]
+pub fn all() -> Vec<Fixture> {
+    let text = std::fs::read_to_string(directory().join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let cases = manifest["cases"].as_object().unwrap();
+    let fixtures: Vec<_> = cases
+        .iter()
+        .map(|(name, entry)| {
+            let path = directory().join(format!("{name}.df11.safetensors"));
+            let bytes = std::fs::read(&path).unwrap();
+            Fixture { name: name.clone(), manifest: entry.clone(), path, bytes }
+        })
+        .collect();
+    assert_eq!(fixtures.len(), 6);
+    fixtures
+}
+
+impl Fixture {
+    /// Calls `f` with the tensors of the unit.
+    pub fn with_unit<T>(&self, f: impl FnOnce(Tensors<'_>) -> T) -> T {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let tensor = |key: &str| file.tensor(&format!("unit.{key}")).unwrap().data();
+        f(Tensors {
+            luts: tensor("luts"),
+            encoded_exponent: tensor("encoded_exponent"),
+            sign_mantissa: tensor("sign_mantissa"),
+            output_positions: tensor("output_positions"),
+            gaps: tensor("gaps"),
+            split_positions: tensor("split_positions"),
+        })
+    }
+
+    /// The digest of the weights that the unit must decode to.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        self.manifest["sha256_bf16"].as_str().unwrap()
+    }
+}
