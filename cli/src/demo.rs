@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use df11_model::{CompressOptions, CompressReport, DecompressOptions, Error, VerifyReport, compress, decompress, verify};
+use df11_model::{
+    CompressOptions, CompressReport, DecompressOptions, Error, VerifyReport, compress, decompress, verify,
+};
 use serde::Serialize;
 
 /// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with their neighbours, in two

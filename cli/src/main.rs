@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use df11_model::{CompressOptions, DecompressOptions, Error, ErrorKind, PatternDict, compress, decompress, inspect, verify};
+use df11_model::{
+    CompressOptions, DecompressOptions, Error, ErrorKind, PatternDict, compress, decompress, inspect, verify,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -194,7 +196,9 @@ fn read_dict(path: Option<&Path>) -> Result<Option<PatternDict>, Error> {
     })?;
     let wrong = |error: serde_json::Error| Error::File {
         path: path.to_owned(),
-        problem: format!("is not a pattern dictionary (an object of patterns, each with a list of sub-modules): {error}"),
+        problem: format!(
+            "is not a pattern dictionary (an object of patterns, each with a list of sub-modules): {error}"
+        ),
     };
     let mut value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
     for key in ["dfloat11_config", "pattern_dict"] {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use df11_model::{CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport};
+use df11_model::{
+    CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,
+};
 
 use crate::demo::DemoReport;
 
@@ -29,7 +31,8 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     }
     out += &shared_memory_notes(report.units.iter());
     if report.kept_files > 0 {
-        let _ = writeln!(out, "{} files of an earlier, unfinished run were checked and kept", report.kept_files);
+        let _ =
+            writeln!(out, "{} files of an earlier, unfinished run were checked and kept", report.kept_files);
     }
     let _ = writeln!(
         out,
@@ -101,14 +104,28 @@ pub(crate) fn inspected(report: &InspectReport) -> String {
 pub(crate) fn demo(report: &DemoReport) -> String {
     let mut out = compressed(&report.compress);
     out += &verified(&report.verify);
-    let _ = writeln!(out, "restored: {} files identical ({})", report.identical.len(), report.identical.join(", "));
+    let _ = writeln!(
+        out,
+        "restored: {} files identical ({})",
+        report.identical.len(),
+        report.identical.join(", ")
+    );
     out
 }
 
 fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(right(["unit", "tensors", "weights", "BF16 bytes", "DF11 bytes", "ratio", "bits/weight", "bound"]));
+    table.set_header(right([
+        "unit",
+        "tensors",
+        "weights",
+        "BF16 bytes",
+        "DF11 bytes",
+        "ratio",
+        "bits/weight",
+        "bound",
+    ]));
     let (mut tensors, mut elements, mut before, mut after, mut bound) = (0, 0, 0, 0, 0.0);
     let mut row = |name: &str, tensors: usize, elements: u64, before: u64, after: u64, bound: f64| {
         table.add_row(right([
@@ -155,8 +172,13 @@ fn plain_list(plain: &[PlainReport]) -> String {
     for ((dtype, reason), reports) in groups {
         let bytes: u64 = reports.iter().map(|report| report.bytes).sum();
         let names: Vec<_> = reports.iter().take(3).map(|report| report.name.as_str()).collect();
-        let more = if reports.len() > names.len() { format!(" and {} more", reports.len() - names.len()) } else { String::new() };
-        let _ = writeln!(out, "plain: {} bytes of {dtype}, {reason}: {}{more}", grouped(bytes), names.join(", "));
+        let more = if reports.len() > names.len() {
+            format!(" and {} more", reports.len() - names.len())
+        } else {
+            String::new()
+        };
+        let _ =
+            writeln!(out, "plain: {} bytes of {dtype}, {reason}: {}{more}", grouped(bytes), names.join(", "));
     }
     out
 }
@@ -165,7 +187,11 @@ fn shared_memory_notes<'a>(units: impl Iterator<Item = &'a UnitReport>) -> Strin
     let mut out = String::new();
     for unit in units.filter(|unit| unit.shared_memory_bytes > SHARED_MEMORY) {
         let bytes = grouped(unit.shared_memory_bytes);
-        let _ = writeln!(out, "note: unit {} needs {bytes} bytes of shared memory; published GPU loaders cannot launch it", unit.path);
+        let _ = writeln!(
+            out,
+            "note: unit {} needs {bytes} bytes of shared memory; published GPU loaders cannot launch it",
+            unit.path
+        );
     }
     out
 }

@@ -10,11 +10,11 @@ use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::checkpoint::{CONFIG, Checkpoint, file_name, plain_name};
+use crate::checkpoint::{CONFIG, Checkpoint, file_name};
 use crate::compress::copy;
 use crate::container::{Container, Located, Tensor, lay_out, parse_header, tensors, write_all_at};
 use crate::error::{Error, io};
-use crate::metadata::{CheckpointMetadata, FileMetadata, UnitMetadata};
+use crate::metadata::{CheckpointMetadata, Described};
 use crate::output::{Output, names_a_file};
 use crate::packed::{self, PackedUnit};
 use crate::pattern::PatternDict;
@@ -54,11 +54,8 @@ pub fn decompress(
 ) -> Result<DecompressReport, Error> {
     let checkpoint = Checkpoint::open(input, Some(output))?;
     let (units, plain) = packed::units(&checkpoint)?;
-    let mut described = Vec::new();
-    for file in &checkpoint.files {
-        described.extend(FileMetadata::of(file)?);
-    }
-    let original = described.iter().find_map(|file| file.checkpoint.clone());
+    let described = Described::collect(&checkpoint)?;
+    let original = described.checkpoint.as_ref();
     if units.is_empty() && original.is_none() {
         let problem = "holds no DF11 units; it is not compressed, so there is nothing to restore";
         return Err(Error::file(input, problem));
@@ -66,17 +63,11 @@ pub fn decompress(
     let mut warnings = Vec::new();
     let names = name_units(&checkpoint, &units, &described, options.pattern_dict.as_ref(), &mut warnings)?;
     let sources = Sources::collect(&units, &plain, &names)?;
-    let digests: BTreeMap<&str, &str> = described
-        .iter()
-        .flat_map(|file| &file.tensors)
-        .map(|t| (t.name.as_str(), t.sha256.as_str()))
-        .collect();
-
-    let files = match &original {
+    let files = match original {
         Some(original) => original_files(input, original)?,
-        None => vec![foreign_file(&checkpoint, &units, &plain, &names, &mut warnings)?],
+        None => vec![foreign_file(&checkpoint, &units, &plain, &names, &described, &mut warnings)?],
     };
-    check_files(input, &files, &sources, original.is_some().then_some(&digests))?;
+    check_files(input, &files, &sources, original.is_some().then_some(&described))?;
 
     let to_file = names_a_file(output);
     let target = if to_file {
@@ -101,12 +92,11 @@ pub fn decompress(
     let places = Places::new(&files, &partial, &target);
     pool(options.threads)?.install(|| {
         units.par_iter().with_max_len(1).try_for_each(|unit| {
-            restore_unit(unit, &names[unit.path.as_str()], &places, &digests, progress)
+            restore_unit(unit, &names[unit.path.as_str()], &places, &described, progress)
         })?;
-        plain
-            .par_iter()
-            .with_max_len(1)
-            .try_for_each(|(container, tensor)| restore_plain(container, tensor, &places, &digests, progress))
+        plain.par_iter().with_max_len(1).try_for_each(|(container, tensor)| {
+            restore_plain(container, tensor, &places, &described, progress)
+        })
     })?;
     let mut bytes = 0;
     for (file, partial) in files.iter().zip(partial) {
@@ -114,7 +104,7 @@ pub fn decompress(
         target.publish(partial, &file.name)?;
     }
     if !to_file {
-        restore_companions(&checkpoint, original.as_ref(), &target, &mut warnings)?;
+        restore_companions(&checkpoint, original, &target, &mut warnings)?;
     }
     let files = files.iter().map(|file| file_name(&target.path_of(&file.name))).collect();
     target.finish()?;
@@ -128,20 +118,18 @@ type Names = BTreeMap<String, Vec<String>>;
 pub(crate) fn name_units(
     checkpoint: &Checkpoint,
     units: &[PackedUnit<'_>],
-    described: &[FileMetadata],
+    described: &Described,
     given: Option<&PatternDict>,
     warnings: &mut Vec<String>,
 ) -> Result<Names, Error> {
-    let known: BTreeMap<&str, &UnitMetadata> =
-        described.iter().flat_map(|file| &file.units).map(|unit| (unit.path.as_str(), unit)).collect();
     let dict = given.cloned().or_else(|| config::pattern_dict(checkpoint.config()?)).unwrap_or_default();
     let patterns = dict.compile().map_err(Error::Usage)?;
     let mut names = Names::new();
     for unit in units {
         let mapped = unit.map()?;
         let count = mapped.unit()?.tensors();
-        let tensors = match known.get(unit.path.as_str()) {
-            Some(metadata) => metadata.tensors.clone(),
+        let tensors = match described.units.get(&unit.path) {
+            Some(tensors) => tensors.clone(),
             None => match patterns.iter().find(|pattern| pattern.matches(&unit.path)) {
                 Some(pattern) => pattern.tensors(&unit.path),
                 None if count == 1 => vec![packed::tensor_name(&unit.path, "weight")],
@@ -172,11 +160,7 @@ pub(crate) fn name_units(
 struct Sources(BTreeMap<String, (u64, PathBuf)>);
 
 impl Sources {
-    fn collect(
-        units: &[PackedUnit<'_>],
-        plain: &[Located<'_>],
-        names: &Names,
-    ) -> Result<Self, Error> {
+    fn collect(units: &[PackedUnit<'_>], plain: &[Located<'_>], names: &Names) -> Result<Self, Error> {
         let mut sources = BTreeMap::new();
         let mut insert = |name: &str, bytes: u64, path: &Path| {
             if sources.insert(name.to_owned(), (bytes, path.to_owned())).is_some() {
@@ -215,15 +199,13 @@ fn original_files(input: &Path, original: &CheckpointMetadata) -> Result<Vec<Res
     let wrong = |problem: String| Error::file(input, problem);
     let mut files = Vec::new();
     for file in &original.files {
-        let name = plain_name(&file.name);
-        let name =
-            name.ok_or_else(|| wrong(format!("the metadata names a file outside: {:?}", file.name)))?;
-        let header = file.checked().map_err(wrong)?;
-        let parsed = parse_header(header).map_err(|problem| wrong(format!("original {name}: {problem}")))?;
+        let (name, header) = file.checked().map_err(wrong)?;
+        let parsed = parse_header(header)
+            .map_err(|problem| wrong(format!("original {}: {problem}", name.display())))?;
         let mut head = (header.len() as u64).to_le_bytes().to_vec();
         head.extend(header.as_bytes());
         let tensors = tensors(&parsed, head.len() as u64);
-        files.push(RestoredFile { name: PathBuf::from(name), head, tensors });
+        files.push(RestoredFile { name: name.to_owned(), head, tensors });
     }
     Ok(files)
 }
@@ -234,6 +216,7 @@ fn foreign_file(
     units: &[PackedUnit<'_>],
     plain: &[Located<'_>],
     names: &Names,
+    described: &Described,
     warnings: &mut Vec<String>,
 ) -> Result<RestoredFile, Error> {
     let mut entries: Vec<(String, Dtype, Vec<usize>)> =
@@ -242,10 +225,12 @@ fn foreign_file(
     for unit in units {
         let mapped = unit.map()?;
         for (name, range) in names[&unit.path].iter().zip(mapped.unit()?.tensor_ranges()) {
-            let known = checkpoint.config().and_then(|config| config::shape(config, name));
-            let shape = match known.filter(|[rows, columns]| rows.checked_mul(*columns) == Some(range.len()))
-            {
-                Some(shape) => shape.to_vec(),
+            // A file out of one of our checkpoints, on its own, still knows the shapes of its tensors.
+            let own = described.tensors.get(name).map(|tensor| tensor.shape.clone());
+            let known = own.or_else(|| config::shape(checkpoint.config()?, name).map(Vec::from));
+            let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let shape = match known.filter(|shape| count(shape) == Some(range.len())) {
+                Some(shape) => shape,
                 None => {
                     flat += 1;
                     vec![range.len()]
@@ -271,7 +256,7 @@ fn check_files(
     input: &Path,
     files: &[RestoredFile],
     sources: &Sources,
-    digests: Option<&BTreeMap<&str, &str>>,
+    described: Option<&Described>,
 ) -> Result<(), Error> {
     let mut seen = BTreeMap::new();
     for file in files {
@@ -284,7 +269,7 @@ fn check_files(
                 let problem = format!("has {bytes} bytes, but had {} in the original", tensor.bytes());
                 return Err(Error::tensor(path, &tensor.name, problem));
             }
-            if digests.is_some_and(|digests| !digests.contains_key(tensor.name.as_str())) {
+            if described.is_some_and(|described| described.digest(&tensor.name).is_none()) {
                 return Err(Error::tensor(path, &tensor.name, "has no digest of the original beside it"));
             }
             if seen.insert(&tensor.name, ()).is_some() {
@@ -344,9 +329,9 @@ impl<'a> Sink<'a> {
             .map_err(io("cannot write", &self.place.path))
     }
 
-    fn finish(self, name: &str, from: &Path, digests: &BTreeMap<&str, &str>) -> Result<(), Error> {
-        if let Some(digest) = digests.get(name)
-            && hex::encode(self.sha256.finalize()) != **digest
+    fn finish(self, name: &str, from: &Path, described: &Described) -> Result<(), Error> {
+        if let Some(digest) = described.digest(name)
+            && hex::encode(self.sha256.finalize()) != digest
         {
             return Err(Error::tensor(from, name, DIGEST_DIFFERS));
         }
@@ -361,7 +346,7 @@ fn restore_unit(
     unit: &PackedUnit<'_>,
     names: &[String],
     places: &Places<'_>,
-    digests: &BTreeMap<&str, &str>,
+    described: &Described,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let mapped = unit.map()?;
@@ -371,7 +356,7 @@ fn restore_unit(
         sinks[tensor].as_mut().map_or(Ok(()), |sink| sink.write(offset as u64, bytes))
     })?;
     for (sink, name) in sinks.into_iter().zip(names) {
-        sink.map_or(Ok(()), |sink| sink.finish(name, &unit.container().path, digests))?;
+        sink.map_or(Ok(()), |sink| sink.finish(name, &unit.container().path, described))?;
     }
     Ok(())
 }
@@ -380,7 +365,7 @@ fn restore_plain(
     container: &Container,
     tensor: &Tensor,
     places: &Places<'_>,
-    digests: &BTreeMap<&str, &str>,
+    described: &Described,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let Some(mut sink) = Sink::new(places, &tensor.name) else { return Ok(()) };
@@ -391,7 +376,7 @@ fn restore_plain(
         progress.advance(chunk.len() as u64);
         Ok(())
     })?;
-    sink.finish(&tensor.name, &container.path, digests)
+    sink.finish(&tensor.name, &container.path, described)
 }
 
 /// Writes everything that is not weights: the index, the config, tokenizers.
@@ -402,11 +387,8 @@ fn restore_companions(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     if let Some(index) = original.and_then(|original| original.index.as_ref()) {
-        let wrong = |problem| Error::file(&checkpoint.path, problem);
-        let text = index.checked().map_err(wrong)?;
-        let name = plain_name(&index.name)
-            .ok_or_else(|| wrong(format!("the metadata names a file outside: {:?}", index.name)))?;
-        output.write(Path::new(name), text.as_bytes())?;
+        let (name, text) = index.checked().map_err(|problem| Error::file(&checkpoint.path, problem))?;
+        output.write(name, text.as_bytes())?;
     }
     for name in &checkpoint.companions {
         copy(&checkpoint.path.join(name), output, name)?;

@@ -1,8 +1,15 @@
 //! What restoring needs and the layout has no place for: it travels in `__metadata__` of each file, under one key.
+//!
+//! Damage to it must be seen, too: unknown fields are refused (a field's damaged name would otherwise read as its absence),
+//! and names and texts that are written to disk carry a digest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::{Checkpoint, plain_name};
 use crate::container::Container;
 use crate::error::Error;
 
@@ -14,6 +21,7 @@ const VERSION: u32 = 1;
 
 /// What a file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct FileMetadata {
     pub(crate) version: u32,
     /// The program that wrote the file.
@@ -30,6 +38,7 @@ pub(crate) struct FileMetadata {
 
 /// Which tensors a unit holds, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UnitMetadata {
     pub(crate) path: String,
     pub(crate) tensors: Vec<String>,
@@ -37,6 +46,7 @@ pub(crate) struct UnitMetadata {
 
 /// An original tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TensorMetadata {
     pub(crate) name: String,
     pub(crate) dtype: String,
@@ -49,6 +59,7 @@ pub(crate) struct TensorMetadata {
 
 /// The original files of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CheckpointMetadata {
     pub(crate) files: Vec<TextMetadata>,
     /// The index of a sharded checkpoint.
@@ -61,15 +72,17 @@ pub(crate) struct CheckpointMetadata {
 
 /// A text, word for word: the header of a safetensors file (spaces at its end included), or an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TextMetadata {
     pub(crate) name: String,
     pub(crate) text: String,
-    /// Of the text.
+    /// Of the name, a zero byte, and the text.
     pub(crate) sha256: String,
 }
 
 /// What was inserted into `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ConfigMetadata {
     /// Where, in bytes.
     pub(crate) offset: usize,
@@ -104,20 +117,75 @@ impl FileMetadata {
 
 impl TextMetadata {
     pub(crate) fn new(name: String, text: &str) -> Self {
-        TextMetadata { name, text: text.to_owned(), sha256: digest(text.as_bytes()) }
+        let mut metadata = TextMetadata { name, text: text.to_owned(), sha256: String::new() };
+        metadata.sha256 = metadata.digest();
+        metadata
     }
 
-    /// The text, if it is what it was.
-    pub(crate) fn checked(&self) -> Result<&str, String> {
-        if digest(self.text.as_bytes()) == self.sha256 {
-            Ok(&self.text)
-        } else {
-            Err(format!("the stored text of {} does not have its SHA-256", self.name))
+    fn digest(&self) -> String {
+        digest(&[self.name.as_bytes(), b"\0", self.text.as_bytes()].concat())
+    }
+
+    /// Name and text, if they are what they were and the name leads nowhere else.
+    pub(crate) fn checked(&self) -> Result<(&Path, &str), String> {
+        let TextMetadata { name, text, sha256 } = self;
+        let safe =
+            plain_name(name).ok_or_else(|| format!("the df11 metadata names a file outside: {name:?}"))?;
+        if self.digest() != *sha256 {
+            return Err(format!("the df11 metadata of the original {name} does not have its SHA-256"));
         }
+        Ok((Path::new(safe), text))
     }
 }
 
 /// SHA-256 as text.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// What all files of a checkpoint say.
+#[derive(Debug, Default)]
+pub(crate) struct Described {
+    /// The original files, if one file records them.
+    pub(crate) checkpoint: Option<CheckpointMetadata>,
+    /// Tensors of each unit, by module path.
+    pub(crate) units: BTreeMap<String, Vec<String>>,
+    /// Original tensors by name.
+    pub(crate) tensors: BTreeMap<String, TensorMetadata>,
+}
+
+impl Described {
+    pub(crate) fn collect(packed: &Checkpoint) -> Result<Self, Error> {
+        let mut all = Described::default();
+        let mut described = false;
+        for file in &packed.files {
+            let Some(metadata) = FileMetadata::of(file)? else { continue };
+            described = true;
+            all.units.extend(metadata.units.into_iter().map(|unit| (unit.path, unit.tensors)));
+            all.tensors.extend(metadata.tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)));
+            if let Some(checkpoint) = metadata.checkpoint
+                && all.checkpoint.replace(checkpoint).is_some()
+            {
+                return Err(Error::file(
+                    &file.path,
+                    "another file here records an original, too; keep one model",
+                ));
+            }
+        }
+        if described && all.checkpoint.is_none() && packed.path.is_dir() {
+            let problem = "the file that records the originals (model.safetensors) is missing or damaged";
+            return Err(Error::file(&packed.path, problem));
+        }
+        if let Some(checkpoint) = &all.checkpoint {
+            for text in checkpoint.files.iter().chain(&checkpoint.index) {
+                text.checked().map_err(|problem| Error::file(&packed.path, problem))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The digest that a tensor must have, if it is known.
+    pub(crate) fn digest(&self, tensor: &str) -> Option<&str> {
+        self.tensors.get(tensor).map(|tensor| tensor.sha256.as_str())
+    }
 }

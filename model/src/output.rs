@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use tempfile::NamedTempFile;
 
-use crate::checkpoint::{INDEX, file_name};
+use crate::checkpoint::{CONFIG, INDEX, file_name};
 use crate::container::Container;
 use crate::error::{Error, io};
 
@@ -92,9 +92,11 @@ impl Output {
             .and_then(|()| marker.write_all(job.as_bytes()))
             .map_err(io(cannot, &marker_path))?;
 
-        // What a killed run left half-written. The lock says that nobody is writing it still.
+        // What a killed run left half-written: the lock says that nobody is writing it still. And what would make a
+        // directory look finished while its weights are being replaced.
         for entry in fs::read_dir(path).map_err(io("cannot list", path))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            let name = file_name(&entry.path());
+            if name.starts_with(PARTIAL) || name == CONFIG || name.ends_with(INDEX) {
                 fs::remove_file(entry.path()).map_err(io("cannot remove", &entry.path()))?;
             }
         }

@@ -52,9 +52,7 @@ pub(crate) fn tensor_name(path: &str, key: &str) -> String {
 }
 
 /// The units of a checkpoint, by module path, and the tensors that belong to none.
-pub(crate) fn units(
-    checkpoint: &Checkpoint,
-) -> Result<(Vec<PackedUnit<'_>>, Vec<Located<'_>>), Error> {
+pub(crate) fn units(checkpoint: &Checkpoint) -> Result<(Vec<PackedUnit<'_>>, Vec<Located<'_>>), Error> {
     type Slots<'a> = [Option<Located<'a>>; 6];
     let mut found: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
     for name in checkpoint.tensors.keys() {

@@ -108,10 +108,7 @@ pub(crate) fn describe(container: &Container, tensor: &Tensor, sha256: Sha256) -
     }
 }
 
-pub(crate) fn source<'a>(
-    checkpoint: &'a Checkpoint,
-    name: &str,
-) -> Result<Located<'a>, Error> {
+pub(crate) fn source<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Located<'a>, Error> {
     checkpoint.get(name).ok_or_else(|| Error::tensor(&checkpoint.path, name, "is missing"))
 }
 

@@ -1,6 +1,6 @@
 //! Checking a compressed checkpoint.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::decompress::{DIGEST_DIFFERS, name_units};
 use crate::error::Error;
 use crate::map::Mapped;
-use crate::metadata::FileMetadata;
+use crate::metadata::Described;
 use crate::packed;
 use crate::pool;
 use crate::progress::Progress;
@@ -30,36 +30,21 @@ pub fn verify(
 ) -> Result<VerifyReport, Error> {
     let checkpoint = Checkpoint::open(path, None)?;
     let (units, plain) = packed::units(&checkpoint)?;
-    let mut described = Vec::new();
-    for file in &checkpoint.files {
-        described.extend(FileMetadata::of(file)?);
-    }
-    if units.is_empty() && described.is_empty() {
+    let described = Described::collect(&checkpoint)?;
+    if units.is_empty() && described.checkpoint.is_none() {
         return Err(Error::file(
             path,
             "holds no DF11 units; it is not compressed, so there is nothing to verify",
         ));
     }
     let names = name_units(&checkpoint, &units, &described, None, &mut Vec::new())?;
-    let digests: BTreeMap<&str, &str> = described
-        .iter()
-        .flat_map(|file| &file.tensors)
-        .map(|t| (t.name.as_str(), t.sha256.as_str()))
-        .collect();
     let there: BTreeSet<&str> = names
         .values()
         .flatten()
         .map(String::as_str)
         .chain(plain.iter().map(|(_, t)| t.name.as_str()))
         .collect();
-    for text in described
-        .iter()
-        .filter_map(|file| file.checkpoint.as_ref())
-        .flat_map(|c| c.files.iter().chain(&c.index))
-    {
-        text.checked().map_err(|problem| Error::file(path, problem))?;
-    }
-    if let Some(missing) = digests.keys().find(|name| !there.contains(*name)) {
+    if let Some(missing) = described.tensors.keys().find(|name| !there.contains(name.as_str())) {
         return Err(Error::tensor(path, missing, "has a digest, but is not there; download the file again"));
     }
     let original = against.map(|path| Checkpoint::open(path, None)).transpose()?;
@@ -70,7 +55,7 @@ pub fn verify(
     }
 
     // One tensor, hashed and compared as its bytes come.
-    let check = Check { digests: &digests, original: original.as_ref() };
+    let check = Check { described: &described, original: original.as_ref() };
     progress.begin("verifying", units.iter().map(packed::PackedUnit::bytes).sum());
     let elements: Vec<Result<u64, Error>> = pool(threads)?.install(|| {
         units
@@ -111,15 +96,15 @@ pub fn verify(
         units: units.len(),
         elements,
         plain_tensors: plain.len(),
-        digests_checked: digests.len(),
-        digests_missing: there.len() - digests.len(),
+        digests_checked: described.tensors.len(),
+        digests_missing: there.len() - described.tensors.len(),
         compared: original.map(|original| original.tensors.len()),
     })
 }
 
 /// What tensors are compared with.
 struct Check<'a> {
-    digests: &'a BTreeMap<&'a str, &'a str>,
+    described: &'a Described,
     original: Option<&'a Checkpoint>,
 }
 
@@ -145,7 +130,7 @@ impl Check<'_> {
                 Some(container.map(tensor)?)
             }
         };
-        let digest = self.digests.get(name).map(|digest| (*digest, Sha256::new()));
+        let digest = self.described.digest(name).map(|digest| (digest, Sha256::new()));
         Ok(Checked { name, from, digest, original })
     }
 }

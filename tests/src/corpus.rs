@@ -54,7 +54,8 @@ pub fn read(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let own = |(name, view): (String, TensorView<'_>)| {
-        let tensor = Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
+        let tensor =
+            Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
         (name, tensor)
     };
     file.tensors().into_iter().map(own).collect()
@@ -113,8 +114,13 @@ pub fn write_shards(directory: &Path, tensors: &Tensors, shards: usize) {
 pub fn demonstration(tensors: &Tensors) -> Tensors {
     let wanted = |name: &str| {
         let layer = name.strip_prefix("encoder.layer.0.").or_else(|| name.strip_prefix("encoder.layer.1."));
-        layer.is_some_and(|rest| rest.starts_with("attention.self.query.") || rest.starts_with("output.LayerNorm."))
-            || name == "embeddings.token_type_embeddings.weight"
+        layer.is_some_and(|rest| {
+            rest.starts_with("attention.self.query.") || rest.starts_with("output.LayerNorm.")
+        }) || name == "embeddings.token_type_embeddings.weight"
     };
-    tensors.iter().filter(|(name, _)| wanted(name)).map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+    tensors
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, tensor)| (name.clone(), tensor.clone()))
+        .collect()
 }

@@ -4,5 +4,6 @@
 
 pub mod corpus;
 pub mod fixtures;
+pub mod foreign;
 pub mod walk;
 pub mod weights;

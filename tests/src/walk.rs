@@ -65,7 +65,10 @@ pub fn walk(unit: &Tensors<'_>) -> Walk {
 pub fn stated_gaps(unit: &Tensors<'_>) -> Vec<u8> {
     let windows = unit.encoded_exponent.len().div_ceil(8);
     let bits = unit.gaps.view_bits::<Msb0>();
-    bits.chunks(5).take(windows).map(|gap| gap.iter().fold(0, |value, bit| 2 * value + u8::from(*bit))).collect()
+    bits.chunks(5)
+        .take(windows)
+        .map(|gap| gap.iter().fold(0, |value, bit| 2 * value + u8::from(*bit)))
+        .collect()
 }
 
 /// The output positions that a unit states.

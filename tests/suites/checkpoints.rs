@@ -1,1 +1,659 @@
-//! todo
+//! Checkpoints of every shape, there and back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use df11_core::df11::PUBLISHED_SHARED_MEMORY;
+use df11_model::{
+    CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, compress, decompress,
+    inspect, verify,
+};
+use df11_tests::corpus::{Tensor, Tensors, read, write, write_shards};
+use df11_tests::fixtures;
+use df11_tests::weights::{Random, bits, like_trained, with_exponents};
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn force() -> CompressOptions {
+    CompressOptions { force: true, ..CompressOptions::default() }
+}
+
+/// All files below a directory, with their bytes, but for the marker of an unfinished run.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(directory).unwrap().to_string_lossy().into_owned();
+                all.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// Compresses a directory, verifies, restores, and compares every file.
+fn there_and_back(model: &Path, options: &CompressOptions) -> (TempDir, CompressReport) {
+    let temp = tempfile::tempdir().unwrap();
+    let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
+    let report = compress(model, &packed, options, &()).unwrap();
+    let verified = verify(&packed, Some(model), 0, &()).unwrap();
+    assert_eq!(verified.units, report.units.len());
+    assert_eq!(verified.digests_missing, 0);
+    let back = decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap();
+    assert!(back.original_restored);
+    assert_eq!(back.warnings, Vec::<String>::new());
+    let (original, restored) = (files(model), files(&restored));
+    assert_eq!(original.keys().collect::<Vec<_>>(), restored.keys().collect::<Vec<_>>());
+    for (name, bytes) in &original {
+        assert!(restored[name] == *bytes, "{name} differs");
+    }
+    (temp, report)
+}
+
+fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
+    Tensor::bf16(&[rows, columns], &like_trained(rows * columns, seed))
+}
+
+/// A language model of two layers with everything a real one has.
+fn llama(layers: usize) -> Tensors {
+    let mut tensors = Tensors::new();
+    for layer in 0..layers {
+        for (i, (name, rows, columns)) in [
+            ("self_attn.q_proj", 64, 64),
+            ("self_attn.k_proj", 32, 64),
+            ("self_attn.v_proj", 32, 64),
+            ("self_attn.o_proj", 64, 64),
+            ("mlp.gate_proj", 128, 64),
+            ("mlp.up_proj", 128, 64),
+            ("mlp.down_proj", 64, 128),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let seed = (layer * 7 + i) as u64;
+            tensors.insert(format!("model.layers.{layer}.{name}.weight"), matrix(rows, columns, seed));
+        }
+        let norm = Tensor::bf16(&[64], &like_trained(64, 99));
+        tensors.insert(format!("model.layers.{layer}.input_layernorm.weight"), norm);
+    }
+    tensors.insert("model.embed_tokens.weight".to_owned(), matrix(300, 64, 50));
+    tensors.insert("lm_head.weight".to_owned(), matrix(300, 64, 51));
+    tensors.insert("model.norm.weight".to_owned(), Tensor::bf16(&[64], &like_trained(64, 52)));
+    tensors
+}
+
+fn llama_config() -> Value {
+    json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 128,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 300, "tie_word_embeddings": false})
+}
+
+/// Writes a model directory with config and tokenizer.
+fn model(tensors: &Tensors, config: Option<&Value>, shards: usize) -> TempDir {
+    let temp = tempfile::tempdir().unwrap();
+    if shards > 1 {
+        write_shards(temp.path(), tensors, shards);
+    } else {
+        write(&temp.path().join("model.safetensors"), tensors);
+    }
+    if let Some(config) = config {
+        fs::write(temp.path().join("config.json"), format!("{config:#}\n")).unwrap();
+    }
+    fs::write(temp.path().join("tokenizer.json"), "{\"x\": 1}").unwrap();
+    fs::create_dir(temp.path().join("1_Pooling")).unwrap();
+    fs::write(temp.path().join("1_Pooling/config.json"), "{}").unwrap();
+    temp
+}
+
+#[test]
+fn a_known_family_in_shards_comes_back_byte_for_byte() {
+    let model = model(&llama(3), Some(&llama_config()), 3);
+    let (packed, report) = there_and_back(model.path(), &CompressOptions::default());
+    assert_eq!(report.units_from, "model family llama-3.3-70b");
+    let units: Vec<_> = report.units.iter().map(|unit| (unit.path.as_str(), unit.tensors)).collect();
+    let layers = [0, 1, 2].map(|i| format!("model.layers.{i}"));
+    assert_eq!(
+        units,
+        [("lm_head", 1), ("model.embed_tokens", 1), (&layers[0], 7), (&layers[1], 7), (&layers[2], 7)]
+    );
+    let packed = files(&packed.path().join("packed"));
+    let names: Vec<_> = packed.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "1_Pooling/config.json",
+            "config.json",
+            "lm_head.safetensors",
+            "model.safetensors",
+            "model_embed_tokens.safetensors",
+            "model_layers_0.safetensors",
+            "model_layers_1.safetensors",
+            "model_layers_2.safetensors",
+            "tokenizer.json",
+        ]
+    );
+    // A layer's norm is beside its unit, the final norm with the rest.
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("layer"), &packed["model_layers_1.safetensors"]).unwrap();
+    let layer = read(&temp.path().join("layer"));
+    assert!(layer.contains_key("model.layers.1.input_layernorm.weight"));
+    assert_eq!(layer["model.layers.1.luts"].shape[1], 256);
+    assert_eq!(layer["model.layers.1.split_positions"].dtype, Dtype::I64);
+    assert_eq!(layer["model.layers.1.split_positions"].shape, [6]);
+    assert_eq!(layer.len(), 7);
+    fs::write(temp.path().join("rest"), &packed["model.safetensors"]).unwrap();
+    assert_eq!(read(&temp.path().join("rest")).keys().collect::<Vec<_>>(), ["model.norm.weight"]);
+    let config: Value = serde_json::from_slice(&packed["config.json"]).unwrap();
+    assert_eq!(config["dfloat11_config"]["version"], "0.5.0");
+    assert_eq!(config["dfloat11_config"]["threads_per_block"], json!([512]));
+    assert_eq!(config["dfloat11_config"]["bytes_per_thread"], 8);
+    assert_eq!(config["dfloat11_config"]["pattern_dict"]["lm_head"], json!([]));
+    // Data starts at a multiple of 8 bytes, as safetensors libraries write it.
+    for (name, bytes) in packed.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        assert_eq!(header % 8, 0, "{name}");
+    }
+}
+
+#[test]
+fn output_does_not_depend_on_the_number_of_threads() {
+    let model = model(&llama(3), Some(&llama_config()), 2);
+    let temp = tempfile::tempdir().unwrap();
+    let outputs = [1, 2, 5].map(|threads| {
+        let path = temp.path().join(threads.to_string());
+        compress(model.path(), &path, &CompressOptions { threads, ..CompressOptions::default() }, &())
+            .unwrap();
+        files(&path)
+    });
+    assert!(outputs[0] == outputs[1] && outputs[1] == outputs[2]);
+}
+
+#[test]
+fn a_single_file_holds_everything() {
+    let model = model(&llama(2), Some(&llama_config()), 2);
+    let options = CompressOptions { single_file: true, ..CompressOptions::default() };
+    let (packed, report) = there_and_back(model.path(), &options);
+    assert_eq!(report.units.len(), 4);
+    let weights: Vec<_> =
+        files(&packed.path().join("packed")).into_keys().filter(|n| n.ends_with("safetensors")).collect();
+    assert_eq!(weights, ["model.safetensors"]);
+
+    // To a file of any name, and back to a file.
+    let temp = tempfile::tempdir().unwrap();
+    let one = temp.path().join("one.safetensors");
+    write(&one, &llama(2));
+    let (packed, back) = (temp.path().join("packed.safetensors"), temp.path().join("back.safetensors"));
+    compress(&one, &packed, &options, &()).unwrap();
+    decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap();
+    assert!(fs::read(&one).unwrap() == fs::read(&back).unwrap());
+    let refused =
+        compress(&one, &temp.path().join("x.safetensors"), &CompressOptions::default(), &()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Usage);
+    let refused = decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn tied_embeddings_and_wrong_families_fall_back() {
+    let mut tensors = llama(2);
+    tensors.remove("lm_head.weight");
+    let mut config = llama_config();
+    config["tie_word_embeddings"] = json!(true);
+    let (_, report) = there_and_back(model(&tensors, Some(&config), 1).path(), &CompressOptions::default());
+    assert_eq!(report.units.len(), 2);
+    // Without the flag, the missing head does not fit the family: the general rule finds the layers, but the embedding is
+    // too small to be a unit on its own.
+    let (_, report) =
+        there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());
+    assert!(report.units_from.contains("the tensor names do not fit llama-3.3-70b"), "{}", report.units_from);
+    assert_eq!(report.units.len(), 2);
+}
+
+#[test]
+fn the_general_rule_finds_blocks_wherever_they_stand() {
+    let mut tensors = Tensors::new();
+    for i in 0..3 {
+        tensors.insert(format!("visual.trunk.blocks.{i}.attn.qkv.weight"), matrix(64, 40, i));
+        tensors.insert(format!("visual.trunk.blocks.{i}.mlp.fc10.weight"), matrix(64, 40, 10 + i));
+        tensors.insert(format!("visual.trunk.blocks.{i}.mlp.fc2.weight"), matrix(64, 40, 20 + i));
+        tensors
+            .insert(format!("visual.trunk.blocks.{i}.norm.bias"), Tensor::bf16(&[40], &like_trained(40, i)));
+        // Only some blocks have this one.
+        if i == 1 {
+            tensors.insert(format!("visual.trunk.blocks.{i}.gate.weight"), matrix(64, 40, 30));
+        }
+    }
+    tensors.insert("h.0.c_attn.weight".to_owned(), matrix(64, 64, 40));
+    tensors.insert("head.0.weight".to_owned(), matrix(256, 256, 41));
+    tensors.insert("small.weight".to_owned(), matrix(10, 10, 42));
+    let (_, report) = there_and_back(model(&tensors, None, 1).path(), &CompressOptions::default());
+    let units: Vec<_> = report.units.iter().map(|unit| (unit.path.as_str(), unit.tensors)).collect();
+    assert_eq!(
+        units,
+        [
+            ("h.0", 1),
+            ("head.0", 1),
+            ("visual.trunk.blocks.0", 3),
+            ("visual.trunk.blocks.1", 4),
+            ("visual.trunk.blocks.2", 3),
+        ]
+    );
+    assert!(report.plain.iter().any(|plain| plain.name == "small.weight" && plain.reason == "in no unit"));
+}
+
+#[test]
+fn a_given_dictionary_rules_and_what_it_misses_is_reported() {
+    let model = model(&llama(2), Some(&llama_config()), 1);
+    let dict: PatternDict = serde_json::from_value(json!({
+        "model.layers.\\d+": ["mlp.down_proj", "mlp.up_proj"],
+        "model\\.embed_tokens": [],
+        "model.layers.1": ["mlp.up_proj"],
+        "nothing": [],
+        "lm_head": ["missing"],
+        "model": ["embed_tokens", "missing"],
+    }))
+    .unwrap();
+    let options = CompressOptions { pattern_dict: Some(dict), ..CompressOptions::default() };
+    let (_, report) = there_and_back(model.path(), &options);
+    let units: Vec<_> = report.units.iter().map(|unit| (unit.path.as_str(), unit.tensors)).collect();
+    assert_eq!(units, [("model.embed_tokens", 1), ("model.layers.0", 2), ("model.layers.1", 2)]);
+    assert_eq!(report.unmatched_patterns, ["nothing", "lm_head"]);
+    let bad: PatternDict = serde_json::from_value(json!({"(": []})).unwrap();
+    let options = CompressOptions { pattern_dict: Some(bad), ..CompressOptions::default() };
+    let temp = tempfile::tempdir().unwrap();
+    let error = compress(model.path(), &temp.path().join("x"), &options, &()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(!temp.path().join("x").exists());
+}
+
+#[test]
+fn everything_that_is_not_bf16_passes_through_and_is_counted() {
+    let mut tensors = llama(1);
+    let raw = |dtype, shape: &[usize], bytes: usize| Tensor {
+        dtype,
+        shape: shape.to_vec(),
+        bytes: (0..bytes).map(|i| i as u8).collect(),
+    };
+    tensors.insert("a.f32".to_owned(), raw(Dtype::F32, &[3, 5], 60));
+    tensors.insert("a.f16".to_owned(), raw(Dtype::F16, &[7], 14));
+    tensors.insert("a.f8".to_owned(), raw(Dtype::F8_E4M3, &[13], 13));
+    tensors.insert("a.i64".to_owned(), raw(Dtype::I64, &[2], 16));
+    tensors.insert("a.bool".to_owned(), raw(Dtype::BOOL, &[3], 3));
+    tensors.insert("a.empty".to_owned(), raw(Dtype::BF16, &[0, 4], 0));
+    tensors.insert("a.scalar".to_owned(), raw(Dtype::BF16, &[], 2));
+    // One matrix of the layer is F32: the unit of the family cannot be, so the general rule finds the other six.
+    tensors.insert("model.layers.0.mlp.up_proj.weight".to_owned(), raw(Dtype::F32, &[128, 64], 128 * 64 * 4));
+    let (_, report) =
+        there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());
+    let plain =
+        |dtype: &str| -> u64 { report.plain.iter().filter(|p| p.dtype == dtype).map(|p| p.bytes).sum() };
+    assert_eq!((plain("F16"), plain("F8_E4M3"), plain("I64"), plain("BOOL")), (14, 13, 16, 3));
+    assert_eq!(plain("F32"), 60 + 128 * 64 * 4);
+    let why = |name: &str| report.plain.iter().find(|plain| plain.name == name).unwrap().reason.clone();
+    assert_eq!(
+        why("model.layers.0.mlp.down_proj.weight"),
+        "unit model.layers.0: model.layers.0.mlp.up_proj.weight is F32, not BF16"
+    );
+}
+
+#[test]
+fn units_that_the_layout_cannot_hold_stay_plain_with_the_reason() {
+    let mut tensors = llama(3);
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let mut weights = bits(&tensors[name].bytes);
+    weights[7] = 0x7fc1; // NaN
+    weights[8] = 0xff80; // -Inf
+    tensors.insert(name.to_owned(), Tensor::bf16(&[128, 64], &weights));
+    // Random bits do not shrink.
+    let mut random = Random(1);
+    let noise = with_exponents((0..300 * 64).map(|_| random.below(240) as u8), 2);
+    tensors.insert("lm_head.weight".to_owned(), Tensor::bf16(&[300, 64], &noise));
+    let (_, report) =
+        there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());
+    assert_eq!(report.units.len(), 3);
+    let why = |name: &str| report.plain.iter().find(|plain| plain.name == name).unwrap().reason.clone();
+    assert!(
+        why("model.layers.1").starts_with(&format!("2 of the 8192 weights of {name} are")),
+        "{}",
+        why("model.layers.1")
+    );
+    assert!(why("lm_head").starts_with("would not shrink"), "{}", why("lm_head"));
+}
+
+#[test]
+fn units_of_zeros_stay_within_published_shared_memory() {
+    let mut tensors = llama(1);
+    tensors.insert("lm_head.weight".to_owned(), Tensor::bf16(&[300, 640], &vec![0; 300 * 640]));
+    let (_, report) =
+        there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());
+    let head = report.units.iter().find(|unit| unit.path == "lm_head").unwrap();
+    assert_eq!((head.alphabet, head.longest_codeword), (1, 2));
+    assert!(report.units.iter().all(|unit| unit.shared_memory_bytes <= PUBLISHED_SHARED_MEMORY));
+}
+
+#[test]
+fn file_names_never_collide() {
+    let mut tensors = Tensors::new();
+    for name in ["a.b", "a_b", "A.b", "model", "a/b"] {
+        tensors.insert(format!("{name}.weight"), matrix(256, 256, name.len() as u64));
+    }
+    tensors.insert(format!("{}.weight", "x".repeat(300)), matrix(256, 256, 1));
+    tensors.insert("../../evil.weight".to_owned(), matrix(256, 256, 2));
+    let (packed, report) = there_and_back(model(&tensors, None, 1).path(), &CompressOptions::default());
+    assert_eq!(report.units.len(), 7);
+    let names = files(&packed.path().join("packed"));
+    let mut lower: Vec<_> =
+        names.keys().filter(|n| n.ends_with(".safetensors")).map(|n| n.to_lowercase()).collect();
+    lower.dedup();
+    assert_eq!(lower.len(), 8, "{lower:?}");
+}
+
+#[test]
+fn headers_of_other_writers_come_back_to_the_byte() {
+    // Not padded, not sorted, with odd spacing, odd data offsets and unknown metadata.
+    let weights = df11_tests::weights::bytes(&like_trained(65_536, 1));
+    let header = format!(
+        "{{ \"b\":{{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]}},\n\"__metadata__\":{{\"k\":\"\\u00e9\"}}, \
+         \"w.weight\":{{\"data_offsets\":[3,{}],\"shape\":[256,256],\"dtype\":\"BF16\"}}}}  ",
+        3 + weights.len()
+    );
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend([7, 8, 9]);
+    file.extend(weights);
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("odd name.safetensors"), file).unwrap();
+    let (_, report) = there_and_back(temp.path(), &CompressOptions::default());
+    assert_eq!(report.units.len(), 1);
+}
+
+#[test]
+fn nothing_is_overwritten_without_force_and_stale_weights_go_with_it() {
+    let small = model(&llama(1), Some(&llama_config()), 1);
+    let large = model(&llama(3), Some(&llama_config()), 3);
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    compress(large.path(), &out, &CompressOptions::default(), &()).unwrap();
+    let refused = compress(small.path(), &out, &CompressOptions::default(), &()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Usage);
+    fs::write(out.join("model.safetensors.index.json"), "{}").unwrap();
+    compress(small.path(), &out, &force(), &()).unwrap();
+    // Layers 1 and 2 of the large model would be loaded with the small one.
+    assert!(!out.join("model_layers_2.safetensors").exists());
+    assert!(!out.join("model.safetensors.index.json").exists());
+    verify(&out, Some(small.path()), 0, &()).unwrap();
+}
+
+#[test]
+fn input_and_output_are_never_the_same() {
+    let model = model(&llama(1), Some(&llama_config()), 1);
+    let before = files(model.path());
+    let inside = model.path().join("model.safetensors");
+    for (input, output) in [(model.path(), model.path()), (&inside, model.path()), (&inside, &inside)] {
+        let options = CompressOptions { single_file: output == inside, ..force() };
+        let error = compress(input, output, &options, &()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    }
+    assert!(files(model.path()) == before);
+    // An output inside the input is not copied into itself.
+    compress(model.path(), &model.path().join("packed"), &CompressOptions::default(), &()).unwrap();
+    assert!(!model.path().join("packed/packed").exists());
+    let again =
+        compress(&model.path().join("packed"), &model.path().join("twice"), &CompressOptions::default(), &());
+    assert!(again.unwrap_err().to_string().contains("compressed already"));
+}
+
+#[test]
+fn foreign_models_give_plain_tensors_with_shapes_from_the_config() {
+    let tensors = llama(2);
+    let model = model(&tensors, Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
+    compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
+    // Another program's files have no metadata.
+    for path in fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            write(&path, &read(&path));
+        }
+    }
+    let verified = verify(&packed, Some(model.path()), 0, &()).unwrap();
+    assert_eq!((verified.digests_checked, verified.digests_missing), (0, tensors.len()));
+    let report = decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap();
+    assert!(!report.original_restored);
+    assert_eq!(report.warnings, Vec::<String>::new());
+    assert_eq!(read(&restored.join("model.safetensors")), tensors);
+    let config: Value = serde_json::from_slice(&fs::read(restored.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config, llama_config());
+
+    // A config of no known family: the bits are there, in one dimension, with a warning.
+    let config = fs::read_to_string(packed.join("config.json")).unwrap().replace("\"llama\"", "\"other\"");
+    fs::write(packed.join("config.json"), config).unwrap();
+    let report = decompress(&packed, &temp.path().join("flat"), &DecompressOptions::default(), &()).unwrap();
+    assert_eq!(report.warnings.len(), 1);
+    let flat = read(&temp.path().join("flat/model.safetensors"));
+    assert!(flat.iter().all(|(name, tensor)| tensor.bytes == tensors[name].bytes));
+    assert_eq!(flat["model.layers.0.mlp.up_proj.weight"].shape, [128 * 64]);
+}
+
+#[test]
+fn every_fixture_is_verified_and_restored() {
+    let temp = tempfile::tempdir().unwrap();
+    for fixture in fixtures::all() {
+        verify(&fixture.path, None, 0, &()).unwrap();
+        let out = temp.path().join(format!("{}.safetensors", fixture.name));
+        let report = decompress(&fixture.path, &out, &DecompressOptions::default(), &()).unwrap();
+        let restored = read(&out);
+        let count = fixture.manifest["tensors"].as_u64().unwrap() as usize;
+        assert_eq!(restored.len(), count);
+        assert_eq!(report.warnings.len(), if count > 1 { 2 } else { 1 }, "{:?}", report.warnings);
+        use sha2::{Digest, Sha256};
+        let all: Vec<u8> = restored.values().flat_map(|tensor| tensor.bytes.clone()).collect();
+        assert_eq!(hex::encode(Sha256::digest(all)), fixture.sha256());
+        let inspected = inspect(&fixture.path, None, 0).unwrap();
+        assert!(inspected.compressed);
+        assert_eq!(inspected.units[0].short_output_positions, fixture.name == "short_output_positions");
+    }
+    // With a dictionary the tensors have their names.
+    let dict: PatternDict = serde_json::from_value(json!({"unit": ["w0", "w1"]})).unwrap();
+    let options = DecompressOptions { pattern_dict: Some(dict), ..DecompressOptions::default() };
+    let out = temp.path().join("named.safetensors");
+    decompress(&fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &())
+        .unwrap();
+    let original = read(&fixtures::directory().join("real_two_tensors.bf16.safetensors"));
+    let named = read(&out);
+    assert_eq!(named.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
+    assert!(named.iter().all(|(name, tensor)| tensor.bytes == original[name].bytes));
+}
+
+#[test]
+fn one_file_of_a_checkpoint_gives_its_tensors_with_their_shapes() {
+    let tensors = llama(2);
+    let model = model(&tensors, Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
+    let out = temp.path().join("layer.safetensors");
+    let report =
+        decompress(&packed.join("model_layers_1.safetensors"), &out, &DecompressOptions::default(), &())
+            .unwrap();
+    assert!(!report.original_restored && report.warnings.is_empty());
+    let layer = read(&out);
+    assert_eq!(layer.len(), 8);
+    assert!(layer.iter().all(|(name, tensor)| tensors[name] == *tensor));
+}
+
+#[test]
+fn what_inspection_predicts_is_what_compression_gives() {
+    let mut tensors = llama(2);
+    tensors.insert("lm_head.weight".to_owned(), Tensor::bf16(&[300, 64], &vec![0x7f80; 300 * 64]));
+    let model = model(&tensors, Some(&llama_config()), 1);
+    let (packed, report) = there_and_back(model.path(), &CompressOptions::default());
+    let predicted = inspect(model.path(), None, 0).unwrap();
+    let found = inspect(&packed.path().join("packed"), None, 0).unwrap();
+    assert!(!predicted.compressed && found.compressed);
+    let figures = |units: &[df11_model::InspectedUnit]| -> Vec<_> {
+        let figures = |u: &df11_model::InspectedUnit| {
+            (
+                u.unit.path.clone(),
+                u.unit.bytes_after,
+                u.code_lengths.clone(),
+                u.frequencies.clone(),
+                u.unit.shared_memory_bytes,
+            )
+        };
+        units.iter().map(figures).collect()
+    };
+    assert_eq!(figures(&predicted.units), figures(&found.units));
+    let sizes: Vec<_> = report.units.iter().map(|unit| unit.bytes_after).collect();
+    assert_eq!(sizes, predicted.units.iter().map(|unit| unit.unit.bytes_after).collect::<Vec<_>>());
+    let plain = |plain: &[df11_model::PlainReport]| {
+        plain.iter().find(|p| p.name == "lm_head").unwrap().reason.clone()
+    };
+    assert_eq!(plain(&predicted.plain), plain(&report.plain));
+}
+
+#[test]
+fn a_config_changed_after_compression_still_loses_our_key() {
+    let model = model(&llama(1), Some(&llama_config()), 1);
+    let (temp, _) = there_and_back(model.path(), &CompressOptions::default());
+    let packed = temp.path().join("packed");
+    let config = fs::read_to_string(packed.join("config.json")).unwrap();
+    fs::write(packed.join("config.json"), config.replace("300", "301")).unwrap();
+    let report = decompress(&packed, &temp.path().join("again"), &DecompressOptions::default(), &()).unwrap();
+    assert_eq!(report.warnings.len(), 1);
+    let restored: Value =
+        serde_json::from_slice(&fs::read(temp.path().join("again/config.json")).unwrap()).unwrap();
+    assert_eq!(restored["vocab_size"], 301);
+    assert_eq!(restored.get("dfloat11_config"), None);
+}
+
+/// Rewrites the metadata of a packed file.
+fn with_metadata(path: &Path, change: impl FnOnce(&mut Value)) {
+    let bytes = fs::read(path).unwrap();
+    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
+    let mut metadata: Value = serde_json::from_str(header["__metadata__"]["df11"].as_str().unwrap()).unwrap();
+    change(&mut metadata);
+    header["__metadata__"]["df11"] = json!(metadata.to_string());
+    let header = header.to_string();
+    let mut changed = (header.len() as u64).to_le_bytes().to_vec();
+    changed.extend(header.as_bytes());
+    changed.extend(&bytes[8 + header_len..]);
+    fs::write(path, changed).unwrap();
+}
+
+#[test]
+fn metadata_that_lies_is_an_error_and_writes_nothing() {
+    let model = model(&llama(1), Some(&llama_config()), 2);
+    type Change = fn(&mut Value);
+    let lies: [(&str, Change); 9] = [
+        ("model.safetensors", |m| m["checkpoint"]["files"][0]["name"] = json!("../evil.safetensors")),
+        ("model.safetensors", |m| m["checkpoint"]["files"][0]["name"] = json!("/tmp/evil.safetensors")),
+        ("model.safetensors", |m| m["checkpoint"]["index"]["name"] = json!("../evil.json")),
+        ("model.safetensors", |m| m["checkpoint"]["index"]["text"] = json!("{}")),
+        ("model.safetensors", |m| {
+            let header =
+                m["checkpoint"]["files"][1]["text"].as_str().unwrap().replace("model.norm", "model.mron");
+            m["checkpoint"]["files"][1]["text"] = json!(header);
+        }),
+        ("model.safetensors", |m| m["version"] = json!(2)),
+        ("model_layers_0.safetensors", |m| m["units"][0]["tensors"][0] = json!("other")),
+        ("model_layers_0.safetensors", |m| {
+            m["units"][0]["tensors"].as_array_mut().unwrap().pop();
+        }),
+        ("model_layers_0.safetensors", |m| m["tensors"][0]["sha256"] = json!("00")),
+    ];
+    for (file, lie) in lies {
+        let temp = tempfile::tempdir().unwrap();
+        let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
+        compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
+        with_metadata(&packed.join(file), lie);
+        let error = decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+        let left = if restored.exists() { files(&restored).into_keys().collect() } else { Vec::new() };
+        assert!(left.iter().all(|name| name.starts_with('.')), "{left:?}");
+        assert!(!temp.path().join("evil.safetensors").exists() && !temp.path().join("evil.json").exists());
+    }
+}
+
+#[test]
+fn missing_and_repeated_parts_are_named() {
+    let model = model(&llama(1), Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    let fresh = || {
+        compress(model.path(), &packed, &force(), &()).unwrap();
+    };
+    let restore = || -> Error {
+        let error =
+            decompress(&packed, &temp.path().join("out"), &DecompressOptions::default(), &()).unwrap_err();
+        assert_eq!(
+            verify(&packed, None, 0, &()).is_err(),
+            !error.to_string().contains("is not there; is a file missing")
+        );
+        error
+    };
+    fresh();
+    fs::remove_file(packed.join("model_layers_0.safetensors")).unwrap();
+    assert!(restore().to_string().contains("is not there"));
+    fresh();
+    fs::remove_file(packed.join("model.safetensors")).unwrap();
+    assert!(restore().to_string().contains("records the originals"));
+    fresh();
+    fs::copy(packed.join("lm_head.safetensors"), packed.join("copy.safetensors")).unwrap();
+    assert!(restore().to_string().contains("is also in"));
+    fs::remove_file(packed.join("copy.safetensors")).unwrap();
+    fresh();
+    let head = packed.join("lm_head.safetensors");
+    let mut tensors = read(&head);
+    tensors.remove("lm_head.gaps");
+    write(&head, &tensors);
+    assert!(restore().to_string().contains("lm_head.gaps: is missing"));
+}
+
+#[test]
+fn a_damaged_file_is_never_restored_wrongly() {
+    let model = model(&llama(1), Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
+    let original = files(model.path());
+    let weights = ["lm_head.safetensors", "model_layers_0.safetensors", "model.safetensors"];
+    let mut random = Random(11);
+    let (mut refused, rounds) = (0, 400);
+    for round in 0..rounds {
+        let path = packed.join(weights[round % weights.len()]);
+        let sound = fs::read(&path).unwrap();
+        let mut damaged = sound.clone();
+        // Headers are small beside the data, and where parsers break: damage them as often.
+        let header = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap());
+        let until = if random.below(2) == 0 { header } else { sound.len() as u64 };
+        match random.below(3) {
+            0 => damaged.truncate(random.below(until) as usize),
+            1 => damaged[random.below(until) as usize] ^= 1 << random.below(8),
+            _ => damaged[random.below(until) as usize] = random.next() as u8,
+        }
+        fs::write(&path, &damaged).unwrap();
+        let out = temp.path().join(format!("out-{round}"));
+        match decompress(&packed, &out, &DecompressOptions::default(), &()) {
+            Ok(_) => assert!(files(&out) == original),
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+                assert!(!out.join("model.safetensors").exists());
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+        if out.exists() {
+            fs::remove_dir_all(out).unwrap();
+        }
+        fs::write(&path, sound).unwrap();
+    }
+    assert!(refused > rounds * 8 / 10, "{refused}");
+}

@@ -1,1 +1,258 @@
-//! todo
+//! The command itself: what it prints, what it writes, how it fails.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use df11_tests::corpus::{Tensor, Tensors, read, write};
+use df11_tests::fixtures;
+use df11_tests::weights::like_trained;
+use safetensors::tensor::Dtype;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn df11(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_df11")).args(args).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs a command that must fail with this code and say this, in one line, leaving standard output empty.
+#[track_caller]
+fn fails(args: &[&str], expected: i32, says: &str) {
+    let output = df11(args);
+    let error = stderr(&output);
+    assert_eq!(code(&output), expected, "{error}");
+    assert!(error.contains(says), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert_eq!(stdout(&output), "");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A file with a layer that compresses.
+fn layer(directory: &TempDir) -> String {
+    let path = directory.path().join("layer.safetensors");
+    let weights = Tensor::bf16(&[256, 300], &like_trained(256 * 300, 1));
+    write(&path, &Tensors::from([("layers.0.up.weight".to_owned(), weights)]));
+    text(&path).to_owned()
+}
+
+#[test]
+fn the_demonstration_restores_every_file() {
+    let output = df11(&["demo"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let out = stdout(&output);
+    assert!(out.contains("encoder.layer.1") && out.contains("total"), "{out}");
+    assert!(out.contains("restored: 4 files identical"), "{out}");
+    assert_eq!(stderr(&output), "");
+    let json: Value = serde_json::from_slice(&df11(&["demo", "--json"]).stdout).unwrap();
+    assert_eq!(json["identical"].as_array().unwrap().len(), 4);
+    assert_eq!(json["compress"]["units"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn every_bit_pattern_comes_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("all.safetensors");
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    // The patterns that the layout can hold, often enough to be worth a unit: signed zeros, subnormals, and all.
+    let below: Vec<u16> = (0..8u16)
+        .flat_map(|_| [0x8000, 0x0001, 0x807f, 0x3f80, 0xbf80])
+        .cycle()
+        .take(60_000)
+        .chain(0..0x7800)
+        .collect();
+    let tensors = Tensors::from([
+        ("layers.0.special.weight".to_owned(), Tensor::bf16(&[256, 256], &all)),
+        (
+            "layers.1.below.weight".to_owned(),
+            Tensor::bf16(&[3, below.len() / 3], &below[..below.len() / 3 * 3]),
+        ),
+        ("lm_head.weight".to_owned(), Tensor::bf16(&[256, 300], &like_trained(256 * 300, 2))),
+    ]);
+    write(&path, &tensors);
+    let [packed, back] = ["packed", "back"].map(|name| temp.path().join(name));
+    let output = df11(&["compress", text(&path), "-o", text(&packed), "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reason = report["plain"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("4096 of the 65536 weights") && reason.contains("NaN"), "{reason}");
+    assert_eq!(report["units"].as_array().unwrap().len(), 2, "{report}");
+    assert_eq!(code(&df11(&["verify", text(&packed), "--against", text(&path)])), 0);
+    assert_eq!(code(&df11(&["decompress", text(&packed), "-o", text(&back)])), 0);
+    assert!(fs::read(back.join("all.safetensors")).unwrap() == fs::read(&path).unwrap());
+}
+
+#[test]
+fn official_files_are_verified_inspected_and_restored() {
+    let temp = tempfile::tempdir().unwrap();
+    for fixture in fixtures::all() {
+        let path = text(&fixture.path);
+        let output = df11(&["verify", path]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let json: Value = serde_json::from_slice(&df11(&["inspect", path, "--json"]).stdout).unwrap();
+        assert_eq!(json["units"][0]["elements"], fixture.manifest["elements"]);
+        assert!(stdout(&df11(&["inspect", path])).contains("exponent  codeword"));
+        let out = temp.path().join(&fixture.name);
+        assert_eq!(code(&df11(&["decompress", path, "-o", text(&out)])), 0);
+        let restored = read(&out.join("model.safetensors"));
+        let elements: usize = restored.values().map(|tensor| tensor.bytes.len() / 2).sum();
+        assert_eq!(elements as u64, fixture.manifest["elements"].as_u64().unwrap());
+        assert!(restored.values().all(|tensor| tensor.dtype == Dtype::BF16));
+    }
+    // The official encoder's unit against the original, under the names the original has.
+    let dict = temp.path().join("dict.json");
+    fs::write(&dict, r#"{"unit": ["w0", "w1"]}"#).unwrap();
+    let unit = fixtures::directory().join("real_two_tensors.df11.safetensors");
+    let out = temp.path().join("named.safetensors");
+    let output = df11(&["decompress", text(&unit), "-o", text(&out), "--pattern-dict", text(&dict)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let original = read(&fixtures::directory().join("real_two_tensors.bf16.safetensors"));
+    assert!(read(&out).iter().all(|(name, tensor)| tensor.bytes == original[name].bytes));
+}
+
+#[test]
+fn json_is_one_document_and_quiet_is_silent() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let at = |name: &str| text(&temp.path().join(name)).to_owned();
+    let json = |args: &[&str]| -> Value { serde_json::from_slice(&df11(args).stdout).unwrap() };
+    assert_eq!(json(&["inspect", &path, "--json"])["compressed"], false);
+    assert_eq!(json(&["--json", "compress", &path, "-o", &at("a")])["units"][0]["path"], "layers.0");
+    assert_eq!(json(&["verify", &at("a"), "--json", "--quiet"])["units"], 1);
+    assert_eq!(json(&["decompress", &at("a"), "-o", &at("b"), "--json"])["original_restored"], true);
+    assert_eq!(json(&["verify", &path, "--json"])["kind"], "data");
+    let output = df11(&["compress", &path, "-o", &at("c"), "--quiet", "--threads", "1"]);
+    assert_eq!((code(&output), stdout(&output), stderr(&output)), (0, String::new(), String::new()));
+    // Not on a terminal: no progress bars anywhere.
+    let output = df11(&["compress", &path, "-o", &at("d")]);
+    assert_eq!(stderr(&output), "");
+    assert!(stdout(&output).contains("bits/weight"));
+}
+
+#[test]
+fn wrong_use_is_one_line_that_says_what_to_do() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let at = |name: &str| text(&temp.path().join(name)).to_owned();
+    fails(&["compress", "-", "-o", &at("x")], 2, "save them to a file first");
+    fails(&["compress", &at("none"), "-o", &at("x")], 3, "cannot open");
+    fs::create_dir(temp.path().join("empty")).unwrap();
+    fails(&["compress", &at("empty"), "-o", &at("x")], 1, "no .safetensors file in this directory");
+    fails(&["compress", &path, "-o", &at("x.safetensors")], 2, "--single-file");
+    fs::create_dir_all(temp.path().join("pipeline/transformer")).unwrap();
+    fs::copy(&path, temp.path().join("pipeline/transformer/model.safetensors")).unwrap();
+    fails(&["compress", &at("pipeline"), "-o", &at("x")], 1, "pass that directory");
+    fails(&["verify", &path], 1, "holds no DF11 units");
+    fails(&["decompress", &path, "-o", &at("x")], 1, "holds no DF11 units");
+    fs::create_dir(temp.path().join("full")).unwrap();
+    fs::write(temp.path().join("full/keep"), "x").unwrap();
+    fails(&["compress", &path, "-o", &at("full")], 2, "--force");
+    assert_eq!(fs::read(temp.path().join("full/keep")).unwrap(), b"x");
+    fs::write(temp.path().join("dict"), "[1]").unwrap();
+    fails(
+        &["compress", &path, "-o", &at("x"), "--pattern-dict", &at("dict")],
+        1,
+        "is not a pattern dictionary",
+    );
+    assert_eq!(code(&df11(&["compress", &path])), 2);
+    assert_eq!(code(&df11(&["frobnicate"])), 2);
+    assert!(!temp.path().join("x").exists());
+}
+
+#[test]
+fn damaged_containers_are_one_line_that_says_what_is_wrong() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let sound = fs::read(&path).unwrap();
+    let at = |name: &str| text(&temp.path().join(name)).to_owned();
+    let damaged = at("damaged.safetensors");
+    let header = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+    let lie = |from: &str, to: &str| {
+        let text = String::from_utf8(sound[8..header].to_vec()).unwrap();
+        assert!(text.contains(from) && from.len() == to.len(), "{text}");
+        [&sound[..8], text.replace(from, to).as_bytes(), &sound[header..]].concat()
+    };
+    let cases: [(Vec<u8>, &str); 9] = [
+        (Vec::new(), "too few for a safetensors file"),
+        (sound[..5].to_vec(), "too few for a safetensors file"),
+        (sound[..header - 1].to_vec(), "promise a header"),
+        (sound[..sound.len() - 1].to_vec(), "cut short"),
+        ([&sound[..], b"x"].concat(), "bytes of tensors"),
+        ([&u64::MAX.to_le_bytes()[..], &sound[8..]].concat(), "promise a header"),
+        ([&sound[..8], b"\xff", &sound[9..]].concat(), "not UTF-8"),
+        (lie("[256,300]", "[257,300]"), "the safetensors header is wrong"),
+        (lie("\"BF16\"", "\"BF61\""), "the safetensors header is wrong"),
+    ];
+    for (bytes, says) in cases {
+        fs::write(&damaged, bytes).unwrap();
+        for command in ["inspect", "verify"] {
+            fails(&[command, &damaged], 1, says);
+        }
+        fails(&["compress", &damaged, "-o", &at("x")], 1, says);
+        fails(&["decompress", &damaged, "-o", &at("x")], 1, says);
+    }
+    assert!(!temp.path().join("x").exists());
+    fs::create_dir(temp.path().join("sharded")).unwrap();
+    fs::write(temp.path().join("sharded/a.safetensors"), &sound).unwrap();
+    let index = temp.path().join("sharded/model.safetensors.index.json");
+    fs::write(&index, r#"{"weight_map": {"x": "b.safetensors"}}"#).unwrap();
+    fails(&["compress", &at("sharded"), "-o", &at("x")], 1, "the shard b.safetensors, which is not there");
+    fs::write(&index, r#"{"weight_map": {"x": "../layer.safetensors"}}"#).unwrap();
+    fails(&["compress", &at("sharded"), "-o", &at("x")], 1, "outside its directory");
+}
+
+#[test]
+fn damage_is_found_by_verification() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let packed = temp.path().join("packed");
+    assert_eq!(code(&df11(&["compress", &path, "-o", text(&packed)])), 0);
+    let unit = packed.join("layers_0.safetensors");
+    let sound = fs::read(&unit).unwrap();
+    let mut damaged = sound.clone();
+    // The last byte belongs to sign_mantissa: every rule of the layout still holds, only the digest can tell.
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&unit, &damaged).unwrap();
+    fails(&["verify", text(&packed)], 1, "SHA-256 of the original");
+    fails(
+        &["decompress", text(&packed), "-o", text(&temp.path().join("back"))],
+        1,
+        "SHA-256 of the original",
+    );
+    fs::write(&unit, &sound).unwrap();
+    assert_eq!(code(&df11(&["verify", text(&packed)])), 0);
+    // Against another original.
+    let other = temp.path().join("other.safetensors");
+    let weights = Tensor::bf16(&[256, 300], &like_trained(256 * 300, 2));
+    write(&other, &Tensors::from([("layers.0.up.weight".to_owned(), weights)]));
+    fails(&["verify", text(&packed), "--against", text(&other)], 1, "differs from the original near byte 0");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_df11"))
+        .args(["inspect", text(&fixtures::all()[0].path)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+}

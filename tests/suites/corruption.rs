@@ -1,1 +1,119 @@
-//! todo
+//! Damaged units give an error or other weights of the same number: never a panic, never an access out of bounds.
+
+use df11_core::df11::{EncodedUnit, Options, Unit, encode};
+use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
+
+/// A unit's tensors by number, so that loops can damage each.
+fn tensor(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
+    match which {
+        0 => &mut unit.luts,
+        1 => &mut unit.encoded_exponent,
+        2 => &mut unit.sign_mantissa,
+        3 => &mut unit.output_positions,
+        4 => &mut unit.gaps,
+        _ => &mut unit.split_positions,
+    }
+}
+
+/// Uses a unit in every way; returns whether all of them were content.
+fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>) -> bool {
+    let Ok(unit) = Unit::new(unit.tensors()) else { return false };
+    let mut content = true;
+    out.clear();
+    out.resize(2 * unit.len(), 0);
+    content &= unit.decode_into(out).is_ok();
+    content &= unit.verify_blocks_into(0..unit.blocks(), out).is_ok();
+    let middle = unit.len() / 3..unit.len() - unit.len() / 5;
+    content &= unit.decode_range_into(middle.clone(), &mut out[..2 * middle.len()]).is_ok();
+    let covered: usize = unit.tensor_ranges().map(|range| range.len()).sum();
+    assert_eq!(covered, unit.len());
+    assert_eq!(unit.block_ranges().map(|range| range.len()).sum::<usize>(), unit.len());
+    content
+}
+
+/// Small units of different kinds: like trained weights, with jumps, with several tensors, over several blocks.
+fn units() -> Vec<EncodedUnit> {
+    let trained = bytes(&like_trained(300, 1));
+    let (a, b) = trained.split_at(200);
+    let long = bytes(&with_exponents(fibonacci_exponents(100, 14, 2), 2));
+    let constant = bytes(&[0x3f80; 70]);
+    [vec![a, b], vec![&long[..2 * 700]], vec![&constant]]
+        .iter()
+        .map(|parts| encode(parts, &Options::default()).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_single_byte_corruption_is_an_error_or_in_bounds() {
+    let mut out = Vec::new();
+    for mut unit in units() {
+        assert!(exercise(&unit, &mut out));
+        for which in 0..6 {
+            for at in 0..tensor(&mut unit, which).len() {
+                let original = tensor(&mut unit, which)[at];
+                for value in (0..=u8::MAX).filter(|value| *value != original) {
+                    tensor(&mut unit, which)[at] = value;
+                    exercise(&unit, &mut out);
+                }
+                tensor(&mut unit, which)[at] = original;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_and_extension_is_an_error_or_in_bounds() {
+    let mut out = Vec::new();
+    for unit in units() {
+        for which in 0..6 {
+            let len = tensor(&mut unit.clone(), which).len();
+            for cut in 0..len {
+                let mut damaged = unit.clone();
+                tensor(&mut damaged, which).truncate(cut);
+                // Split positions can lack entries: then there are fewer tensors. Nothing else can lack anything.
+                let content = exercise(&damaged, &mut out);
+                assert!(
+                    !content || (which == 5 && cut % 8 == 0),
+                    "tensor {which} cut to {cut} of {len} bytes"
+                );
+            }
+            for more in [1, 2, 4, 8, 256, 320] {
+                let mut damaged = unit.clone();
+                tensor(&mut damaged, which).extend(vec![0; more]);
+                // A split at 0 in a unit of one tensor puts an empty tensor before it.
+                let content = exercise(&damaged, &mut out);
+                assert!(!content || (which == 5 && len == 0), "tensor {which} with {more} bytes more");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_million_mutated_units_never_panic() {
+    let mut random = Random(0xdf11);
+    let units = units();
+    let mut out = Vec::new();
+    let (mut content, mut rounds) = (0, 0);
+    while rounds < 1_000_000 {
+        let mut unit = units[rounds % units.len()].clone();
+        // One to eight damages at once: single checks must not rely on one another.
+        for _ in 0..=random.below(8) {
+            let which = random.below(6) as usize;
+            let tensor = tensor(&mut unit, which);
+            if tensor.is_empty() {
+                continue;
+            }
+            let at = random.below(tensor.len() as u64) as usize;
+            match random.below(4) {
+                0 => tensor[at] = random.next() as u8,
+                1 => tensor[at] ^= 1 << random.below(8),
+                2 => tensor.truncate(at),
+                _ => tensor[at] = [0, 1, 0x7f, 0x80, 0xef, 0xf0, 0xff][random.below(7) as usize],
+            }
+        }
+        content += usize::from(exercise(&unit, &mut out));
+        rounds += 1;
+    }
+    // Damage to signs and mantissas alone cannot be seen; most other damage must be.
+    assert!(content > 0 && content < rounds / 2, "{content} of {rounds} were accepted");
+}
