@@ -98,7 +98,7 @@ pub fn write(weights: &[u16], code: &[Codeword]) -> ForeignUnit {
         bits.extend_from_bitslice(codeword(weight >> 7 & 0xff));
         unit.sign_mantissa.push((weight >> 8 & 0x80) as u8 | (weight & 0x7f) as u8);
     }
-    if bits.len() % 8 != 0 {
+    if !bits.len().is_multiple_of(8) {
         start(bits.len(), weights.len());
         let whole = bits.len().next_multiple_of(8);
         bits.extend_from_bitslice(codeword(END));
@@ -144,7 +144,7 @@ fn tables(code: &[Codeword]) -> Vec<u8> {
             known[byte] = Some(if rest.len() <= 8 {
                 *symbol as u8
             } else {
-                let target = prefixes.iter().position(|p| *p == &bits[..prefix.len() + 8]).unwrap();
+                let target = prefixes.iter().position(|p| **p == bits[..prefix.len() + 8]).unwrap();
                 (256 - target) as u8
             });
         }

@@ -1,5 +1,7 @@
 //! Checkpoints of every shape, there and back.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

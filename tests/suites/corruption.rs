@@ -1,5 +1,7 @@
 //! Damaged units give an error or other weights of the same number: never a panic, never an access out of bounds.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use df11_core::df11::{EncodedUnit, Options, Unit, encode};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 

@@ -1,5 +1,7 @@
 //! The official encoder's units: decoded in every way, checked by an independent walk, encoded again.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use df11_core::df11::{Options, Unit, encode};
 use df11_core::huffman::Codewords;
 use df11_tests::fixtures;

@@ -1,5 +1,7 @@
 //! Laws that hold for any weights, stated over generated ones.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use df11_core::df11::{
     BLOCK_BYTES, Options, PUBLISHED_SHARED_MEMORY, Plan, Unit, encode, shared_memory_bytes,
 };

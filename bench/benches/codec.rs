@@ -1,0 +1,51 @@
+//! Each operation of the codec on one thread, beside the bare work that every BF16 codec shares: splitting weights into
+//! two planes and merging them. `cargo bench -p df11-bench`
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench; criterion's macros write no docs")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use df11_core::bf16;
+use df11_core::df11::{Options, Plan};
+
+fn codec(criterion: &mut Criterion) {
+    let (name, weights) = df11_bench::weights();
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes(weights.len() as u64));
+    group.sample_size(20);
+
+    let plan = Plan::new(&[&weights], &Options::default()).unwrap();
+    let mut encoded = plan.encode(&[&weights]).unwrap();
+    // Every buffer is touched before anything is timed.
+    let mut out = vec![1; weights.len()];
+    let (mut exponents, mut sign_mantissas) = (vec![1; weights.len() / 2], vec![1; weights.len() / 2]);
+
+    group.bench_function("split", |b| b.iter(|| bf16::split(&weights, &mut exponents, &mut sign_mantissas).unwrap()));
+    group.bench_function("merge", |b| b.iter(|| bf16::merge(&exponents, &sign_mantissas, &mut out).unwrap()));
+    assert!(out == weights);
+
+    group.bench_function("encode", |b| {
+        b.iter(|| {
+            let plan = Plan::new(&[&weights], &Options::default()).unwrap();
+            let buffers = df11_core::df11::Buffers {
+                luts: &mut encoded.luts,
+                encoded_exponent: &mut encoded.encoded_exponent,
+                sign_mantissa: &mut encoded.sign_mantissa,
+                output_positions: &mut encoded.output_positions,
+                gaps: &mut encoded.gaps,
+                split_positions: &mut encoded.split_positions,
+            };
+            plan.encode_into(&[&weights], buffers).unwrap();
+        });
+    });
+    let unit = encoded.as_unit();
+    out.fill(1);
+    group.bench_function("decode", |b| b.iter(|| unit.decode_into(&mut out).unwrap()));
+    assert!(out == weights);
+    out.fill(1);
+    group.bench_function("verify", |b| b.iter(|| unit.verify_blocks_into(0..unit.blocks(), &mut out).unwrap()));
+    assert!(out == weights);
+    group.finish();
+}
+
+criterion_group!(benches, codec);
+criterion_main!(benches);
