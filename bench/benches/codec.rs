@@ -19,7 +19,9 @@ fn codec(criterion: &mut Criterion) {
     let mut out = vec![1; weights.len()];
     let (mut exponents, mut sign_mantissas) = (vec![1; weights.len() / 2], vec![1; weights.len() / 2]);
 
-    group.bench_function("split", |b| b.iter(|| bf16::split(&weights, &mut exponents, &mut sign_mantissas).unwrap()));
+    group.bench_function("split", |b| {
+        b.iter(|| bf16::split(&weights, &mut exponents, &mut sign_mantissas).unwrap())
+    });
     group.bench_function("merge", |b| b.iter(|| bf16::merge(&exponents, &sign_mantissas, &mut out).unwrap()));
     assert!(out == weights);
 
@@ -42,7 +44,9 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("decode", |b| b.iter(|| unit.decode_into(&mut out).unwrap()));
     assert!(out == weights);
     out.fill(1);
-    group.bench_function("verify", |b| b.iter(|| unit.verify_blocks_into(0..unit.blocks(), &mut out).unwrap()));
+    group.bench_function("verify", |b| {
+        b.iter(|| unit.verify_blocks_into(0..unit.blocks(), &mut out).unwrap())
+    });
     assert!(out == weights);
     group.finish();
 }

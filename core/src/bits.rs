@@ -56,6 +56,15 @@ impl<'a> BitReader<'a> {
     }
 
     /// Makes at least 56 bits available.
+    ///
+    /// ```
+    /// # use df11_core::bits::BitReader;
+    /// let mut reader = BitReader::new(&[0xab, 0xcd]);
+    /// reader.refill();
+    /// assert_eq!(reader.peek(8), 0xab);
+    /// reader.consume(4);
+    /// assert_eq!((reader.peek(8), reader.position()), (0xbc, 4));
+    /// ```
     #[inline(always)]
     pub fn refill(&mut self) {
         match self.bytes.get(self.next..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -99,6 +108,11 @@ impl<'a> BitReader<'a> {
     }
 
     /// The next `n` bits (1 to 32), moving past them.
+    ///
+    /// ```
+    /// # use df11_core::bits::BitReader;
+    /// assert_eq!(BitReader::new(&[0b1100_0000]).read(2), 0b11);
+    /// ```
     #[inline]
     pub fn read(&mut self, n: u32) -> u32 {
         self.refill();

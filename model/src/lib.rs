@@ -8,14 +8,25 @@
 //! model. Every file is written under a temporary name, decoded again, compared with its source, and only then renamed
 //! into place.
 //!
-//! ```no_run
-//! use std::path::Path;
-//! use df11_model::{CompressOptions, DecompressOptions, compress, decompress};
+//! ```
+//! use df11_model::{CompressOptions, DecompressOptions, compress, decompress, inspect, verify};
+//! use safetensors::tensor::{Dtype, TensorView, serialize};
 //!
-//! let report = compress(Path::new("model"), Path::new("model-df11"), &CompressOptions::default(), &())?;
-//! println!("{} -> {} bytes", report.bytes_before, report.bytes_after);
-//! decompress(Path::new("model-df11"), Path::new("restored"), &DecompressOptions::default(), &())?;
-//! # Ok::<(), df11_model::Error>(())
+//! // A model of one matrix.
+//! let weights: Vec<u8> = (0..256 * 256).flat_map(|i: u32| (0x3c00 + (i * 7 % 512) as u16).to_le_bytes()).collect();
+//! let matrix = TensorView::new(Dtype::BF16, vec![256, 256], &weights)?;
+//! let directory = tempfile::tempdir()?;
+//! let [model, packed, restored] = ["model.safetensors", "packed", "restored"].map(|name| directory.path().join(name));
+//! std::fs::write(&model, serialize([("layers.0.up_proj.weight", matrix)], None)?)?;
+//!
+//! let predicted = inspect(&model, None, 0)?;
+//! let report = compress(&model, &packed, &CompressOptions::default(), &())?;
+//! assert_eq!(report.units[0].bytes_after, predicted.units[0].unit.bytes_after);
+//! assert!(report.units[0].bytes_after < 2 * 256 * 256);
+//! assert_eq!(verify(&packed, Some(&model), 0, &())?.compared, Some(1));
+//! decompress(&packed, &restored, &DecompressOptions::default(), &())?;
+//! assert_eq!(std::fs::read(restored.join("model.safetensors"))?, std::fs::read(&model)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod checkpoint;

@@ -147,6 +147,16 @@ impl Plan {
     ///
     /// `tensors` is the number of tensors that the unit will be cut back into.
     ///
+    /// ```
+    /// use df11_core::df11::{Options, Plan};
+    ///
+    /// let mut frequencies = [0; 256];
+    /// (frequencies[120], frequencies[121]) = (3000, 1000);
+    /// let plan = Plan::from_frequencies(&frequencies, 2, &Options::default())?;
+    /// assert_eq!((plan.sizes().encoded_exponent, plan.sizes().split_positions), (500, 8));
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Plan::new`].
@@ -171,6 +181,19 @@ impl Plan {
     }
 
     /// Plans a unit with code lengths of the caller's choice, which need not be the best ones.
+    ///
+    /// ```
+    /// use df11_core::{bf16, df11::Plan, huffman::CodeLengths};
+    ///
+    /// let weights = [0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
+    /// let mut frequencies = [0; 256];
+    /// bf16::add_to_histogram(&weights, &mut frequencies)?;
+    /// let mut lengths = [0; 256];
+    /// (lengths[127], lengths[128]) = (2, 9);
+    /// let plan = Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&lengths)?)?;
+    /// assert_eq!(plan.code_bits(), 2 + 9 + 2);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -33,6 +33,23 @@ pub struct Tensors<'a> {
 /// a panic or an access out of bounds. The layout has no checksum: only a digest of the original tells whether the
 /// weights are the right ones.
 ///
+/// ```
+/// use df11_core::df11::{self, Options};
+///
+/// // 20,000 weights, four exponents: two bits each, so 16,384 to a block.
+/// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
+/// let encoded = df11::encode(&[&weights], &Options::default())?;
+/// let unit = encoded.as_unit();
+/// assert_eq!((unit.len(), unit.tensors(), unit.code_bytes(), unit.blocks()), (20_000, 1, 5000, 2));
+/// assert_eq!((unit.block_range(0), unit.block_range(1)), (0..16_384, 16_384..20_000));
+/// assert_eq!((unit.largest_block(), unit.gap(1)), (16_384, 0));
+///
+/// let mut block = vec![0; 2 * unit.block_range(1).len()];
+/// unit.decode_block_into(1, &mut block)?;
+/// assert_eq!(block, weights[2 * 16_384..]);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+///
 /// Units of other writers are read as they are: with non-canonical codes, with junk in table entries that no codeword
 /// reaches, and with either length of `output_positions` (the official encoder drops the last entry where no codeword
 /// starts in the last block).

@@ -12,6 +12,17 @@ pub const MAX_LEAST_LENGTH: u8 = 8;
 const SYMBOLS: usize = 256;
 
 /// The length in bits of each symbol's codeword; 0 for a symbol that has none.
+///
+/// ```
+/// use df11_core::huffman::CodeLengths;
+///
+/// let mut frequencies = [0; 256];
+/// frequencies[120..124].copy_from_slice(&[8, 4, 2, 2]);
+/// let lengths = CodeLengths::from_frequencies(&frequencies, 1, 32)?;
+/// assert_eq!((lengths.symbols(), lengths.shortest(), lengths.longest()), (4, 1, 3));
+/// assert_eq!(lengths.total_bits(&frequencies)?, 8 * 1 + 4 * 2 + 2 * 3 + 2 * 3);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeLengths([u8; SYMBOLS]);
 

@@ -86,6 +86,21 @@ impl<'a> PrefixTables<'a> {
     ///
     /// `bit` is where the codeword stands in the code; it only goes into errors.
     ///
+    /// ```
+    /// use df11_core::{Error, huffman::PrefixTables};
+    ///
+    /// let mut luts = [[120; 256]; 2]; // one table, in which everything is 120,
+    /// luts[1] = [0; 256];
+    /// luts[1][120] = 1; // with a codeword of one bit
+    /// let tables = PrefixTables::new(luts.as_flattened())?;
+    /// assert_eq!(tables.decode(0, 0)?, (120, 1));
+    ///
+    /// luts[1][120] = 0;
+    /// let tables = PrefixTables::new(luts.as_flattened())?;
+    /// assert_eq!(tables.decode(0, 7), Err(Error::ZeroLength { bit: 7, symbol: 120 }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::ZeroLength`], [`Error::LengthMismatch`] or [`Error::JumpTooDeep`] if the tables lead nowhere.
