@@ -1,4 +1,4 @@
-//! Units in the DF11 layout: [`Unit`] reads and decodes, [`Plan`] and [`encode`] write.
+//! Units in the DF11 layout: [`Unit`] reads and decodes, [`Plan`] and [`encode()`] write.
 //!
 //! A unit holds the weights of one or more tensors, one after the other, under one Huffman code, in six tensors:
 //!
