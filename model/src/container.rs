@@ -87,6 +87,11 @@ impl Container {
         Mapped::new(&self.file, &tensor.range).map_err(io("cannot map", &self.path))
     }
 
+    /// Reads bytes of a tensor, from `offset` in it.
+    pub(crate) fn read_at(&self, tensor: &Tensor, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        read_exact_at(&self.file, buffer, tensor.range.start + offset).map_err(io("cannot read", &self.path))
+    }
+
     /// Reads a tensor from start to end, in chunks.
     pub(crate) fn read(
         &self,
@@ -97,7 +102,7 @@ impl Container {
         let mut at = tensor.range.start;
         while at < tensor.range.end {
             let now = buffer.len().min((tensor.range.end - at) as usize);
-            read_exact_at(&self.file, &mut buffer[..now], at).map_err(io("cannot read", &self.path))?;
+            self.read_at(tensor, at - tensor.range.start, &mut buffer[..now])?;
             each(&buffer[..now])?;
             at += now as u64;
         }
