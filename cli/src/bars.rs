@@ -29,9 +29,9 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, task: &str, bytes: u64) {
-        self.bar.reset();
-        self.bar.set_length(bytes);
         self.bar.set_message(task.to_owned());
+        self.bar.set_length(bytes);
+        self.bar.reset();
     }
 
     fn advance(&self, bytes: u64) {
