@@ -35,8 +35,8 @@ struct Cli {
 #[derive(Args)]
 struct Common {
     /// Threads to use; 0 for as many as there are processors.
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
     /// Print one JSON document on standard output instead of text.
     #[arg(long, global = true)]
     json: bool,
@@ -114,13 +114,19 @@ fn main() -> ExitCode {
                 // If standard output is gone as well, the exit code still tells.
                 let _ = print_json(&json!({"error": error.to_string(), "kind": kind}));
             }
-            let _ = writeln!(io::stderr(), "df11: {error}");
+            let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
             ExitCode::from(code)
         }
     }
 }
 
+/// A text with its control characters escaped: names from files must neither break lines nor reach the terminal's controls.
+fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 fn run(command: &Command, common: &Common) -> Result<(), Error> {
+    let threads = usize::from(common.threads);
     let bars = Bars::new(common.quiet || common.json);
     match command {
         Command::Compress { input, output, pattern_dict, single_file, force } => {
@@ -128,7 +134,7 @@ fn run(command: &Command, common: &Common) -> Result<(), Error> {
                 pattern_dict: read_dict(pattern_dict.as_deref())?,
                 single_file: *single_file,
                 force: *force,
-                threads: common.threads,
+                threads,
             };
             let report = compress(input, output, &options, &bars)?;
             bars.clear();
@@ -138,24 +144,24 @@ fn run(command: &Command, common: &Common) -> Result<(), Error> {
             let options = DecompressOptions {
                 pattern_dict: read_dict(pattern_dict.as_deref())?,
                 force: *force,
-                threads: common.threads,
+                threads,
             };
             let report = decompress(input, output, &options, &bars)?;
             bars.clear();
             show(common, &report, || print::decompressed(&report))
         }
         Command::Verify { path, against } => {
-            let report = verify(path, against.as_deref(), common.threads, &bars)?;
+            let report = verify(path, against.as_deref(), threads, &bars)?;
             bars.clear();
             show(common, &report, || print::verified(&report))
         }
         Command::Inspect { path, pattern_dict } => {
             let dict = read_dict(pattern_dict.as_deref())?;
-            let report = inspect(path, dict.as_ref(), common.threads)?;
+            let report = inspect(path, dict.as_ref(), threads)?;
             show(common, &report, || print::inspected(&report))
         }
         Command::Demo => {
-            let report = demo::run(common.threads)?;
+            let report = demo::run(threads)?;
             show(common, &report, || print::demo(&report))
         }
     }
@@ -168,7 +174,7 @@ fn show(common: &Common, report: &impl Serialize, text: impl FnOnce() -> String)
     } else if common.quiet {
         Ok(())
     } else {
-        print(&text())
+        print(&text().lines().map(|line| one_line(line) + "\n").collect::<String>())
     }
 }
 
@@ -189,18 +195,16 @@ fn print(text: &str) -> Result<(), Error> {
 /// Reads a pattern dictionary: the dictionary itself, or a config that has one.
 fn read_dict(path: Option<&Path>) -> Result<Option<PatternDict>, Error> {
     let Some(path) = path else { return Ok(None) };
-    let text = fs::read_to_string(path).map_err(|source| Error::Io {
+    let text = fs::read(path).map_err(|source| Error::Io {
         action: "cannot read",
         path: path.to_owned(),
         source,
     })?;
-    let wrong = |error: serde_json::Error| Error::File {
-        path: path.to_owned(),
-        problem: format!(
-            "is not a pattern dictionary (an object of patterns, each with a list of sub-modules): {error}"
-        ),
+    let wrong = |error: serde_json::Error| {
+        let what = "is not a pattern dictionary (an object of patterns, each with a list of sub-modules)";
+        Error::Usage(format!("{} {what}: {error}", path.display()))
     };
-    let mut value: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
+    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
     for key in ["dfloat11_config", "pattern_dict"] {
         if let Some(inner) = value.get_mut(key).filter(|inner| inner.is_object()) {
             value = inner.take();

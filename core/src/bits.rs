@@ -48,7 +48,7 @@ impl<'a> BitReader<'a> {
     #[inline]
     #[must_use]
     pub fn at(bytes: &'a [u8], bit: u64) -> Self {
-        let next = usize::try_from(bit / 8).unwrap_or(usize::MAX / 8);
+        let next = usize::try_from(bit / 8).unwrap_or(usize::MAX).min(usize::MAX / 16);
         let mut reader = BitReader { bytes, next, buffer: 0, held: 0 };
         reader.refill();
         reader.consume((bit % 8) as u32);
@@ -253,5 +253,6 @@ mod tests {
     fn positions_far_past_the_end_do_not_overflow() {
         let mut reader = BitReader::at(&[1, 2, 3], u64::MAX);
         assert_eq!(reader.read(32), 0);
+        assert!(reader.position() > 24);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::config;
 use crate::container::{Container, Located};
 use crate::error::{Error, io};
 
@@ -17,6 +18,9 @@ const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "h5", "msgpack", "
 
 /// The file that tells what a model is.
 pub(crate) const CONFIG: &str = "config.json";
+
+/// How the names of files begin that are ours while a run lasts.
+pub(crate) const OURS: &str = ".df11-";
 
 /// The ending of the file that says which tensor is in which shard.
 pub(crate) const INDEX: &str = ".safetensors.index.json";
@@ -84,7 +88,7 @@ impl Checkpoint {
         let root = self.path.clone();
         let exclude = exclude.and_then(|path| fs::canonicalize(path).ok());
         let mut names = Vec::new();
-        list(&root, Path::new(""), exclude.as_deref(), &mut names)?;
+        list(&root, Path::new(""), exclude.as_deref(), &mut names, &mut self.left_behind)?;
         names.sort();
 
         let at_root = |name: &PathBuf| name.parent() == Some(Path::new(""));
@@ -99,6 +103,9 @@ impl Checkpoint {
                 let path = root.join(name);
                 let text = read_text(&path)?;
                 let shards = shards(&text).map_err(|problem| Error::file(&path, problem))?;
+                if shards.is_empty() {
+                    return Err(Error::file(&path, "names no shards; download it again"));
+                }
                 if let Some(missing) = shards.iter().find(|shard| !weights.contains(&PathBuf::from(shard))) {
                     let problem = format!("names the shard {missing}, which is not there; download it again");
                     return Err(Error::file(&path, problem));
@@ -133,10 +140,12 @@ impl Checkpoint {
                 continue;
             }
             let path = root.join(&name);
+            if at_root(&name) && file_name(&name).starts_with(OURS) {
+                continue; // of an unfinished run
+            }
             if name == Path::new(CONFIG) {
                 let text = read_text(&path)?;
-                let value = serde_json::from_str(&text)
-                    .map_err(|error| Error::file(&path, format!("is not valid JSON: {error}")))?;
+                let value = config::parse(&text).map_err(|problem| Error::file(&path, problem))?;
                 self.config = Some((text, value));
                 continue;
             }
@@ -175,7 +184,8 @@ pub(crate) fn file_name(path: &Path) -> String {
 }
 
 fn read_text(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(io("cannot read", path))
+    let bytes = fs::read(path).map_err(io("cannot read", path))?;
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
 /// The files that an index names.
@@ -191,34 +201,49 @@ fn shards(index: &str) -> Result<BTreeSet<String>, String> {
         .collect()
 }
 
-/// The name, if it is nothing but a file's name: a text from a file must not lead out of its directory.
+/// The name, if it is nothing but a file's name: a text from a file must not lead out of its directory, nor to the files
+/// that a run needs for itself.
 pub(crate) fn plain_name(name: &str) -> Option<&str> {
     let mut parts = Path::new(name).components();
     let normal = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
-    (normal && !name.contains(['/', '\\', '\0'])).then_some(name)
+    (normal && !name.contains(['/', '\\', '\0']) && !name.starts_with(OURS) && name != CONFIG).then_some(name)
 }
 
-/// Lists the regular files below `root.join(below)`, following no directory whose name starts with a dot.
-fn list(root: &Path, below: &Path, exclude: Option<&Path>, out: &mut Vec<PathBuf>) -> Result<(), Error> {
+/// Lists the regular files below `root.join(below)`, but for hidden ones, and what else is there and stays behind.
+fn list(
+    root: &Path,
+    below: &Path,
+    exclude: Option<&Path>,
+    out: &mut Vec<PathBuf>,
+    left_behind: &mut Vec<(PathBuf, &'static str)>,
+) -> Result<(), Error> {
     let dir = root.join(below);
     for entry in fs::read_dir(&dir).map_err(io("cannot list", &dir))? {
         let entry = entry.map_err(io("cannot list", &dir))?;
         let name = below.join(entry.file_name());
-        if entry.file_name().to_string_lossy().starts_with('.') && name != Path::new(".gitattributes") {
+        if file_name(&name).starts_with('.') && name != Path::new(".gitattributes") {
+            if !file_name(&name).starts_with(OURS) {
+                left_behind.push((name, "hidden"));
+            }
             continue;
         }
         let path = root.join(&name);
         // Models in download caches are links to files: follow those, but no links to directories, which may be loops.
-        let info = fs::metadata(&path).map_err(io("cannot open", &path))?;
+        let Ok(info) = fs::metadata(&path) else {
+            left_behind.push((name, "cannot be opened; a link to nothing?"));
+            continue;
+        };
         if info.is_dir() {
-            let is_link = entry.file_type().map_err(io("cannot open", &path))?.is_symlink();
-            if !is_link
-                && exclude.is_none_or(|exclude| fs::canonicalize(&path).is_ok_and(|path| path != exclude))
+            if entry.file_type().map_err(io("cannot open", &path))?.is_symlink() {
+                left_behind.push((name, "a link to a directory"));
+            } else if exclude.is_none_or(|exclude| fs::canonicalize(&path).is_ok_and(|path| path != exclude))
             {
-                list(root, &name, exclude, out)?;
+                list(root, &name, exclude, out, left_behind)?;
             }
         } else if info.is_file() {
             out.push(name);
+        } else {
+            left_behind.push((name, "not a regular file"));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{CONFIG, Checkpoint, file_name};
+use crate::checkpoint::{CONFIG, Checkpoint, file_name, plain_name};
 use crate::container::{Tensor, lay_out, write_all_at};
 use crate::error::{Error, io};
 use crate::metadata::{self, CheckpointMetadata, FileMetadata, TensorMetadata, TextMetadata, UnitMetadata};
@@ -62,12 +62,18 @@ pub fn compress(
     }
     let checkpoint = Checkpoint::open(input, Some(output))?;
     refuse_compressed(&checkpoint)?;
+    for file in &checkpoint.files {
+        let name = file.path.file_name().and_then(|name| name.to_str()).and_then(plain_name);
+        name.ok_or_else(|| {
+            Error::file(&file.path, "restoring could not give the file this name; rename it first")
+        })?;
+    }
     let units = Units::find(&checkpoint, options.pattern_dict.as_ref())?;
     // Before anything is written, so that a config that cannot be extended is known at once.
     let new_config = new_config(&checkpoint, &units.pattern_dict)?;
 
     let target = if to_file {
-        Output::file(output, &checkpoint.files, options.force)?
+        Output::file(output, input, &checkpoint.files, options.force)?
     } else {
         let job =
             format!("df11 compress {}", fs::canonicalize(input).map_err(io("cannot open", input))?.display());

@@ -11,6 +11,54 @@ pub(crate) const KEY: &str = "dfloat11_config";
 /// The version of the layout, as the package that defines it counts.
 pub(crate) const LAYOUT_VERSION: &str = "0.5.0";
 
+/// Parses a config. Python writes, and reads, infinities and NaN, which JSON does not have: they read as null here (the text
+/// itself stays as it is).
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => format!("is not valid JSON: {error}"),
+    };
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(quote) = rest.find('"') {
+        plain += &without_numbers_beyond_json(&rest[..quote]);
+        let string = &rest[quote..];
+        // To the closing quote, passing over what a backslash escapes.
+        let mut escaped = false;
+        let end = string.char_indices().skip(1).find(|&(_, c)| {
+            let closes = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        });
+        let end = end.map_or(string.len(), |(at, _)| at + 1);
+        plain += &string[..end];
+        rest = &string[end..];
+    }
+    plain += &without_numbers_beyond_json(rest);
+    serde_json::from_str(&plain).map_err(|_| error)
+}
+
+fn without_numbers_beyond_json(text: &str) -> String {
+    text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null")
+}
+
+/// Checks that a compressed model's config describes the layout that we know (D-10.3).
+pub(crate) fn check(config: &Value) -> Result<(), String> {
+    let Some(ours) = config.get(KEY) else { return Ok(()) };
+    let known = [
+        ("threads_per_block", json!([df11_core::df11::WINDOWS_PER_BLOCK])),
+        ("bytes_per_thread", json!(df11_core::df11::WINDOW_BYTES)),
+    ];
+    for (key, expected) in known {
+        if let Some(found) = ours.get(key)
+            && *found != expected
+        {
+            return Err(format!("{KEY}.{key} is {found}, but the layout has {expected}"));
+        }
+    }
+    Ok(())
+}
+
 /// The value of `dfloat11_config`.
 pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     json!({
@@ -23,7 +71,7 @@ pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
 
 /// Inserts `dfloat11_config` as the last entry of a JSON object, in its style, and says what was inserted where.
 pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, ConfigMetadata), String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
+    let value = parse(text)?;
     let object = value.as_object().ok_or("is not a JSON object")?;
     // Valid JSON that is an object ends with its closing brace.
     let brace = text.rfind('}').ok_or("is not a JSON object")?;
@@ -117,6 +165,7 @@ mod tests {
     #[test]
     fn insertion_keeps_every_other_byte_and_is_reversible() {
         for text in [
+            r#"{"a": [0.0, Infinity, -Infinity], "NaN \" {": NaN}"#,
             "{}",
             "{\n}\n",
             "{\"a\": 1}",
@@ -124,11 +173,11 @@ mod tests {
             "  {\"x\":\"}\"}  ",
         ] {
             let (with, metadata) = insert(text, &dict()).unwrap();
-            let parsed: Value = serde_json::from_str(&with).unwrap();
+            let parsed: Value = parse(&with).unwrap();
             assert_eq!(pattern_dict(&parsed), Some(dict()), "{with}");
             assert_eq!(take_out(&with, &metadata).as_deref(), Some(text));
             assert_eq!(take_out(&format!("{with} "), &metadata), None);
-            let mut original: Value = serde_json::from_str(text).unwrap();
+            let mut original: Value = parse(text).unwrap();
             original.as_object_mut().unwrap().insert(KEY.to_owned(), dfloat11_config(&dict()));
             assert_eq!(parsed, original);
         }

@@ -53,14 +53,15 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(io("cannot open", path))?;
-        let info = file.metadata().map_err(io("cannot open", path))?;
-        if !info.is_file() {
+        // Asked before opening: to open a pipe is to wait for its writer.
+        if !std::fs::metadata(path).map_err(io("cannot open", path))?.is_file() {
             return Err(Error::file(
                 path,
                 "not a regular file; weights are mapped, so save them to a file first",
             ));
         }
+        let mut file = File::open(path).map_err(io("cannot open", path))?;
+        let info = file.metadata().map_err(io("cannot open", path))?;
         let header = read_header(&mut file, info.len(), path)?;
         let data = LENGTH_BYTES + header.len() as u64;
         let parsed = parse_header(&header).map_err(|problem| Error::file(path, problem))?;
@@ -158,6 +159,11 @@ pub(crate) fn lay_out(
     metadata: Option<(&str, String)>,
 ) -> Result<(Vec<u8>, Vec<Tensor>), String> {
     tensors.sort_by(|(a, a_dtype, _), (b, b_dtype, _)| b_dtype.cmp(a_dtype).then_with(|| a.cmp(b)));
+    let mut names: Vec<&str> = tensors.iter().map(|(name, ..)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("two tensors would have the name {}", pair[0]));
+    }
     let mut end = 0usize;
     let mut infos = Vec::with_capacity(tensors.len());
     for (name, dtype, shape) in tensors {

@@ -1,6 +1,6 @@
 //! Restoring a checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,7 @@ pub fn decompress(
 ) -> Result<DecompressReport, Error> {
     let checkpoint = Checkpoint::open(input, Some(output))?;
     let (units, plain) = packed::units(&checkpoint)?;
+    check_config(&checkpoint)?;
     let described = Described::collect(&checkpoint)?;
     let original = described.checkpoint.as_ref();
     if units.is_empty() && original.is_none() {
@@ -77,7 +78,7 @@ pub fn decompress(
                 "{n} weight files are restored; name a directory as the output"
             )));
         }
-        Output::file(output, &checkpoint.files, options.force)?
+        Output::file(output, input, &checkpoint.files, options.force)?
     } else {
         let job = format!(
             "df11 decompress {}",
@@ -111,8 +112,16 @@ pub fn decompress(
     Ok(DecompressReport { original_restored: original.is_some(), units: units.len(), files, bytes, warnings })
 }
 
+pub(crate) fn check_config(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let wrong = |problem| Error::file(&checkpoint.path.join(CONFIG), problem);
+    checkpoint.config().map_or(Ok(()), |config| config::check(config).map_err(wrong))
+}
+
+/// The most tensors a unit may be cut into: published dictionaries list 14 at most; what is claimed beyond costs memory.
+const MOST_TENSORS: usize = 1 << 16;
+
 /// The tensors that each unit decodes to, by module path.
-type Names = BTreeMap<String, Vec<String>>;
+pub(crate) type Names = BTreeMap<String, Vec<String>>;
 
 /// Finds the names of the tensors in each unit: from its own metadata, else from a pattern dictionary, else made up.
 pub(crate) fn name_units(
@@ -122,12 +131,24 @@ pub(crate) fn name_units(
     given: Option<&PatternDict>,
     warnings: &mut Vec<String>,
 ) -> Result<Names, Error> {
-    let dict = given.cloned().or_else(|| config::pattern_dict(checkpoint.config()?)).unwrap_or_default();
-    let patterns = dict.compile().map_err(Error::Usage)?;
+    let patterns = match given {
+        Some(dict) => dict.compile().map_err(Error::Usage)?,
+        None => {
+            let dict = checkpoint.config().and_then(config::pattern_dict).unwrap_or_default();
+            dict.compile().map_err(|problem| Error::file(&checkpoint.path.join(CONFIG), problem))?
+        }
+    };
     let mut names = Names::new();
     for unit in units {
         let mapped = unit.map()?;
         let count = mapped.unit()?.tensors();
+        if count > MOST_TENSORS {
+            let problem = format!(
+                "unit {} is cut into {count} tensors; at most {MOST_TENSORS} are accepted",
+                unit.path
+            );
+            return Err(Error::file(&unit.container().path, problem));
+        }
         let tensors = match described.units.get(&unit.path) {
             Some(tensors) => tensors.clone(),
             None => match patterns.iter().find(|pattern| pattern.matches(&unit.path)) {
@@ -157,10 +178,14 @@ pub(crate) fn name_units(
 }
 
 /// Which tensors there are to restore from, with their lengths in bytes.
-struct Sources(BTreeMap<String, (u64, PathBuf)>);
+pub(crate) struct Sources(BTreeMap<String, (u64, PathBuf)>);
 
 impl Sources {
-    fn collect(units: &[PackedUnit<'_>], plain: &[Located<'_>], names: &Names) -> Result<Self, Error> {
+    pub(crate) fn collect(
+        units: &[PackedUnit<'_>],
+        plain: &[Located<'_>],
+        names: &Names,
+    ) -> Result<Self, Error> {
         let mut sources = BTreeMap::new();
         let mut insert = |name: &str, bytes: u64, path: &Path| {
             if sources.insert(name.to_owned(), (bytes, path.to_owned())).is_some() {
@@ -182,7 +207,7 @@ impl Sources {
 }
 
 /// A weight file to be written.
-struct RestoredFile {
+pub(crate) struct RestoredFile {
     name: PathBuf,
     head: Vec<u8>,
     tensors: Vec<Tensor>,
@@ -195,7 +220,10 @@ impl RestoredFile {
 }
 
 /// The original files, from the headers that were kept.
-fn original_files(input: &Path, original: &CheckpointMetadata) -> Result<Vec<RestoredFile>, Error> {
+pub(crate) fn original_files(
+    input: &Path,
+    original: &CheckpointMetadata,
+) -> Result<Vec<RestoredFile>, Error> {
     let wrong = |problem: String| Error::file(input, problem);
     let mut files = Vec::new();
     for file in &original.files {
@@ -252,14 +280,19 @@ fn foreign_file(
 
 /// Checks, before anything is allocated or written, that every tensor to be written is there with its length, and, if
 /// originals are restored, with a digest.
-fn check_files(
+pub(crate) fn check_files(
     input: &Path,
     files: &[RestoredFile],
     sources: &Sources,
     described: Option<&Described>,
 ) -> Result<(), Error> {
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for file in files {
+        if !names.insert(&file.name) {
+            let problem = format!("the df11 metadata names two original files {}", file.name.display());
+            return Err(Error::file(input, problem));
+        }
         for tensor in &file.tensors {
             let Some((bytes, path)) = sources.0.get(&tensor.name) else {
                 let problem = "belongs to the original, but is not there; is a file missing?";
@@ -272,7 +305,7 @@ fn check_files(
             if described.is_some_and(|described| described.digest(&tensor.name).is_none()) {
                 return Err(Error::tensor(path, &tensor.name, "has no digest of the original beside it"));
             }
-            if seen.insert(&tensor.name, ()).is_some() {
+            if !seen.insert(&tensor.name) {
                 return Err(Error::tensor(path, &tensor.name, "is in two of the original files"));
             }
         }
@@ -410,6 +443,13 @@ fn restore_companions(
     };
     let restored = match restored {
         Some(text) => text,
+        // What JSON cannot express would be lost in writing the config anew.
+        None if serde_json::from_str::<serde_json::Value>(text).is_err() => {
+            warnings.push(
+                "config.json holds infinities or NaN; it is copied with dfloat11_config in it".to_owned(),
+            );
+            text.clone()
+        }
         None => {
             config::without(value).map_err(|problem| Error::file(&checkpoint.path.join(CONFIG), problem))?
         }

@@ -16,8 +16,12 @@ use crate::checkpoint::{CONFIG, INDEX, file_name};
 use crate::container::Container;
 use crate::error::{Error, io};
 
-/// The name of the marker.
+/// The name of the marker. It says which job fills the directory and, in a second line, whether it may replace what was
+/// there before.
 const MARKER: &str = ".df11-unfinished";
+
+/// The second line.
+const REPLACING: &str = "\nreplacing";
 
 /// How temporary names begin. They do not end in `.safetensors`, so no loader takes them for weights.
 const PARTIAL: &str = ".df11-partial-";
@@ -32,8 +36,8 @@ pub(crate) enum Output {
         marker: File,
         /// Whether an earlier, unfinished run of the same job began to fill it.
         resumed: bool,
-        /// Whether the directory was, or may be, filled before.
-        may_hold_others: bool,
+        /// Whether it may replace what was there before.
+        replacing: bool,
         written: Mutex<BTreeSet<String>>,
     },
     /// One file.
@@ -50,21 +54,31 @@ impl Output {
         inputs: &[Container],
         force: bool,
     ) -> Result<Self, Error> {
-        let existed = path.exists();
+        if path.exists() && !path.is_dir() {
+            return Err(Error::Usage(format!(
+                "{} is a file; name a directory as the output",
+                path.display()
+            )));
+        }
         fs::create_dir_all(path).map_err(io("cannot create the directory", path))?;
         refuse_inputs(path, inputs)?;
 
         let marker_path = path.join(MARKER);
-        let unfinished = match fs::read_to_string(&marker_path) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        if marker_path.is_symlink() {
+            return Err(Error::Usage(format!("{} is a link; remove it", marker_path.display())));
+        }
+        let unfinished = match fs::read(&marker_path) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(io("cannot read", &marker_path)(error)),
         };
-        // A marker without text was cut off as it was made, before anything else was.
-        let resumed = unfinished.as_deref().is_some_and(|text| text == job || text.is_empty());
-        let occupied = existed && fs::read_dir(path).map_err(io("cannot list", path))?.next().is_some();
+        let replacing_before = unfinished.ends_with(REPLACING);
+        let resumed = unfinished.trim_end_matches(REPLACING) == job;
+        // A marker alone is a run that was cut off before it made anything.
+        let mut entries = fs::read_dir(path).map_err(io("cannot list", path))?.flatten();
+        let occupied = entries.any(|entry| entry.file_name() != MARKER);
         if occupied && !resumed && !force {
-            let what = if unfinished.is_some() { "holds another unfinished job" } else { "is not empty" };
+            let what = if unfinished.is_empty() { "is not empty" } else { "holds another unfinished job" };
             let path = path.display();
             return Err(Error::Usage(format!(
                 "{path} {what}; choose another directory, or pass --force to replace files"
@@ -87,10 +101,13 @@ impl Output {
             // Some network file systems have no locks; going on without one is what they leave.
             Err(TryLockError::Error(_)) => {}
         }
-        marker
-            .set_len(0)
-            .and_then(|()| marker.write_all(job.as_bytes()))
-            .map_err(io(cannot, &marker_path))?;
+        let replacing = occupied && (force || (resumed && replacing_before));
+        let text = format!("{job}{}", if replacing { REPLACING } else { "" });
+        // Left alone where it says this already: a run that takes over must not be cut off with the marker empty.
+        if text != unfinished {
+            let written = marker.set_len(0).and_then(|()| marker.write_all(text.as_bytes()));
+            written.map_err(io(cannot, &marker_path))?;
+        }
 
         // What a killed run left half-written: the lock says that nobody is writing it still. And what would make a
         // directory look finished while its weights are being replaced.
@@ -100,17 +117,11 @@ impl Output {
                 fs::remove_file(entry.path()).map_err(io("cannot remove", &entry.path()))?;
             }
         }
-        Ok(Output::Directory {
-            path: path.to_owned(),
-            marker,
-            resumed,
-            may_hold_others: occupied,
-            written: Mutex::default(),
-        })
+        Ok(Output::Directory { path: path.to_owned(), marker, resumed, replacing, written: Mutex::default() })
     }
 
     /// Begins a run that writes one file.
-    pub(crate) fn file(path: &Path, inputs: &[Container], force: bool) -> Result<Self, Error> {
+    pub(crate) fn file(path: &Path, input: &Path, inputs: &[Container], force: bool) -> Result<Self, Error> {
         if path.is_dir() {
             return Err(Error::Usage(format!("{} is a directory, not a file", path.display())));
         }
@@ -119,6 +130,10 @@ impl Output {
         }
         let parent = parent(path);
         fs::create_dir_all(parent).map_err(io("cannot create the directory", parent))?;
+        if input.is_dir() && same_file(input, parent) {
+            let problem = "would become part of the model it comes from; choose another place";
+            return Err(Error::Usage(format!("{} {problem}", path.display())));
+        }
         for input in inputs {
             if same_file(&input.path, path) {
                 return Err(Error::Usage(format!("{} is the input; choose another output", path.display())));
@@ -140,11 +155,13 @@ impl Output {
         matches!(self, Output::Directory { resumed: true, .. })
     }
 
-    /// A temporary file, on the file system where it will end up.
+    /// A temporary file, in the output's own directory, where a later run finds and removes it.
     pub(crate) fn create(&self, name: &Path) -> Result<NamedTempFile, Error> {
         let target = self.path_of(name);
-        let parent = parent(&target);
-        fs::create_dir_all(parent).map_err(io("cannot create the directory", parent))?;
+        let directory = match self {
+            Output::Directory { path, .. } => path,
+            Output::File { path, .. } => parent(path),
+        };
         let mut builder = tempfile::Builder::new();
         builder.prefix(PARTIAL);
         #[cfg(unix)]
@@ -153,7 +170,10 @@ impl Output {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        builder.tempfile_in(parent).map_err(io("cannot create a file in", parent))
+        let file = builder.tempfile_in(directory).map_err(io("cannot create a file in", directory))?;
+        let parent = parent(&target);
+        fs::create_dir_all(parent).map_err(io("cannot create the directory", parent))?;
+        Ok(file)
     }
 
     /// Makes a temporary file visible under its name, once its bytes have reached the disk.
@@ -187,8 +207,8 @@ impl Output {
     /// Ends the run. In a directory that held files before, removes weights and indices that are not part of the output:
     /// loaders read every `.safetensors` file they find.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        let Output::Directory { path, marker, may_hold_others, written, .. } = self else { return Ok(()) };
-        if may_hold_others {
+        let Output::Directory { path, marker, replacing, written, .. } = self else { return Ok(()) };
+        if replacing {
             let written = written.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             for entry in fs::read_dir(&path).map_err(io("cannot list", &path))?.flatten() {
                 let name = file_name(&entry.path());
@@ -215,7 +235,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// Input and output must not be the same directory: finishing would remove the input.
 fn refuse_inputs(directory: &Path, inputs: &[Container]) -> Result<(), Error> {
-    match inputs.iter().find(|input| same_file(parent(&input.path), directory)) {
+    // A link counts where it stands and where it leads to.
+    let holds = |input: &&Container| {
+        let target = fs::canonicalize(&input.path).unwrap_or_else(|_| input.path.clone());
+        same_file(parent(&input.path), directory) || same_file(parent(&target), directory)
+    };
+    match inputs.iter().find(holds) {
         None => Ok(()),
         Some(input) => Err(Error::Usage(format!(
             "{} holds the input {}; choose another output directory",

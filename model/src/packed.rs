@@ -42,7 +42,12 @@ pub(crate) struct MappedUnit<'a> {
 
 /// A tensor name that belongs to a unit: its module path, and which of [`KEYS`] it is.
 fn split_name(name: &str) -> Option<(&str, usize)> {
-    let (path, key) = name.rsplit_once('.').unwrap_or(("", name));
+    let (path, key) = match name.rsplit_once('.') {
+        // A unit at the root has no dot; what begins with one belongs to none.
+        Some(("", _)) => return None,
+        Some(parts) => parts,
+        None => ("", name),
+    };
     Some((path, KEYS.iter().position(|(known, _)| *known == key)?))
 }
 

@@ -9,6 +9,8 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::units::is_embedding;
+
 /// An ordered dictionary from patterns to sub-modules, as `dfloat11_config.pattern_dict` holds it.
 ///
 /// ```
@@ -61,10 +63,12 @@ impl PatternDict {
             .iter()
             .map(|(pattern, submodules)| {
                 // Python's re.fullmatch: the whole path or nothing.
-                let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
-                    let last = error.to_string().lines().last().unwrap_or_default().to_owned();
-                    format!("the pattern {pattern:?} cannot be used: {last}")
-                })?;
+                let regex = Regex::new(pattern)
+                    .and_then(|_| Regex::new(&format!("^(?:{pattern})$")))
+                    .map_err(|error| {
+                        let last = error.to_string().lines().last().unwrap_or_default().to_owned();
+                        format!("the pattern {pattern:?} cannot be used: {last}")
+                    })?;
                 Ok(Pattern { regex, submodules: submodules.clone() })
             })
             .collect()
@@ -93,8 +97,14 @@ struct Families {
     families: Vec<Family>,
 }
 
+/// What `config.json` says about input and output embedding being one parameter, if it says anything.
+pub(crate) fn states_tied(config: &Value) -> Option<bool> {
+    let places = [Some(config), config.get("text_config")];
+    places.into_iter().flatten().find_map(|place| place.get("tie_word_embeddings")?.as_bool())
+}
+
 /// The families that `config.json` points to, to be confirmed against the tensors.
-pub(crate) fn candidates(config: &Value) -> Result<Vec<Family>, String> {
+pub(crate) fn candidates(config: &Value, tied: bool) -> Result<Vec<Family>, String> {
     let families: Families = serde_json::from_str(FAMILIES)
         .map_err(|error| format!("the built-in dictionaries are damaged: {error}"))?;
     let model_type = config.get("model_type").and_then(Value::as_str);
@@ -102,7 +112,6 @@ pub(crate) fn candidates(config: &Value) -> Result<Vec<Family>, String> {
     let architectures = config.get("architectures").and_then(Value::as_array);
     let classes: Vec<&str> =
         architectures.into_iter().flatten().filter_map(Value::as_str).chain(class).collect();
-    let tied = config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
     Ok(families
         .families
         .into_iter()
@@ -111,11 +120,8 @@ pub(crate) fn candidates(config: &Value) -> Result<Vec<Family>, String> {
                 || family.model_types.iter().any(|known| model_type == Some(known))
         })
         .map(|mut family| {
-            // Input and output embedding are one parameter: a loader that takes the weight of one away for decoding
-            // leaves the other without. Published models of this kind keep both plain.
             if tied {
-                let embedding = |pattern: &str| pattern == "lm_head" || pattern.ends_with("embed_tokens");
-                family.pattern_dict.0.retain(|pattern, _| !embedding(pattern));
+                family.pattern_dict.0.retain(|pattern, _| !is_embedding(pattern));
             }
             family
         })
@@ -138,8 +144,9 @@ mod tests {
 
     #[test]
     fn tied_embeddings_stay_out() {
-        let config = |tied| serde_json::json!({"model_type": "llama", "tie_word_embeddings": tied});
-        let keys = |tied| candidates(&config(tied)).unwrap()[0].pattern_dict.0.keys().count();
+        let config = serde_json::json!({"model_type": "llama", "text_config": {"tie_word_embeddings": true}});
+        assert_eq!(states_tied(&config), Some(true));
+        let keys = |tied| candidates(&config, tied).unwrap()[0].pattern_dict.0.keys().count();
         assert_eq!((keys(false), keys(true)), (3, 1));
     }
 
@@ -149,7 +156,10 @@ mod tests {
         let pattern = &dict.compile().unwrap()[0];
         assert!(pattern.matches("model.layers.3") && pattern.matches("modelXlayersX3"));
         assert!(!pattern.matches("model.layers.3.mlp") && !pattern.matches("a.model.layers.3"));
-        let bad = PatternDict(IndexMap::from([("(?!x)y".to_owned(), vec![])]));
-        assert!(bad.compile().unwrap_err().contains("look-around"));
+        let error = |pattern: &str| {
+            PatternDict(IndexMap::from([(pattern.to_owned(), vec![])])).compile().unwrap_err()
+        };
+        assert!(error("(?!x)y").contains("look-around"));
+        assert!(error("a)|(b").contains("cannot be used"));
     }
 }

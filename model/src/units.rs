@@ -8,7 +8,8 @@ use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::pattern::{PatternDict, candidates};
+use crate::packed::{KEYS, tensor_name};
+use crate::pattern::{PatternDict, candidates, states_tied};
 
 /// A matrix outside any repeated block makes a unit of its own from this many elements up. The tables and the padding of
 /// `gaps` take 1 to 2 KB; of the 43 KB that a matrix of this size has to gain, that is 3 %, and more for a smaller one.
@@ -65,7 +66,9 @@ impl Units {
             let units = Self::by_dict(checkpoint, dict, "the given pattern dictionary".to_owned());
             return units.map_err(Error::Usage);
         }
-        let families = checkpoint.config().map_or(Ok(Vec::new()), candidates).map_err(Error::Usage)?;
+        let tied = is_tied(checkpoint);
+        let families = checkpoint.config().map_or(Ok(Vec::new()), |config| candidates(config, tied));
+        let families = families.map_err(Error::Usage)?;
         let mut rejected = Vec::new();
         for family in families {
             let units =
@@ -78,17 +81,27 @@ impl Units {
             }
             rejected.push(family.name);
         }
-        let dict = general_rule(checkpoint);
+        let (dict, tied) = general_rule(checkpoint, tied);
         let mut origin = "the general rule: repeated blocks, and large matrices on their own".to_owned();
         if !rejected.is_empty() {
             origin += &format!(" (the tensor names do not fit {})", rejected.join(", "));
         }
-        Self::by_dict(checkpoint, &dict, origin).map_err(Error::Usage)
+        let mut units = Self::by_dict(checkpoint, &dict, origin).map_err(Error::Usage)?;
+        units.left_plain.extend(tied.into_iter().map(|module| {
+            LeftPlain {
+                path: module.to_owned(),
+                tensors: vec![format!("{module}.weight")],
+                why: "input and output embedding are one parameter, which published loaders cannot decode"
+                    .to_owned(),
+            }
+        }));
+        Ok(units)
     }
 
     /// Cuts by a dictionary.
     fn by_dict(checkpoint: &Checkpoint, dict: &PatternDict, origin: String) -> Result<Self, String> {
-        let mut modules: Vec<&str> = modules(checkpoint).into_iter().collect();
+        let mut modules: Vec<&str> =
+            modules(checkpoint).into_iter().filter(|module| !module.is_empty()).collect();
         modules.sort_by(|a, b| natural_order(a, b));
         let mut found = Units {
             units: Vec::new(),
@@ -97,7 +110,7 @@ impl Units {
             left_plain: Vec::new(),
             unmatched: Vec::new(),
         };
-        let mut taken = BTreeSet::new();
+        let (mut taken, mut taken_modules) = (BTreeSet::new(), BTreeSet::new());
         for (text, pattern) in dict.0.keys().zip(dict.compile()?) {
             let mut matched = false;
             for module in modules.iter().filter(|module| pattern.matches(module)) {
@@ -106,14 +119,24 @@ impl Units {
                     continue; // a module that the pattern happens to match
                 }
                 matched = true;
-                let elements = match tensors.iter().find(|name| taken.contains(*name)) {
-                    Some(name) => Err(format!("{name} already belongs to another unit")),
-                    None => count(checkpoint, &tensors),
-                };
                 let path = (*module).to_owned();
+                let elements = if taken_modules.contains(module) {
+                    Err("another pattern made this module a unit already".to_owned())
+                } else if let Some(name) = tensors.iter().find(|name| taken.contains(*name)) {
+                    Err(format!("{name} already belongs to another unit"))
+                } else if let Some(name) = KEYS
+                    .iter()
+                    .map(|(key, _)| tensor_name(module, key))
+                    .find(|name| checkpoint.get(name).is_some())
+                {
+                    Err(format!("there is a tensor {name}, which is what a part of the unit would be called"))
+                } else {
+                    count(checkpoint, &tensors)
+                };
                 match elements {
                     Ok(elements) => {
                         taken.extend(tensors.iter().cloned());
+                        taken_modules.insert(*module);
                         found.units.push(UnitSpec { path, tensors, elements });
                     }
                     Err(why) => found.left_plain.push(LeftPlain { path, tensors, why }),
@@ -133,7 +156,11 @@ const MISSING: &str = "is missing";
 /// Counts the elements of tensors that can make a unit, or says why they cannot, as far as names, types and sizes tell.
 fn count(checkpoint: &Checkpoint, tensors: &[String]) -> Result<u64, String> {
     let mut elements = 0u64;
+    let mut seen = BTreeSet::new();
     for name in tensors {
+        if !seen.insert(name) {
+            return Err(format!("{name} is listed twice"));
+        }
         let Some((_, tensor)) = checkpoint.get(name) else {
             return Err(format!("{name} {MISSING}"));
         };
@@ -151,10 +178,15 @@ fn count(checkpoint: &Checkpoint, tensors: &[String]) -> Result<u64, String> {
     Ok(elements)
 }
 
+/// Names with more parts than this make no modules. No model is that deep; a hostile one would cost time in the square of
+/// its names' lengths.
+const DEEPEST: usize = 64;
+
 /// Every module path: each name of a tensor without its last part, and everything above.
 fn modules(checkpoint: &Checkpoint) -> BTreeSet<&str> {
     let mut modules = BTreeSet::new();
-    for name in checkpoint.tensors.keys() {
+    let shallow = |name: &&String| name.bytes().filter(|&b| b == b'.').nth(DEEPEST).is_none();
+    for name in checkpoint.tensors.keys().filter(shallow) {
         let mut path = name.as_str();
         while let Some((parent, _)) = path.rsplit_once('.') {
             if !modules.insert(parent) {
@@ -172,13 +204,49 @@ pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     a.split('.').map(part).cmp(b.split('.').map(part))
 }
 
-/// Makes a dictionary for a checkpoint that no family fits.
+/// Last parts of the names of input and output embeddings.
+const EMBEDDINGS: [&str; 9] = [
+    "embed_tokens",
+    "wte",
+    "shared",
+    "word_embeddings",
+    "tok_embeddings",
+    "embed_in",
+    "embed_out",
+    "lm_head",
+    "output",
+];
+
+/// Whether a module is an input or output embedding, by its name.
+pub(crate) fn is_embedding(module: &str) -> bool {
+    EMBEDDINGS.contains(&module.rsplit('.').next().unwrap_or(module))
+}
+
+/// Whether input and output embedding are one parameter. A loader that takes the weight of one away for decoding leaves the
+/// other without; published models of this kind keep them plain.
+///
+/// Configs say so, or leave it out where it is the model's default: then a class that has an output embedding, and a
+/// checkpoint that has none, tell.
+fn is_tied(checkpoint: &Checkpoint) -> bool {
+    /// How the names of classes end that have an output embedding.
+    const WITH_HEAD: [&str; 4] = ["ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForMaskedLM"];
+    let Some(config) = checkpoint.config() else { return false };
+    states_tied(config).unwrap_or_else(|| {
+        let classes = config.get("architectures").and_then(serde_json::Value::as_array).into_iter().flatten();
+        let mut classes = classes.filter_map(serde_json::Value::as_str);
+        let has_head = |name: &String| name.ends_with("lm_head.weight") || name.ends_with("embed_out.weight");
+        classes.any(|class| WITH_HEAD.iter().any(|end| class.ends_with(end)))
+            && !checkpoint.tensors.keys().any(has_head)
+    })
+}
+
+/// Makes a dictionary for a checkpoint that no family fits. Returns it with the embeddings left out because they are tied.
 ///
 /// Candidates are BF16 matrices named `….weight`: what published loaders can put back (they view the decoded weights as
 /// `[out_features, in_features]`). A candidate inside a repeated block, the outermost numbered part of its name, belongs
 /// to that block's unit, in natural order of names; any other is a unit of its own if it is large. Blocks of one list
 /// that hold the same matrices share one pattern.
-fn general_rule(checkpoint: &Checkpoint) -> PatternDict {
+fn general_rule(checkpoint: &Checkpoint, tied: bool) -> (PatternDict, Vec<&str>) {
     // Lists of blocks, with the numbers that occur in them.
     let mut numbers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for module in modules(checkpoint) {
@@ -192,12 +260,13 @@ fn general_rule(checkpoint: &Checkpoint) -> PatternDict {
     };
 
     let mut blocks: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    let mut own = Vec::new();
+    let (mut own, mut left_out) = (Vec::new(), Vec::new());
     let candidates = checkpoint.iter().filter(|(_, t)| t.dtype == Dtype::BF16 && t.shape.len() == 2);
     for (_, tensor) in candidates {
         let Some(module) = tensor.name.strip_suffix(".weight") else { continue };
         match block_of(module).filter(|(list, _, _)| is_list(list)) {
             Some((list, number, submodule)) => blocks.entry((list, number)).or_default().push(submodule),
+            None if tied && is_embedding(module) => left_out.push(module),
             None if tensor.bytes() / 2 >= LARGE_MATRIX => own.push(module),
             None => {}
         }
@@ -224,7 +293,7 @@ fn general_rule(checkpoint: &Checkpoint) -> PatternDict {
         let submodules = submodules.into_iter().map(str::to_owned).collect();
         dict.0.insert(format!(r"{}\.{number}", regex::escape(list)), submodules);
     }
-    dict
+    (dict, left_out)
 }
 
 fn is_number(part: &str) -> bool {

@@ -6,12 +6,15 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::Checkpoint;
-use crate::decompress::{DIGEST_DIFFERS, name_units};
+use crate::checkpoint::{CONFIG, Checkpoint};
+use crate::config;
+use crate::decompress::{
+    DIGEST_DIFFERS, Names, Sources, check_config, check_files, name_units, original_files,
+};
 use crate::error::Error;
 use crate::map::Mapped;
 use crate::metadata::Described;
-use crate::packed;
+use crate::packed::{self, PackedUnit};
 use crate::pool;
 use crate::progress::Progress;
 use crate::report::VerifyReport;
@@ -30,6 +33,7 @@ pub fn verify(
 ) -> Result<VerifyReport, Error> {
     let checkpoint = Checkpoint::open(path, None)?;
     let (units, plain) = packed::units(&checkpoint)?;
+    check_config(&checkpoint)?;
     let described = Described::collect(&checkpoint)?;
     if units.is_empty() && described.checkpoint.is_none() {
         return Err(Error::file(
@@ -38,6 +42,12 @@ pub fn verify(
         ));
     }
     let names = name_units(&checkpoint, &units, &described, None, &mut Vec::new())?;
+    check_patterns(&checkpoint, &units, &names)?;
+    let sources = Sources::collect(&units, &plain, &names)?;
+    // The record of the originals names the tensors of all files; one file on its own is checked for what it holds.
+    if let Some(original) = described.checkpoint.as_ref().filter(|_| checkpoint.path.is_dir()) {
+        check_files(path, &original_files(path, original)?, &sources, Some(&described))?;
+    }
     let there: BTreeSet<&str> = names
         .values()
         .flatten()
@@ -56,7 +66,7 @@ pub fn verify(
 
     // One tensor, hashed and compared as its bytes come.
     let check = Check { described: &described, original: original.as_ref() };
-    progress.begin("verifying", units.iter().map(packed::PackedUnit::bytes).sum());
+    progress.begin("verifying", units.iter().map(PackedUnit::bytes).sum());
     let elements: Vec<Result<u64, Error>> = pool(threads)?.install(|| {
         units
             .par_iter()
@@ -100,6 +110,23 @@ pub fn verify(
         digests_missing: there.len() - described.tensors.len(),
         compared: original.map(|original| original.tensors.len()),
     })
+}
+
+/// Checks that a loader that goes by `config.json` finds the tensors of each unit (D-10.4).
+fn check_patterns(checkpoint: &Checkpoint, units: &[PackedUnit<'_>], names: &Names) -> Result<(), Error> {
+    let Some(dict) = checkpoint.config().and_then(config::pattern_dict) else { return Ok(()) };
+    let wrong = |problem: String| Error::file(&checkpoint.path.join(CONFIG), problem);
+    let patterns = dict.compile().map_err(wrong)?;
+    for unit in units {
+        let expected = &names[&unit.path];
+        if !patterns.iter().any(|p| p.matches(&unit.path) && p.tensors(&unit.path) == *expected) {
+            return Err(wrong(format!(
+                "no entry of its pattern_dict gives the tensors of unit {}",
+                unit.path
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What tensors are compared with.

@@ -166,9 +166,12 @@ fn wrong_use_is_one_line_that_says_what_to_do() {
     fs::write(temp.path().join("dict"), "[1]").unwrap();
     fails(
         &["compress", &path, "-o", &at("x"), "--pattern-dict", &at("dict")],
-        1,
+        2,
         "is not a pattern dictionary",
     );
+    fails(&["compress", &path, "-o", &at("dict")], 2, "is a file");
+    fails(&["compress", &at("new\nline"), "-o", &at("x")], 3, "new\\nline");
+    assert_eq!(code(&df11(&["compress", &path, "-o", &at("x"), "--threads", "5000"])), 2);
     assert_eq!(code(&df11(&["compress", &path])), 2);
     assert_eq!(code(&df11(&["frobnicate"])), 2);
     assert!(!temp.path().join("x").exists());

@@ -141,11 +141,13 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
     fs::copy(packed.join("layers_5.safetensors"), packed.join("layers_4.safetensors")).unwrap();
     write(&packed.join("layers_99.safetensors"), &Tensors::new());
     fs::write(packed.join(".df11-partial-x"), "half").unwrap();
-    // Without the marker it is just a directory that is not empty.
+    // Without the marker, or with one that does not say whose it is, it is just a directory that is not empty.
+    assert!(!compress());
+    fs::write(packed.join(".df11-unfinished"), "").unwrap();
     assert!(!compress());
     fs::write(packed.join(".df11-unfinished"), "df11 compress /another/model").unwrap();
     assert!(!compress());
-    fs::write(packed.join(".df11-unfinished"), marker).unwrap();
+    fs::write(packed.join(".df11-unfinished"), marker + "\nreplacing").unwrap();
     assert_eq!(finish(model.path(), &packed), 11);
 }
 

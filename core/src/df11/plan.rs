@@ -235,7 +235,7 @@ impl Plan {
             sign_mantissa: self.elements,
             output_positions: 4 * (blocks + 1),
             gaps: GAP_BYTES_PER_BLOCK * blocks,
-            split_positions: 8 * (self.tensors - 1),
+            split_positions: (self.tensors - 1).saturating_mul(8),
         }
     }
 

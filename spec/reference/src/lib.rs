@@ -302,7 +302,7 @@ pub fn encode(tensors: &[&[bf16]]) -> Result<Unit, Violation> {
     for (i, weight) in weights.iter().enumerate() {
         let p = code.len();
         if p / WINDOW * 5 >= gaps.len() {
-            gaps.extend((0..5).map(|bit| p % WINDOW >> (4 - bit) & 1 == 1)); // D-7.2
+            gaps.extend((0..5).map(|bit| ((p % WINDOW) >> (4 - bit)) & 1 == 1)); // D-7.2
         }
         if p / (8 * BLOCK) >= positions.len() {
             positions.push(i as u32); // D-8.2
