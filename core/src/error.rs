@@ -283,6 +283,43 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The clause of the specification (`spec/DF11.md`) that is broken; `None` where the caller's arguments are wrong.
+    ///
+    /// ```
+    /// use df11_core::Error;
+    ///
+    /// assert_eq!(Error::EmptyUnit.clause(), Some("D-3.4"));
+    /// assert_eq!(Error::OddBytes { bytes: 1 }.clause(), None);
+    /// ```
+    #[must_use]
+    pub const fn clause(&self) -> Option<&'static str> {
+        Some(match self {
+            Error::EmptyUnit | Error::TooManyElements { .. } => "D-3.4",
+            Error::UnrepresentableExponent { .. } => "D-4.1",
+            Error::TablesLength { .. } => "D-5.1",
+            Error::JumpTarget { .. } => "D-5.3",
+            Error::CodeLength { .. } => "D-5.4",
+            Error::JumpTooDeep { .. } => "D-5.6",
+            Error::ZeroLength { .. } => "D-5.7",
+            Error::LengthMismatch { .. } => "D-5.8",
+            Error::TooManyCodeBytes { .. } => "D-6.1",
+            Error::CodeTooShort { bytes: 0, .. } => "D-6.1",
+            Error::CodeTooShort { .. } | Error::CodeEnded { .. } => "D-6.2",
+            Error::TrailingCode { .. } => "D-6.3",
+            Error::GapMismatch { .. } => "D-7.2",
+            Error::GapsLength { .. } => "D-7.4",
+            Error::PositionsLength { .. } => "D-8.3",
+            Error::FirstPosition { .. } | Error::PositionOrder { .. } | Error::LastPosition { .. } => "D-8.5",
+            Error::BlockOverfull { .. } | Error::BlockEnd { .. } => "D-8.6",
+            Error::SplitsLength { .. } => "D-9.1",
+            Error::SplitOrder { .. } => "D-9.2",
+            Error::TooManyTables { .. } => "D-11.5",
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

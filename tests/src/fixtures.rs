@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The directory of the fixtures.
 #[must_use]
 pub fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/official-0.5.0")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/official-0.5.0")
 }
 
 /// A fixture: its name, what the manifest says of it, and its bytes.

@@ -340,3 +340,69 @@ fn ranges_and_blocks_out_of_bounds_are_errors() {
     assert!(matches!(unit.decode_into(&mut out[1..]), Err(Error::BufferLength { .. })));
     unit.decode_range_into(100..100, &mut []).unwrap();
 }
+
+/// The unit in the form of the reference.
+fn to_reference(unit: &df11_core::df11::EncodedUnit) -> df11_reference::Unit {
+    df11_reference::Unit {
+        luts: unit.luts.clone(),
+        encoded_exponent: unit.encoded_exponent.clone(),
+        sign_mantissa: unit.sign_mantissa.clone(),
+        output_positions: unit.output_positions.clone(),
+        gaps: unit.gaps.clone(),
+        split_positions: unit.split_positions.clone(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn the_reference_writes_the_same_bytes_and_reads_the_same_bits(tensors in units()) {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let encoded = to_reference(&encode(&parts, &Options::default()).unwrap());
+        let weights: Vec<Vec<half::bf16>> =
+            tensors.iter().map(|tensor| tensor.iter().map(|w| half::bf16::from_bits(*w)).collect()).collect();
+        let parts: Vec<&[half::bf16]> = weights.iter().map(Vec::as_slice).collect();
+        prop_assert!(df11_reference::encode(&parts).unwrap() == encoded);
+        let decoded = df11_reference::decode(&encoded).unwrap();
+        prop_assert!(decoded.iter().map(|w| w.to_bits()).eq(tensors.concat()));
+    }
+
+    #[test]
+    fn the_reference_gives_the_same_verdict_on_damaged_units(
+        tensors in units(),
+        damages in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+    ) {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let mut unit = encode(&parts, &Options::default()).unwrap();
+        for (which, at, value, how) in damages {
+            let tensor = match which {
+                0 => &mut unit.luts,
+                1 => &mut unit.encoded_exponent,
+                2 => &mut unit.sign_mantissa,
+                3 => &mut unit.output_positions,
+                4 => &mut unit.gaps,
+                _ => &mut unit.split_positions,
+            };
+            if !tensor.is_empty() {
+                let at = at.index(tensor.len());
+                match how {
+                    0 => tensor[at] = value,
+                    1 => tensor[at] ^= 1 << (value % 8),
+                    _ => tensor.truncate(at),
+                }
+            }
+        }
+        let ours = Unit::new(unit.tensors()).and_then(|unit| {
+            let mut decoded = vec![0; 2 * unit.len()];
+            unit.verify_blocks_into(0..unit.blocks(), &mut decoded).map(|()| bits(&decoded))
+        });
+        match (ours, df11_reference::decode(&to_reference(&unit))) {
+            (Ok(ours), Ok(theirs)) => prop_assert!(theirs.iter().map(|w| w.to_bits()).eq(ours)),
+            (Err(_), Err(_)) => {}
+            (ours, theirs) => prop_assert!(false, "{:?} but {:?}", ours.err(), theirs.err()),
+        }
+    }
+}
