@@ -5,5 +5,6 @@
 pub mod corpus;
 pub mod fixtures;
 pub mod foreign;
+pub mod vectors;
 pub mod walk;
 pub mod weights;

@@ -131,6 +131,11 @@ impl<'a> Unit<'a> {
         if first != 0 {
             return Err(Error::FirstPosition { found: first });
         }
+        // The first codeword starts with the code. Of other blocks' first gaps, the end of the block before them tells.
+        let gap = self.gap(0);
+        if gap != 0 {
+            return Err(Error::GapMismatch { window: 0, expected: 0, found: gap });
+        }
         // In the short form, the last entry is the last block's own position, and the elements end there as well.
         let last = self.positions.last().map_or(0, |last| u32::from_le_bytes(*last));
         if last as usize != self.len() {

@@ -1,0 +1,158 @@
+//! Every rule that a unit bends, by clause of `spec/DF11.md`.
+
+use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
+use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11_core::{Error, bf16};
+use safetensors::tensor::Dtype;
+use serde::Serialize;
+
+/// The parts of a unit with their types (D-10.1).
+pub const KEYS: [(&str, Dtype); 6] = [
+    ("luts", Dtype::U8),
+    ("encoded_exponent", Dtype::U8),
+    ("sign_mantissa", Dtype::U8),
+    ("output_positions", Dtype::U8),
+    ("gaps", Dtype::U8),
+    ("split_positions", Dtype::I64),
+];
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something that a writer should do otherwise.
+    Advice,
+    /// Something that a writer must do otherwise, and readers do not mind.
+    Writer,
+    /// A reader may refuse the unit.
+    Acceptable,
+    /// A reader must refuse the unit.
+    Invalid,
+}
+
+/// A rule that a unit bends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The clause.
+    pub clause: &'static str,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// What was found.
+    pub message: String,
+}
+
+/// Checks a unit against every rule, including those that only decoding can find. Of rules that make a unit invalid, the
+/// first one broken is named.
+///
+/// ```
+/// use df11_conformance::lint::{Severity, lint};
+/// use df11_core::df11::{Options, encode};
+///
+/// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
+/// assert!(lint(&unit.tensors()).is_empty());
+/// unit.encoded_exponent[0] |= 1; // after the only codeword
+/// let findings = lint(&unit.tensors());
+/// assert_eq!((findings[0].clause, findings[0].severity), ("D-11.4", Severity::Writer));
+/// unit.gaps[0] = 0xff;
+/// assert_eq!(lint(&unit.tensors())[0].clause, "D-7.2");
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[must_use]
+pub fn lint(tensors: &Tensors<'_>) -> Vec<Finding> {
+    match sound(tensors) {
+        Ok(findings) => findings,
+        Err(error) => {
+            let clause = error.clause().unwrap_or("D-1.1");
+            vec![Finding { clause, severity: Severity::Invalid, message: error.to_string() }]
+        }
+    }
+}
+
+/// The findings about a unit that is not invalid.
+fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
+    let unit = Unit::new(*tensors)?;
+    let mut frequencies = [0; 256];
+    let mut weights = Vec::new();
+    for block in 0..unit.blocks() {
+        weights.resize(2 * unit.block_range(block).len(), 0);
+        unit.verify_blocks_into(block..block + 1, &mut weights)?;
+        bf16::add_to_histogram(&weights, &mut frequencies)?;
+    }
+
+    let mut findings = Vec::new();
+    let mut found = |clause, severity, message: String| findings.push(Finding { clause, severity, message });
+    if unit.has_short_positions() {
+        let message =
+            "output_positions lacks its last entry; the published kernel reads past its end".to_owned();
+        found("D-8.4", Severity::Acceptable, message);
+    }
+    let windows = unit.code_bytes().div_ceil(8);
+    let all = unit.blocks() * WINDOWS_PER_BLOCK;
+    if let Some(window) = (windows..all).find(|&window| unit.gap(window) != 0) {
+        let message =
+            format!("entry {window} of gaps, after the last window, is {}, not 0", unit.gap(window));
+        found("D-7.4", Severity::Acceptable, message);
+    }
+
+    let lengths = CodeLengths::new(tables_lengths(&unit))?;
+    let bits = lengths.total_bits(&frequencies)?;
+    let last_byte = tensors.encoded_exponent.last().copied().unwrap_or(0);
+    if !bits.is_multiple_of(8) && last_byte.trailing_zeros() < 8 - (bits % 8) as u32 {
+        let message =
+            "the code is filled up with other bits than zeros (an end-of-stream codeword?)".to_owned();
+        found("D-11.4", Severity::Writer, message);
+    }
+    // In the last window a codeword may end without one that starts.
+    if windows as u64 * 64 > bits && starts_nowhere(&unit, bits, windows - 1) && unit.gap(windows - 1) != 0 {
+        let message = format!("the gap of window {}, in which no codeword starts, is not 0", windows - 1);
+        found("D-11.4", Severity::Writer, message);
+    }
+
+    let tables = unit.tables();
+    let zero = |value: &u8| *value < FIRST_JUMP && tables.code_lengths()[usize::from(*value)] == 0;
+    let entries = tables.tables().iter().enumerate();
+    if let Some((table, entry)) =
+        entries.filter_map(|(t, row)| Some((t, row.iter().position(|v| zero(v))?))).next()
+    {
+        let message = format!(
+            "prefix table {table}, entry {entry} leads to a symbol of code length 0: a decoder that reads on through \
+             padding may never move on"
+        );
+        found("D-11.2", Severity::Writer, message);
+    }
+    let code = Codewords::from_tables(&tables);
+    if CodeLengths::new(code.lengths()).and_then(|lengths| Codewords::canonical(&lengths)) != Ok(code) {
+        found("D-11.1", Severity::Advice, "the code is not canonical".to_owned());
+    }
+    if PrefixTablesBuf::build(&code).is_ok_and(|built| built.as_bytes()[..] != tensors.luts[..]) {
+        let message =
+            "the prefix tables are numbered, or entries that no codeword reaches are filled, in another way";
+        found("D-11.3", Severity::Advice, message.to_owned());
+    }
+    if unit.shared_memory_bytes() > PUBLISHED_SHARED_MEMORY {
+        let message = format!(
+            "a block has {} elements and needs {} bytes of shared memory; published loaders have 49152",
+            unit.largest_block(),
+            unit.shared_memory_bytes()
+        );
+        found("D-11.6", Severity::Advice, message);
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
+}
+
+fn tables_lengths<'a>(unit: &Unit<'a>) -> &'a [u8; 256] {
+    unit.tables().code_lengths()
+}
+
+/// Whether no element's codeword starts in this window, the last: that is so if the last codeword, which ends in it, starts
+/// before.
+fn starts_nowhere(unit: &Unit<'_>, bits: u64, window: usize) -> bool {
+    let last = unit.len() - 1;
+    let mut weight = [0; 2];
+    let exponent = unit
+        .decode_range_into(last..last + 1, &mut weight)
+        .map(|()| bf16::exponent(u16::from_le_bytes(weight)));
+    exponent
+        .is_ok_and(|e| bits - u64::from(unit.tables().code_lengths()[usize::from(e)]) < window as u64 * 64)
+}

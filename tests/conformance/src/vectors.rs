@@ -1,0 +1,202 @@
+//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, compiled in.
+
+use df11_core::df11::Tensors;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
+
+/// All vectors, as `df11.json` holds them; `df11.schema.json` describes the form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vectors {
+    /// Always "DF11".
+    pub algorithm: String,
+    /// The file with the JSON schema.
+    pub schema: String,
+    /// Version of `DF11.md`.
+    pub spec_version: String,
+    /// The command that makes these files.
+    pub generator: String,
+    /// Number of tests in all groups.
+    pub number_of_tests: usize,
+    /// What a reader should know.
+    pub header: Vec<String>,
+    /// What each flag means.
+    pub notes: std::collections::BTreeMap<String, Note>,
+    /// The groups.
+    pub test_groups: Vec<Group>,
+}
+
+/// What a flag means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Note {
+    /// What is special about vectors with this flag.
+    pub description: String,
+    /// What happens in an implementation that gets it wrong.
+    pub effect: String,
+}
+
+/// What is asked of an implementation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Decode a unit, or refuse it.
+    UnitDecode,
+    /// Encode weights, or refuse them.
+    UnitEncode,
+}
+
+/// Tests of one kind and origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// What is asked.
+    #[serde(rename = "type")]
+    pub task: Task,
+    /// Who wrote the units.
+    pub source: Source,
+    /// The tests.
+    pub tests: Vec<Test>,
+}
+
+/// Who wrote the units of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// The program.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What an implementation has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Give exactly the bits.
+    Valid,
+    /// Refuse.
+    Invalid,
+    /// Refuse, or give exactly the bits.
+    Acceptable,
+}
+
+/// A test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Test {
+    /// Number, unique among all groups.
+    pub tc_id: usize,
+    /// Name, unique among all groups: the prefix of its tensors in `file`.
+    pub id: String,
+    /// What it is about.
+    pub comment: String,
+    /// Flags, explained in the notes.
+    pub flags: Vec<String>,
+    /// Clauses of `DF11.md` that decide it; of an invalid one, the rule that is broken.
+    pub clauses: Vec<String>,
+    /// What an implementation has to do.
+    pub result: Outcome,
+    /// For invalid ones: the kind of error, as in appendix A.
+    pub error: Option<String>,
+    /// The file with the unit (or, for encoders, the weights).
+    pub file: String,
+    /// The prefix of its tensors in the file.
+    pub prefix: String,
+    /// Number of weights; `null` where there is no sound answer.
+    pub elements: Option<usize>,
+    /// SHA-256 of the weights, as little-endian BF16; `null` where there is no sound answer.
+    pub sha256: Option<String>,
+}
+
+/// A file that the official encoder wrote.
+macro_rules! official {
+    ($name:literal) => {
+        (
+            concat!("official-0.5.0/", $name, ".df11.safetensors"),
+            include_bytes!(concat!("../../../spec/vectors/official-0.5.0/", $name, ".df11.safetensors")),
+        )
+    };
+}
+/// The files that the vectors name.
+const FILES: [(&str, &[u8]); 8] = [
+    ("units.safetensors", include_bytes!("../../../spec/vectors/units.safetensors")),
+    ("weights.safetensors", include_bytes!("../../../spec/vectors/weights.safetensors")),
+    official!("real_two_tensors"),
+    official!("real_single"),
+    official!("four_exponents"),
+    official!("long_codes"),
+    official!("byte_aligned_end"),
+    official!("short_output_positions"),
+];
+
+impl Vectors {
+    /// The vectors that are compiled in.
+    ///
+    /// # Errors
+    ///
+    /// If they are damaged, which a test of this crate rules out.
+    ///
+    /// ```
+    /// let vectors = df11_conformance::vectors::Vectors::load()?;
+    /// assert!(vectors.number_of_tests >= 150);
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn load() -> Result<Self, String> {
+        serde_json::from_str(include_str!("../../../spec/vectors/df11.json"))
+            .map_err(|error| error.to_string())
+    }
+
+    /// All tests with what is asked in each.
+    pub fn tests(&self) -> impl Iterator<Item = (Task, &Test)> {
+        self.test_groups.iter().flat_map(|group| group.tests.iter().map(|test| (group.task, test)))
+    }
+}
+
+impl Test {
+    /// The tensors of the test, named without their prefix: the parts of a unit, or `0`, `1`, ... of weights.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn tensors(&self) -> Result<Vec<(String, TensorView<'static>)>, String> {
+        tensors(&self.file, &self.prefix)
+    }
+
+    /// The weights that a decoder has to give, where they are kept (for large units, only their digest is).
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn weights(&self) -> Result<Option<&'static [u8]>, String> {
+        let found = tensors("weights.safetensors", &self.id)?;
+        Ok(found.into_iter().find(|(name, _)| name == "all").map(|(_, view)| view.data()))
+    }
+}
+
+fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)>, String> {
+    let (_, bytes) = FILES.iter().find(|(name, _)| *name == file).ok_or(format!("no file {file}"))?;
+    let parsed = SafeTensors::deserialize(bytes).map_err(|error| format!("{file}: {error}"))?;
+    let prefix = format!("{prefix}.");
+    let mut found: Vec<_> = parsed
+        .tensors()
+        .into_iter()
+        .filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_owned(), view)))
+        .collect();
+    found.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+    Ok(found)
+}
+
+/// The parts of a unit among named tensors; `None` if one is missing.
+#[must_use]
+pub fn unit<'a>(tensors: &[(String, TensorView<'a>)]) -> Option<Tensors<'a>> {
+    let get = |key: &str| tensors.iter().find(|(name, _)| name == key).map(|(_, view)| view.data());
+    Some(Tensors {
+        luts: get("luts")?,
+        encoded_exponent: get("encoded_exponent")?,
+        sign_mantissa: get("sign_mantissa")?,
+        output_positions: get("output_positions")?,
+        gaps: get("gaps")?,
+        split_positions: get("split_positions")?,
+    })
+}
