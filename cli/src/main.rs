@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the data is wrong, 2 used wrongly, 3 input or output failed.
 
 mod bars;
+mod conformance;
 mod demo;
 mod print;
 
@@ -96,6 +97,38 @@ enum Command {
     },
     /// Compress, verify, restore and compare the weights that ship with this program.
     Demo,
+    /// Report every rule of the specification that a compressed file bends, by clause. Fails only for what readers must refuse.
+    Lint {
+        /// The compressed directory or file.
+        path: PathBuf,
+    },
+    /// Judge another implementation of DF11 with the test vectors.
+    #[command(subcommand)]
+    Conformance(Conformance),
+}
+
+#[derive(Subcommand)]
+enum Conformance {
+    /// Give an external program every vector; fails unless all passed.
+    Run {
+        /// A decoder: a command in which {unit} stands for the file to read and {out} for the file to write (raw BF16).
+        #[arg(long, value_name = "CMD")]
+        decoder: Option<String>,
+        /// An encoder: a command in which {bf16} stands for the file to read and {unit} for the file to write.
+        #[arg(long, value_name = "CMD")]
+        encoder: Option<String>,
+        /// Seconds that a single case may take.
+        #[arg(long, value_name = "S", default_value_t = 10.0)]
+        time_limit: f64,
+        /// Only vectors whose names hold this text.
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+        /// Also write the result as JUnit XML.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
+    /// List the vectors.
+    List,
 }
 
 fn main() -> ExitCode {
@@ -159,6 +192,28 @@ fn run(command: &Command, common: &Common) -> Result<(), Error> {
             let dict = read_dict(pattern_dict.as_deref())?;
             let report = inspect(path, dict.as_ref(), threads)?;
             show(common, &report, || print::inspected(&report))
+        }
+        Command::Lint { path } => {
+            let report = conformance::lint(path)?;
+            show(common, &report, || report.to_text())?;
+            report.verdict(path)
+        }
+        Command::Conformance(Conformance::List) => {
+            let vectors = conformance::vectors()?;
+            show(common, &vectors, || conformance::list(&vectors))
+        }
+        Command::Conformance(Conformance::Run { decoder, encoder, time_limit, filter, junit }) => {
+            let job = conformance::job(decoder, encoder, *time_limit, filter)?;
+            let report = df11_conformance::judge::run(&job).map_err(Error::Usage)?;
+            if let Some(path) = junit {
+                fs::write(path, report.to_junit()).map_err(|source| Error::Io {
+                    action: "cannot write",
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+            show(common, &report, || report.to_text())?;
+            conformance::verdict(&report)
         }
         Command::Demo => {
             let report = demo::run(threads)?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use df11_core::bf16;
+use df11_core::df11::Tensors;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -61,6 +62,23 @@ pub fn inspect(
         plain_report(tensor, why(tensor).map(|left| format!("unit {}: {}", left.path, left.why)))
     }));
     Ok(InspectReport { compressed: false, units_from: Some(found.origin), units, plain: left, file_bytes })
+}
+
+/// Calls `each` with every unit of the checkpoint at `path`: the file that holds its code, its module path, its tensors.
+///
+/// # Errors
+///
+/// [`Error`] if the files are not whole, or a unit lacks a tensor.
+pub fn for_each_unit(path: &Path, mut each: impl FnMut(&str, &str, Tensors<'_>)) -> Result<(), Error> {
+    let checkpoint = Checkpoint::open(path, None)?;
+    let (units, _) = packed::units(&checkpoint)?;
+    if units.is_empty() {
+        return Err(Error::file(path, "holds no DF11 units"));
+    }
+    for unit in &units {
+        each(&file_name(&unit.container().path), &unit.path, unit.map()?.tensors());
+    }
+    Ok(())
 }
 
 fn plain_report(tensor: &Tensor, why: Option<String>) -> PlainReport {

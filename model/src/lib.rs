@@ -50,7 +50,7 @@ mod verify;
 pub use compress::{CompressOptions, compress};
 pub use decompress::{DecompressOptions, decompress};
 pub use error::{Error, ErrorKind};
-pub use inspect::inspect;
+pub use inspect::{for_each_unit, inspect};
 pub use pattern::{Pattern, PatternDict};
 pub use progress::Progress;
 pub use report::{

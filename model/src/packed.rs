@@ -114,10 +114,13 @@ impl<'a> PackedUnit<'a> {
 }
 
 impl MappedUnit<'_> {
-    pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
+    pub(crate) fn tensors(&self) -> Tensors<'_> {
         let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = &self.maps;
-        Unit::new(Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions })
-            .map_err(|error| self.error(error))
+        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+    }
+
+    pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
+        Unit::new(self.tensors()).map_err(|error| self.error(error))
     }
 
     pub(crate) fn error(&self, error: df11_core::Error) -> Error {

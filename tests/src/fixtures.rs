@@ -12,6 +12,12 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/official-0.5.0")
 }
 
+/// The original of a fixture, kept for two of them.
+#[must_use]
+pub fn original(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.bf16.safetensors"))
+}
+
 /// A fixture: its name, what the manifest says of it, and its bytes.
 #[derive(Debug)]
 pub struct Fixture {

@@ -512,7 +512,7 @@ fn valid_cases(cases: &mut Cases) {
             &[like_trained(n, 1)],
         );
     }
-    let fixture = crate::corpus::read(&fixtures::directory().join("real_single.bf16.safetensors"));
+    let fixture = crate::corpus::read(&fixtures::original("real_single"));
     let real = bits(&fixture.into_values().next().unwrap().bytes);
     for (id, range) in [("real-start", 0..4000), ("real-middle", 20_000..33_000)] {
         let comment = "a slice of the word embeddings of all-MiniLM-L6-v2";

@@ -467,7 +467,7 @@ fn every_fixture_is_verified_and_restored() {
     let out = temp.path().join("named.safetensors");
     decompress(&fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &())
         .unwrap();
-    let original = read(&fixtures::directory().join("real_two_tensors.bf16.safetensors"));
+    let original = read(&fixtures::original("real_two_tensors"));
     let named = read(&out);
     assert_eq!(named.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
     assert!(named.iter().all(|(name, tensor)| tensor.bytes == original[name].bytes));

@@ -121,7 +121,7 @@ fn official_files_are_verified_inspected_and_restored() {
     let out = temp.path().join("named.safetensors");
     let output = df11(&["decompress", text(&unit), "-o", text(&out), "--pattern-dict", text(&dict)]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let original = read(&fixtures::directory().join("real_two_tensors.bf16.safetensors"));
+    let original = read(&fixtures::original("real_two_tensors"));
     assert!(read(&out).iter().all(|(name, tensor)| tensor.bytes == original[name].bytes));
 }
 
