@@ -1,4 +1,4 @@
-//! Writes the vectors of `spec/vectors` anew.
+//! Writes the vectors of `spec/vectors` and the generated parts of `spec/DF11.md` anew.
 
 #![allow(clippy::unwrap_used, reason = "a tool for developers")]
 
@@ -9,4 +9,7 @@ fn main() {
     for (name, bytes) in df11_tests::vectors::generate() {
         std::fs::write(directory.join(name), bytes).unwrap();
     }
+    let path = df11_tests::spec_text::path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, df11_tests::spec_text::render(&text)).unwrap();
 }

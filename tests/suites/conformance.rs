@@ -1,0 +1,305 @@
+//! The vectors, the judge and the linter: the vectors are what the generator makes, every decoder of ours keeps them, and the
+//! judge finds planted faults.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use df11_conformance::judge::{Job, Report, run};
+use df11_conformance::lint::{Severity, lint};
+use df11_conformance::vectors::{Outcome, Task, Vectors, unit};
+use df11_core::df11::{Tensors, Unit};
+use df11_tests::weights::{Random, bits, bytes, like_trained};
+use df11_tests::{fixtures, spec_text, vectors};
+use sha2::{Digest, Sha256};
+
+#[test]
+fn checked_in_vectors_are_up_to_date() {
+    let directory = fixtures::directory().join("..");
+    let mut total = 0;
+    for (name, made) in vectors::generate() {
+        let there = std::fs::read(directory.join(&name)).unwrap();
+        assert!(there == made, "spec/vectors/{name}: run `cargo run -p df11-tests --bin vectors`");
+        total += made.len();
+    }
+    for entry in std::fs::read_dir(fixtures::directory()).unwrap() {
+        total += entry.unwrap().metadata().unwrap().len() as usize;
+    }
+    assert!(total < 3_000_000, "the vectors have {total} bytes");
+}
+
+#[test]
+fn generated_parts_of_the_specification_are_up_to_date() {
+    let path = spec_text::path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(spec_text::render(&text) == text, "spec/DF11.md: run `cargo run -p df11-tests --bin vectors`");
+}
+
+#[test]
+fn vectors_have_unique_names_and_explained_flags_and_cover_every_rule() {
+    let vectors = Vectors::load().unwrap();
+    assert!(vectors.number_of_tests >= 150);
+    assert_eq!(vectors.tests().count(), vectors.number_of_tests);
+    let mut ids: Vec<&str> = vectors.tests().map(|(_, test)| test.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), vectors.number_of_tests);
+    for clause in spec_text::RULES.iter().filter(|rule| rule.verdict == "invalid").map(|rule| rule.clause) {
+        let covers = |(_, test): (Task, &df11_conformance::vectors::Test)| {
+            test.result == Outcome::Invalid && test.clauses.iter().any(|c| c == clause)
+        };
+        assert!(vectors.tests().any(covers), "no vector breaks {clause}");
+    }
+    for (task, test) in vectors.tests().filter(|(_, test)| test.result != Outcome::Invalid) {
+        assert!(test.sha256.is_some() && test.error.is_none(), "{task:?} {}", test.id);
+    }
+}
+
+/// A decoder, as every suite takes it: the weights, or a reason to refuse.
+type Decode = fn(&Tensors<'_>) -> Result<Vec<u16>, String>;
+
+/// Judges a decoder by every vector.
+fn keeps_the_vectors(decode: Decode) {
+    for (task, test) in Vectors::load().unwrap().tests() {
+        let tensors = test.tensors().unwrap();
+        let typed = df11_conformance::lint::KEYS
+            .iter()
+            .all(|(key, dtype)| tensors.iter().any(|(name, view)| name == key && view.dtype() == *dtype));
+        // What the container lacks, no decoder of units gets to see.
+        let (Task::UnitDecode, true, Some(unit)) = (task, typed, unit(&tensors)) else { continue };
+        match (decode(&unit), test.result) {
+            (Ok(weights), Outcome::Valid | Outcome::Acceptable) => {
+                let sha256 = hex::encode(Sha256::digest(bytes(&weights)));
+                assert_eq!(Some(sha256), test.sha256, "{}", test.id);
+            }
+            (Ok(_), Outcome::Invalid) => panic!("{} was accepted", test.id),
+            (Err(why), Outcome::Valid) => panic!("{} was refused: {why}", test.id),
+            (Err(_), _) => {}
+        }
+    }
+}
+
+/// Judges a decoder by generated weights.
+fn keeps_generated_weights(decode: Decode) {
+    let mut random = Random(5);
+    for round in 0..40 {
+        let n = 1 + random.below(1 << (1 + round % 16)) as usize;
+        let weights = like_trained(n, round);
+        let encoded = df11_core::df11::encode(&[&bytes(&weights)], &Default::default()).unwrap();
+        assert!(decode(&encoded.tensors()).unwrap() == weights);
+    }
+}
+
+/// One line for each decoder: it is judged by every vector and by generated weights.
+macro_rules! decoders {
+    ($($name:ident: $decode:expr;)*) => {
+        $(mod $name {
+            use super::*;
+
+            #[test]
+            fn keeps_the_vectors() {
+                super::keeps_the_vectors($decode);
+            }
+
+            #[test]
+            fn keeps_generated_weights() {
+                super::keeps_generated_weights($decode);
+            }
+        })*
+    };
+}
+
+decoders! {
+    reference: reference_decode;
+    core_verify: |t| core(t, |unit, out| unit.verify_blocks_into(0..unit.blocks(), out));
+    core_whole: |t| checked(t, |unit, out| unit.decode_into(out));
+    core_blocks: |t| checked(t, by_blocks);
+    core_ranges: |t| checked(t, by_ranges);
+}
+
+fn reference_decode(t: &Tensors<'_>) -> Result<Vec<u16>, String> {
+    let unit = df11_reference::Unit {
+        luts: t.luts.to_vec(),
+        encoded_exponent: t.encoded_exponent.to_vec(),
+        sign_mantissa: t.sign_mantissa.to_vec(),
+        output_positions: t.output_positions.to_vec(),
+        gaps: t.gaps.to_vec(),
+        split_positions: t.split_positions.to_vec(),
+    };
+    let weights = df11_reference::decode(&unit).map_err(|violation| violation.to_string())?;
+    Ok(weights.iter().map(|w| w.to_bits()).collect())
+}
+
+type Fill = fn(&Unit<'_>, &mut [u8]) -> Result<(), df11_core::Error>;
+
+fn core(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
+    let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
+    let mut weights = vec![0; 2 * unit.len()];
+    fill(&unit, &mut weights).map_err(|error| error.to_string())?;
+    Ok(bits(&weights))
+}
+
+/// Decoders that leave the comparison of gaps out (D-1.5): for units that were verified before.
+fn checked(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
+    let verified = core(tensors, |unit, out| unit.verify_blocks_into(0..unit.blocks(), out));
+    let weights = core(tensors, fill);
+    // Where they refuse, the unit is invalid, too.
+    assert!(weights.is_ok() || verified.is_err());
+    verified.and(weights)
+}
+
+fn by_blocks(unit: &Unit<'_>, mut out: &mut [u8]) -> Result<(), df11_core::Error> {
+    for block in 0..unit.blocks() {
+        let (now, later) = out.split_at_mut(2 * unit.block_range(block).len());
+        unit.decode_block_into(block, now)?;
+        out = later;
+    }
+    Ok(())
+}
+
+fn by_ranges(unit: &Unit<'_>, out: &mut [u8]) -> Result<(), df11_core::Error> {
+    let step = 1 + unit.len() / 7;
+    for (i, part) in out.chunks_mut(2 * step).enumerate() {
+        unit.decode_range_into(i * step..i * step + part.len() / 2, part)?;
+    }
+    Ok(())
+}
+
+fn judge(decoder: Option<&str>, encoder: Option<&str>, filter: Option<&str>) -> Report {
+    let faulty = |fault: &str, names: &str| format!("{} {fault} {names}", env!("CARGO_BIN_EXE_faulty"));
+    run(&Job {
+        decoder: decoder.map(|fault| faulty(fault, "{unit} {out}")),
+        encoder: encoder.map(|fault| faulty(fault, "{bf16} {unit}")),
+        time_limit: Duration::from_secs(20),
+        filter: filter.map(str::to_owned),
+    })
+    .unwrap()
+}
+
+/// The failures of a faulty program, of which one must say this.
+#[track_caller]
+fn found(report: &Report, says: &str) -> usize {
+    let failures: Vec<String> =
+        report.failures().map(|(case, failure)| format!("{}: {failure}", case.id)).collect();
+    assert!(failures.iter().any(|failure| failure.contains(says)), "{failures:#?}");
+    failures.len()
+}
+
+#[test]
+fn programs_without_faults_pass() {
+    let report = judge(Some("none"), Some("encode"), None);
+    assert!(report.passed(), "{}", report.to_text());
+    assert_eq!(report.cases.len(), Vectors::load().unwrap().number_of_tests);
+    assert!(report.to_junit().contains("failures=\"0\""));
+}
+
+#[test]
+fn a_decoder_that_ignores_jumps_is_found() {
+    let report = judge(Some("ignores-jumps"), None, None);
+    assert!(found(&report, "longest-32: ") > 10);
+    found(&report, "weights are wrong; weight ");
+    // Without jumps it is right.
+    assert!(report.failures().all(|(case, _)| !case.id.starts_with("size-")));
+    assert!(report.to_junit().contains("<failure message="));
+}
+
+#[test]
+fn a_decoder_that_reads_gaps_with_the_least_significant_bit_first_is_found() {
+    assert!(found(&judge(Some("gaps-lsb-first"), None, None), "weights are wrong") > 10);
+}
+
+#[test]
+fn a_decoder_that_stops_a_symbol_early_is_found() {
+    assert!(found(&judge(Some("stops-early"), None, None), "1 weights are wrong; weight ") > 50);
+}
+
+#[test]
+fn a_decoder_that_crashes_on_a_missing_output_position_is_found() {
+    let report = judge(Some("crashes-on-short-positions"), None, None);
+    assert_eq!(found(&report, "short-positions-2: crashed with exit code 101"), 4);
+}
+
+#[test]
+fn a_decoder_that_never_ends_is_found() {
+    let job = Job {
+        decoder: Some(format!("{} never-ends-on-jumps {{unit}} {{out}}", env!("CARGO_BIN_EXE_faulty"))),
+        encoder: None,
+        time_limit: Duration::from_millis(500),
+        filter: Some("tables-2".to_owned()),
+    };
+    assert_eq!(found(&run(&job).unwrap(), "did not end within 0.5 s"), 1);
+}
+
+#[test]
+fn an_encoder_that_writes_exponent_255_is_found() {
+    let report = judge(None, Some("encode-255"), None);
+    assert!(found(&report, "encode-quiet-nan: encoded what the layout cannot hold") >= 4);
+    assert!(report.failures().all(|(case, _)| case.clauses[0] == "D-4.1"));
+}
+
+#[test]
+fn an_encoder_that_forgets_gaps_is_found_with_the_clause() {
+    found(
+        &judge(None, Some("encode-short"), None),
+        "gaps has 320 bytes, but this much code needs 640 (D-7.4)",
+    );
+}
+
+#[test]
+fn commands_that_cannot_be_run_are_errors() {
+    let job = |decoder: &str| Job {
+        decoder: Some(decoder.to_owned()),
+        encoder: None,
+        time_limit: Duration::from_secs(1),
+        filter: None,
+    };
+    assert!(run(&job("/no/such/program {unit} {out}")).unwrap_err().contains("cannot start"));
+    assert!(run(&job("cat {unit}")).unwrap_err().contains("{out}"));
+    assert!(run(&job("'open {unit} {out}")).unwrap_err().contains("open quote"));
+    assert!(run(&Job { filter: Some("none of them".to_owned()), ..job("cat {unit} {out}") }).is_err());
+}
+
+#[test]
+fn the_linter_names_the_quirks_of_official_files_and_passes_them() {
+    for fixture in fixtures::all() {
+        let findings = fixture.with_unit(|unit| lint(&unit));
+        let has = |clause: &str| findings.iter().any(|finding| finding.clause == clause);
+        assert!(findings.iter().all(|finding| finding.severity < Severity::Invalid), "{findings:?}");
+        assert_eq!(has("D-8.4"), fixture.name == "short_output_positions");
+        assert!(has("D-11.1"), "{}: {findings:?}", fixture.name);
+        let aligned = ["byte_aligned_end", "short_output_positions"].contains(&fixture.name.as_str());
+        assert_eq!(has("D-11.4"), !aligned, "{}: {findings:?}", fixture.name);
+    }
+}
+
+#[test]
+fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
+    for (task, test) in Vectors::load().unwrap().tests() {
+        let tensors = test.tensors().unwrap();
+        let (Task::UnitDecode, Some(unit)) = (task, unit(&tensors)) else { continue };
+        let findings = lint(&unit);
+        let worst = findings.iter().map(|finding| finding.severity).max();
+        match test.result {
+            Outcome::Invalid if test.clauses[0] == "D-10.2" => {} // the parts have other types, not other bytes
+            Outcome::Invalid => {
+                assert_eq!(worst, Some(Severity::Invalid), "{}", test.id);
+                assert!(
+                    test.clauses.iter().any(|clause| clause == findings[0].clause),
+                    "{}: {findings:?}",
+                    test.id
+                );
+            }
+            Outcome::Acceptable => assert_eq!(worst, Some(Severity::Acceptable), "{}: {findings:?}", test.id),
+            Outcome::Valid => assert!(worst < Some(Severity::Acceptable), "{}: {findings:?}", test.id),
+        }
+    }
+    let zeros = vec![0u8; 200_000];
+    let unit = df11_core::df11::encode(&[&zeros], &Default::default()).unwrap();
+    assert_eq!(lint(&unit.tensors())[0].clause, "D-11.6");
+    let trained = bytes(&like_trained(50_000, 1));
+    assert!(lint(&df11_core::df11::encode(&[&trained], &Default::default()).unwrap().tensors()).is_empty());
+    // An entry that no codeword reaches leads to a symbol without a code length.
+    let mut unit = unit;
+    unit.luts[255] = 7;
+    assert!(lint(&unit.tensors()).iter().any(|finding| finding.clause == "D-11.2"));
+}
