@@ -154,14 +154,14 @@ fn runs(row: &[u8]) -> Vec<(usize, usize, u8)> {
 
 fn example() -> String {
     let mut out = String::new();
-    let values = [1.0f32, -2.0, 0.5, 1.5, 1.0, -1.0];
+    let values = [1.0f32, -2.0, 0.5, 1.5, 1.0, -1.0, 0.75];
     let weights: Vec<u16> = values.iter().map(|v| bf16::from_f32(*v).to_bits()).collect();
     let all = bytes(&weights);
     let encoded = encode(&[&all[..8], &all[8..]], &Default::default()).unwrap();
     let code = Codewords::from_tables(&encoded.as_unit().tables());
     let bits = |e: u8| format!("{:0width$b}", code.bits(e), width = usize::from(code.len(e)));
 
-    out += "A unit of two tensors, of four weights and of two.\n\n**Planes** (section 3):\n\n";
+    out += "A unit of two tensors, of four weights and of three.\n\n**Planes** (section 3):\n\n";
     out += "| element | value | BF16 | sign | exponent | mantissa | byte of `sign_mantissa` | codeword |\n|---|---|---|---|---|---|---|---|\n";
     for (i, (value, w)) in values.iter().zip(&weights).enumerate() {
         let (e, sm) = ((w >> 7) as u8, encoded.sign_mantissa[i]);
@@ -173,7 +173,7 @@ fn example() -> String {
             bits(e)
         );
     }
-    out += "\n**The code** (sections 4, 11): exponent 127 occurs four times, 126 and 128 once each. The lengths are 1, 2 and 2 bits. \
+    out += "\n**The code** (sections 4, 11): exponent 127 occurs four times, 126 twice, 128 once. The lengths are 1, 2 and 2 bits. \
             In canonical order the codewords are ";
     let words: Vec<String> = [127, 126, 128].iter().map(|e| format!("`{}` for {e}", bits(*e))).collect();
     let _ = writeln!(out, "{}.\n", words.join(", "));
@@ -188,7 +188,11 @@ fn example() -> String {
         let _ = writeln!(out, "| 0 | {first} to {last} | {value} | they begin with `{}` |", bits(value));
     }
     for (first, last, value) in runs(rows[1]) {
-        let because = if value == 0 { "no codeword".to_owned() } else { format!("{value} bits") };
+        let because = match value {
+            0 => "no codeword".to_owned(),
+            1 => "1 bit".to_owned(),
+            _ => format!("{value} bits"),
+        };
         let entries = if first == last { first.to_string() } else { format!("{first} to {last}") };
         let _ = writeln!(out, "| 1 | {entries} | {value} | {because} |");
     }
@@ -208,7 +212,7 @@ fn example() -> String {
     );
     let _ = writeln!(
         out,
-        "**`output_positions`** (section 8): block 0 starts with element 0, and there are 6 elements: `{}`.\n",
+        "**`output_positions`** (section 8): block 0 starts with element 0, and there are 7 elements: `{}`.\n",
         hex(&encoded.output_positions)
     );
     let _ = writeln!(

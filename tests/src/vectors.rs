@@ -924,3 +924,29 @@ fn encoder_cases(cases: &mut Cases) {
         );
     }
 }
+
+/// Seeds for fuzzers from the small units among the vectors: for each part, four bytes of length, then the bytes.
+///
+/// # Panics
+///
+/// If the vectors are damaged.
+#[must_use]
+pub fn seeds() -> Files {
+    let mut seeds = Files::new();
+    for (task, test) in Vectors::load().unwrap().tests() {
+        let tensors = test.tensors().unwrap();
+        if task != Task::UnitDecode {
+            continue;
+        }
+        let mut seed = Vec::new();
+        for (key, _) in df11_conformance::lint::KEYS {
+            let part = tensors.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, view)| view.data());
+            seed.extend((part.len() as u32).to_le_bytes());
+            seed.extend(part);
+        }
+        if seed.len() < 3000 {
+            seeds.insert(test.id.clone(), seed);
+        }
+    }
+    seeds
+}

@@ -303,3 +303,11 @@ fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
     unit.luts[255] = 7;
     assert!(lint(&unit.tensors()).iter().any(|finding| finding.clause == "D-11.2"));
 }
+
+#[test]
+fn checked_in_seeds_of_the_fuzzers_are_up_to_date() {
+    let corpus = fixtures::directory().join("../../../fuzz/seeds/units");
+    for (name, made) in vectors::seeds() {
+        assert!(std::fs::read(corpus.join(&name)).unwrap() == made, "{name}: run `cargo run -p df11-tests --bin vectors`");
+    }
+}

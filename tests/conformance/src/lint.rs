@@ -111,8 +111,7 @@ fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
     let tables = unit.tables();
     let zero = |value: &u8| *value < FIRST_JUMP && tables.code_lengths()[usize::from(*value)] == 0;
     let entries = tables.tables().iter().enumerate();
-    if let Some((table, entry)) =
-        entries.filter_map(|(t, row)| Some((t, row.iter().position(|v| zero(v))?))).next()
+    if let Some((table, entry)) = entries.filter_map(|(t, row)| Some((t, row.iter().position(zero)?))).next()
     {
         let message = format!(
             "prefix table {table}, entry {entry} leads to a symbol of code length 0: a decoder that reads on through \

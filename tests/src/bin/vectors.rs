@@ -1,4 +1,5 @@
-//! Writes the vectors of `spec/vectors` and the generated parts of `spec/DF11.md` anew.
+//! Writes the vectors of `spec/vectors` the generated parts of `spec/DF11.md`, and the fuzzers'
+//! seeds anew.
 
 #![allow(clippy::unwrap_used, reason = "a tool for developers")]
 
@@ -8,6 +9,11 @@ fn main() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors");
     for (name, bytes) in df11_tests::vectors::generate() {
         std::fs::write(directory.join(name), bytes).unwrap();
+    }
+    let seeds = directory.join("../../fuzz/seeds/units");
+    std::fs::create_dir_all(&seeds).unwrap();
+    for (name, bytes) in df11_tests::vectors::seeds() {
+        std::fs::write(seeds.join(name), bytes).unwrap();
     }
     let path = df11_tests::spec_text::path();
     let text = std::fs::read_to_string(&path).unwrap();
