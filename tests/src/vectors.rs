@@ -944,7 +944,7 @@ pub fn seeds() -> Files {
             seed.extend((part.len() as u32).to_le_bytes());
             seed.extend(part);
         }
-        if seed.len() < 3000 {
+        if seed.len() < 20_000 {
             seeds.insert(test.id.clone(), seed);
         }
     }
