@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use df11_core::df11::PARTS;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use crate::container::{Tensor, lay_out, write_all_at};
 use crate::error::{Error, io};
 use crate::metadata::{self, CheckpointMetadata, FileMetadata, TensorMetadata, TextMetadata, UnitMetadata};
 use crate::output::{Output, names_a_file};
-use crate::packed::{self, KEYS, tensor_name};
+use crate::packed::{self, dtype, tensor_name};
 use crate::pattern::PatternDict;
 use crate::plan::{PreparedUnit, describe, map_all, scan_unit, source};
 use crate::progress::Progress;
@@ -341,7 +342,9 @@ fn unit_entries(unit: &PreparedUnit<'_>) -> [(String, Dtype, Vec<usize>); 6] {
         vec![sizes.split_positions / 8],
     ];
     let mut shapes = shapes.into_iter();
-    KEYS.map(|(key, dtype)| (tensor_name(&unit.spec.path, key), dtype, shapes.next().unwrap_or_default()))
+    PARTS.map(|(key, name)| {
+        (tensor_name(&unit.spec.path, key), dtype(name), shapes.next().unwrap_or_default())
+    })
 }
 
 fn scan_plain(checkpoint: &Checkpoint, name: &str) -> Result<TensorMetadata, Error> {
@@ -372,7 +375,7 @@ fn encode_unit(
         &encoded.gaps,
         &encoded.split_positions,
     ];
-    for ((key, _), part) in KEYS.iter().zip(parts) {
+    for ((key, _), part) in PARTS.iter().zip(parts) {
         let name = tensor_name(&unit.spec.path, key);
         let target = layout.get(name.as_str()).filter(|target| target.bytes() == part.len() as u64);
         let target =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use df11_core::df11::{Tensors, Unit};
+use df11_core::df11::{PARTS, Tensors, Unit};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Checkpoint;
@@ -10,17 +10,12 @@ use crate::container::{Container, Located};
 use crate::error::Error;
 use crate::map::Mapped;
 
-/// The names of a unit's tensors, after its module path, with their element types.
-pub(crate) const KEYS: [(&str, Dtype); 6] = [
-    ("luts", Dtype::U8),
-    ("encoded_exponent", Dtype::U8),
-    ("sign_mantissa", Dtype::U8),
-    ("output_positions", Dtype::U8),
-    ("gaps", Dtype::U8),
-    ("split_positions", Dtype::I64),
-];
+/// The element type of a unit's part, from its name in [`PARTS`].
+pub(crate) fn dtype(name: &str) -> Dtype {
+    if name == "I64" { Dtype::I64 } else { Dtype::U8 }
+}
 
-/// Position of `encoded_exponent`, by which a unit is found, among [`KEYS`].
+/// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
 const CODE: usize = 1;
 
 /// Blocks decoded at a time: at most 2 MiB of weights, usually a quarter of that.
@@ -40,7 +35,7 @@ pub(crate) struct MappedUnit<'a> {
     maps: [Mapped; 6],
 }
 
-/// A tensor name that belongs to a unit: its module path, and which of [`KEYS`] it is.
+/// A tensor name that belongs to a unit: its module path, and which of [`PARTS`] it is.
 fn split_name(name: &str) -> Option<(&str, usize)> {
     let (path, key) = match name.rsplit_once('.') {
         // A unit at the root has no dot; what begins with one belongs to none.
@@ -48,7 +43,7 @@ fn split_name(name: &str) -> Option<(&str, usize)> {
         Some(parts) => parts,
         None => ("", name),
     };
-    Some((path, KEYS.iter().position(|(known, _)| *known == key)?))
+    Some((path, PARTS.iter().position(|(known, _)| *known == key)?))
 }
 
 /// The name of a unit's tensor.
@@ -75,13 +70,13 @@ pub(crate) fn units(checkpoint: &Checkpoint) -> Result<(Vec<PackedUnit<'_>>, Vec
     let mut units = Vec::new();
     for (path, slots) in found {
         let container = slots[CODE].map_or(&checkpoint.files[0], |(container, _)| container);
-        let mut tensors = Vec::with_capacity(KEYS.len());
-        for (slot, (key, dtype)) in slots.into_iter().zip(KEYS) {
+        let mut tensors = Vec::with_capacity(PARTS.len());
+        for (slot, (key, dtype)) in slots.into_iter().zip(PARTS) {
             let name = tensor_name(path, key);
             let (container, tensor) = slot.ok_or_else(|| {
                 Error::tensor(&container.path, &name, "is missing from its unit; download the file again")
             })?;
-            if tensor.dtype != dtype {
+            if tensor.dtype.to_string() != dtype {
                 let problem = format!("is {}, but must be {dtype}", tensor.dtype);
                 return Err(Error::tensor(&container.path, &name, problem));
             }

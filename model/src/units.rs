@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use df11_core::df11::MAX_ELEMENTS;
+use df11_core::df11::{MAX_ELEMENTS, PARTS};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::{KEYS, tensor_name};
+use crate::packed::tensor_name;
 use crate::pattern::{PatternDict, candidates, states_tied};
 
 /// A matrix outside any repeated block makes a unit of its own from this many elements up. The tables and the padding of
@@ -124,7 +124,7 @@ impl Units {
                     Err("another pattern made this module a unit already".to_owned())
                 } else if let Some(name) = tensors.iter().find(|name| taken.contains(*name)) {
                     Err(format!("{name} already belongs to another unit"))
-                } else if let Some(name) = KEYS
+                } else if let Some(name) = PARTS
                     .iter()
                     .map(|(key, _)| tensor_name(module, key))
                     .find(|name| checkpoint.get(name).is_some())

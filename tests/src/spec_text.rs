@@ -4,9 +4,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use df11_conformance::lint::KEYS;
 use df11_core::df11::{
-    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PUBLISHED_SHARED_MEMORY,
+    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
     WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
 };
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_TABLES, PrefixTablesBuf};
@@ -97,7 +96,7 @@ fn keys() -> String {
         "`[tensors - 1]`",
     ];
     let mut out = "| key | dtype | shape |\n|---|---|---|\n".to_owned();
-    for ((key, dtype), shape) in KEYS.iter().zip(shapes) {
+    for ((key, dtype), shape) in PARTS.iter().zip(shapes) {
         let _ = writeln!(out, "| `{key}` | {dtype} | {shape} |");
     }
     out

@@ -849,7 +849,7 @@ fn invalid_cases(cases: &mut Cases) {
     });
 
     // The container.
-    for (key, _) in df11_conformance::lint::KEYS {
+    for (key, _) in df11_core::df11::PARTS {
         let (id, comment) = (format!("missing-{}", key.replace('_', "-")), format!("there is no {key}"));
         let about = about(&id, &comment, malformed, &["D-10.2"]);
         cases.push("df11", &about, Outcome::Invalid, Some("Corrupt".to_owned()), None);
@@ -939,7 +939,7 @@ pub fn seeds() -> Files {
             continue;
         }
         let mut seed = Vec::new();
-        for (key, _) in df11_conformance::lint::KEYS {
+        for (key, _) in df11_core::df11::PARTS {
             let part = tensors.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, view)| view.data());
             seed.extend((part.len() as u32).to_le_bytes());
             seed.extend(part);

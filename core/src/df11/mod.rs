@@ -24,6 +24,16 @@ pub use encode::{EncodedUnit, encode};
 pub use plan::{Buffers, Options, Plan, Sizes};
 pub use unit::{Tensors, Unit};
 
+/// The keys of a unit's parts, after its module path, with their element types as safetensors names them.
+pub const PARTS: [(&str, &str); 6] = [
+    ("luts", "U8"),
+    ("encoded_exponent", "U8"),
+    ("sign_mantissa", "U8"),
+    ("output_positions", "U8"),
+    ("gaps", "U8"),
+    ("split_positions", "I64"),
+];
+
 /// Bytes of code in a window: `bytes_per_thread` in published configurations.
 pub const WINDOW_BYTES: usize = 8;
 

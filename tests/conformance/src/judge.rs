@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use df11_core::df11::Unit;
+use df11_core::df11::{PARTS, Unit};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
@@ -248,10 +248,10 @@ fn check_written(test: &Test, output: &Path) -> Result<(), String> {
         .into_iter()
         .map(|(name, view)| (name.rsplit('.').next().unwrap_or(&name).to_owned(), view))
         .collect();
-    for (key, dtype) in crate::lint::KEYS {
+    for (key, dtype) in PARTS {
         match parts.iter().find(|(name, _)| name == key) {
             None => return Err(format!("wrote no {key} (D-10.2)")),
-            Some((_, view)) if view.dtype() != dtype => {
+            Some((_, view)) if view.dtype().to_string() != dtype => {
                 return Err(format!("wrote {key} as {}, not {dtype} (D-10.2)", view.dtype()));
             }
             Some(_) => {}

@@ -3,18 +3,7 @@
 use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
 use df11_core::{Error, bf16};
-use safetensors::tensor::Dtype;
 use serde::Serialize;
-
-/// The parts of a unit with their types (D-10.1).
-pub const KEYS: [(&str, Dtype); 6] = [
-    ("luts", Dtype::U8),
-    ("encoded_exponent", Dtype::U8),
-    ("sign_mantissa", Dtype::U8),
-    ("output_positions", Dtype::U8),
-    ("gaps", Dtype::U8),
-    ("split_positions", Dtype::I64),
-];
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
