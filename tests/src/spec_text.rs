@@ -31,7 +31,7 @@ const fn rule(clause: &'static str, about: &'static str, verdict: &'static str, 
 }
 
 /// Every rule for units.
-pub const RULES: [Rule; 21] = [
+pub const RULES: [Rule; 22] = [
     rule("D-3.4", "number of elements", "invalid", "Unsupported, LimitExceeded"),
     rule("D-5.1", "size of `luts`", "invalid", "Corrupt"),
     rule("D-5.3", "jumps lead to tables", "invalid", "Corrupt"),
@@ -51,8 +51,9 @@ pub const RULES: [Rule; 21] = [
     rule("D-8.6", "output positions agree with the code", "invalid", "Corrupt"),
     rule("D-9.1", "size of `split_positions`", "invalid", "Corrupt"),
     rule("D-9.2", "order of split positions", "invalid", "Corrupt"),
+    rule("D-10.1", "shapes of the parts", "acceptable", "Corrupt"),
     rule("D-10.2", "all six parts, with their types", "invalid", "Corrupt"),
-    rule("D-10.3", "windows of 8 bytes, blocks of 512 windows", "unknown layout", "Unsupported"),
+    rule("D-10.3", "windows of 8 bytes, blocks of 512 windows", "invalid", "Unsupported"),
 ];
 
 /// Where the specification is.

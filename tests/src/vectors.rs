@@ -540,7 +540,7 @@ fn valid_cases(cases: &mut Cases) {
         &parts,
         &weights,
     );
-    let parts = filler("luts", 256 + 250, 9);
+    let parts = filler("luts", 256 + 250, 200);
     cases.sound(
         "df11",
         about("filler-lengths", "a code length for 250, which is no symbol", &["Filler"], &["D-5.4"]),

@@ -44,7 +44,9 @@ fn vectors_have_unique_names_and_explained_flags_and_cover_every_rule() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), vectors.number_of_tests);
-    for clause in spec_text::RULES.iter().filter(|rule| rule.verdict == "invalid").map(|rule| rule.clause) {
+    // D-10.3 is about config.json, which no unit has.
+    let rules = spec_text::RULES.iter().filter(|rule| rule.verdict == "invalid" && rule.clause != "D-10.3");
+    for clause in rules.map(|rule| rule.clause) {
         let covers = |(_, test): (Task, &df11_conformance::vectors::Test)| {
             test.result == Outcome::Invalid && test.clauses.iter().any(|c| c == clause)
         };
@@ -301,6 +303,7 @@ fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
     // An entry that no codeword reaches leads to a symbol without a code length.
     let mut unit = unit;
     unit.luts[255] = 7;
+    unit.luts[256 + 250] = 200; // means nothing (D-5.4)
     assert!(lint(&unit.tensors()).iter().any(|finding| finding.clause == "D-11.2"));
 }
 

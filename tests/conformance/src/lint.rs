@@ -83,7 +83,7 @@ fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
         found("D-7.4", Severity::Acceptable, message);
     }
 
-    let lengths = CodeLengths::new(tables_lengths(&unit))?;
+    let lengths = CodeLengths::new(&symbol_lengths(&unit))?;
     let bits = lengths.total_bits(&frequencies)?;
     let last_byte = tensors.encoded_exponent.last().copied().unwrap_or(0);
     if !bits.is_multiple_of(8) && last_byte.trailing_zeros() < 8 - (bits % 8) as u32 {
@@ -129,8 +129,11 @@ fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn tables_lengths<'a>(unit: &Unit<'a>) -> &'a [u8; 256] {
-    unit.tables().code_lengths()
+/// The code lengths of symbols; what stands behind the last symbol means nothing (D-5.4).
+fn symbol_lengths(unit: &Unit<'_>) -> [u8; 256] {
+    let mut lengths = *unit.tables().code_lengths();
+    lengths[usize::from(FIRST_JUMP)..].fill(0);
+    lengths
 }
 
 /// Whether no element's codeword starts in this window, the last: that is so if the last codeword, which ends in it, starts
