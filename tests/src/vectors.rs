@@ -925,28 +925,26 @@ fn encoder_cases(cases: &mut Cases) {
     }
 }
 
-/// Seeds for fuzzers from the small units among the vectors: for each part, four bytes of length, then the bytes.
+/// Seeds for fuzzers from the smaller units among generated vectors: for each part, four bytes of length, then the bytes.
 ///
 /// # Panics
 ///
-/// If the vectors are damaged.
+/// If the files are not what [`generate`] makes.
 #[must_use]
-pub fn seeds() -> Files {
-    let mut seeds = Files::new();
-    for (task, test) in Vectors::load().unwrap().tests() {
-        let tensors = test.tensors().unwrap();
-        if task != Task::UnitDecode {
-            continue;
-        }
+pub fn seeds(files: &Files) -> Files {
+    let vectors: Vectors = serde_json::from_slice(&files["df11.json"]).unwrap();
+    let units = safetensors::SafeTensors::deserialize(&files["units.safetensors"]).unwrap();
+    let decoded =
+        vectors.tests().filter(|(task, test)| *task == Task::UnitDecode && test.file == "units.safetensors");
+    let seeds = decoded.map(|(_, test)| {
         let mut seed = Vec::new();
         for (key, _) in df11_core::df11::PARTS {
-            let part = tensors.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, view)| view.data());
+            let part = units.tensor(&format!("{}.{key}", test.prefix));
+            let part = part.as_ref().map_or(&[][..], |view| view.data());
             seed.extend((part.len() as u32).to_le_bytes());
             seed.extend(part);
         }
-        if seed.len() < 20_000 {
-            seeds.insert(test.id.clone(), seed);
-        }
-    }
-    seeds
+        (test.id.clone(), seed)
+    });
+    seeds.filter(|(_, seed)| seed.len() < 20_000).collect()
 }

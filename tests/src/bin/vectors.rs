@@ -7,12 +7,13 @@ use std::path::Path;
 
 fn main() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors");
-    for (name, bytes) in df11_tests::vectors::generate() {
+    let files = df11_tests::vectors::generate();
+    for (name, bytes) in &files {
         std::fs::write(directory.join(name), bytes).unwrap();
     }
     let seeds = directory.join("../../fuzz/seeds/units");
     std::fs::create_dir_all(&seeds).unwrap();
-    for (name, bytes) in df11_tests::vectors::seeds() {
+    for (name, bytes) in df11_tests::vectors::seeds(&files) {
         std::fs::write(seeds.join(name), bytes).unwrap();
     }
     let path = df11_tests::spec_text::path();
