@@ -134,23 +134,32 @@ enum Conformance {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli.command, &cli.common) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(verdict)) => complain(&verdict),
         // The reader of our output has gone; there is nobody to tell.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let (code, kind) = match error.kind() {
-                ErrorKind::Usage => (2, "usage"),
-                ErrorKind::Io => (3, "io"),
-                _ => (1, "data"),
-            };
             if cli.common.json {
                 // If standard output is gone as well, the exit code still tells.
-                let _ = print_json(&json!({"error": error.to_string(), "kind": kind}));
+                let _ = print_json(&json!({"error": error.to_string(), "kind": code(&error).1}));
             }
-            let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
-            ExitCode::from(code)
+            complain(&error)
         }
     }
+}
+
+/// The exit code of an error, and the name of its kind.
+fn code(error: &Error) -> (u8, &'static str) {
+    match error.kind() {
+        ErrorKind::Usage => (2, "usage"),
+        ErrorKind::Io => (3, "io"),
+        _ => (1, "data"),
+    }
+}
+
+fn complain(error: &Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
+    ExitCode::from(code(error).0)
 }
 
 /// A text with its control characters escaped: names from files must neither break lines nor reach the terminal's controls.
@@ -158,7 +167,8 @@ fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-fn run(command: &Command, common: &Common) -> Result<(), Error> {
+/// Carries a command out. A report that was printed may end in a verdict that the exit code has to tell.
+fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
     let threads = usize::from(common.threads);
     let bars = Bars::new(common.quiet || common.json);
     match command {
@@ -196,7 +206,7 @@ fn run(command: &Command, common: &Common) -> Result<(), Error> {
         Command::Lint { path } => {
             let report = conformance::lint(path)?;
             show(common, &report, || report.to_text())?;
-            report.verdict(path)
+            return Ok(report.verdict(path).err());
         }
         Command::Conformance(Conformance::List) => {
             let vectors = conformance::vectors()?;
@@ -213,13 +223,14 @@ fn run(command: &Command, common: &Common) -> Result<(), Error> {
                 })?;
             }
             show(common, &report, || report.to_text())?;
-            conformance::verdict(&report)
+            return Ok(conformance::verdict(&report).err());
         }
         Command::Demo => {
             let report = demo::run(threads)?;
             show(common, &report, || print::demo(&report))
         }
-    }
+    }?;
+    Ok(None)
 }
 
 /// Prints a result in the form that was asked for.
