@@ -893,6 +893,9 @@ fn encoder_cases(cases: &mut Cases) {
         result,
         error,
     );
+    let (result, error) = refuse("Unsupported");
+    let about_all = about("encode-alphabet-256", "every exponent", &["Unrepresentable"], &["D-4.1", "D-1.3"]);
+    cases.encoder(about_all, &[with_exponents(0..=255, 1)], result, error);
     let slowly = (0..240u32).flat_map(|e| std::iter::repeat_n(e as u8, 1 + (240 - e as usize) / 8));
     for (id, comment, tensors) in [
         ("encode-one", "one element", vec![vec![0x3f80]]),
