@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use df11_core::df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
     CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,
 };
@@ -12,9 +13,6 @@ use crate::demo::DemoReport;
 
 /// Width of the longest bar of a histogram, in characters.
 const BAR: usize = 40;
-
-/// Shared memory that published loaders have for a thread block, in bytes.
-const SHARED_MEMORY: u64 = 48 * 1024;
 
 /// Entries listed by name before the rest is only counted.
 const LISTED: usize = 20;
@@ -185,7 +183,7 @@ fn plain_list(plain: &[PlainReport]) -> String {
 
 fn shared_memory_notes<'a>(units: impl Iterator<Item = &'a UnitReport>) -> String {
     let mut out = String::new();
-    for unit in units.filter(|unit| unit.shared_memory_bytes > SHARED_MEMORY) {
+    for unit in units.filter(|unit| unit.shared_memory_bytes > PUBLISHED_SHARED_MEMORY) {
         let bytes = grouped(unit.shared_memory_bytes);
         let _ = writeln!(
             out,

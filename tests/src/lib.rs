@@ -9,3 +9,17 @@ pub mod spec_text;
 pub mod vectors;
 pub mod walk;
 pub mod weights;
+
+use df11_core::df11::EncodedUnit;
+
+/// A unit's parts by number, 0 to 5 in the order of [`df11_core::df11::PARTS`], so that loops can damage each.
+pub fn part(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
+    match which {
+        0 => &mut unit.luts,
+        1 => &mut unit.encoded_exponent,
+        2 => &mut unit.sign_mantissa,
+        3 => &mut unit.output_positions,
+        4 => &mut unit.gaps,
+        _ => &mut unit.split_positions,
+    }
+}

@@ -3,19 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use df11_core::df11::{EncodedUnit, Options, Unit, encode};
+use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
-
-/// A unit's tensors by number, so that loops can damage each.
-fn tensor(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
-    match which {
-        0 => &mut unit.luts,
-        1 => &mut unit.encoded_exponent,
-        2 => &mut unit.sign_mantissa,
-        3 => &mut unit.output_positions,
-        4 => &mut unit.gaps,
-        _ => &mut unit.split_positions,
-    }
-}
 
 /// Uses a unit in every way; returns whether all of them were content.
 fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>) -> bool {
@@ -51,13 +40,13 @@ fn every_single_byte_corruption_is_an_error_or_in_bounds() {
     for mut unit in units() {
         assert!(exercise(&unit, &mut out));
         for which in 0..6 {
-            for at in 0..tensor(&mut unit, which).len() {
-                let original = tensor(&mut unit, which)[at];
+            for at in 0..part(&mut unit, which).len() {
+                let original = part(&mut unit, which)[at];
                 for value in (0..=u8::MAX).filter(|value| *value != original) {
-                    tensor(&mut unit, which)[at] = value;
+                    part(&mut unit, which)[at] = value;
                     exercise(&unit, &mut out);
                 }
-                tensor(&mut unit, which)[at] = original;
+                part(&mut unit, which)[at] = original;
             }
         }
     }
@@ -68,10 +57,10 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
     let mut out = Vec::new();
     for unit in units() {
         for which in 0..6 {
-            let len = tensor(&mut unit.clone(), which).len();
+            let len = part(&mut unit.clone(), which).len();
             for cut in 0..len {
                 let mut damaged = unit.clone();
-                tensor(&mut damaged, which).truncate(cut);
+                part(&mut damaged, which).truncate(cut);
                 // Split positions can lack entries: then there are fewer tensors. Nothing else can lack anything.
                 let content = exercise(&damaged, &mut out);
                 assert!(
@@ -81,7 +70,7 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
             }
             for more in [1, 2, 4, 8, 256, 320] {
                 let mut damaged = unit.clone();
-                tensor(&mut damaged, which).extend(vec![0; more]);
+                part(&mut damaged, which).extend(vec![0; more]);
                 // A split at 0 in a unit of one tensor puts an empty tensor before it.
                 let content = exercise(&damaged, &mut out);
                 assert!(!content || (which == 5 && len == 0), "tensor {which} with {more} bytes more");
@@ -101,7 +90,7 @@ fn a_million_mutated_units_never_panic() {
         // One to eight damages at once: single checks must not rely on one another.
         for _ in 0..=random.below(8) {
             let which = random.below(6) as usize;
-            let tensor = tensor(&mut unit, which);
+            let tensor = part(&mut unit, which);
             if tensor.is_empty() {
                 continue;
             }

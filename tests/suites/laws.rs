@@ -378,14 +378,7 @@ proptest! {
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
         let mut unit = encode(&parts, &Options::default()).unwrap();
         for (which, at, value, how) in damages {
-            let tensor = match which {
-                0 => &mut unit.luts,
-                1 => &mut unit.encoded_exponent,
-                2 => &mut unit.sign_mantissa,
-                3 => &mut unit.output_positions,
-                4 => &mut unit.gaps,
-                _ => &mut unit.split_positions,
-            };
+            let tensor = df11_tests::part(&mut unit, which);
             if !tensor.is_empty() {
                 let at = at.index(tensor.len());
                 match how {
