@@ -46,6 +46,7 @@ pub mod huffman;
 
 mod error;
 
+pub use df11_simd::Level;
 pub use error::{Error, ErrorKind};
 
 /// The examples in the crate's README, compiled and run with the documentation tests.

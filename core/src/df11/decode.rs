@@ -1,6 +1,7 @@
-//! Decoding: whole units, blocks, ranges of elements.
+//! Decoding: whole units, blocks, ranges of elements; and the compact decoder, which needs neither an allocator nor more
+//! than 2 KiB of stack.
 //!
-//! The algorithm: from the start bit of a block, look the next 8 bits up in table 0; take the symbol, or follow jumps;
+//! Its algorithm: from the start bit of a block, look the next 8 bits up in table 0; take the symbol, or follow jumps;
 //! move on by the symbol's code length; stop after as many symbols as the output positions say.
 //!
 //! Where the code departs from it:
@@ -22,6 +23,10 @@ use crate::huffman::{FIRST_JUMP, PrefixTables};
 
 /// Exponents that are decoded before they are merged with their signs and mantissas.
 const STAGE: usize = 1024;
+
+/// From this many weights on, tables of many symbols pay for their building.
+#[cfg(feature = "alloc")]
+const WORTH_TABLES: usize = 1024;
 
 /// Look-ups for each refill: as many codewords of 8 bits as 56 bits surely hold.
 const PER_REFILL: usize = 7;
@@ -65,11 +70,30 @@ impl Unit<'_> {
     ///
     /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for blocks that are not there.
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        #[cfg(feature = "alloc")]
+        if weights.len() >= bf16::BYTES * WORTH_TABLES {
+            return super::Decoder::new(self).decode_blocks_into(blocks, weights);
+        }
+        self.decode_blocks_compact(blocks, weights)
+    }
+
+    /// [`decode_blocks_into`](Self::decode_blocks_into) by the compact decoder.
+    pub(super) fn decode_blocks_compact(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.for_blocks(blocks, weights, |decoder, block, sign_mantissa, weights| {
             let mut reader = BitReader::at(self.code, self.block_start(block));
             decoder.merge_into(&mut reader, sign_mantissa, weights)?;
             self.check_block_end(block, reader.position())
         })
+    }
+
+    /// Checks that the blocks are there, and that `weights` is as long as they ask for.
+    pub(super) fn expect_blocks(&self, blocks: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
+        if blocks.start > blocks.end || blocks.end > self.blocks() {
+            return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len: self.blocks() });
+        }
+        // Validation has shown that positions do not fall.
+        let elements = (self.position(blocks.end) - self.position(blocks.start)) as usize;
+        bf16::expect_len("weights", weights.len(), bf16::BYTES * elements)
     }
 
     /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), and also checks the gap of every
@@ -117,7 +141,7 @@ impl Unit<'_> {
             return Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len: self.len() });
         }
         bf16::expect_len("weights", weights.len(), bf16::BYTES * range.len())?;
-        let decoder = Decoder::new(self.tables);
+        let decoder = Compact::new(self.tables);
         let mut weights = weights;
         let mut from = range.start;
         while from < range.end {
@@ -143,15 +167,10 @@ impl Unit<'_> {
         &self,
         blocks: Range<usize>,
         weights: &mut [u8],
-        mut decode: impl FnMut(&Decoder<'_>, usize, &[u8], &mut [u8]) -> Result<(), Error>,
+        mut decode: impl FnMut(&Compact<'_>, usize, &[u8], &mut [u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if blocks.start > blocks.end || blocks.end > self.blocks() {
-            return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len: self.blocks() });
-        }
-        // Validation has shown that positions do not fall.
-        let elements = (self.position(blocks.end) - self.position(blocks.start)) as usize;
-        bf16::expect_len("weights", weights.len(), bf16::BYTES * elements)?;
-        let decoder = Decoder::new(self.tables);
+        self.expect_blocks(&blocks, weights)?;
+        let decoder = Compact::new(self.tables);
         let mut weights = weights;
         for block in blocks {
             let range = self.block_range(block);
@@ -165,7 +184,7 @@ impl Unit<'_> {
     /// Decodes a block window by window, so that each gap can be compared; returns the bit at which it ends.
     fn verify_block(
         &self,
-        decoder: &Decoder<'_>,
+        decoder: &Compact<'_>,
         block: usize,
         sign_mantissa: &[u8],
         weights: &mut [u8],
@@ -200,7 +219,7 @@ impl Unit<'_> {
     }
 
     /// The rule that ties a block to the next, or to the end of the code.
-    fn check_block_end(&self, block: usize, end: u64) -> Result<(), Error> {
+    pub(super) fn check_block_end(&self, block: usize, end: u64) -> Result<(), Error> {
         let range = self.block_range(block);
         if range.end < self.len() {
             let expected = self.block_start(block + 1);
@@ -226,20 +245,20 @@ impl Unit<'_> {
 }
 
 /// Table 0 with the code lengths fused into it, and the tables for longer codewords.
-struct Decoder<'a> {
+struct Compact<'a> {
     /// Symbol in the high byte, length (1 to 8) in the low; 0 where [`PrefixTables::decode`] has to look.
     fused: [u16; 256],
     tables: PrefixTables<'a>,
 }
 
-impl<'a> Decoder<'a> {
+impl<'a> Compact<'a> {
     fn new(tables: PrefixTables<'a>) -> Self {
         let (root, lengths) = (&tables.tables()[0], tables.code_lengths());
         let fused = root.map(|symbol| match lengths[usize::from(symbol)] {
             length @ 1..=8 if symbol < FIRST_JUMP => u16::from_be_bytes([symbol, length]),
             _ => 0,
         });
-        Decoder { fused, tables }
+        Compact { fused, tables }
     }
 
     /// Decodes a symbol; the reader must hold 32 bits.

@@ -15,10 +15,14 @@
 
 mod decode;
 #[cfg(feature = "alloc")]
+mod decoder;
+#[cfg(feature = "alloc")]
 mod encode;
 mod plan;
 mod unit;
 
+#[cfg(feature = "alloc")]
+pub use decoder::Decoder;
 #[cfg(feature = "alloc")]
 pub use encode::{EncodedUnit, encode};
 pub use plan::{Buffers, Options, Plan, Sizes};

@@ -1,0 +1,241 @@
+//! Decoding several places of the code at once.
+//!
+//! The algorithm: a *lane* is a place in the code from which symbols are decoded, one after the other. To decode, look
+//! up the next 11 bits in a [`Table`]; store its eight bytes of symbols after the symbols that the lane has; move on in
+//! the code by their length and in the symbols by their number. Five look-ups use at most 55 bits, so one load of 64
+//! serves them all, wherever in its first byte the lane stands.
+//!
+//! Where the code departs from that:
+//!
+//! 1. Each look-up has to wait for the one before it, for some 8 cycles in which a processor could do 40 other things. So
+//!    `N` lanes take turns, look-up by look-up; written out lane by lane instead, the loop was 35 % slower, since
+//!    processors do not look far enough ahead.
+//! 2. A lane's place and its number of symbols are one number, its *state*, and so is what an entry adds to them. The low
+//!    byte is the shift that brings the next bits down, as the instruction BEXTR wants it; see [`Simd::window`].
+//! 3. Symbols and steps stand in two arrays, so that the place of the next look-up hangs on one load and one addition,
+//!    and nothing waits for the symbols.
+//! 4. A codeword longer than 11 bits has no entry: the step is 0, and the lane stays where it is for the rest of the five
+//!    look-ups. So one comparison for each five tells.
+//! 5. Bounds are checked before some thousand symbols, not at each: this is what the `unsafe` is for. With slices and
+//!    their checks the loop ran at 0.64 of the speed.
+
+use crate::table::{MOST_SYMBOLS, NO_SYMBOLS};
+use crate::{Simd, TABLE_BITS, Table};
+
+/// Look-ups for each load of code.
+const LOOK_UPS: usize = 5;
+
+/// The most bits of code that a turn uses: 55.
+const TURN_BITS: u64 = LOOK_UPS as u64 * TABLE_BITS as u64;
+
+/// The most symbols that a turn gives: eight for each look-up, and one with a long codeword.
+const TURN_SYMBOLS: usize = LOOK_UPS * MOST_SYMBOLS + 1;
+
+/// Symbols that a lane can hold.
+pub const STAGE: usize = 2048;
+
+/// The low 16 bits of the state of a lane that stands at the first bit of a byte: the width of the window in the high
+/// byte, in the low byte the shift that brings the first bits of a 64-bit word down.
+const START: u32 = TABLE_BITS << 8 | (64 - TABLE_BITS);
+
+/// A place in the code, and the symbols that were decoded on the way there.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Lane {
+    symbols: [u8; STAGE],
+    /// The byte of code that holds the next bit.
+    byte: usize,
+    /// The number of symbols, times 2^16, and [`START`] less the index of the next bit in its byte. Invariant: the
+    /// number is at most [`STAGE`], the index at most 7.
+    state: u32,
+    /// Nothing from this bit on may be decoded.
+    limit: u64,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Lane { symbols: [0; STAGE], byte: 0, state: START, limit: 0 }
+    }
+}
+
+impl Lane {
+    /// Moves to a bit of the code; keeps the symbols. [`decode`] will not use bits from `limit` on.
+    #[inline]
+    pub fn move_to(&mut self, bit: u64, limit: u64) {
+        self.byte = usize::try_from(bit / 8).unwrap_or(usize::MAX);
+        self.state = self.state & !0xffff | (START - (bit % 8) as u32);
+        self.limit = limit;
+    }
+
+    /// The next bit of the code.
+    #[inline]
+    #[must_use]
+    pub fn bit(&self) -> u64 {
+        (self.byte as u64).saturating_mul(8).saturating_add(u64::from(START - (self.state & 0xffff)))
+    }
+
+    /// The symbols that were decoded and not yet [dropped](Self::drop_first).
+    #[inline]
+    #[must_use]
+    pub fn symbols(&self) -> &[u8] {
+        &self.symbols[..self.len()]
+    }
+
+    /// Their number.
+    #[inline]
+    fn len(&self) -> usize {
+        // The invariant says so; to the compiler it is news.
+        ((self.state >> 16) as usize).min(STAGE)
+    }
+
+    /// Drops the first `n` symbols, or all.
+    #[inline(always)]
+    pub fn drop_first(&mut self, n: usize) {
+        let len = self.len();
+        let n = n.min(len);
+        // Usually less than a group is left, and a copy of known length is one vector.
+        match self.symbols.get(n..).and_then(|rest| rest.first_chunk::<64>()).copied() {
+            Some(rest) if len - n <= rest.len() => self.symbols[..64].copy_from_slice(&rest),
+            _ => self.symbols.copy_within(n..len, 0),
+        }
+        self.state -= (n as u32) << 16;
+    }
+
+    /// Looks the next symbols up and appends them, if there are some and at most `most`. Returns whether it did so.
+    #[inline]
+    pub fn look_up(&mut self, table: &Table, code: &[u8], most: usize) -> bool {
+        let word = code.get(self.byte..).and_then(|rest| rest.first_chunk::<8>());
+        let (Some(word), len) = (word, self.len()) else { return false };
+        let index = crate::scalar::window(u64::from_be_bytes(*word), self.state);
+        let (symbols, steps) = table.hot();
+        // The length is taken off: rounding up gives the number back.
+        let number = ((steps[index] + 0xffff) >> 16) as usize;
+        let room = self.symbols.get_mut(len..).and_then(|room| room.first_chunk_mut::<8>());
+        match room {
+            Some(room) if (1..=most).contains(&number) => *room = symbols[index].to_le_bytes(),
+            _ => return false,
+        }
+        let bit = self.bit() + ((number as u64) << 16) - u64::from(steps[index]);
+        self.state += (number as u32) << 16;
+        self.move_to(bit, self.limit);
+        true
+    }
+
+    /// Appends one symbol and moves on by the `length` of its codeword; `None` if the lane is full.
+    #[inline]
+    pub fn push(&mut self, symbol: u8, length: u8) -> Option<()> {
+        let len = self.len();
+        *self.symbols.get_mut(len)? = symbol;
+        let bit = self.bit() + u64::from(length);
+        self.state += 1 << 16;
+        self.move_to(bit, self.limit);
+        Some(())
+    }
+
+    /// Whether the bits before the limit are too few for [`decode`] to go on: they are left to
+    /// [`look_up`](Self::look_up) and [`push`](Self::push).
+    #[inline]
+    #[must_use]
+    pub fn is_at_limit(&self, code: &[u8]) -> bool {
+        turns([self.bits_left(code)], [0]) == 0
+    }
+
+    /// Bits that turns may use.
+    #[inline(always)]
+    fn bits_left(&self, code: &[u8]) -> u64 {
+        // The last turn begins 55 bits before its end at the latest, and loads 64 bits from the byte it begins in. If it
+        // ends 9 bits before the end of the code, that byte is the 8th from the end at the latest.
+        self.limit.min((8 * code.len() as u64).saturating_sub(9)).saturating_sub(self.bit())
+    }
+}
+
+/// How many turns may be run by lanes that have so many bits left and hold so many symbols: all bits are there, and all
+/// symbols find room.
+#[inline(always)]
+fn turns<const N: usize>(bits_left: [u64; N], symbols: [usize; N]) -> usize {
+    let bits = bits_left.into_iter().fold(u64::MAX, u64::min);
+    let symbols = symbols.into_iter().fold(0, usize::max);
+    let by_room = (STAGE - MOST_SYMBOLS).saturating_sub(symbols) / TURN_SYMBOLS;
+    by_room.min(usize::try_from(bits / TURN_BITS).unwrap_or(usize::MAX))
+}
+
+/// Decodes about as much in each lane, at most `most` times five look-ups, as long as every lane can go on. Returns how
+/// many turns were run: 0 if some lane is full or at its limit.
+///
+/// `long` is asked for the symbol, and the length of its codeword, at a bit where the table has no entry.
+///
+/// # Errors
+///
+/// `None` if `long` does not know either, or answers with more than 32 bits.
+#[inline(always)]
+pub fn decode<S: Simd, const N: usize>(
+    simd: S,
+    table: &Table,
+    code: &[u8],
+    lanes: &mut [Lane; N],
+    most: usize,
+    long: impl Fn(u64) -> Option<(u8, u8)>,
+) -> Option<usize> {
+    let bits_left: [u64; N] = core::array::from_fn(|i| lanes[i].bits_left(code));
+    let mut left = turns(bits_left, core::array::from_fn(|i| lanes[i].len())).min(most);
+    let mut run = 0;
+    let (symbols, steps) = table.hot();
+    let (symbols, steps) = (symbols.as_ptr(), steps.as_ptr());
+    // In a register, and unknown to the compiler, this is a shift of one instruction where the constant takes two.
+    let sixteen = core::hint::black_box(16u32);
+    let mut byte: [usize; N] = core::array::from_fn(|i| lanes[i].byte);
+    let mut state: [u32; N] = core::array::from_fn(|i| lanes[i].state);
+    let stages = lanes.as_mut_ptr().cast::<u8>();
+    let mut known = true;
+    while left > 0 {
+        // SAFETY: `turns` counts, for each lane, turns that each move on by at most 55 bits and 41 symbols, and says
+        // that each of them begins at least 8 bytes before the end of the code.
+        let word: [u64; N] = core::array::from_fn(|i| unsafe {
+            u64::from_be_bytes(code.as_ptr().add(byte[i]).cast::<[u8; 8]>().read_unaligned())
+        });
+        let mut last = [0; N];
+        for _ in 0..LOOK_UPS {
+            for i in 0..N {
+                let index = simd.window(word[i], state[i]);
+                // SAFETY: a window has 11 bits, and either array 2^11 entries. The stage is the first field of a lane
+                // and STAGE bytes long; `turns` says that it has room for 40 symbols from where this turn began and 8
+                // bytes after them.
+                unsafe {
+                    last[i] = symbols.add(index).read();
+                    let stage = stages.add(i * size_of::<Lane>());
+                    stage.add((state[i] >> sixteen) as usize).cast::<u64>().write_unaligned(last[i].to_le());
+                    // The low 16 bits do not run empty: they are at least START - 7, and lose at most 55.
+                    state[i] = state[i].wrapping_add(steps.add(index).read());
+                }
+            }
+        }
+        left -= 1;
+        run += 1;
+        for i in 0..N {
+            let mut used = START - (state[i] & 0xffff);
+            if last[i] == NO_SYMBOLS {
+                let (symbol, length) = ask(&long, 8 * byte[i] as u64 + u64::from(used));
+                known &= length > 0;
+                // SAFETY: as above; of the 41 symbols, this is the one with a long codeword.
+                unsafe { stages.add(i * size_of::<Lane>() + (state[i] >> 16) as usize).write(symbol) };
+                state[i] += (1 << 16) - u32::from(length);
+                used += u32::from(length);
+                // Its bits, at most 32, are paid for with one turn less.
+                left = if known { left.saturating_sub(1) } else { 0 };
+            }
+            byte[i] += (used >> 3) as usize;
+            state[i] += used & !7;
+        }
+    }
+    for i in 0..N {
+        (lanes[i].byte, lanes[i].state) = (byte[i], state[i]);
+    }
+    known.then_some(run)
+}
+
+/// What stands at a bit where the table has no entry: its symbol and length, of which 0 says that nobody knows.
+#[cold]
+#[inline(never)]
+fn ask(long: impl Fn(u64) -> Option<(u8, u8)>, bit: u64) -> (u8, u8) {
+    long(bit).filter(|&(_, length)| length <= 32).unwrap_or((0, 0))
+}

@@ -1,0 +1,179 @@
+//! The instruction sets that the codec uses, and the only code in it that needs `unsafe` for speed.
+//!
+//! A value of a token type ([`Scalar`], and by machine [`Avx2`](x86::Avx2), [`Avx512`](x86::Avx512) or
+//! [`Neon`](neon::Neon)) proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
+//! Code that is generic over [`Simd`] is compiled once for each token; [`Level::dispatch`] runs the right copy. So most
+//! of the codec stays free of `unsafe` and is still compiled to the instructions that the machine has.
+//!
+//! What remains unsafe is listed here, with the safe form that it was measured against (`docs/performance.md` has the
+//! figures):
+//!
+//! * [`lanes`]: the decoding loop over several blocks at once. Its bounds are checked once for some thousand symbols.
+//! * [`Writer`]: stores that go around the caches.
+//!
+//! # Forcing a level
+//!
+//! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a `cfg`, not a feature,
+//! because features of one crate are shared by everything in a build. Within a program, [`Level::all`] lists what the
+//! machine has, and every function of `df11-core` that depends on a level can be told one.
+
+#![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod lanes;
+mod scalar;
+mod table;
+mod writer;
+
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
+pub use scalar::Scalar;
+pub use table::{Codeword, TABLE_BITS, Table};
+pub use writer::{Write, Writer};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A token: whoever holds one may use its instructions.
+pub trait Simd: sealed::Sealed + Copy {
+    /// Runs an operation, compiled for these instructions.
+    fn run<O: Operation>(self, operation: O) -> O::Output;
+
+    /// [`TABLE_BITS`] bits of `word`, the lowest of them at bit `state & 63`. Bits 8 to 15 of `state` must hold
+    /// [`TABLE_BITS`], and its low byte at most 63, which lets one instruction of some machines do it.
+    fn window(self, word: u64, state: u32) -> usize;
+
+    /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine
+    /// can.
+    ///
+    /// # Safety
+    ///
+    /// `exponents` and `sign_mantissas` must be valid for reading 64 bytes, `weights` for writing 128. If `STREAM` is
+    /// true, `weights` must be aligned to 64 bytes, and [`fence`](Self::fence) must be called before anybody else may
+    /// look.
+    unsafe fn merge_64<const STREAM: bool>(
+        self,
+        exponents: *const u8,
+        sign_mantissas: *const u8,
+        weights: *mut u8,
+    );
+
+    /// Makes what was stored past the caches visible.
+    fn fence(self);
+
+    /// Asks for the cache line at `at`, which need not be valid memory.
+    fn prefetch(self, at: *const u8);
+}
+
+/// Work that is compiled for every level.
+pub trait Operation {
+    /// What it gives back.
+    type Output;
+
+    /// Does the work; should be `#[inline(always)]`, so that it is compiled for the instructions of `simd`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set that this machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// What every machine of this architecture has (on x86-64, SSE2); nothing is asked for.
+    Scalar(Scalar),
+    /// x86-64 with AVX2, BMI1, BMI2 and MOVBE.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    /// x86-64 with AVX-512 F, BW, VL and VBMI as well.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(x86::Avx512),
+    /// 64-bit Arm.
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+}
+
+impl Level {
+    /// The levels of this machine, from the lowest to the best; at least [`Level::Scalar`].
+    ///
+    /// ```
+    /// use df11_simd::Level;
+    ///
+    /// assert_eq!(Level::all().next().map(Level::name), Some("scalar"));
+    /// ```
+    pub fn all() -> impl Iterator<Item = Level> {
+        let levels = [
+            Some(Level::Scalar(Scalar)),
+            #[cfg(all(target_arch = "x86_64", not(df11_level = "scalar")))]
+            x86::Avx2::detect().map(Level::Avx2),
+            #[cfg(all(target_arch = "x86_64", not(any(df11_level = "scalar", df11_level = "avx2"))))]
+            x86::Avx512::detect().map(Level::Avx512),
+            #[cfg(all(target_arch = "aarch64", not(df11_level = "scalar")))]
+            neon::Neon::detect().map(Level::Neon),
+        ];
+        levels.into_iter().flatten()
+    }
+
+    /// The best level of this machine, or the one that the build was told to stop at.
+    #[must_use]
+    pub fn best() -> Level {
+        Self::all().last().unwrap_or(Level::Scalar(Scalar))
+    }
+
+    /// The level with this name, if the machine has it.
+    ///
+    /// ```
+    /// use df11_simd::Level;
+    ///
+    /// assert!(Level::named("scalar").is_some());
+    /// assert!(Level::named("abacus").is_none());
+    /// ```
+    #[must_use]
+    pub fn named(name: &str) -> Option<Level> {
+        Self::all().find(|level| level.name() == name)
+    }
+
+    /// `scalar`, `avx2`, `avx512` or `neon`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => "neon",
+        }
+    }
+
+    /// Runs an operation, compiled for this level.
+    ///
+    /// ```
+    /// use df11_simd::{Level, Operation, Simd};
+    ///
+    /// struct Sum<'a>(&'a [u8]);
+    /// impl Operation for Sum<'_> {
+    ///     type Output = u64;
+    ///     fn run<S: Simd>(self, _: S) -> u64 {
+    ///         self.0.iter().map(|&byte| u64::from(byte)).sum()
+    ///     }
+    /// }
+    /// assert_eq!(Level::best().dispatch(Sum(&[1, 2, 3])), 6);
+    /// ```
+    pub fn dispatch<O: Operation>(self, operation: O) -> O::Output {
+        match self {
+            Level::Scalar(simd) => simd.run(operation),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(simd) => simd.run(operation),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(simd) => simd.run(operation),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(simd) => simd.run(operation),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The fast decoder: tables of many symbols, several blocks at once.
+//!
+//! The algorithm: cut the blocks into runs of the same number, one for each lane of [`lanes`]; decode all lanes side by
+//! side; where a lane reaches the end of a block, check that it is where the next block begins; merge what the lanes
+//! hold with the signs and mantissas while it is in the first-level cache.
+//!
+//! Whatever does not go as it does in a sound unit ends the fast run, and the compact decoder starts again from the
+//! first block: it finds the first rule that is broken, in the order of elements, however many lanes there were.
+
+use alloc::boxed::Box;
+use core::hint::black_box;
+use core::ops::Range;
+
+use df11_simd::{Codeword, Level, Operation, Simd, Table, Write, Writer, lanes};
+
+use super::Unit;
+use crate::bits::BitReader;
+use crate::huffman::{Codewords, FIRST_JUMP};
+use crate::Error;
+
+/// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer fits the registers of
+/// x86-64; three are for what six leave over.
+const MANY: usize = 6;
+const FEW: usize = 3;
+
+/// Turns of all lanes between two merges: some 18 symbols each, so that what waits in the lanes takes 1.5 KiB.
+const TURNS: usize = 16;
+
+/// How far ahead signs and mantissas are asked for: a little more than a lane decodes between two merges.
+const AHEAD: usize = 320;
+
+/// Outputs of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
+const STREAM_BYTES: usize = 4 << 20;
+
+/// A unit with tables that decode several symbols a look-up, for decoding much or often.
+///
+/// Building the tables (48 KiB) takes some microseconds, so that it pays from about a thousand weights on;
+/// [`Unit::decode_into`] and its kind do it by themselves for what is larger. Keep a `Decoder` to decode block by block
+/// or from several threads.
+///
+/// ```
+/// use df11_core::df11::{self, Decoder, Options};
+///
+/// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
+/// let encoded = df11::encode(&[&weights], &Options::default())?;
+/// let unit = encoded.as_unit();
+/// let decoder = Decoder::new(&unit);
+/// for block in 0..unit.blocks() {
+///     let range = unit.block_range(block);
+///     let mut piece = vec![0; 2 * range.len()];
+///     decoder.decode_blocks_into(block..block + 1, &mut piece)?;
+///     assert_eq!(piece, weights[2 * range.start..2 * range.end]);
+/// }
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Decoder<'a> {
+    unit: Unit<'a>,
+    table: Box<Table>,
+    level: Level,
+}
+
+impl<'a> Decoder<'a> {
+    /// Builds the tables of a unit.
+    #[must_use]
+    pub fn new(unit: &Unit<'a>) -> Self {
+        Self::at_level(unit, Level::best())
+    }
+
+    /// Builds the tables of a unit, to decode with this level of instructions.
+    ///
+    /// ```
+    /// use df11_core::{Level, df11::{self, Decoder, Options}};
+    ///
+    /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// for level in Level::all() {
+    ///     let mut weights = [0; 4];
+    ///     Decoder::at_level(&encoded.as_unit(), level).decode_into(&mut weights)?;
+    ///     assert_eq!(weights, [0x80, 0x3f, 0x00, 0x40]);
+    /// }
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn at_level(unit: &Unit<'a>, level: Level) -> Self {
+        let code = Codewords::from_tables(&unit.tables());
+        let mut table = Box::new(Table::EMPTY);
+        table.build((0..FIRST_JUMP).filter(|&symbol| code.len(symbol) > 0).map(|symbol| Codeword {
+            bits: code.bits(symbol),
+            length: code.len(symbol),
+            symbol,
+        }));
+        Decoder { unit: *unit, table, level }
+    }
+
+    /// The unit.
+    #[must_use]
+    pub const fn unit(&self) -> &Unit<'a> {
+        &self.unit
+    }
+
+    /// Decodes the whole unit: see [`Unit::decode_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Unit::decode_into`].
+    pub fn decode_into(&self, weights: &mut [u8]) -> Result<(), Error> {
+        self.decode_blocks_into(0..self.unit.blocks(), weights)
+    }
+
+    /// Decodes a run of blocks: see [`Unit::decode_blocks_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Unit::decode_blocks_into`].
+    pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        self.unit.expect_blocks(&blocks, weights)?;
+        let stream = weights.len() > STREAM_BYTES;
+        let these = Blocks { decoder: self, blocks: blocks.clone() };
+        let run = Run { blocks: these, weights: &mut *weights, stream };
+        match self.level.dispatch(run) {
+            Some(()) => Ok(()),
+            None => self.unit.decode_blocks_compact(blocks, weights),
+        }
+    }
+
+    /// The symbol, and the length of its codeword, at a bit of the code.
+    #[cold]
+    fn symbol(&self, bit: u64) -> Option<(u8, u8)> {
+        let reader = BitReader::at(self.unit.code, bit);
+        self.unit.tables.decode(reader.peek(32), bit).ok()
+    }
+}
+
+/// Blocks to decode to where they belong.
+struct Run<'d, 'a> {
+    blocks: Blocks<'d, 'a>,
+    weights: &'d mut [u8],
+    stream: bool,
+}
+
+/// Blocks to decode.
+struct Blocks<'d, 'a> {
+    decoder: &'d Decoder<'a>,
+    blocks: Range<usize>,
+}
+
+impl Operation for Run<'_, '_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        Writer::lend(simd, self.weights, self.stream, self.blocks)
+    }
+}
+
+impl Write for Blocks<'_, '_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, writer: &mut Writer<'_, S>) -> Option<()> {
+        let Blocks { decoder, blocks } = self;
+        let task = Task { decoder, simd, first: decoder.unit.block_range(blocks.start).start };
+        let next = task.run_lanes::<MANY>(writer, blocks.clone())?;
+        let next = task.run_lanes::<FEW>(writer, next..blocks.end)?;
+        task.run_lanes::<1>(writer, next..blocks.end).map(|_| ())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Task<'d, 'a, S> {
+    decoder: &'d Decoder<'a>,
+    simd: S,
+    /// The element that the first weight of the output is.
+    first: usize,
+}
+
+/// How far a lane has come.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    block: usize,
+    /// One past the lane's last block.
+    last: usize,
+    /// The next element to be merged.
+    element: usize,
+    /// One past the block's last element.
+    end: usize,
+}
+
+impl<S: Simd> Task<'_, '_, S> {
+    /// Decodes as many blocks as `N` lanes can share evenly; returns the first that is left.
+    #[inline(always)]
+    fn run_lanes<const N: usize>(self, writer: &mut Writer<'_, S>, blocks: Range<usize>) -> Option<usize> {
+        let each = blocks.len() / N;
+        if each == 0 {
+            return Some(blocks.start);
+        }
+        let mut lanes: [lanes::Lane; N] = core::array::from_fn(|_| lanes::Lane::default());
+        let mut places = [Place::default(); N];
+        for (i, (lane, place)) in lanes.iter_mut().zip(&mut places).enumerate() {
+            let block = blocks.start + i * each;
+            *place = Place { block, last: block + each, ..Place::default() };
+            place.element = self.decoder.unit.block_range(block).start;
+            self.enter_block(lane, place);
+        }
+        let mut ended = false;
+        while !ended {
+            self.decode(&mut lanes)?;
+            // Not unrolled: one copy of what stands below keeps the loop in the instruction cache.
+            for i in 0..black_box(N).min(N) {
+                ended |= self.settle(writer, &mut lanes[i], &mut places[i])?;
+            }
+        }
+        // A lane has ended, and the others are about to.
+        for (lane, place) in lanes.iter_mut().zip(&mut places).filter(|(_, place)| place.block < place.last) {
+            while !self.settle(writer, lane, place)? {
+                self.decode(core::array::from_mut(lane))?;
+            }
+        }
+        Some(blocks.start + N * each)
+    }
+
+    #[inline(always)]
+    fn decode<const N: usize>(self, lanes: &mut [lanes::Lane; N]) -> Option<usize> {
+        let decoder = self.decoder;
+        lanes::decode(self.simd, &decoder.table, decoder.unit.code, lanes, TURNS, |bit| decoder.symbol(bit))
+    }
+
+    /// Puts a lane where its block begins.
+    #[inline(always)]
+    fn enter_block(self, lane: &mut lanes::Lane, place: &mut Place) {
+        let unit = &self.decoder.unit;
+        place.end = unit.block_range(place.block).end;
+        let limit =
+            if place.end < unit.len() { unit.block_start(place.block + 1) } else { 8 * unit.code.len() as u64 };
+        lane.move_to(unit.block_start(place.block), limit);
+    }
+
+    /// Merges what a lane holds; takes it over the end of its block if it stands before it. Says whether that was the
+    /// lane's last block.
+    #[inline(always)]
+    fn settle(self, writer: &mut Writer<'_, S>, lane: &mut lanes::Lane, place: &mut Place) -> Option<bool> {
+        let unit = &self.decoder.unit;
+        let mut ended = false;
+        if lane.is_at_limit(unit.code) {
+            self.finish_block(lane, place)?;
+            place.block += 1;
+            ended = place.block == place.last;
+            if !ended {
+                self.enter_block(lane, place);
+            }
+        }
+        let symbols = lane.symbols();
+        let n = if ended {
+            symbols.len()
+        } else {
+            writer.whole_groups(place.element - self.first, symbols.len())
+        };
+        let sign_mantissas = unit.sign_mantissa.get(place.element..place.element + n)?;
+        writer.merge(place.element - self.first, &symbols[..n], sign_mantissas);
+        lane.drop_first(n);
+        place.element += n;
+        for line in (0..AHEAD).step_by(64) {
+            writer.prefetch(unit.sign_mantissa, place.element + AHEAD + line);
+        }
+        Some(ended)
+    }
+
+    /// Decodes the last symbols of a block one by one, and checks that it ends where it should.
+    #[inline(never)]
+    fn finish_block(self, lane: &mut lanes::Lane, place: &Place) -> Option<()> {
+        loop {
+            let element = place.element + lane.symbols().len();
+            if element >= place.end {
+                let fits = element == place.end;
+                return fits.then(|| self.decoder.unit.check_block_end(place.block, lane.bit()).ok())?;
+            }
+            let decoder = self.decoder;
+            if !lane.look_up(&decoder.table, decoder.unit.code, place.end - element) {
+                let (symbol, length) = decoder.symbol(lane.bit())?;
+                lane.push(symbol, length)?;
+            }
+        }
+    }
+}
