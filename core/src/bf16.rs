@@ -4,6 +4,8 @@
 //! and the mantissa below, so that a weight is rebuilt by two shifts. Weights come and go as bytes, two per element,
 //! little-endian.
 
+use df11_simd::{Level, Operation, Simd, Write, Writer};
+
 use crate::Error;
 
 /// Bytes of one BF16 weight.
@@ -83,15 +85,53 @@ pub(crate) fn expect_len(buffer: &'static str, found: usize, expected: usize) ->
 /// # Ok::<(), df11_core::Error>(())
 /// ```
 pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) -> Result<(), Error> {
+    split_with(Level::best(), weights, exponents, sign_mantissas)
+}
+
+/// [`split`] with this level of instructions.
+///
+/// # Errors
+///
+/// As [`split`].
+///
+/// ```
+/// use df11_core::{Level, bf16};
+///
+/// let (mut exponents, mut sign_mantissas) = ([0; 1], [0; 1]);
+/// bf16::split_with(Level::best(), &[0xc0, 0xbf], &mut exponents, &mut sign_mantissas)?; // -1.5
+/// assert_eq!((exponents, sign_mantissas), ([127], [0xc0]));
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn split_with(
+    level: Level,
+    weights: &[u8],
+    exponents: &mut [u8],
+    sign_mantissas: &mut [u8],
+) -> Result<(), Error> {
     let weights = self::weights(weights)?;
     expect_len("exponent plane", exponents.len(), weights.len())?;
     expect_len("sign_mantissa plane", sign_mantissas.len(), weights.len())?;
-    for ((weight, e), sm) in weights.iter().zip(exponents).zip(sign_mantissas) {
-        let bits = u16::from_le_bytes(*weight);
-        *e = exponent(bits);
-        *sm = sign_mantissa(bits);
-    }
+    level.dispatch(Split { weights, exponents, sign_mantissas });
     Ok(())
+}
+
+struct Split<'a> {
+    weights: &'a [[u8; BYTES]],
+    exponents: &'a mut [u8],
+    sign_mantissas: &'a mut [u8],
+}
+
+impl Operation for Split<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for ((weight, e), sm) in self.weights.iter().zip(self.exponents).zip(self.sign_mantissas) {
+            let bits = u16::from_le_bytes(*weight);
+            *e = exponent(bits);
+            *sm = sign_mantissa(bits);
+        }
+    }
 }
 
 /// Merges two planes into weights; the inverse of [`split`].
@@ -109,13 +149,60 @@ pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) ->
 /// # Ok::<(), df11_core::Error>(())
 /// ```
 pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Result<(), Error> {
+    merge_with(Level::best(), exponents, sign_mantissas, weights)
+}
+
+/// [`merge`] with this level of instructions.
+///
+/// # Errors
+///
+/// As [`merge`].
+///
+/// ```
+/// use df11_core::{Level, bf16};
+///
+/// let mut weights = [0; 2];
+/// bf16::merge_with(Level::best(), &[127], &[0xc0], &mut weights)?;
+/// assert_eq!(weights, [0xc0, 0xbf]); // -1.5
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn merge_with(
+    level: Level,
+    exponents: &[u8],
+    sign_mantissas: &[u8],
+    weights: &mut [u8],
+) -> Result<(), Error> {
     expect_len("sign_mantissa plane", sign_mantissas.len(), exponents.len())?;
     expect_len("weights", weights.len(), BYTES * exponents.len())?;
-    let (weights, _) = weights.as_chunks_mut::<BYTES>();
-    for ((weight, e), sm) in weights.iter_mut().zip(exponents).zip(sign_mantissas) {
-        *weight = from_planes(*e, *sm).to_le_bytes();
-    }
+    level.dispatch(Merge { exponents, sign_mantissas, weights });
     Ok(())
+}
+
+struct Merge<'a> {
+    exponents: &'a [u8],
+    sign_mantissas: &'a [u8],
+    weights: &'a mut [u8],
+}
+
+impl Operation for Merge<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // Not past the caches: whoever merges two planes is likely to look at the weights next.
+        Writer::lend(simd, self.weights, false, MergeAll(self.exponents, self.sign_mantissas));
+    }
+}
+
+struct MergeAll<'a>(&'a [u8], &'a [u8]);
+
+impl Write for MergeAll<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S, writer: &mut Writer<'_, S>) {
+        writer.merge(0, self.0, self.1);
+    }
 }
 
 /// Adds the exponents of `weights` to a histogram indexed by exponent.
@@ -133,13 +220,18 @@ pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Res
 pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<(), Error> {
     let weights = self::weights(weights)?;
     // Neighbouring weights often share an exponent. With one row of counters each increment would wait for the store
-    // of the one before; four rows, used in turn, keep them apart. A chunk of 2^30 weights cannot overflow a u32.
+    // of the one before; eight rows, used in turn, keep them apart. A chunk of 2^30 weights cannot overflow a u32.
     for chunk in weights.chunks(1 << 30) {
-        let mut rows = [[0u32; 256]; 4];
-        let (quads, rest) = chunk.as_chunks::<4>();
-        for quad in quads {
-            for (row, weight) in rows.iter_mut().zip(quad) {
-                row[usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+        let mut rows = [[0u32; 256]; 8];
+        let (eights, rest) = chunk.as_chunks::<8>();
+        for eight in eights {
+            let (fours, _) = eight.as_chunks::<4>();
+            for (four, rows) in fours.iter().zip(rows.as_chunks_mut::<4>().0) {
+                // One load for four weights; then each exponent in the low byte of 16 bits.
+                let four = u64::from_le_bytes(*four.as_flattened().first_chunk().unwrap_or(&[0; 8])) >> 7;
+                for (i, row) in rows.iter_mut().enumerate() {
+                    row[(four >> (16 * i) & 0xff) as usize] += 1;
+                }
             }
         }
         for weight in rest {

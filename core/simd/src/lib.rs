@@ -49,6 +49,9 @@ pub trait Simd: sealed::Sealed + Copy {
     /// [`TABLE_BITS`], and its low byte at most 63, which lets one instruction of some machines do it.
     fn window(self, word: u64, state: u32) -> usize;
 
+    /// The exponents of four BF16 weights, a byte each, in the same order.
+    fn four_exponents(self, weights: u64) -> u32;
+
     /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine
     /// can.
     ///

@@ -33,6 +33,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn four_exponents(self, weights: u64) -> u32 {
+        scalar::four_exponents(weights)
+    }
+
+    #[inline(always)]
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,

@@ -13,6 +13,15 @@ pub(crate) fn window(word: u64, state: u32) -> usize {
     (word >> (state & 63)) as usize & ((1 << TABLE_BITS) - 1)
 }
 
+/// [`Simd::four_exponents`] in plain shifts.
+#[inline(always)]
+pub(crate) fn four_exponents(weights: u64) -> u32 {
+    // Each in the low byte of 16 bits, then pairs in the low 16 bits of 32.
+    let apart = weights >> 7 & 0x00ff_00ff_00ff_00ff;
+    let pairs = apart | apart >> 8;
+    (pairs & 0xffff | pairs >> 16 & 0xffff_0000) as u32
+}
+
 /// [`Simd::merge_64`] in code that compilers turn into vector instructions of any machine.
 ///
 /// # Safety
@@ -54,14 +63,10 @@ unsafe fn merge_64<const STREAM: bool>(exponents: *const u8, sign_mantissas: *co
             let e = _mm_loadu_si128(exponents.cast::<core::arch::x86_64::__m128i>().add(quarter));
             let sm = _mm_loadu_si128(sign_mantissas.cast::<core::arch::x86_64::__m128i>().add(quarter));
             let low_bits = _mm_set1_epi8(0x7f);
-            let low = _mm_or_si128(
-                _mm_and_si128(low_bits, sm),
-                _mm_andnot_si128(low_bits, _mm_slli_epi16::<7>(e)),
-            );
-            let high = _mm_or_si128(
-                _mm_and_si128(low_bits, _mm_srli_epi16::<1>(e)),
-                _mm_andnot_si128(low_bits, sm),
-            );
+            let low =
+                _mm_or_si128(_mm_and_si128(low_bits, sm), _mm_andnot_si128(low_bits, _mm_slli_epi16::<7>(e)));
+            let high =
+                _mm_or_si128(_mm_and_si128(low_bits, _mm_srli_epi16::<1>(e)), _mm_andnot_si128(low_bits, sm));
             let (first, second) = (_mm_unpacklo_epi8(low, high), _mm_unpackhi_epi8(low, high));
             let to = weights.cast::<core::arch::x86_64::__m128i>().add(2 * quarter);
             if STREAM {
@@ -86,6 +91,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn window(self, word: u64, state: u32) -> usize {
         window(word, state)
+    }
+
+    #[inline(always)]
+    fn four_exponents(self, weights: u64) -> u32 {
+        four_exponents(weights)
     }
 
     #[inline(always)]

@@ -1,11 +1,10 @@
 //! x86-64: AVX2 and AVX-512.
 
 use core::arch::x86_64::{
-    __m256i, __m512i, _bextr2_u64, _mm256_loadu_si256,
-    _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256,
-    _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_loadu_si512,
-    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_si512,
-    _mm512_stream_si512, _mm512_ternarylogic_epi64,
+    __m256i, __m512i, _bextr2_u64, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi8,
+    _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_stream_si256, _mm256_unpackhi_epi8,
+    _mm256_unpacklo_epi8, _mm512_loadu_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_slli_epi16,
+    _mm512_srli_epi16, _mm512_storeu_si512, _mm512_stream_si512, _mm512_ternarylogic_epi64, _pext_u64,
 };
 
 use crate::{Operation, Scalar, Simd, sealed};
@@ -41,7 +40,8 @@ impl Avx512 {
     /// The token, if this machine has the instructions.
     #[must_use]
     pub fn detect() -> Option<Self> {
-        let has = Avx2::detect().is_some() && has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi");
+        let has =
+            Avx2::detect().is_some() && has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi");
         has.then_some(Avx512(()))
     }
 }
@@ -64,6 +64,12 @@ impl Simd for Avx2 {
     fn window(self, word: u64, state: u32) -> usize {
         // SAFETY: the token proves BMI1.
         unsafe { _bextr2_u64(word, u64::from(state)) as usize }
+    }
+
+    #[inline(always)]
+    fn four_exponents(self, weights: u64) -> u32 {
+        // SAFETY: the token proves BMI2.
+        unsafe { _pext_u64(weights, 0x7f80_7f80_7f80_7f80) as u32 }
     }
 
     #[inline(always)]
@@ -125,9 +131,7 @@ fn select(mask: __m256i, a: __m256i, b: __m256i) -> __m256i {
 impl Simd for Avx512 {
     #[inline(always)]
     fn run<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(
-            enable = "avx2,bmi1,bmi2,lzcnt,movbe,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"
-        )]
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
         fn inner<O: Operation>(simd: Avx512, operation: O) -> O::Output {
             operation.run(simd)
         }
@@ -138,6 +142,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn window(self, word: u64, state: u32) -> usize {
         Avx2(()).window(word, state)
+    }
+
+    #[inline(always)]
+    fn four_exponents(self, weights: u64) -> u32 {
+        Avx2(()).four_exponents(weights)
     }
 
     #[inline(always)]

@@ -78,7 +78,11 @@ impl Unit<'_> {
     }
 
     /// [`decode_blocks_into`](Self::decode_blocks_into) by the compact decoder.
-    pub(super) fn decode_blocks_compact(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn decode_blocks_compact(
+        &self,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+    ) -> Result<(), Error> {
         self.for_blocks(blocks, weights, |decoder, block, sign_mantissa, weights| {
             let mut reader = BitReader::at(self.code, self.block_start(block));
             decoder.merge_into(&mut reader, sign_mantissa, weights)?;

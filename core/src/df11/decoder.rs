@@ -14,9 +14,9 @@ use core::ops::Range;
 use df11_simd::{Codeword, Level, Operation, Simd, Table, Write, Writer, lanes};
 
 use super::Unit;
+use crate::Error;
 use crate::bits::BitReader;
 use crate::huffman::{Codewords, FIRST_JUMP};
-use crate::Error;
 
 /// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer fits the registers of
 /// x86-64; three are for what six leave over.
@@ -230,8 +230,11 @@ impl<S: Simd> Task<'_, '_, S> {
     fn enter_block(self, lane: &mut lanes::Lane, place: &mut Place) {
         let unit = &self.decoder.unit;
         place.end = unit.block_range(place.block).end;
-        let limit =
-            if place.end < unit.len() { unit.block_start(place.block + 1) } else { 8 * unit.code.len() as u64 };
+        let limit = if place.end < unit.len() {
+            unit.block_start(place.block + 1)
+        } else {
+            8 * unit.code.len() as u64
+        };
         lane.move_to(unit.block_start(place.block), limit);
     }
 

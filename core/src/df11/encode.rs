@@ -62,22 +62,24 @@ impl Plan {
             gaps: vec![0; sizes.gaps],
             split_positions: vec![0; sizes.split_positions],
         };
-        self.encode_into(
-            tensors,
-            Buffers {
-                luts: &mut unit.luts,
-                encoded_exponent: &mut unit.encoded_exponent,
-                sign_mantissa: &mut unit.sign_mantissa,
-                output_positions: &mut unit.output_positions,
-                gaps: &mut unit.gaps,
-                split_positions: &mut unit.split_positions,
-            },
-        )?;
+        self.encode_into(tensors, unit.buffers())?;
         Ok(unit)
     }
 }
 
 impl EncodedUnit {
+    /// The six tensors, to encode into; they are as long as they are.
+    pub fn buffers(&mut self) -> Buffers<'_> {
+        Buffers {
+            luts: &mut self.luts,
+            encoded_exponent: &mut self.encoded_exponent,
+            sign_mantissa: &mut self.sign_mantissa,
+            output_positions: &mut self.output_positions,
+            gaps: &mut self.gaps,
+            split_positions: &mut self.split_positions,
+        }
+    }
+
     /// The bytes of the six tensors.
     #[must_use]
     pub fn tensors(&self) -> Tensors<'_> {

@@ -7,44 +7,41 @@
 //! Where the code departs from it:
 //!
 //! 1. Four weights are loaded at once, and their codewords put together before they go into the window.
-//! 2. With an allocator, the codewords of pairs of exponents come from one table of 2^16 entries, of which a few hundred
-//!    are ever touched. That halves the look-ups; [`Encoder`] holds it.
-//! 3. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see [`Encoder::encode_piece`].
+//! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries, of which a few hundred
+//!    are ever touched. That halves the look-ups; [`Encoder`](super::Encoder) holds it.
+//! 3. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
+
+use df11_simd::{Operation, Simd};
 
 use super::{GAP_BITS, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
-use crate::bits::BitWriter;
 use crate::huffman::Codewords;
 use crate::{Error, bf16};
 
-/// The longest codeword of a pair that an entry holds, in bits.
-const PAIR_BITS: u32 = 56;
-
-/// A codeword, or those of several exponents after one another: the bits, and below them, in 8 bits, how many.
-type Entry = u64;
-
-const fn bits(entry: Entry) -> u64 {
-    entry >> 8
+/// A codeword, or those of two exponents after one another: the bits, the first at the top, and how many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) bits: u64,
+    pub(super) length: u32,
 }
 
-const fn length(entry: Entry) -> u32 {
-    (entry & 0xff) as u32
-}
+/// The length of what has no codeword: more than any window holds, so that no comparison of its own is needed.
+pub(super) const NO_CODEWORD: u32 = 255;
 
-/// The codewords by exponent; entry 0 where there is none.
+/// The codewords by exponent.
 pub(super) fn entries(code: &Codewords) -> [Entry; 256] {
-    core::array::from_fn(|symbol| {
-        u64::from(code.bits(symbol as u8)) << 8 | u64::from(code.len(symbol as u8))
+    core::array::from_fn(|symbol| match u32::from(code.len(symbol as u8)) {
+        0 => Entry { bits: 0, length: NO_CODEWORD },
+        length => Entry { bits: u64::from(code.bits(symbol as u8)) << (WINDOW_BITS as u32 - length), length },
     })
 }
 
-/// The codewords of two exponents, or 0 if one has none or they are too long.
+/// The codewords of two exponents.
 #[inline(always)]
 pub(super) fn pair(first: Entry, second: Entry) -> Entry {
-    let both = length(first) + length(second);
-    if first == 0 || second == 0 || both > PAIR_BITS {
-        return 0;
+    if first.length == NO_CODEWORD || second.length == NO_CODEWORD {
+        return Entry { bits: 0, length: NO_CODEWORD };
     }
-    (bits(first) << length(second) | bits(second)) << 8 | u64::from(both)
+    Entry { bits: first.bits | second.bits >> first.length, length: first.length + second.length }
 }
 
 /// Where finished windows go, and what is known of those that begin.
@@ -71,6 +68,7 @@ pub(super) struct Window {
 
 impl Window {
     /// A window of which the first `used` bits belong to somebody else, after `elements` elements.
+    #[cfg(feature = "alloc")]
     pub(super) const fn starting(used: u32, elements: usize) -> Self {
         Window { bits: 0, used, elements, closed: 0 }
     }
@@ -89,36 +87,68 @@ impl Window {
         if self.used > 0 { Some(self.bits) } else { None }
     }
 
-    /// Appends a tensor's codewords.
+    /// Appends a tensor's codewords. `pairs` gives those of two exponents, the first in the low byte of its argument.
     #[inline(always)]
     pub(super) fn append(
         &mut self,
+        simd: impl Simd,
         sink: &mut impl Sink,
         codewords: &[Entry; 256],
-        pairs: impl Fn(usize) -> Entry,
+        pairs: impl Fn(u16) -> Entry,
         weights: &[[u8; 2]],
     ) -> Result<(), Error> {
         let (fours, rest) = weights.as_chunks::<4>();
         let mut window = *self;
-        for four in fours {
-            let weights = u64::from_le_bytes(*four.as_flattened().first_chunk().unwrap_or(&[0; 8]));
-            // The exponents, each in the low byte of 16 bits; then, in the low 16 bits of either half, a pair.
-            let exponents = weights >> 7 & 0x00ff_00ff_00ff_00ff;
-            let indices = exponents | exponents >> 8;
-            let (first, second) = (pairs(indices as usize & 0xffff), pairs((indices >> 32) as usize & 0xffff));
-            let added = length(first) + length(second);
-            let code = bits(first) << length(second) | bits(second);
-            let used = window.used + added;
-            if first != 0 && second != 0 && used < WINDOW_BITS as u32 {
-                window.bits |= code << (WINDOW_BITS as u32 - used);
-                window.used = used;
-                window.elements += 4;
+        let mut left = fours.iter();
+        loop {
+            // A loop of its own for what stays within the window: the rest needs many registers, and comes once in six.
+            let (mut bits, mut used) = (window.bits, window.used);
+            let crossing = loop {
+                let Some(four) = left.next() else { break None };
+                let exponents = simd.four_exponents(u64::from_le_bytes(
+                    *four.as_flattened().first_chunk().unwrap_or(&[0; 8]),
+                ));
+                let (first, second) = (pairs(exponents as u16), pairs((exponents >> 16) as u16));
+                let middle = used + first.length;
+                let end = middle + second.length;
+                if end >= WINDOW_BITS as u32 {
+                    break Some((four, exponents, first, second));
+                }
+                bits |= first.bits >> used | second.bits >> middle;
+                used = end;
+            };
+            (window.bits, window.used) = (bits, used);
+            window.elements = self.elements + 4 * (fours.len() - left.as_slice().len());
+            let Some((four, exponents, first, second)) = crossing else { break };
+            window.elements -= 4;
+            if first.length + second.length > WINDOW_BITS as u32 {
+                for weight in four {
+                    window.push(sink, codewords, *weight)?;
+                }
                 continue;
             }
-            for weight in four {
-                window.push(sink, codewords, *weight)?;
+            // Which of the four crosses the end of the window? Asked without branches, since nobody could guess.
+            let [e, _, f, _] = exponents.to_le_bytes();
+            let middle = used + first.length;
+            let ends = [
+                used + codewords[usize::from(e)].length,
+                middle,
+                middle + codewords[usize::from(f)].length,
+                middle + second.length,
+            ];
+            let (mut end, mut before) = (ends[3], 1);
+            for earlier in [ends[2], ends[1], ends[0]] {
+                let is_within = earlier < WINDOW_BITS as u32;
+                end = if is_within { end } else { earlier };
+                before += usize::from(is_within);
             }
+            let code = Entry {
+                bits: first.bits | second.bits >> first.length,
+                length: first.length + second.length,
+            };
+            window.next(sink, code, end - WINDOW_BITS as u32, before)?;
         }
+        window.elements = self.elements + 4 * fours.len();
         for weight in rest {
             window.push(sink, codewords, *weight)?;
         }
@@ -127,29 +157,77 @@ impl Window {
     }
 
     /// Appends one codeword.
-    #[inline(always)]
+    #[inline]
     fn push(&mut self, sink: &mut impl Sink, codewords: &[Entry; 256], weight: [u8; 2]) -> Result<(), Error> {
         let entry = codewords[usize::from(bf16::exponent(u16::from_le_bytes(weight)))];
-        if entry == 0 {
+        if entry.length == NO_CODEWORD {
             return Err(Error::PlanMismatch { element: self.elements as u64 });
         }
-        self.elements += 1;
-        let used = self.used + length(entry);
+        let used = self.used + entry.length;
         if used < WINDOW_BITS as u32 {
-            self.bits |= bits(entry) << (WINDOW_BITS as u32 - used);
+            self.bits |= entry.bits >> self.used;
             self.used = used;
+            self.elements += 1;
             return Ok(());
         }
-        let over = used - WINDOW_BITS as u32;
-        if !sink.close(self.bits | bits(entry) >> over) {
-            return Err(Error::PlanMismatch { element: self.elements as u64 - 1 });
+        self.next(sink, entry, used - WINDOW_BITS as u32, 1)?;
+        self.elements += 1;
+        Ok(())
+    }
+
+    /// Fills the window with codewords that reach its end or cross it, and begins the next with what is left of them. The
+    /// codewords of `before` more elements begin before that one, and its gap is `gap`.
+    #[inline(always)]
+    fn next(&mut self, sink: &mut impl Sink, code: Entry, gap: u32, before: usize) -> Result<(), Error> {
+        if !sink.close(self.bits | code.bits >> self.used) {
+            return Err(Error::PlanMismatch { element: (self.elements + before) as u64 - 1 });
         }
-        sink.open(over, self.elements);
-        // `over` is 0 to 31; by 64 a u64 cannot be shifted.
-        self.bits = if over == 0 { 0 } else { bits(entry) << (WINDOW_BITS as u32 - over) };
-        self.used = over;
+        sink.open(gap, self.elements + before);
+        // By 64, which it is for an empty window, a u64 cannot be shifted at once.
+        self.bits = code.bits << 1 << (WINDOW_BITS as u32 - 1 - self.used);
+        self.used = self.used + code.length - WINDOW_BITS as u32;
         self.closed += 1;
         Ok(())
+    }
+}
+
+/// Gaps on their way to 5 bits each, eight of them to 5 bytes.
+pub(super) struct Gaps<'a> {
+    groups: core::slice::IterMut<'a, [u8; GAP_BITS as usize]>,
+    held: u64,
+    number: u32,
+}
+
+impl<'a> Gaps<'a> {
+    pub(super) fn new(gaps: &'a mut [u8]) -> Self {
+        // What follows the last window's gap stays zero.
+        gaps.fill(0);
+        Gaps { groups: gaps.as_chunks_mut().0.iter_mut(), held: 0, number: 0 }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, gap: u32) {
+        self.held = self.held << GAP_BITS | u64::from(gap);
+        self.number += 1;
+        if self.number == 8 {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let aligned = self.held << (64 - 8 * GAP_BITS);
+        // A unit has gaps for whole blocks of windows: there is a group for every one that is pushed.
+        if let (Some(group), Some(bytes)) = (self.groups.next(), aligned.to_be_bytes().first_chunk()) {
+            *group = *bytes;
+        }
+        (self.held, self.number) = (0, 0);
+    }
+
+    pub(super) fn finish(mut self) {
+        if self.number > 0 {
+            self.held <<= GAP_BITS * (8 - self.number);
+            self.flush();
+        }
     }
 }
 
@@ -159,37 +237,38 @@ pub(super) struct WholeUnit<'a> {
     /// The bytes of the last window, if it is not whole.
     tail: &'a mut [u8],
     positions: core::slice::IterMut<'a, [u8; 4]>,
-    gaps: BitWriter<'a>,
+    gaps: Gaps<'a>,
     opened: usize,
     /// Windows of the unit; one that would begin after them is not there.
     windows: usize,
     /// Elements of the unit.
     elements: usize,
-    intact: bool,
 }
 
 impl<'a> WholeUnit<'a> {
-    pub(super) fn new(code: &'a mut [u8], positions: &'a mut [u8], gaps: &'a mut [u8], elements: usize) -> Self {
-        // What follows the last window's gap stays zero.
-        gaps.fill(0);
+    pub(super) fn new(
+        code: &'a mut [u8],
+        positions: &'a mut [u8],
+        gaps: &'a mut [u8],
+        elements: usize,
+    ) -> Self {
         let windows = code.len().div_ceil(WINDOW_BYTES);
         let (words, tail) = code.as_chunks_mut::<WINDOW_BYTES>();
         WholeUnit {
             words: words.iter_mut(),
             tail,
             positions: positions.as_chunks_mut::<4>().0.iter_mut(),
-            gaps: BitWriter::new(gaps),
+            gaps: Gaps::new(gaps),
             opened: 0,
             windows,
             elements,
-            intact: true,
         }
     }
 
     /// Writes what is left: the last window, and the output positions that no block gave.
     pub(super) fn finish(mut self, window: &Window, code_bits: u64) -> Result<(), Error> {
         let mismatch = Error::PlanMismatch { element: window.elements as u64 };
-        if window.position() != code_bits || window.elements != self.elements || !self.intact {
+        if window.position() != code_bits || window.elements != self.elements {
             return Err(mismatch);
         }
         if let Some(bits) = window.rest() {
@@ -201,7 +280,7 @@ impl<'a> WholeUnit<'a> {
             // The code's length in bytes is right, so the last window has just the bytes that are needed.
             last.copy_from_slice(bytes.get(..last.len()).ok_or(mismatch)?);
         }
-        self.gaps.finish()?;
+        self.gaps.finish();
         for last in self.positions {
             *last = (self.elements as u32).to_le_bytes();
         }
@@ -217,7 +296,7 @@ impl Sink for WholeUnit<'_> {
         }
         // Where a codeword only straddles into the last window, none begins there, and its gap is 0.
         let gap = if elements < self.elements { gap } else { 0 };
-        self.intact &= self.gaps.write(gap, GAP_BITS).is_ok();
+        self.gaps.push(gap);
         if self.opened.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.positions.next()
         {
@@ -230,4 +309,57 @@ impl Sink for WholeUnit<'_> {
     fn close(&mut self, window: u64) -> bool {
         self.words.next().map(|word| *word = window.to_be_bytes()).is_some()
     }
+}
+
+/// Encodes a whole unit with `codewords` and a way to look pairs up.
+pub(super) struct Encode<'a, P> {
+    pub(super) codewords: &'a [Entry; 256],
+    pub(super) pairs: P,
+    pub(super) tensors: &'a [&'a [u8]],
+    pub(super) sign_mantissa: &'a mut [u8],
+    pub(super) sink: WholeUnit<'a>,
+    pub(super) code_bits: u64,
+}
+
+impl<P: Fn(u16) -> Entry + Copy> Operation for Encode<'_, P> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
+        let Encode { codewords, pairs, tensors, sign_mantissa, mut sink, code_bits } = self;
+        let mut window = Window::default();
+        sink.open(0, 0);
+        let mut rest = sign_mantissa;
+        for tensor in tensors {
+            let weights = bf16::weights(tensor)?;
+            let Some((now, later)) = rest.split_at_mut_checked(weights.len()) else {
+                return Err(Error::PlanMismatch { element: window.elements() as u64 });
+            };
+            rest = later;
+            append(simd, &mut window, &mut sink, codewords, pairs, weights, now)?;
+        }
+        sink.finish(&window, code_bits)
+    }
+}
+
+/// Appends a tensor's codewords to the code, and its signs and mantissas to theirs.
+#[inline(always)]
+pub(super) fn append<P: Fn(u16) -> Entry + Copy>(
+    simd: impl Simd,
+    window: &mut Window,
+    sink: &mut impl Sink,
+    codewords: &[Entry; 256],
+    pairs: P,
+    weights: &[[u8; 2]],
+    sign_mantissas: &mut [u8],
+) -> Result<(), Error> {
+    /// Weights that stay in the first-level cache between the two loops.
+    const STEP: usize = 4096;
+    for (weights, sign_mantissas) in weights.chunks(STEP).zip(sign_mantissas.chunks_mut(STEP)) {
+        for (weight, sign_mantissa) in weights.iter().zip(sign_mantissas) {
+            *sign_mantissa = bf16::sign_mantissa(u16::from_le_bytes(*weight));
+        }
+        window.append(simd, sink, codewords, pairs, weights)?;
+    }
+    Ok(())
 }

@@ -18,6 +18,9 @@ mod decode;
 mod decoder;
 #[cfg(feature = "alloc")]
 mod encode;
+mod encoder;
+#[cfg(feature = "alloc")]
+mod pieces;
 mod plan;
 mod unit;
 
@@ -25,6 +28,8 @@ mod unit;
 pub use decoder::Decoder;
 #[cfg(feature = "alloc")]
 pub use encode::{EncodedUnit, encode};
+#[cfg(feature = "alloc")]
+pub use pieces::{Encoder, Job, Piece};
 pub use plan::{Buffers, Options, Plan, Sizes};
 pub use unit::{Tensors, Unit};
 

@@ -1,12 +1,15 @@
 //! Encoding in two steps: plan (the code and all sizes), then write.
 
-use super::{
-    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, WINDOW_BITS, WINDOW_BYTES,
-    WINDOWS_PER_BLOCK,
-};
-use crate::bits::BitWriter;
+use df11_simd::Level;
+
+use super::encoder::{self, Encode, Entry, WholeUnit};
+use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
+
+/// From this many weights on, the table of pairs pays for its building.
+#[cfg(feature = "alloc")]
+const WORTH_PAIRS: usize = 1 << 16;
 
 /// Choices that an encoder has; every combination gives a unit that any decoder of the layout reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +302,36 @@ impl Plan {
     /// [`Error::BufferLength`] if a buffer is not as long as [`sizes`](Self::sizes) says; [`Error::PlanMismatch`] or
     /// [`Error::OddBytes`] if the tensors are not the planned ones. The content of the buffers is then unspecified.
     pub fn encode_into(&self, tensors: &[&[u8]], out: Buffers<'_>) -> Result<(), Error> {
+        #[cfg(feature = "alloc")]
+        if self.elements >= WORTH_PAIRS {
+            return super::Encoder::new(self).encode_into(tensors, out);
+        }
+        let codewords = encoder::entries(&self.codewords);
+        let pairs = |both: u16| {
+            let [first, second] = both.to_le_bytes().map(usize::from);
+            encoder::pair(codewords[first], codewords[second])
+        };
+        self.encode_with(Level::best(), &codewords, pairs, tensors, out)
+    }
+
+    /// Encodes with these codewords, which are the plan's, and a way to look pairs of them up.
+    pub(super) fn encode_with(
+        &self,
+        level: Level,
+        codewords: &[Entry; 256],
+        pairs: impl Fn(u16) -> Entry + Copy,
+        tensors: &[&[u8]],
+        out: Buffers<'_>,
+    ) -> Result<(), Error> {
+        let mut out = out;
+        self.write_fixed(tensors, &mut out)?;
+        let sink = WholeUnit::new(out.encoded_exponent, out.output_positions, out.gaps, self.elements);
+        let (sign_mantissa, code_bits) = (out.sign_mantissa, self.code_bits);
+        level.dispatch(Encode { codewords, pairs, tensors, sign_mantissa, sink, code_bits })
+    }
+
+    /// Checks the buffers; writes what does not depend on the weights.
+    pub(super) fn write_fixed(&self, tensors: &[&[u8]], out: &mut Buffers<'_>) -> Result<(), Error> {
         let sizes = self.sizes();
         bf16::expect_len("luts", out.luts.len(), sizes.luts)?;
         bf16::expect_len("encoded_exponent", out.encoded_exponent.len(), sizes.encoded_exponent)?;
@@ -309,43 +342,13 @@ impl Plan {
         if tensors.len() != self.tensors {
             return Err(Error::PlanMismatch { element: 0 });
         }
-
         out.luts.copy_from_slice(self.tables.as_bytes());
         let mut end = 0u64;
         for (tensor, split) in tensors.iter().zip(out.split_positions.as_chunks_mut::<8>().0) {
             end += (tensor.len() / bf16::BYTES) as u64;
             *split = end.to_le_bytes();
         }
-
-        let mut rest = out.sign_mantissa;
-        let mut windows = Windows::new(out.encoded_exponent, out.output_positions, out.gaps);
-        let mut packed = [0u64; 256];
-        for (symbol, packed) in (0..=u8::MAX).zip(&mut packed) {
-            *packed = u64::from(self.codewords.bits(symbol)) << 8 | u64::from(self.codewords.len(symbol));
-        }
-        let mut element = 0;
-        for tensor in tensors {
-            // In steps that stay in the first-level cache: the split loop is compiled to vector instructions, the loop
-            // over codewords cannot be.
-            for weights in bf16::weights(tensor)?.chunks(4096) {
-                let Some((now, later)) = rest.split_at_mut_checked(weights.len()) else {
-                    return Err(Error::PlanMismatch { element: element as u64 });
-                };
-                rest = later;
-                for (weight, sign_mantissa) in weights.iter().zip(now) {
-                    *sign_mantissa = bf16::sign_mantissa(u16::from_le_bytes(*weight));
-                }
-                for weight in weights {
-                    let packed = packed[usize::from(bf16::exponent(u16::from_le_bytes(*weight)))];
-                    element += 1;
-                    windows.push(packed >> 8, (packed & 0xff) as u32, element)?;
-                }
-            }
-        }
-        if element != self.elements {
-            return Err(Error::PlanMismatch { element: element as u64 });
-        }
-        windows.finish(element, self.code_bits)
+        Ok(())
     }
 }
 
@@ -360,111 +363,4 @@ fn locate(error: Error, tensors: &[&[u8]]) -> Error {
             element: Some(element),
             exponent,
         })
-}
-
-/// Appends codewords and notes gaps and output positions on the way.
-///
-/// The accumulator is exactly one window: when it is full, what is left of the codeword that filled it is the next
-/// window's gap. So gaps cost nothing for each codeword, only for each window, and positions only for each block.
-struct Windows<'a> {
-    words: core::slice::IterMut<'a, [u8; WINDOW_BYTES]>,
-    /// The bytes of the last window, if it is not whole.
-    tail: &'a mut [u8],
-    positions: core::slice::IterMut<'a, [u8; 4]>,
-    gaps: BitWriter<'a>,
-    /// The window being filled, from the top bit down.
-    window: u64,
-    /// How many of its bits are filled, 0 to 63.
-    used: u32,
-    /// Its gap.
-    gap: u32,
-    /// How many windows are full.
-    full: usize,
-    /// How many elements' codewords started before this window.
-    elements_before: usize,
-}
-
-impl<'a> Windows<'a> {
-    fn new(code: &'a mut [u8], positions: &'a mut [u8], gaps: &'a mut [u8]) -> Self {
-        // What follows the last window's gap stays zero.
-        gaps.fill(0);
-        let (words, tail) = code.as_chunks_mut::<WINDOW_BYTES>();
-        let mut positions = positions.as_chunks_mut::<4>().0.iter_mut();
-        if let Some(first) = positions.next() {
-            *first = [0; 4];
-        }
-        Windows {
-            words: words.iter_mut(),
-            tail,
-            positions,
-            gaps: BitWriter::new(gaps),
-            window: 0,
-            used: 0,
-            gap: 0,
-            full: 0,
-            elements_before: 0,
-        }
-    }
-
-    /// Appends the codeword of an element; `element` counts it.
-    #[inline(always)]
-    fn push(&mut self, bits: u64, length: u32, element: usize) -> Result<(), Error> {
-        let used = self.used + length;
-        if used < WINDOW_BITS as u32 {
-            if length == 0 {
-                return Err(Error::PlanMismatch { element: element as u64 - 1 });
-            }
-            self.window |= bits << (WINDOW_BITS as u32 - used);
-            self.used = used;
-            return Ok(());
-        }
-        let over = used - WINDOW_BITS as u32;
-        self.window |= bits >> over;
-        self.next_window(over, element)?;
-        // `over` is 0 to 31; by 64 a u64 cannot be shifted.
-        self.window = if over == 0 { 0 } else { bits << (WINDOW_BITS as u32 - over) };
-        self.used = over;
-        Ok(())
-    }
-
-    #[inline]
-    fn next_window(&mut self, gap: u32, element: usize) -> Result<(), Error> {
-        let mismatch = Error::PlanMismatch { element: element as u64 - 1 };
-        *self.words.next().ok_or(mismatch)? = self.window.to_be_bytes();
-        self.gaps.write(self.gap, GAP_BITS)?;
-        self.gap = gap;
-        self.full += 1;
-        self.elements_before = element;
-        if self.full.is_multiple_of(WINDOWS_PER_BLOCK) {
-            *self.positions.next().ok_or(mismatch)? = (element as u32).to_le_bytes();
-        }
-        Ok(())
-    }
-
-    /// Writes what is left: the last window, its gap, the last output position.
-    fn finish(mut self, elements: usize, code_bits: u64) -> Result<(), Error> {
-        let mismatch = Error::PlanMismatch { element: elements as u64 };
-        if self.full as u64 * WINDOW_BITS + u64::from(self.used) != code_bits {
-            return Err(mismatch);
-        }
-        if self.used > 0 {
-            let bytes = self.window.to_be_bytes();
-            let last = match self.words.next() {
-                Some(word) => word.as_mut_slice(),
-                None => self.tail,
-            };
-            // The code's length in bytes is right, so the last window has just the bytes that are needed.
-            last.copy_from_slice(bytes.get(..last.len()).ok_or(mismatch)?);
-            // Where a codeword only straddles into the last window, none starts there, and its gap is 0.
-            let gap = if self.elements_before < elements { self.gap } else { 0 };
-            self.gaps.write(gap, GAP_BITS)?;
-        }
-        self.gaps.finish()?;
-        // One entry is left, or none where the code ends exactly with a block: what was written then as the position of
-        // the block after it is the number of elements.
-        for last in self.positions {
-            *last = (elements as u32).to_le_bytes();
-        }
-        Ok(())
-    }
 }
