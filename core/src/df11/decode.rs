@@ -116,6 +116,19 @@ impl Unit<'_> {
     /// # Ok::<(), df11_core::Error>(())
     /// ```
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        #[cfg(feature = "alloc")]
+        if weights.len() >= bf16::BYTES * WORTH_TABLES {
+            return super::Decoder::new(self).verify_blocks_into(blocks, weights);
+        }
+        self.verify_blocks_compact(blocks, weights)
+    }
+
+    /// [`verify_blocks_into`](Self::verify_blocks_into) by the compact decoder.
+    pub(super) fn verify_blocks_compact(
+        &self,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+    ) -> Result<(), Error> {
         self.for_blocks(blocks, weights, |decoder, block, sign_mantissa, weights| {
             let end = self.verify_block(decoder, block, sign_mantissa, weights)?;
             self.check_block_end(block, end)

@@ -13,10 +13,10 @@ use core::ops::Range;
 
 use df11_simd::{Codeword, Level, Operation, Simd, Table, Write, Writer, lanes};
 
-use super::Unit;
+use super::{Unit, WINDOW_BITS};
 use crate::Error;
 use crate::bits::BitReader;
-use crate::huffman::{Codewords, FIRST_JUMP};
+use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
 
 /// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer fits the registers of
 /// x86-64; three are for what six leave over.
@@ -115,12 +115,35 @@ impl<'a> Decoder<'a> {
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
         let stream = weights.len() > STREAM_BYTES;
-        let these = Blocks { decoder: self, blocks: blocks.clone() };
-        let run = Run { blocks: these, weights: &mut *weights, stream };
-        match self.level.dispatch(run) {
+        match self.run(blocks.clone(), weights, stream, None) {
             Some(()) => Ok(()),
             None => self.unit.decode_blocks_compact(blocks, weights),
         }
+    }
+
+    /// Decodes a run of blocks and checks every gap: see [`Unit::verify_blocks_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Unit::verify_blocks_into`].
+    pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        self.unit.expect_blocks(&blocks, weights)?;
+        let lengths = Lengths::of(&self.unit.tables());
+        // Whoever verifies looks at the weights next: they stay in the caches.
+        match self.run(blocks.clone(), weights, false, Some(&lengths)) {
+            Some(()) => Ok(()),
+            None => self.unit.verify_blocks_compact(blocks, weights),
+        }
+    }
+
+    fn run(
+        &self,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+        stream: bool,
+        lengths: Option<&Lengths>,
+    ) -> Option<()> {
+        self.level.dispatch(Run { blocks: Blocks { decoder: self, blocks, lengths }, weights, stream })
     }
 
     /// The symbol, and the length of its codeword, at a bit of the code.
@@ -142,6 +165,8 @@ struct Run<'d, 'a> {
 struct Blocks<'d, 'a> {
     decoder: &'d Decoder<'a>,
     blocks: Range<usize>,
+    /// Set if every gap is to be checked.
+    lengths: Option<&'d Lengths>,
 }
 
 impl Operation for Run<'_, '_> {
@@ -158,8 +183,8 @@ impl Write for Blocks<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, writer: &mut Writer<'_, S>) -> Option<()> {
-        let Blocks { decoder, blocks } = self;
-        let task = Task { decoder, simd, first: decoder.unit.block_range(blocks.start).start };
+        let Blocks { decoder, blocks, lengths } = self;
+        let task = Task { decoder, lengths, simd, first: decoder.unit.block_range(blocks.start).start };
         let next = task.run_lanes::<MANY>(writer, blocks.clone())?;
         let next = task.run_lanes::<FEW>(writer, next..blocks.end)?;
         task.run_lanes::<1>(writer, next..blocks.end).map(|_| ())
@@ -169,6 +194,7 @@ impl Write for Blocks<'_, '_> {
 #[derive(Clone, Copy)]
 struct Task<'d, 'a, S> {
     decoder: &'d Decoder<'a>,
+    lengths: Option<&'d Lengths>,
     simd: S,
     /// The element that the first weight of the output is.
     first: usize,
@@ -184,6 +210,8 @@ struct Place {
     element: usize,
     /// One past the block's last element.
     end: usize,
+    /// Where the codeword of the next element to be merged begins; kept only where gaps are checked.
+    bit: u64,
 }
 
 impl<S: Simd> Task<'_, '_, S> {
@@ -201,6 +229,7 @@ impl<S: Simd> Task<'_, '_, S> {
             *place = Place { block, last: block + each, ..Place::default() };
             place.element = self.decoder.unit.block_range(block).start;
             self.enter_block(lane, place);
+            place.bit = lane.bit();
         }
         let mut ended = false;
         while !ended {
@@ -260,12 +289,81 @@ impl<S: Simd> Task<'_, '_, S> {
         };
         let sign_mantissas = unit.sign_mantissa.get(place.element..place.element + n)?;
         writer.merge(place.element - self.first, &symbols[..n], sign_mantissas);
+        if let Some(lengths) = self.lengths {
+            place.bit = self.check_gaps(lengths, place.bit, place.element, &symbols[..n])?;
+        }
         lane.drop_first(n);
         place.element += n;
         for line in (0..AHEAD).step_by(64) {
             writer.prefetch(unit.sign_mantissa, place.element + AHEAD + line);
         }
         Some(ended)
+    }
+
+    /// Follows the codewords of these symbols from bit `bit`, and compares the gap of each window that one of them ends in
+    /// or crosses into. Returns where the last ends.
+    #[inline(always)]
+    fn check_gaps(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
+        let mut bit = bit;
+        let (fours, rest) = symbols.as_chunks::<4>();
+        let mut left = fours.iter();
+        loop {
+            let mut used = bit % WINDOW_BITS;
+            let window = bit - used;
+            let crossing = loop {
+                let Some(four) = left.next() else { break None };
+                let both = u32::from_le_bytes(*four);
+                let first = lengths.of_pair(both as u16);
+                let second = lengths.of_pair((both >> 16) as u16);
+                if used + first + second >= WINDOW_BITS {
+                    break Some((four, first, first + second));
+                }
+                used += first + second;
+            };
+            bit = window + used;
+            let Some((four, first, length)) = crossing else { break };
+            let element = element + 4 * (fours.len() - left.as_slice().len() - 1);
+            if length > WINDOW_BITS {
+                for (&symbol, element) in four.iter().zip(element..) {
+                    bit = self.check_gap(lengths, bit, symbol, element)?;
+                }
+                continue;
+            }
+            // Which of the four crosses into the next window? Asked without branches, as the encoder does.
+            let middle = used + first;
+            let ends = [middle + lengths.of_symbol(four[2]), middle, used + lengths.of_symbol(four[0])];
+            let (mut end, mut before) = (used + length, 4);
+            for earlier in ends {
+                let is_within = earlier < WINDOW_BITS;
+                end = if is_within { end } else { earlier };
+                before -= usize::from(!is_within);
+            }
+            self.compare_gap(bit - used + end, element + before)?;
+            bit += length;
+        }
+        for (&symbol, element) in rest.iter().zip(element + 4 * fours.len()..) {
+            bit = self.check_gap(lengths, bit, symbol, element)?;
+        }
+        Some(bit)
+    }
+
+    /// Follows one codeword, that of `element`.
+    #[inline(always)]
+    fn check_gap(self, lengths: &Lengths, bit: u64, symbol: u8, element: usize) -> Option<u64> {
+        let end = bit + lengths.of_symbol(symbol);
+        if bit / WINDOW_BITS != end / WINDOW_BITS {
+            self.compare_gap(end, element + 1)?;
+        }
+        Some(end)
+    }
+
+    /// Compares the gap of the window in which `element`, the first to begin there, begins at `bit`.
+    #[inline(always)]
+    fn compare_gap(self, bit: u64, element: usize) -> Option<()> {
+        let unit = &self.decoder.unit;
+        // After the last element none begins.
+        let fits = u64::from(unit.gap((bit / WINDOW_BITS) as usize)) == bit % WINDOW_BITS;
+        (fits || element == unit.len()).then_some(())
     }
 
     /// Decodes the last symbols of a block one by one, and checks that it ends where it should.
@@ -283,5 +381,36 @@ impl<S: Simd> Task<'_, '_, S> {
                 lane.push(symbol, length)?;
             }
         }
+    }
+}
+
+/// The lengths of codewords, by symbol and by pair of symbols.
+struct Lengths {
+    one: [u8; 256],
+    /// The first of the pair is the low byte of the index.
+    two: Box<[u8; 1 << 16]>,
+}
+
+impl Lengths {
+    fn of(tables: &PrefixTables<'_>) -> Self {
+        let one = *tables.code_lengths();
+        let mut two = Box::new([0; 1 << 16]);
+        // Symbols without a codeword are never decoded; their rows are never read.
+        for (row, &second) in two.as_chunks_mut::<256>().0.iter_mut().zip(&one).filter(|(_, l)| **l > 0) {
+            for (both, &first) in row.iter_mut().zip(&one) {
+                *both = first.saturating_add(second);
+            }
+        }
+        Lengths { one, two }
+    }
+
+    #[inline(always)]
+    fn of_symbol(&self, symbol: u8) -> u64 {
+        u64::from(self.one[usize::from(symbol)])
+    }
+
+    #[inline(always)]
+    fn of_pair(&self, both: u16) -> u64 {
+        u64::from(self.two[usize::from(both)])
     }
 }
