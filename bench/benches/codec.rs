@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench; criterion's macros write no docs")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use df11_core::bf16;
-use df11_core::df11::{Options, Plan};
+use df11_core::df11::{Decoder, Encoder, Options, Plan};
+use df11_core::{Level, bf16};
 
 fn codec(criterion: &mut Criterion) {
     let (name, weights) = df11_bench::weights();
@@ -28,18 +28,32 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("encode", |b| {
         b.iter(|| {
             let plan = Plan::new(&[&weights], &Options::default()).unwrap();
-            let buffers = df11_core::df11::Buffers {
-                luts: &mut encoded.luts,
-                encoded_exponent: &mut encoded.encoded_exponent,
-                sign_mantissa: &mut encoded.sign_mantissa,
-                output_positions: &mut encoded.output_positions,
-                gaps: &mut encoded.gaps,
-                split_positions: &mut encoded.split_positions,
-            };
-            plan.encode_into(&[&weights], buffers).unwrap();
+            plan.encode_into(&[&weights], encoded.buffers()).unwrap();
+        });
+    });
+    group.bench_function("histogram", |b| {
+        b.iter(|| {
+            let mut frequencies = [0; 256];
+            bf16::add_to_histogram(&weights, &mut frequencies).unwrap();
+            frequencies
         });
     });
     let unit = encoded.as_unit();
+    group.bench_function("tables", |b| b.iter(|| Decoder::new(&unit)));
+    for level in Level::all() {
+        let decoder = Decoder::at_level(&unit, level);
+        out.fill(1);
+        group.bench_function(format!("decode, {}", level.name()), |b| {
+            b.iter(|| decoder.decode_into(&mut out).unwrap());
+        });
+        assert!(out == weights);
+        let encoder = Encoder::at_level(&plan, level);
+        let mut again = plan.buffers();
+        group.bench_function(format!("code, {}", level.name()), |b| {
+            b.iter(|| encoder.encode_into(&[&weights], again.buffers()).unwrap());
+        });
+        assert!(again == encoded);
+    }
     out.fill(1);
     group.bench_function("decode", |b| b.iter(|| unit.decode_into(&mut out).unwrap()));
     assert!(out == weights);

@@ -20,13 +20,23 @@
 //!
 //! # Memory
 //!
-//! Decoding uses about 2 KiB of stack (a 512-byte look-up table and a 1 KiB buffer for exponents), whatever the size
-//! of the unit. Planning a code uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB.
+//! Without an allocator, decoding uses about 2 KiB of stack (a 512-byte look-up table and a 1 KiB buffer for exponents),
+//! whatever the size of the unit. With one, units of a thousand weights and more are decoded by [`df11::Decoder`], whose
+//! tables take 48 KiB of heap, and which uses about 10 KiB of stack. Planning a code uses about 20 KiB of stack; a
+//! [`df11::Plan`] itself is about 7 KiB. Encoding 65,536 weights and more uses a table of 576 KiB on the heap.
+//!
+//! # Instruction sets
+//!
+//! [`Level`] is what the machine has: AVX-512, AVX2, NEON, or what every machine of its architecture has. The best is used
+//! without being asked for; [`df11::Decoder::at_level`] and its kind take a lower one. This crate has no `unsafe`; what
+//! needs it lives in `df11-simd`, whose documentation says how a build is kept to a level.
 //!
 //! # Crate features
 //!
-//! * `alloc`: [`df11::encode`], [`df11::EncodedUnit`], which return owned buffers. Without it everything else is there.
-//! * `std` (default): implies `alloc`.
+//! * `alloc`: [`df11::encode`], [`df11::EncodedUnit`], which return owned buffers; [`df11::Decoder`] and
+//!   [`df11::Encoder`], which are several times as fast as what needs no allocator. Everything else is there without it.
+//! * `std` (default): implies `alloc`; asks the processor at run time which instructions it has. Without it, those count
+//!   that the build was told of.
 //!
 //! # Errors
 //!

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use df11_core::df11::PARTS;
+use df11_core::bf16;
+use df11_core::df11::{EncodedUnit, Encoder, Job, PARTS, Piece, Plan};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
@@ -365,8 +366,8 @@ fn encode_unit(
 ) -> Result<(), Error> {
     let maps = map_all(checkpoint, unit.spec)?;
     let tensors: Vec<&[u8]> = maps.iter().map(|map| &**map).collect();
-    let encoded =
-        unit.plan.encode(&tensors).map_err(|error| Error::unit(&checkpoint.path, &unit.spec.path, error))?;
+    let encoded = encode(&unit.plan, &tensors)
+        .map_err(|error| Error::unit(&checkpoint.path, &unit.spec.path, error))?;
     let parts = [
         &encoded.luts,
         &encoded.encoded_exponent,
@@ -383,6 +384,26 @@ fn encode_unit(
         write(part, target.range.start)?;
     }
     Ok(())
+}
+
+/// Encodes a unit, a large one on as many threads as there are.
+fn encode(plan: &Plan, tensors: &[&[u8]]) -> Result<EncodedUnit, df11_core::Error> {
+    /// Weights of a piece.
+    const PIECE: usize = 1 << 19;
+    let pieces: Vec<_> = Piece::cut(tensors, PIECE).collect();
+    if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= PIECE {
+        return plan.encode(tensors);
+    }
+    let frequencies = pieces.par_iter().map(|piece| {
+        let mut frequencies = [0; 256];
+        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).map(|()| frequencies)
+    });
+    let frequencies: Vec<_> = frequencies.collect::<Result<_, _>>()?;
+    let mut unit = plan.buffers();
+    Encoder::new(plan).encode_pieces(tensors, PIECE, &frequencies, unit.buffers(), |jobs| {
+        jobs.par_iter_mut().with_max_len(1).for_each(Job::run);
+    })?;
+    Ok(unit)
 }
 
 /// Opens a written file as any reader would, decodes it, and compares it with its source, as bits. Returns the number of
@@ -428,7 +449,7 @@ fn compare(
                 format!("unit {} is cut into other tensors than its source", spec.path),
             ));
         }
-        packed::decode(&mapped, &view, |tensor, offset, bytes| {
+        packed::decode_unordered(&mapped, &view, |tensor, offset, bytes| {
             if sources[tensor][offset..offset + bytes.len()] == *bytes {
                 return Ok(());
             }

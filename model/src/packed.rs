@@ -1,8 +1,10 @@
 //! Units as they lie in safetensors files.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use df11_core::df11::{PARTS, Tensors, Unit};
+use df11_core::df11::{Decoder, PARTS, Tensors, Unit};
+use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Checkpoint;
@@ -18,8 +20,9 @@ pub(crate) fn dtype(name: &str) -> Dtype {
 /// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
 const CODE: usize = 1;
 
-/// Blocks decoded at a time: at most 2 MiB of weights, usually a quarter of that.
-const BLOCKS: usize = 32;
+/// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3 MiB of weights, usually
+/// a third of that.
+const BLOCKS: usize = 48;
 
 /// A unit in a checkpoint: where its tensors are.
 #[derive(Debug)]
@@ -128,28 +131,70 @@ impl MappedUnit<'_> {
 pub(crate) fn decode(
     mapped: &MappedUnit<'_>,
     unit: &Unit<'_>,
-    mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Error>,
+    mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Error> + Send,
 ) -> Result<(), Error> {
+    let decoder = Decoder::new(unit);
     let ranges: Vec<_> = unit.tensor_ranges().collect();
-    let (mut tensor, mut element) = (0, 0);
-    let mut buffer = Vec::new();
-    let mut block = 0;
-    while block < unit.blocks() {
-        let next = (block + BLOCKS).min(unit.blocks());
-        let elements = unit.block_range(next - 1).end - unit.block_range(block).start;
-        buffer.resize(2 * elements, 0);
-        unit.verify_blocks_into(block..next, &mut buffer).map_err(|error| mapped.error(error))?;
-        let mut rest = &buffer[..];
-        while !rest.is_empty() {
-            while ranges[tensor].end == element {
-                tensor += 1;
-            }
-            let (now, later) = rest.split_at((2 * (ranges[tensor].end - element)).min(rest.len()));
-            each(tensor, 2 * (element - ranges[tensor].start), now)?;
-            element += now.len() / 2;
-            rest = later;
-        }
-        block = next;
+    // While one piece is given away (and digested, which takes as long), the next is decoded.
+    let (mut ready, mut next) = (Vec::new(), Vec::new());
+    let mut element = 0;
+    for blocks in runs(unit) {
+        let given = || {
+            cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
+        };
+        let (given, decoded) = rayon::join(given, || decode_run(mapped, &decoder, blocks, &mut next));
+        given.and(decoded)?;
+        element += ready.len() / 2;
+        std::mem::swap(&mut ready, &mut next);
     }
-    Ok(())
+    cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
+}
+
+/// [`decode`] on as many threads as there are, in any order.
+pub(crate) fn decode_unordered(
+    mapped: &MappedUnit<'_>,
+    unit: &Unit<'_>,
+    each: impl Fn(usize, usize, &[u8]) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let decoder = Decoder::new(unit);
+    let ranges: Vec<_> = unit.tensor_ranges().collect();
+    let runs: Vec<_> = runs(unit).collect();
+    runs.into_par_iter().with_max_len(1).try_for_each_init(Vec::new, |buffer, blocks| {
+        let element = unit.block_range(blocks.start).start;
+        decode_run(mapped, &decoder, blocks, buffer)?;
+        cut(&ranges, element, buffer).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
+    })
+}
+
+/// The blocks of a unit, so many at a time.
+fn runs(unit: &Unit<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let blocks = unit.blocks();
+    (0..blocks).step_by(BLOCKS).map(move |first| first..blocks.min(first + BLOCKS))
+}
+
+fn decode_run(
+    mapped: &MappedUnit<'_>,
+    decoder: &Decoder<'_>,
+    blocks: Range<usize>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let unit = decoder.unit();
+    let elements = unit.block_range(blocks.end - 1).end - unit.block_range(blocks.start).start;
+    buffer.resize(2 * elements, 0);
+    decoder.verify_blocks_into(blocks, buffer).map_err(|error| mapped.error(error))
+}
+
+/// Cuts weights from element `element` of a unit on into those of its tensors: the number of the tensor, the offset in
+/// it in bytes, and the bytes.
+fn cut<'a>(
+    ranges: &'a [Range<usize>],
+    element: usize,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = (usize, usize, &'a [u8])> {
+    let end = element + bytes.len() / 2;
+    ranges.iter().enumerate().filter_map(move |(tensor, range)| {
+        let (from, to) = (range.start.max(element), range.end.min(end));
+        let bytes = (from < to).then(|| &bytes[2 * (from - element)..2 * (to - element)])?;
+        Some((tensor, 2 * (from - range.start), bytes))
+    })
 }

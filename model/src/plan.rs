@@ -2,6 +2,7 @@
 
 use df11_core::df11::{Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
 use df11_core::{bf16, huffman};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, file_name};
@@ -28,36 +29,43 @@ pub(crate) struct Scanned<'a> {
 
 /// Reads a unit's weights once, for digests and histogram, and plans its code.
 pub(crate) fn scan_unit<'a>(checkpoint: &Checkpoint, spec: &'a UnitSpec) -> Result<Scanned<'a>, Error> {
-    let mut tensors = Vec::new();
     let mut frequencies = [0; 256];
     let mut unrepresentable = None;
-    for name in &spec.tensors {
-        let (container, tensor) = source(checkpoint, name)?;
-        let map = container.map(tensor)?;
-        let mut sha256 = Sha256::new();
-        let count =
-            |frequencies: &[u64; 256]| frequencies[usize::from(huffman::FIRST_JUMP)..].iter().sum::<u64>();
-        let before = count(&frequencies);
-        for chunk in map.chunks(CHUNK) {
-            sha256.update(chunk);
-            let odd = |error: df11_core::Error| Error::tensor(&container.path, name, error.to_string());
-            bf16::add_to_histogram(chunk, &mut frequencies).map_err(odd)?;
-        }
-        let found = count(&frequencies) - before;
+    let scanned = spec.tensors.par_iter().map(|name| scan_tensor(checkpoint, name));
+    let scanned: Vec<_> = scanned.collect::<Result<_, _>>()?;
+    for (name, (_, of_tensor)) in spec.tensors.iter().zip(&scanned) {
+        let found = of_tensor[usize::from(huffman::FIRST_JUMP)..].iter().sum::<u64>();
         if found > 0 && unrepresentable.is_none() {
             unrepresentable = Some(format!(
                 "{found} of the {} weights of {name} are infinite, NaN or at least 2^113 in magnitude, which the layout \
                  cannot hold",
-                map.len() / 2
+                of_tensor.iter().sum::<u64>()
             ));
         }
-        tensors.push(describe(container, tensor, sha256));
+        for (total, frequency) in frequencies.iter_mut().zip(of_tensor) {
+            *total += frequency;
+        }
     }
+    let tensors = scanned.into_iter().map(|(tensor, _)| tensor).collect();
     let prepared = match unrepresentable {
         Some(why) => Err((spec, why)),
         None => plan(checkpoint, spec, frequencies)?.map_err(|why| (spec, why)),
     };
     Ok(Scanned { tensors, prepared })
+}
+
+/// The digest and the histogram of a tensor.
+fn scan_tensor(checkpoint: &Checkpoint, name: &str) -> Result<(TensorMetadata, [u64; 256]), Error> {
+    let (container, tensor) = source(checkpoint, name)?;
+    let map = container.map(tensor)?;
+    let mut sha256 = Sha256::new();
+    let mut frequencies = [0; 256];
+    for chunk in map.chunks(CHUNK) {
+        sha256.update(chunk);
+        let odd = |error: df11_core::Error| Error::tensor(&container.path, name, error.to_string());
+        bf16::add_to_histogram(chunk, &mut frequencies).map_err(odd)?;
+    }
+    Ok((describe(container, tensor, sha256), frequencies))
 }
 
 /// Plans a unit's code, or says why it has to stay plain.

@@ -53,22 +53,39 @@ impl Plan {
     ///
     /// As [`Plan::encode_into`].
     pub fn encode(&self, tensors: &[&[u8]]) -> Result<EncodedUnit, Error> {
+        let mut unit = self.buffers();
+        self.encode_into(tensors, unit.buffers())?;
+        Ok(unit)
+    }
+
+    /// Zeros as long as the [sizes](Plan::sizes), to be encoded into.
+    ///
+    /// ```
+    /// use df11_core::df11::{Options, Plan};
+    ///
+    /// let plan = Plan::new(&[&[0x80, 0x3f]], &Options::default())?;
+    /// let mut unit = plan.buffers();
+    /// plan.encode_into(&[&[0x80, 0x3f]], unit.buffers())?;
+    /// assert_eq!(unit, plan.encode(&[&[0x80, 0x3f]])?);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn buffers(&self) -> EncodedUnit {
         let sizes = self.sizes();
-        let mut unit = EncodedUnit {
+        EncodedUnit {
             luts: vec![0; sizes.luts],
             encoded_exponent: vec![0; sizes.encoded_exponent],
             sign_mantissa: vec![0; sizes.sign_mantissa],
             output_positions: vec![0; sizes.output_positions],
             gaps: vec![0; sizes.gaps],
             split_positions: vec![0; sizes.split_positions],
-        };
-        self.encode_into(tensors, unit.buffers())?;
-        Ok(unit)
+        }
     }
 }
 
 impl EncodedUnit {
-    /// The six tensors, to encode into; they are as long as they are.
+    /// The six tensors, for [`Plan::encode_into`] and [`Encoder`](super::Encoder).
+    #[must_use]
     pub fn buffers(&mut self) -> Buffers<'_> {
         Buffers {
             luts: &mut self.luts,

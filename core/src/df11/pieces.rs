@@ -178,6 +178,7 @@ impl<'p> Encoder<'p> {
     ) -> Result<(), Error> {
         let mut out = out;
         self.plan.write_fixed(tensors, &mut out)?;
+        tensors.iter().try_for_each(|tensor| bf16::weights(tensor).map(|_| ()))?;
         let windows = out.encoded_exponent.len().div_ceil(WINDOW_BYTES);
         let mut window_gaps = vec![0u8; windows];
         let mut jobs = Vec::new();
@@ -197,7 +198,7 @@ impl<'p> Encoder<'p> {
                 let bits = frequencies.iter().zip(lengths).fold(0u64, |bits, (&frequency, &length)| {
                     bits.saturating_add(frequency.saturating_mul(u64::from(length)))
                 });
-                let end = bit + bits;
+                let end = bits.saturating_add(bit);
                 let owned = bit.div_ceil(WINDOW_BITS) as usize..end.div_ceil(WINDOW_BITS) as usize;
                 let parts = rest.take(&owned, piece.elements.len()).ok_or(mismatch)?;
                 let weights = piece.weights(tensors);
@@ -214,7 +215,10 @@ impl<'p> Encoder<'p> {
                 (bit, element) = (end, element + piece.elements.len());
             }
         }
-        if bit != self.plan.code_bits() || element != out_elements(self.plan) || jobs.is_empty() {
+        if bit != self.plan.code_bits()
+            || element != out_elements(self.plan)
+            || jobs.len() != frequencies.len()
+        {
             return Err(Error::PlanMismatch { element: element as u64 });
         }
         run(&mut jobs);
