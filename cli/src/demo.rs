@@ -7,6 +7,7 @@ use df11_model::{
     CompressOptions, CompressReport, DecompressOptions, Error, VerifyReport, compress, decompress, verify,
 };
 use serde::Serialize;
+use tempfile::TempDir;
 
 /// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with their neighbours, in two
 /// shards. `demo/NOTICE` tells where it comes from.
@@ -26,17 +27,28 @@ pub(crate) struct DemoReport {
     pub(crate) identical: Vec<String>,
 }
 
+/// Writes the checkpoint into a new directory.
+pub(crate) fn write_model(model: &Path) -> Result<(), Error> {
+    fs::create_dir(model).map_err(io("cannot create", model))?;
+    FILES.iter().try_for_each(|(name, bytes)| {
+        let path = model.join(name);
+        fs::write(&path, bytes).map_err(io("cannot write", &path))
+    })
+}
+
+pub(crate) fn temporary_directory() -> Result<TempDir, Error> {
+    tempfile::tempdir().map_err(io("cannot create a directory in", &std::env::temp_dir()))
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
 pub(crate) fn run(threads: usize) -> Result<DemoReport, Error> {
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
-    let temp = tempfile::tempdir().map_err(io("cannot create a directory in", &std::env::temp_dir()))?;
+    let temp = temporary_directory()?;
     let [model, packed, restored] = ["model", "packed", "restored"].map(|name| temp.path().join(name));
-    fs::create_dir(&model).map_err(io("cannot create", &model))?;
-    for (name, bytes) in FILES {
-        fs::write(model.join(name), bytes).map_err(io("cannot write", &model.join(name)))?;
-    }
+    write_model(&model)?;
 
     let options = CompressOptions { threads, ..CompressOptions::default() };
     let compress = compress(&model, &packed, &options, &())?;

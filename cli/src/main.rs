@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the data is wrong, 2 used wrongly, 3 input or output failed.
 
 mod bars;
+mod bench;
 mod conformance;
 mod demo;
 mod print;
@@ -97,6 +98,23 @@ enum Command {
     },
     /// Compress, verify, restore and compare the weights that ship with this program.
     Demo,
+    /// Measure how fast this machine encodes, decodes and verifies, beside the bare work on the two planes of the weights.
+    ///
+    /// GB/s are 1e9 bytes of BF16 weights a second, the median of all rounds with the least and the greatest, and "of
+    /// roofline" is the share of what the same threads at the same level reach without any code, by merging two plain
+    /// planes (decode, verify) or splitting into them (encode). The memory copy judges nothing, since on shared machines it
+    /// swings between 5 and 13 GB/s.
+    Bench {
+        /// A checkpoint (a directory or a safetensors file), whose BF16 tensors become one unit; without it, the weights that
+        /// ship with this program.
+        file: Option<PathBuf>,
+        /// Rounds; in each, everything is measured once, in turn.
+        #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(9..))]
+        rounds: u16,
+        /// Repeat the weights until they are this large.
+        #[arg(long, value_name = "BYTES", default_value_t = 64_000_000, hide = true)]
+        at_least: u32,
+    },
     /// Report every rule of the specification that a compressed file bends, by clause. Fails only for what readers must refuse.
     Lint {
         /// The compressed directory or file.
@@ -228,6 +246,10 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
         Command::Demo => {
             let report = demo::run(threads)?;
             show(common, &report, || print::demo(&report))
+        }
+        Command::Bench { file, rounds, at_least } => {
+            let report = bench::run(file.as_deref(), *rounds, *at_least, threads)?;
+            show(common, &report, || report.to_text())
         }
     }?;
     Ok(None)

@@ -46,6 +46,7 @@ mod progress;
 mod report;
 mod units;
 mod verify;
+mod weights;
 
 pub use compress::{CompressOptions, compress};
 pub use decompress::{DecompressOptions, decompress};
@@ -58,6 +59,7 @@ pub use report::{
     entropy,
 };
 pub use verify::verify;
+pub use weights::bf16_weights;
 
 /// A pool of this many threads, all there are for 0.
 fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use df11_core::Level;
 use df11_tests::corpus::{Tensor, Tensors, read, write};
 use df11_tests::fixtures;
 use df11_tests::weights::like_trained;
@@ -283,6 +284,64 @@ fn the_linter_and_the_judge_tell_by_exit_code_and_in_one_document() {
     );
     assert_eq!(code(&run("false {unit} {out}", &["--filter", "gaps-cut"])), 0);
     assert_eq!(code(&df11(&["conformance", "run"])), 2);
+}
+
+#[test]
+fn every_operation_is_measured_at_every_level() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let args = ["bench", &path, "--rounds", "9", "--at-least", "1000000", "--threads", "2"];
+    let output = df11(&[&args[..], &["--json"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Whole copies of the weights, to a megabyte and no further.
+    assert_eq!(
+        (&report["source"], &report["weights"]),
+        (&"layer.safetensors".into(), &(7 * 256 * 300).into())
+    );
+    assert!(report["memcpy_gbps"].as_f64().unwrap() > 0.0);
+    let levels = || Level::all().map(|level| (level.name(), 1)).chain([(Level::best().name(), 2)]);
+    let expected = ["encode", "decode", "verify", "merge", "split"]
+        .into_iter()
+        .flat_map(|op| levels().map(move |(level, threads)| (op.into(), level.into(), threads.into())));
+    let rows = report["rows"].as_array().unwrap();
+    let found: Vec<(Value, Value, Value)> =
+        rows.iter().map(|row| (row["op"].clone(), row["level"].clone(), row["threads"].clone())).collect();
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    for row in rows {
+        assert_eq!((&row["codec"], &row["rounds"]), (&"df11".into(), &9.into()), "{row}");
+        let number = |key: &str| row[key].as_f64().unwrap();
+        assert!(
+            number("gbps") > 0.0 && number("ns_per_weight") > 0.0 && number("ratio_to_merge") > 0.0,
+            "{row}"
+        );
+        assert!(number("gbps_min") <= number("gbps") && number("gbps") <= number("gbps_max"), "{row}");
+    }
+    let out = stdout(&df11(&args));
+    assert!(out.contains("of roofline") && out.contains("memory copy"), "{out}");
+    // Title, header, rows, memory copy.
+    assert_eq!(out.lines().count(), 2 + rows.len() + 1, "{out}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_one_line_that_says_why() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let sound = fs::read(&path).unwrap();
+    let at = |name: &str| text(&temp.path().join(name)).to_owned();
+    let other = |dtype, size: usize| Tensor { dtype, shape: vec![2], bytes: vec![0; 2 * size] };
+    let others = [("a".to_owned(), other(Dtype::F32, 4)), ("b".to_owned(), other(Dtype::I64, 8))];
+    write(Path::new(&at("plain")), &Tensors::from(others));
+    fails(&["bench", &at("plain")], 1, "plain: no BF16 weights (tensors: 1 of F32, 1 of I64); pass");
+    write(Path::new(&at("nothing")), &Tensors::new());
+    fails(&["bench", &at("nothing")], 1, "(tensors: none)");
+    let infinite = Tensor::bf16(&[3], &[0x3f80, 0x7f80, 0xff80]);
+    write(Path::new(&at("infinite")), &Tensors::from([("x.weight".to_owned(), infinite)]));
+    fails(&["bench", &at("infinite")], 1, "tensor x.weight: 2 of its 3 weights are infinite, NaN or");
+    fs::write(at("cut"), &sound[..sound.len() - 1]).unwrap();
+    fails(&["bench", &at("cut")], 1, "cut");
+    fails(&["bench", &at("none")], 3, "cannot open");
+    assert_eq!(code(&df11(&["bench", &path, "--rounds", "8"])), 2);
 }
 
 #[test]

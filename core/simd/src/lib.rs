@@ -1,7 +1,6 @@
 //! The instruction sets that the codec uses, and the only code in it that needs `unsafe` for speed.
 //!
-//! A value of a token type ([`Scalar`], and by machine [`Avx2`](x86::Avx2), [`Avx512`](x86::Avx512) or
-//! [`Neon`](neon::Neon)) proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
+//! A value of a token type ([`Scalar`], and by machine `x86::Avx2`, `x86::Avx512` or `neon::Neon`) proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
 //! Code that is generic over [`Simd`] is compiled once for each token; [`Level::dispatch`] runs the right copy. So most
 //! of the codec stays free of `unsafe` and is still compiled to the instructions that the machine has.
 //!

@@ -1,0 +1,406 @@
+//! `df11 bench`: how fast each operation is at each level of instructions, beside the bare work that bounds it.
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Instant;
+
+use comfy_table::{CellAlignment, Table, presets};
+use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Options, Piece, Plan, Unit};
+use df11_core::{Level, bf16};
+use df11_model::{Error, bf16_weights};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::Serialize;
+
+use crate::demo;
+
+/// What the weights that ship with the program are called.
+const SHIPPED: &str = "shipped weights";
+
+/// Weights in each piece that is encoded on its own.
+const PIECE: usize = 1 << 19;
+
+/// Parts that each thread gets: more than one, so that a thread that is held up does not hold up the others.
+const PARTS: usize = 4;
+
+/// What was measured.
+#[derive(Serialize)]
+pub(crate) struct BenchReport {
+    /// The name of the file, or [`SHIPPED`].
+    source: String,
+    weights: usize,
+    memcpy_gbps: f64,
+    rows: Vec<Row>,
+}
+
+/// The speed of one operation at one level, in GB/s of BF16.
+#[derive(Serialize)]
+struct Row {
+    codec: &'static str,
+    op: &'static str,
+    level: &'static str,
+    threads: usize,
+    /// The median of the rounds.
+    gbps: f64,
+    gbps_min: f64,
+    gbps_max: f64,
+    ns_per_weight: f64,
+    /// For encode and split, the ratio to split.
+    ratio_to_merge: f64,
+    rounds: usize,
+}
+
+impl BenchReport {
+    pub(crate) fn to_text(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["op", "level", "threads", "GB/s", "min-max", "ns/weight", "of roofline"]);
+        for row in &self.rows {
+            table.add_row([
+                row.op.to_owned(),
+                row.level.to_owned(),
+                row.threads.to_string(),
+                format!("{:.2}", row.gbps),
+                format!("{:.2}-{:.2}", row.gbps_min, row.gbps_max),
+                format!("{:.3}", row.ns_per_weight),
+                format!("{:.1} %", 100.0 * row.ratio_to_merge),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let (weights, rounds) = (self.weights, self.rows.first().map_or(0, |row| row.rounds));
+        let mut out = format!("{}: {weights} weights as one unit, median of {rounds} rounds\n", self.source);
+        for line in table.lines() {
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+        let _ = writeln!(out, "memory copy: {:.2} GB/s, which judges nothing", self.memcpy_gbps);
+        out
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Encode,
+    Decode,
+    Verify,
+    Merge,
+    Split,
+}
+
+impl Operation {
+    /// All, in the order of their values.
+    const ALL: [Operation; 5] =
+        [Operation::Encode, Operation::Decode, Operation::Verify, Operation::Merge, Operation::Split];
+
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Encode => "encode",
+            Operation::Decode => "decode",
+            Operation::Verify => "verify",
+            Operation::Merge => "merge",
+            Operation::Split => "split",
+        }
+    }
+
+    /// What would be left of the operation if there were no code: nothing can be faster that moves the same planes.
+    fn roofline(self) -> Operation {
+        match self {
+            Operation::Encode | Operation::Split => Operation::Split,
+            Operation::Decode | Operation::Verify | Operation::Merge => Operation::Merge,
+        }
+    }
+}
+
+/// What an operation is done with.
+#[derive(Clone, Copy)]
+struct Setting {
+    level: Level,
+    threads: usize,
+}
+
+/// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program, repeated to
+/// `at_least` bytes.
+pub(crate) fn run(
+    file: Option<&Path>,
+    rounds: u16,
+    at_least: u32,
+    threads: usize,
+) -> Result<BenchReport, Error> {
+    let path = file.unwrap_or(Path::new(SHIPPED));
+    let mut weights = match file {
+        Some(path) => bf16_weights(path)?,
+        None => {
+            let temp = demo::temporary_directory()?;
+            let model = temp.path().join("model");
+            demo::write_model(&model)?;
+            bf16_weights(&model)?
+        }
+    };
+    let times = (at_least as usize).div_ceil(weights.len());
+    if times > 1 {
+        weights = weights.repeat(times);
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))?;
+
+    let core = |error: df11_core::Error| wrong(path, error.to_string());
+    let plan = Plan::new(&[&weights], &Options::default()).map_err(core)?;
+    let encoded = plan.encode(&[&weights]).map_err(core)?;
+    let unit = Unit::new(encoded.tensors()).map_err(core)?;
+    // Every buffer is touched before anything is timed, by the first round, which checks the answers.
+    let mut bench = Bench {
+        decoded: vec![0; weights.len()],
+        exponents: vec![0; unit.len()],
+        sign_mantissas: vec![0; unit.len()],
+        out: encoded.clone(),
+        weights: &weights,
+        encoded: &encoded,
+        unit,
+        pool: &pool,
+    };
+    bf16::split(&weights, &mut bench.exponents, &mut bench.sign_mantissas).map_err(core)?;
+
+    let mut settings: Vec<_> = Level::all().map(|level| Setting { level, threads: 1 }).collect();
+    let threads = pool.current_num_threads();
+    if threads > 1 {
+        settings.push(Setting { level: Level::best(), threads });
+    }
+    for operation in Operation::ALL {
+        for setting in &settings {
+            bench.spoil(operation);
+            bench.run(operation, *setting).map_err(core)?;
+            if !bench.is_right(operation) {
+                let Setting { level, threads } = setting;
+                return Err(wrong(
+                    path,
+                    format!(
+                        "{} at level {} (threads: {threads}) gives wrong bytes; please report this",
+                        operation.name(),
+                        level.name()
+                    ),
+                ));
+            }
+        }
+    }
+
+    let mut copies = Vec::new();
+    let mut speeds = Operation::ALL.map(|_| vec![Vec::new(); settings.len()]);
+    for _ in 0..rounds {
+        copies.push(bench.time(|bench| {
+            bench.decoded.copy_from_slice(bench.weights);
+            Ok(())
+        }));
+        for (operation, speeds) in Operation::ALL.into_iter().zip(&mut speeds) {
+            for (setting, speeds) in settings.iter().zip(speeds) {
+                speeds.push(bench.time(|bench| bench.run(operation, *setting)));
+            }
+        }
+    }
+
+    let memcpy_gbps = Spread::of(copies).map_err(core)?.median;
+    let spreads = speeds.into_iter().map(|speeds| speeds.into_iter().map(Spread::of).collect());
+    let spreads = spreads.collect::<Result<Vec<Vec<_>>, _>>().map_err(core)?;
+    let mut rows = Vec::new();
+    for (operation, of_operation) in Operation::ALL.into_iter().zip(&spreads) {
+        let bounds = &spreads[operation.roofline() as usize];
+        for ((Setting { level, threads }, spread), bound) in settings.iter().zip(of_operation).zip(bounds) {
+            rows.push(Row {
+                codec: "df11",
+                op: operation.name(),
+                level: level.name(),
+                threads: *threads,
+                gbps: spread.median,
+                gbps_min: spread.min,
+                gbps_max: spread.max,
+                // A GB/s is a byte per nanosecond.
+                ns_per_weight: bf16::BYTES as f64 / spread.median,
+                ratio_to_merge: spread.median / bound.median,
+                rounds: usize::from(rounds),
+            });
+        }
+    }
+    let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(BenchReport { source, weights: unit.len(), memcpy_gbps, rows })
+}
+
+/// The median of some speeds, the least and the greatest.
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of at least one speed.
+    fn of(speeds: Vec<Result<f64, df11_core::Error>>) -> Result<Self, df11_core::Error> {
+        let mut speeds = speeds.into_iter().collect::<Result<Vec<_>, _>>()?;
+        speeds.sort_by(f64::total_cmp);
+        let (min, max) = (speeds[0], speeds[speeds.len() - 1]);
+        let median = (speeds[(speeds.len() - 1) / 2] + speeds[speeds.len() / 2]) / 2.0;
+        Ok(Spread { median, min, max })
+    }
+}
+
+/// What the operations work on.
+struct Bench<'a> {
+    weights: &'a [u8],
+    /// The weights, encoded.
+    encoded: &'a EncodedUnit,
+    unit: Unit<'a>,
+    pool: &'a ThreadPool,
+    /// What is encoded into.
+    out: EncodedUnit,
+    /// What is decoded and merged into.
+    decoded: Vec<u8>,
+    /// What is split into, and merged from.
+    exponents: Vec<u8>,
+    sign_mantissas: Vec<u8>,
+}
+
+impl Bench<'_> {
+    /// The speed of some work on all weights, in GB/s of BF16.
+    fn time(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), df11_core::Error>,
+    ) -> Result<f64, df11_core::Error> {
+        let start = Instant::now();
+        work(black_box(&mut *self))?;
+        black_box(&mut *self);
+        Ok(self.weights.len() as f64 / start.elapsed().as_nanos().max(1) as f64)
+    }
+
+    fn run(&mut self, operation: Operation, setting: Setting) -> Result<(), df11_core::Error> {
+        let Setting { level, threads } = setting;
+        match operation {
+            Operation::Encode if threads == 1 => {
+                let plan = Plan::new(&[self.weights], &Options::default())?;
+                Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.buffers())
+            }
+            Operation::Encode => self.encode_pieces(level),
+            Operation::Decode => {
+                let decoder = Decoder::at_level(&self.unit, level);
+                self.decode(threads, |blocks, weights| decoder.decode_blocks_into(blocks, weights))
+            }
+            Operation::Verify => {
+                let decoder = Decoder::at_level(&self.unit, level);
+                self.decode(threads, |blocks, weights| decoder.verify_blocks_into(blocks, weights))
+            }
+            Operation::Merge => {
+                let size = part(self.unit.len(), threads);
+                let planes = self.exponents.chunks(size).zip(self.sign_mantissas.chunks(size));
+                let parts = planes.zip(self.decoded.chunks_mut(bf16::BYTES * size)).collect();
+                each(self.pool, threads, parts, |((exponents, sign_mantissas), weights)| {
+                    bf16::merge_with(level, exponents, sign_mantissas, weights)
+                })
+            }
+            Operation::Split => {
+                let size = part(self.unit.len(), threads);
+                let planes = self.exponents.chunks_mut(size).zip(self.sign_mantissas.chunks_mut(size));
+                let parts = planes.zip(self.weights.chunks(bf16::BYTES * size)).collect();
+                each(self.pool, threads, parts, |((exponents, sign_mantissas), weights)| {
+                    bf16::split_with(level, weights, exponents, sign_mantissas)
+                })
+            }
+        }
+    }
+
+    /// Encodes on all threads.
+    fn encode_pieces(&mut self, level: Level) -> Result<(), df11_core::Error> {
+        let tensors = [self.weights];
+        let pieces: Vec<_> = Piece::cut(&tensors, PIECE).collect();
+        let count = |piece: &Piece| {
+            let mut frequencies = [0; 256];
+            bf16::add_to_histogram(piece.weights(&tensors), &mut frequencies).map(|()| frequencies)
+        };
+        let frequencies = self
+            .pool
+            .install(|| pieces.par_iter().with_max_len(1).map(count).collect::<Result<Vec<_>, _>>())?;
+        let mut all = [0; 256];
+        for frequencies in &frequencies {
+            for (sum, count) in all.iter_mut().zip(frequencies) {
+                *sum += count;
+            }
+        }
+        let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
+        let encoder = Encoder::at_level(&plan, level);
+        encoder.encode_pieces(&tensors, PIECE, &frequencies, self.out.buffers(), |jobs| {
+            self.pool.install(|| jobs.par_iter_mut().with_max_len(1).for_each(Job::run));
+        })
+    }
+
+    /// Decodes all blocks, in parts.
+    fn decode(
+        &mut self,
+        threads: usize,
+        decode: impl Fn(Range<usize>, &mut [u8]) -> Result<(), df11_core::Error> + Sync,
+    ) -> Result<(), df11_core::Error> {
+        let (unit, mut rest) = (self.unit, &mut *self.decoded);
+        let size = part(unit.blocks(), threads);
+        let parts = (0..unit.blocks()).step_by(size).map(|first| {
+            let blocks = first..unit.blocks().min(first + size);
+            let elements = unit.block_range(blocks.start).start..unit.block_range(blocks.end).start;
+            let weights = rest.split_off_mut(..bf16::BYTES * elements.len()).unwrap_or_default();
+            (blocks, weights)
+        });
+        each(self.pool, threads, parts.collect(), |(blocks, weights)| decode(blocks, weights))
+    }
+
+    /// Overwrites what an operation is about to write, with what no right answer can be: no exponent is 255.
+    fn spoil(&mut self, operation: Operation) {
+        match operation {
+            Operation::Encode => {
+                let EncodedUnit { luts, encoded_exponent, sign_mantissa, output_positions, gaps, .. } =
+                    &mut self.out;
+                for buffer in [luts, encoded_exponent, sign_mantissa, output_positions, gaps] {
+                    buffer.fill(!0);
+                }
+            }
+            Operation::Decode | Operation::Verify | Operation::Merge => self.decoded.fill(!0),
+            Operation::Split => {
+                self.exponents.fill(!0);
+                self.sign_mantissas.fill(!0);
+            }
+        }
+    }
+
+    /// Whether an operation has given the right answer.
+    fn is_right(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Encode => self.out == *self.encoded,
+            Operation::Decode | Operation::Verify | Operation::Merge => self.decoded == self.weights,
+            Operation::Split => {
+                let planes = self.exponents.iter().zip(&self.sign_mantissas);
+                let merged = planes.map(|(&exponent, &rest)| bf16::from_planes(exponent, rest).to_le_bytes());
+                merged.eq(self.weights.as_chunks().0.iter().copied())
+            }
+        }
+    }
+}
+
+/// How many of `len` go into one part: all for one thread.
+fn part(len: usize, threads: usize) -> usize {
+    if threads == 1 { len } else { len.div_ceil(PARTS * threads) }.max(1)
+}
+
+/// Does something with each part: on this thread if one is asked for, otherwise on all of the pool.
+fn each<T: Send>(
+    pool: &ThreadPool,
+    threads: usize,
+    parts: Vec<T>,
+    work: impl Fn(T) -> Result<(), df11_core::Error> + Sync + Send,
+) -> Result<(), df11_core::Error> {
+    if threads == 1 {
+        parts.into_iter().try_for_each(work)
+    } else {
+        pool.install(|| parts.into_par_iter().with_max_len(1).try_for_each(work))
+    }
+}
+
+fn wrong(path: &Path, problem: impl Into<String>) -> Error {
+    Error::File { path: path.to_owned(), problem: problem.into() }
+}
