@@ -3,7 +3,7 @@
 use df11_core::bf16;
 use df11_core::df11::{Options, Plan};
 use df11_core::huffman::CodeLengths;
-use df11_fuzz::{representable, verdict};
+use df11_fuzz::{encodes_alike, representable, verdict};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>)| {
@@ -22,6 +22,7 @@ fuzz_target!(|input: (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>)| {
     ];
     for plan in plans.into_iter().flatten() {
         let encoded = plan.encode(&[&all]).unwrap();
+        encodes_alike(&plan, &[&all], 1 + usize::from(least), &encoded);
         assert_eq!(encoded.tensors().sign_mantissa.len(), plan.sizes().sign_mantissa);
         assert_eq!(verdict(encoded.tensors()).as_ref(), Some(&all));
         assert_eq!(plan.largest_block(&[&all]).unwrap(), encoded.as_unit().largest_block());

@@ -1,7 +1,7 @@
 //! Any weights in any tensors come back, and the reference writes the same bytes.
 #![no_main]
-use df11_core::df11::{Options, encode};
-use df11_fuzz::{representable, verdict};
+use df11_core::df11::{Options, Plan, encode};
+use df11_fuzz::{encodes_alike, representable, verdict};
 use half::bf16;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,6 +15,8 @@ fuzz_target!(|tensors: Vec<Vec<u16>>| {
     let typed: Vec<&[bf16]> = typed.iter().map(Vec::as_slice).collect();
     match (encode(&parts, &Options::default()), df11_reference::encode(&typed)) {
         (Ok(unit), Ok(reference)) => {
+            let plan = Plan::new(&parts, &Options::default()).unwrap();
+            encodes_alike(&plan, &parts, 1 + owned[0].len() % 100, &unit);
             assert_eq!(verdict(unit.tensors()), Some(owned.concat()));
             assert_eq!(unit.luts, reference.luts);
             assert_eq!(unit.encoded_exponent, reference.encoded_exponent);

@@ -1,6 +1,7 @@
 //! What the targets share.
 
-use df11_core::df11::{Tensors, Unit};
+use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
+use df11_core::{Error, Level, bf16};
 
 /// A unit as fuzzers see it: for each of the six parts, four bytes of length, then the bytes; what is missing is empty. Seeds
 /// in this form are made from the vectors (`df11_tests::vectors::seeds`).
@@ -34,8 +35,54 @@ impl<'a> Parts<'a> {
 pub fn verdict(tensors: Tensors<'_>) -> Option<Vec<u8>> {
     let unit = Unit::new(tensors).ok()?;
     let mut weights = vec![0; 2 * unit.len()];
-    unit.verify_blocks_into(0..unit.blocks(), &mut weights).ok()?;
-    Some(weights)
+    let verdict = unit.verify_blocks_into(0..unit.blocks(), &mut weights);
+    // With tables of many symbols, which small units would not get by themselves: the same verdict, and the same error.
+    let mut fast = vec![0; weights.len()];
+    let level = level(unit.len());
+    let found = Decoder::at_level(&unit, level).verify_blocks_into(0..unit.blocks(), &mut fast);
+    assert_eq!(found, verdict, "{level:?}");
+    assert!(verdict.is_err() || fast == weights, "{level:?}");
+    verdict.is_ok().then_some(weights)
+}
+
+/// One of the levels of this machine, the same for the same number.
+fn level(number: usize) -> Level {
+    Level::all().nth(number % Level::all().count()).unwrap()
+}
+
+/// Decodes a run of blocks on every level, and compares weights and errors with those of the compact decoder.
+fn every_level(unit: &Unit<'_>, decoders: &[(Level, Decoder<'_>)], first: usize, last: usize) {
+    let start = unit.block_range(first).start;
+    let len = 2 * (unit.block_range(last).start - start);
+    let (mut weights, mut fast) = (vec![0; len], vec![0; len + 1]);
+    // Ranges are decoded by the compact decoder.
+    let expected = unit.decode_range_into(start..start + len / 2, &mut weights);
+    for (odd, (level, decoder)) in decoders.iter().enumerate() {
+        let fast = &mut fast[odd % 2..][..len];
+        assert_eq!(decoder.decode_blocks_into(first..last, fast), expected, "{level:?}");
+        assert!(expected.is_err() || fast == weights, "{level:?}");
+    }
+}
+
+/// Encodes on one of the levels, whole and in pieces of at most `most` weights, and compares the bytes with those of the plan.
+pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &EncodedUnit) {
+    let histogram = |piece: Piece| {
+        let mut frequencies = [0; 256];
+        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).map(|()| frequencies)
+    };
+    let frequencies: Vec<_> = Piece::cut(tensors, most).map(histogram).collect::<Result<_, Error>>().unwrap();
+    let level = level(most);
+    let encoder = Encoder::at_level(plan, level);
+    let mut unit = expected.clone();
+    for part in [&mut unit.encoded_exponent, &mut unit.sign_mantissa, &mut unit.output_positions, &mut unit.gaps] {
+        part.fill(0xa5);
+    }
+    let mut pieces = unit.clone();
+    encoder.encode_into(tensors, unit.buffers()).unwrap();
+    assert!(unit == *expected, "{level:?}");
+    let backwards = |jobs: &mut [Job<'_>]| jobs.iter_mut().rev().for_each(Job::run);
+    encoder.encode_pieces(tensors, most, &frequencies, pieces.buffers(), backwards).unwrap();
+    assert!(pieces == *expected, "{level:?}, pieces of {most}");
 }
 
 /// Uses a unit in every way that takes any range.
@@ -48,6 +95,10 @@ pub fn exercise(unit: &Unit<'_>, start: u32, end: u32) {
         let decoded = unit.decode_block_into(block, &mut part);
         assert!(!whole || (decoded.is_ok() && part == weights[2 * range.start..2 * range.end]));
     }
+    let decoders: Vec<_> = Level::all().map(|level| (level, Decoder::at_level(unit, level))).collect();
+    every_level(unit, &decoders, 0, unit.blocks());
+    let cuts = [start, end].map(|cut| cut as usize % (unit.blocks() + 1));
+    every_level(unit, &decoders, cuts[0].min(cuts[1]), cuts[0].max(cuts[1]));
     let (a, b) = (start as usize % (unit.len() + 1), end as usize % (unit.len() + 1));
     let range = a.min(b)..a.max(b);
     let mut part = vec![0; 2 * range.len()];

@@ -8,7 +8,8 @@ use std::time::Duration;
 use df11_conformance::judge::{Job, Report, run};
 use df11_conformance::lint::{Severity, lint};
 use df11_conformance::vectors::{Outcome, Task, Vectors, unit};
-use df11_core::df11::{Tensors, Unit};
+use df11_core::Level;
+use df11_core::df11::{Decoder, Tensors, Unit};
 use df11_tests::weights::{Random, bits, bytes, like_trained};
 use df11_tests::{fixtures, spec_text, vectors};
 use sha2::{Digest, Sha256};
@@ -117,6 +118,10 @@ decoders! {
     core_whole: |t| checked(t, |unit, out| unit.decode_into(out));
     core_blocks: |t| checked(t, by_blocks);
     core_ranges: |t| checked(t, by_ranges);
+    core_scalar: |t| on_level(t, "scalar");
+    core_avx2: |t| on_level(t, "avx2");
+    core_avx512: |t| on_level(t, "avx512");
+    core_neon: |t| on_level(t, "neon");
 }
 
 fn reference_decode(t: &Tensors<'_>) -> Result<Vec<u16>, String> {
@@ -148,6 +153,23 @@ fn checked(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
     // Where they refuse, the unit is invalid, too.
     assert!(weights.is_ok() || verified.is_err());
     verified.and(weights)
+}
+
+/// With tables of many symbols whatever the size, on a level of instructions; on the best there is if the machine does not
+/// have it, so that every line says something everywhere. Block by block there is one lane, as a whole there are several.
+fn on_level(tensors: &Tensors<'_>, level: &str) -> Result<Vec<u16>, String> {
+    let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
+    let decoder = Decoder::at_level(&unit, Level::named(level).unwrap_or(Level::best()));
+    let mut out = vec![0; 2 * unit.len()];
+    let verified = decoder.verify_blocks_into(0..unit.blocks(), &mut out).map(|()| bits(&out));
+    let whole = decoder.decode_into(&mut out).map(|()| bits(&out));
+    let blocks = unit.block_ranges().enumerate().try_for_each(|(block, range)| {
+        decoder.decode_blocks_into(block..block + 1, &mut out[2 * range.start..2 * range.end])
+    });
+    // The same weights, and the same error: the first in the order of elements.
+    assert_eq!(blocks.map(|()| bits(&out)), whole);
+    assert!(verified.is_err() || verified == whole);
+    verified.map_err(|error| error.to_string())
 }
 
 fn by_blocks(unit: &Unit<'_>, mut out: &mut [u8]) -> Result<(), df11_core::Error> {

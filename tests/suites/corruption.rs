@@ -2,18 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::df11::{EncodedUnit, Options, Unit, encode};
+use df11_core::Level;
+use df11_core::df11::{Decoder, EncodedUnit, Options, Unit, encode};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 
-/// Uses a unit in every way; returns whether all of them were content.
-fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>) -> bool {
+/// Uses a unit in every way; returns whether all of them were content. The decoder with tables of many symbols, which small
+/// units would not get by themselves, decodes on one level of instructions: each call takes the next.
+fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>, levels: &mut impl Iterator<Item = Level>) -> bool {
     let Ok(unit) = Unit::new(unit.tensors()) else { return false };
     let mut content = true;
     out.clear();
-    out.resize(2 * unit.len(), 0);
-    content &= unit.decode_into(out).is_ok();
-    content &= unit.verify_blocks_into(0..unit.blocks(), out).is_ok();
+    out.resize(4 * unit.len(), 0);
+    let (fast, out) = out.split_at_mut(2 * unit.len());
+    let decoder = Decoder::at_level(&unit, levels.next().unwrap_or(Level::best()));
+    let whole = unit.decode_into(out);
+    assert_eq!(decoder.decode_into(fast), whole);
+    assert!(whole.is_err() || fast == out);
+    content &= whole.is_ok();
+    let verified = unit.verify_blocks_into(0..unit.blocks(), out);
+    assert_eq!(decoder.verify_blocks_into(0..unit.blocks(), fast), verified);
+    content &= verified.is_ok();
     let middle = unit.len() / 3..unit.len() - unit.len() / 5;
     content &= unit.decode_range_into(middle.clone(), &mut out[..2 * middle.len()]).is_ok();
     let covered: usize = unit.tensor_ranges().map(|range| range.len()).sum();
@@ -34,17 +43,23 @@ fn units() -> Vec<EncodedUnit> {
         .collect()
 }
 
+/// The levels of this machine, over and over.
+fn levels() -> impl Iterator<Item = Level> {
+    let levels: Vec<Level> = Level::all().collect();
+    levels.into_iter().cycle()
+}
+
 #[test]
 fn every_single_byte_corruption_is_an_error_or_in_bounds() {
-    let mut out = Vec::new();
+    let (mut out, mut levels) = (Vec::new(), levels());
     for mut unit in units() {
-        assert!(exercise(&unit, &mut out));
+        assert!(exercise(&unit, &mut out, &mut levels));
         for which in 0..6 {
             for at in 0..part(&mut unit, which).len() {
                 let original = part(&mut unit, which)[at];
                 for value in (0..=u8::MAX).filter(|value| *value != original) {
                     part(&mut unit, which)[at] = value;
-                    exercise(&unit, &mut out);
+                    exercise(&unit, &mut out, &mut levels);
                 }
                 part(&mut unit, which)[at] = original;
             }
@@ -54,7 +69,7 @@ fn every_single_byte_corruption_is_an_error_or_in_bounds() {
 
 #[test]
 fn every_truncation_and_extension_is_an_error_or_in_bounds() {
-    let mut out = Vec::new();
+    let (mut out, mut levels) = (Vec::new(), levels());
     for unit in units() {
         for which in 0..6 {
             let len = part(&mut unit.clone(), which).len();
@@ -62,7 +77,7 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
                 let mut damaged = unit.clone();
                 part(&mut damaged, which).truncate(cut);
                 // Split positions can lack entries: then there are fewer tensors. Nothing else can lack anything.
-                let content = exercise(&damaged, &mut out);
+                let content = exercise(&damaged, &mut out, &mut levels);
                 assert!(
                     !content || (which == 5 && cut % 8 == 0),
                     "tensor {which} cut to {cut} of {len} bytes"
@@ -72,7 +87,7 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
                 let mut damaged = unit.clone();
                 part(&mut damaged, which).extend(vec![0; more]);
                 // A split at 0 in a unit of one tensor puts an empty tensor before it.
-                let content = exercise(&damaged, &mut out);
+                let content = exercise(&damaged, &mut out, &mut levels);
                 assert!(!content || (which == 5 && len == 0), "tensor {which} with {more} bytes more");
             }
         }
@@ -83,7 +98,7 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
 fn a_million_mutated_units_never_panic() {
     let mut random = Random(0xdf11);
     let units = units();
-    let mut out = Vec::new();
+    let (mut out, mut levels) = (Vec::new(), levels());
     let (mut content, mut rounds) = (0, 0);
     while rounds < 1_000_000 {
         let mut unit = units[rounds % units.len()].clone();
@@ -102,7 +117,7 @@ fn a_million_mutated_units_never_panic() {
                 _ => tensor[at] = [0, 1, 0x7f, 0x80, 0xef, 0xf0, 0xff][random.below(7) as usize],
             }
         }
-        content += usize::from(exercise(&unit, &mut out));
+        content += usize::from(exercise(&unit, &mut out, &mut levels));
         rounds += 1;
     }
     // Damage to signs and mantissas alone cannot be seen; most other damage must be.

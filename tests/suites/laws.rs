@@ -2,15 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::ops::Range;
+
+use df11_core::bits::BitReader;
 use df11_core::df11::{
-    BLOCK_BYTES, Options, PUBLISHED_SHARED_MEMORY, Plan, Unit, encode, shared_memory_bytes,
+    BLOCK_BITS, BLOCK_BYTES, Decoder, EncodedUnit, Encoder, Job, Options, PUBLISHED_SHARED_MEMORY, Piece,
+    Plan, Tensors, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
 };
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
-use df11_core::{Error, bf16};
-use df11_tests::foreign;
+use df11_core::{Error, Level, bf16};
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};
+use df11_tests::{fixtures, foreign, part};
 use proptest::prelude::*;
+
+/// As many cases as stated, unless `PROPTEST_CASES` asks for fewer, as slow (emulated, instrumented) runs do.
+fn cases(stated: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|number| number.parse().ok());
+    ProptestConfig::with_cases(asked.map_or(stated, |asked: u32| asked.min(stated)))
+}
 
 /// Any bit pattern that the layout can hold.
 fn representable() -> impl Strategy<Value = u16> {
@@ -79,7 +89,7 @@ fn survives(tensors: &[Vec<u16>], options: &Options) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn any_weights_survive(tensors in units()) {
@@ -342,7 +352,7 @@ fn ranges_and_blocks_out_of_bounds_are_errors() {
 }
 
 /// The unit in the form of the reference.
-fn to_reference(unit: &df11_core::df11::EncodedUnit) -> df11_reference::Unit {
+fn to_reference(unit: &EncodedUnit) -> df11_reference::Unit {
     df11_reference::Unit {
         luts: unit.luts.clone(),
         encoded_exponent: unit.encoded_exponent.clone(),
@@ -354,7 +364,7 @@ fn to_reference(unit: &df11_core::df11::EncodedUnit) -> df11_reference::Unit {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn the_reference_writes_the_same_bytes_and_reads_the_same_bits(tensors in units()) {
@@ -378,7 +388,7 @@ proptest! {
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
         let mut unit = encode(&parts, &Options::default()).unwrap();
         for (which, at, value, how) in damages {
-            let tensor = df11_tests::part(&mut unit, which);
+            let tensor = part(&mut unit, which);
             if !tensor.is_empty() {
                 let at = at.index(tensor.len());
                 match how {
@@ -396,6 +406,696 @@ proptest! {
             (Ok(ours), Ok(theirs)) => prop_assert!(theirs.iter().map(|w| w.to_bits()).eq(ours)),
             (Err(_), Err(_)) => {}
             (ours, theirs) => prop_assert!(false, "{:?} but {:?}", ours.err(), theirs.err()),
+        }
+    }
+}
+
+// What follows is about the fast paths: on every level of instructions they do what the rules say, one codeword at a
+// time, and nothing else.
+
+/// What one block decodes to by the rules alone: each codeword looked up in the tables as they stand, the errors those
+/// that the rules give. Shares nothing with the decoders but the look-up of a single symbol.
+fn plain_block(tensors: &Tensors<'_>, block: usize, gaps: bool) -> Result<Vec<u8>, Error> {
+    let unit = Unit::new(*tensors).unwrap();
+    let start = |block: usize| block as u64 * BLOCK_BITS + u64::from(unit.gap(block * WINDOWS_PER_BLOCK));
+    let range = unit.block_range(block);
+    let mut bit = start(block);
+    let mut window = block * WINDOWS_PER_BLOCK;
+    let mut weights = Vec::with_capacity(2 * range.len());
+    for element in range.clone() {
+        if gaps && let Some(expected) = bit.checked_sub(window as u64 * WINDOW_BITS) {
+            let found = unit.gap(window);
+            if expected != u64::from(found) {
+                let expected = expected.min(255) as u8;
+                return Err(Error::GapMismatch { window: window as u64, expected, found });
+            }
+            window += 1;
+        }
+        let code = BitReader::at(tensors.encoded_exponent, bit).peek(32);
+        let (symbol, length) = unit.tables().decode(code, bit)?;
+        weights.extend(bf16::from_planes(symbol, tensors.sign_mantissa[element]).to_le_bytes());
+        bit += u64::from(length);
+    }
+    let bits = 8 * tensors.encoded_exponent.len() as u64;
+    if range.end < unit.len() {
+        let expected = start(block + 1);
+        if bit != expected {
+            return Err(Error::BlockEnd { block, expected, found: bit });
+        }
+    } else if !range.is_empty() {
+        if bit > bits {
+            return Err(Error::CodeEnded { bit, bits });
+        }
+        if bits - bit >= 8 {
+            return Err(Error::TrailingCode { bit, bits });
+        }
+    }
+    Ok(weights)
+}
+
+/// Decodes into a part of a larger buffer that begins `offset` bytes after a multiple of 128, and makes sure that what
+/// lies around it is left alone.
+fn framed<E>(
+    len: usize,
+    offset: usize,
+    decode: impl FnOnce(&mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u8>, E> {
+    let mut buffer = vec![0xa5; len + 512];
+    let at = buffer.as_ptr().align_offset(128) + 128 + offset % 128;
+    let result = decode(&mut buffer[at..at + len]);
+    assert!(buffer[..at].iter().chain(&buffer[at + len..]).all(|&byte| byte == 0xa5), "written outside");
+    result.map(|()| buffer[at..at + len].to_vec())
+}
+
+/// Compares, on every level, what these runs of blocks decode to with what the rules say, errors included.
+fn every_level_keeps_the_rules(
+    name: &str,
+    tensors: &Tensors<'_>,
+    runs: impl IntoIterator<Item = Range<usize>>,
+) {
+    let unit = Unit::new(*tensors).unwrap();
+    let blocks = |gaps| (0..unit.blocks()).map(move |block| plain_block(tensors, block, gaps));
+    let (plain, verified): (Vec<_>, Vec<_>) = (blocks(false).collect(), blocks(true).collect());
+    let expect = |plain: &[Result<Vec<u8>, Error>]| -> Result<Vec<u8>, Error> {
+        plain.iter().cloned().collect::<Result<Vec<_>, _>>().map(|blocks| blocks.concat())
+    };
+    let decoders: Vec<_> =
+        Level::all().map(|level| (level.name(), Decoder::at_level(&unit, level))).collect();
+    for (round, run) in runs.into_iter().enumerate() {
+        let elements = unit.block_range(run.start).start..unit.block_range(run.end).start;
+        let len = 2 * elements.len();
+        let (plain, verified) = (expect(&plain[run.clone()]), expect(&verified[run.clone()]));
+        // The short way to say where it went wrong: units are too long to print.
+        let check = |what: &str, found: Result<Vec<u8>, Error>, expected: &Result<Vec<u8>, Error>| match (
+            &found, expected,
+        ) {
+            (Ok(found), Ok(expected)) => {
+                let differs = found.iter().zip(expected).position(|(found, expected)| found != expected);
+                assert_eq!(differs, None, "{name}, {what}, blocks {run:?} of {}", unit.blocks());
+                assert_eq!(found.len(), expected.len());
+            }
+            _ => assert_eq!(
+                found.as_ref().err(),
+                expected.as_ref().err(),
+                "{name}, {what}, blocks {run:?} of {}",
+                unit.blocks()
+            ),
+        };
+        for (level, decoder) in &decoders {
+            let decoded = framed(len, 37 * round, |out| decoder.decode_blocks_into(run.clone(), out));
+            check(level, decoded, &plain);
+            let decoded = framed(len, 37 * round + 1, |out| decoder.verify_blocks_into(run.clone(), out));
+            check(&format!("{level} verifying"), decoded, &verified);
+        }
+        check("the unit", framed(len, 0, |out| unit.decode_blocks_into(run.clone(), out)), &plain);
+        check("the range", framed(len, 0, |out| unit.decode_range_into(elements.clone(), out)), &plain);
+        let decoded = framed(len, 0, |out| unit.verify_blocks_into(run.clone(), out));
+        check("the unit verifying", decoded, &verified);
+    }
+}
+
+/// Every run of blocks, the empty ones included; of more than seven, those that touch either end and single blocks.
+fn runs(tensors: &Tensors<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let blocks = Unit::new(*tensors).unwrap().blocks();
+    let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));
+    all.filter(move |run| blocks <= 7 || run.len() == 1 || run.start <= 1 || run.end == blocks)
+}
+
+/// A unit with these code lengths, from symbol `first` on.
+fn with_lengths(exponents: impl IntoIterator<Item = u8>, first: u8, lengths: &[u8]) -> EncodedUnit {
+    let all = bytes(&with_exponents(exponents, 11));
+    let mut frequencies = [0; 256];
+    bf16::add_to_histogram(&all, &mut frequencies).unwrap();
+    let mut table = [0; 256];
+    table[usize::from(first)..][..lengths.len()].copy_from_slice(lengths);
+    let plan = Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&table).unwrap()).unwrap();
+    plan.encode(&[&all]).unwrap()
+}
+
+/// The same tensors, owned.
+fn owned(tensors: &Tensors<'_>) -> EncodedUnit {
+    let mut unit = encode(&[&[0, 0]], &Options::default()).unwrap();
+    unit.luts = tensors.luts.to_vec();
+    unit.encoded_exponent = tensors.encoded_exponent.to_vec();
+    unit.sign_mantissa = tensors.sign_mantissa.to_vec();
+    unit.output_positions = tensors.output_positions.to_vec();
+    unit.gaps = tensors.gaps.to_vec();
+    unit.split_positions = tensors.split_positions.to_vec();
+    unit
+}
+
+/// Lengths 1, 2, ... 31, 32, 32.
+fn steps() -> [u8; 33] {
+    std::array::from_fn(|i| (i as u8 + 1).min(32))
+}
+
+/// Units that reach every part of the fast decoder: numbers of blocks around the numbers of lanes, codewords of every
+/// length, blocks of very different numbers of elements, last blocks without any, and units of other writers.
+fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
+    let mut units = Vec::new();
+    let mut add = |name: String, unit: EncodedUnit| units.push((name, unit));
+    let ours = |weights: &[u16]| encode(&[&bytes(weights)], &Options::default()).unwrap();
+
+    for n in [1, 2, 63, 64, 65, 500, 1024, 5000, 12_000] {
+        add(format!("{n} like trained"), ours(&like_trained(n, n as u64)));
+    }
+    // Some 12,500 to a block: one lane, three lanes, six, and what is left over.
+    for blocks in [2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 20] {
+        add(format!("{blocks} blocks"), ours(&like_trained(12_300 * blocks, blocks as u64)));
+    }
+    for n in [7, 32_767, 32_768, 32_769, 250_000] {
+        add(format!("{n} alike"), ours(&vec![0x3f80; n]));
+    }
+    add("8 bits flat".to_owned(), with_lengths((0..50_000).map(|i| (i * 77 % 240) as u8), 0, &[8; 240]));
+    // Codewords that just fit the table of many symbols, and those that do not. At most 16 tables follow the first.
+    for (length, alphabet) in
+        [(9, 32), (10, 64), (11, 128), (12, 240), (16, 240), (17, 30), (25, 26), (32, 240)]
+    {
+        let exponents = (0..20_000u32).map(|i| (i * 7 % alphabet) as u8);
+        add(format!("{length} bits flat"), with_lengths(exponents, 0, &vec![length; alphabet as usize]));
+    }
+    let up_and_down = (0..33).chain((0..33).rev()).cycle();
+    add("all lengths".to_owned(), with_lengths(up_and_down.take(25_000), 0, &steps()));
+    // Every other codeword is a long one, so that hardly any turn ends as it would have without.
+    let long = (0..30_000u32).map(|i| if i % 2 == 0 { 0 } else { 9 + (i % 24) as u8 });
+    add("short and long in turn".to_owned(), with_lengths(long, 0, &steps()));
+    // Blocks of 32,768 elements beside blocks of a thousand: the lanes end far apart.
+    for period in [3000, 40_000, 150_000] {
+        let exponents = (0..400_000u32).filter_map(|i| match i / period % 2 {
+            0 => Some(0),
+            _ if i % 30 == 0 => Some(29),
+            _ => None,
+        });
+        add(format!("uneven by {period}"), with_lengths(exponents, 0, &steps()));
+    }
+    // The last codeword begins with the last bit of a block and ends with the first byte of the next.
+    for blocks in [1, 2, 3, 4, 6, 7, 12] {
+        let exponents = std::iter::repeat_n(100, blocks * 32_768 - 1).chain([102]);
+        let unit = with_lengths(exponents, 100, &[1, 2, 9]);
+        assert_eq!(unit.as_unit().block_range(blocks).len(), 0);
+        let mut short = unit.clone();
+        short.output_positions.truncate(4 * (blocks + 1));
+        assert!(short.as_unit().has_short_positions());
+        add(format!("{blocks} blocks and a straddling codeword"), unit);
+        add(format!("{blocks} blocks and a straddling codeword, short form"), short);
+    }
+    for (first, alphabet, swaps) in [(100, 17, 3), (0, 8, 4), (222, 18, 5), (90, 3, 6), (90, 1, 7)] {
+        let exponents: Vec<u8> =
+            fibonacci_exponents(first, alphabet, swaps).into_iter().cycle().take(60_000).collect();
+        let unit =
+            foreign::write(&with_exponents(exponents.clone(), swaps), &foreign::huffman(&exponents, swaps));
+        add(format!("foreign, alphabet of {alphabet}"), owned(&unit.tensors()));
+    }
+    for fixture in fixtures::all() {
+        add(format!("official, {}", fixture.name), fixture.with_unit(|tensors| owned(&tensors)));
+    }
+    units
+}
+
+#[test]
+fn every_level_decodes_every_run_of_blocks_of_every_kind_of_unit() {
+    for (name, unit) in kinds_of_units() {
+        every_level_keeps_the_rules(&name, &unit.tensors(), runs(&unit.tensors()));
+    }
+}
+
+#[test]
+fn every_level_gives_the_same_error_for_every_kind_of_damage() {
+    let mut random = Random(12);
+    for (name, sound) in kinds_of_units() {
+        for tried in 0..cases(20).cases {
+            let mut unit = sound.clone();
+            for _ in 0..=random.below(3) {
+                // Tables, code and positions decide what is decoded: more of these than of the rest.
+                let which = [0, 0, 1, 1, 1, 3, 3, 4, 2, 5][random.below(10) as usize];
+                let tensor = part(&mut unit, which);
+                if !tensor.is_empty() {
+                    let at = random.below(tensor.len() as u64) as usize;
+                    match random.below(3) {
+                        0 => tensor[at] = random.next() as u8,
+                        1 => tensor[at] ^= 1 << random.below(8),
+                        _ => tensor[at] = tensor[at].wrapping_sub(1),
+                    }
+                }
+            }
+            let Ok(view) = Unit::new(unit.tensors()) else { continue };
+            let blocks = view.blocks();
+            let (a, b) = (random.below(blocks as u64 + 1) as usize, random.below(blocks as u64 + 1) as usize);
+            let runs = [0..blocks, a.min(b)..a.max(b), b..blocks];
+            every_level_keeps_the_rules(&format!("{name}, damage {tried}"), &unit.tensors(), runs);
+        }
+    }
+}
+
+#[test]
+fn blocks_that_hold_more_or_less_than_was_stated_are_errors_at_every_place() {
+    // The position of each block but the first, moved by a little and by a lot; every run that touches it.
+    for blocks in [2, 4, 8] {
+        let unit = encode(&[&bytes(&like_trained(12_300 * blocks, 1))], &Options::default()).unwrap();
+        let blocks = unit.as_unit().blocks();
+        for block in 1..blocks {
+            for by in [-9000i64, -300, -64, -1, 1, 64, 300, 9000] {
+                let mut damaged = unit.clone();
+                let position = &mut damaged.output_positions.as_chunks_mut::<4>().0[block];
+                let moved = i64::from(u32::from_le_bytes(*position)) + by;
+                *position = u32::try_from(moved).unwrap().to_le_bytes();
+                if Unit::new(damaged.tensors()).is_ok() {
+                    let runs = [0..blocks, 0..block, block - 1..block, block..block + 1];
+                    every_level_keeps_the_rules(&format!("block {block} by {by}"), &damaged.tensors(), runs);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_of_any_bytes_decode_alike_on_every_level() {
+    let mut random = Random(13);
+    let sound = encode(&[&bytes(&like_trained(40_000, 1))], &Options::default()).unwrap();
+    let mut decoded = 0;
+    for round in 0..400 {
+        let mut unit = sound.clone();
+        let tables = 1 + random.below(4) as usize;
+        let mut luts = vec![[0u8; 256]; tables + 1];
+        let alphabet = 1 + random.below(12);
+        for table in &mut luts[..tables] {
+            // Runs of the same value at any place, aligned as a codeword's or not; jumps in between.
+            let mut value = 0;
+            for entry in table {
+                if random.below(1 << (round % 7)) == 0 {
+                    value = random.below(alphabet) as u8;
+                    if random.below(9) == 0 && tables > 1 {
+                        value = (256 - 1 - random.below(tables as u64 - 1)) as u8;
+                    }
+                }
+                *entry = value;
+            }
+        }
+        for length in &mut luts[tables][..alphabet as usize] {
+            *length = (1 + random.below(8 * if round % 3 == 0 { tables as u64 } else { 1 })) as u8;
+        }
+        unit.luts = luts.concat();
+        // Where a block ends, any bytes will hardly tell: so a single block, cut to what the code happens to hold.
+        unit.encoded_exponent.truncate(1 + random.below(4000) as usize);
+        unit.gaps.truncate(320);
+        let len = unit.encoded_exponent.len();
+        let reader = |bit| BitReader::at(&unit.encoded_exponent, bit).peek(32);
+        let tables = df11_core::huffman::PrefixTables::new(&unit.luts).unwrap();
+        let (mut bit, mut n) = (0, 0);
+        while let Ok((_, length)) = tables.decode(reader(bit), bit)
+            && bit + u64::from(length) <= 8 * len as u64
+        {
+            bit += u64::from(length);
+            n += 1;
+        }
+        if n == 0 || n > 40_000 {
+            continue;
+        }
+        unit.encoded_exponent.truncate(bit.div_ceil(8) as usize);
+        unit.sign_mantissa.truncate(n);
+        unit.output_positions = [0u32.to_le_bytes(), (n as u32).to_le_bytes()].concat();
+        if let Ok(view) = Unit::new(unit.tensors()) {
+            decoded += usize::from(view.decode_into(&mut vec![0; 2 * n]).is_ok());
+            every_level_keeps_the_rules(&format!("round {round}"), &unit.tensors(), [0..1]);
+        }
+    }
+    assert!(decoded > 50, "only {decoded} of these units were sound");
+}
+
+#[test]
+fn every_level_decodes_to_every_alignment() {
+    let weights = bytes(&like_trained(50_000, 1));
+    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    for level in Level::all() {
+        let decoder = Decoder::at_level(&encoded.as_unit(), level);
+        for offset in 0..128 {
+            let decoded = framed(weights.len(), offset, |out| decoder.decode_into(out)).unwrap();
+            assert!(decoded == weights, "{level:?} {offset}");
+        }
+    }
+}
+
+#[test]
+fn every_level_decodes_outputs_too_large_for_the_caches_to_every_kind_of_address() {
+    // More than 4 MiB of weights are stored past the caches.
+    let weights = bytes(&like_trained(2_200_000, 1));
+    assert!(weights.len() > 4 << 20);
+    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    let unit = encoded.as_unit();
+    for level in Level::all() {
+        let decoder = Decoder::at_level(&unit, level);
+        for offset in [0, 1, 2, 32, 62, 64, 96, 126, 127] {
+            let decoded = framed(weights.len(), offset, |out| decoder.decode_into(out)).unwrap();
+            assert!(decoded == weights, "{level:?} {offset}");
+        }
+        // From the middle of the unit, where the first weight is at any place of a group.
+        for first in 1..4 {
+            let range = unit.block_range(first).start..unit.len();
+            let decoded =
+                framed(2 * range.len(), first, |out| decoder.decode_blocks_into(first..unit.blocks(), out));
+            assert!(decoded.unwrap() == weights[2 * range.start..], "{level:?} {first}");
+        }
+    }
+    // Damage at the very end is found after nearly everything was stored.
+    let mut damaged = encoded.clone();
+    damaged.encoded_exponent.push(0);
+    if let Ok(unit) = Unit::new(damaged.tensors()) {
+        let blocks = unit.blocks();
+        every_level_keeps_the_rules("a byte more", &damaged.tensors(), [0..blocks]);
+    }
+}
+
+#[test]
+fn buffers_and_blocks_of_the_wrong_size_are_the_same_errors_on_every_level() {
+    let weights = bytes(&like_trained(30_000, 1));
+    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    let unit = encoded.as_unit();
+    let mut out = vec![0; weights.len() + 2];
+    for level in Level::all() {
+        let decoder = Decoder::at_level(&unit, level);
+        let blocks = unit.blocks();
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
+        for run in [0..blocks + 1, blocks + 1..blocks + 1, 1..0, usize::MAX..usize::MAX, 0..usize::MAX] {
+            let expected = unit.decode_blocks_into(run.clone(), &mut []);
+            assert!(matches!(expected, Err(Error::RangeOutOfBounds { .. })));
+            assert_eq!(decoder.decode_blocks_into(run.clone(), &mut []), expected);
+            assert_eq!(decoder.verify_blocks_into(run, &mut []), expected);
+        }
+        for len in [0, 1, weights.len() - 2, weights.len() - 1, weights.len() + 1, weights.len() + 2] {
+            let expected = unit.decode_into(&mut out[..len]);
+            assert!(matches!(expected, Err(Error::BufferLength { .. })));
+            assert_eq!(decoder.decode_into(&mut out[..len]), expected);
+        }
+        decoder.decode_blocks_into(blocks..blocks, &mut []).unwrap();
+    }
+}
+
+#[test]
+fn every_level_splits_and_merges_every_length_at_every_alignment() {
+    let weights: Vec<u16> = (0..300u32).map(|i| (i * 40_503) as u16).collect();
+    let all = bytes(&weights);
+    let e: Vec<u8> = weights.iter().map(|w| bf16::exponent(*w)).collect();
+    let sm: Vec<u8> = weights.iter().map(|w| bf16::sign_mantissa(*w)).collect();
+    for level in Level::all() {
+        for n in 0..=300 {
+            for offset in 0..128 {
+                let merged = framed(2 * n, offset, |out| bf16::merge_with(level, &e[..n], &sm[..n], out));
+                assert!(merged.unwrap() == all[..2 * n], "{level:?} {n} {offset}");
+                let mut other = Vec::new();
+                let exponents = framed(n, offset, |exponents| {
+                    let split = framed(n, offset / 3, |out| {
+                        // The weights, too, begin anywhere.
+                        bf16::split_with(level, &all[..2 * n], exponents, out)
+                    });
+                    other = split?;
+                    Ok::<(), Error>(())
+                });
+                assert!(exponents.unwrap() == e[..n] && other == sm[..n], "{level:?} {n} {offset}");
+            }
+        }
+        for at in 0..64 {
+            let n = 200;
+            let shifted = [&vec![0; at], &all[..2 * n]].concat();
+            let (mut exponents, mut others) = (vec![0; n], vec![0; n]);
+            bf16::split_with(level, &shifted[at..], &mut exponents, &mut others).unwrap();
+            assert!(exponents == e[..n] && others == sm[..n]);
+        }
+    }
+}
+
+/// The histograms of the pieces of these tensors.
+fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
+    let histogram = |piece: Piece| {
+        let mut frequencies = [0; 256];
+        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).unwrap();
+        frequencies
+    };
+    Piece::cut(tensors, most).map(histogram).collect()
+}
+
+/// Buffers of the right sizes, full of what must be overwritten.
+fn dirty(plan: &Plan) -> EncodedUnit {
+    let sizes = plan.sizes();
+    let mut unit = encode(&[&[0, 0]], &Options::default()).unwrap();
+    unit.luts = vec![0xa5; sizes.luts];
+    unit.encoded_exponent = vec![0xa5; sizes.encoded_exponent];
+    unit.sign_mantissa = vec![0xa5; sizes.sign_mantissa];
+    unit.output_positions = vec![0xa5; sizes.output_positions];
+    unit.gaps = vec![0xa5; sizes.gaps];
+    unit.split_positions = vec![0xa5; sizes.split_positions];
+    unit
+}
+
+/// Runs jobs from the last to the first.
+fn backwards(jobs: &mut [Job<'_>]) {
+    jobs.iter_mut().rev().for_each(Job::run);
+}
+
+/// Runs jobs from several threads at once.
+fn side_by_side(jobs: &mut [Job<'_>]) {
+    std::thread::scope(|scope| {
+        for jobs in jobs.chunks_mut(jobs.len().div_ceil(3)) {
+            scope.spawn(|| jobs.iter_mut().for_each(Job::run));
+        }
+    });
+}
+
+/// Encodes on every level, whole and in pieces, and compares the bytes.
+fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
+    let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
+    let expected = plan.encode(&parts).unwrap();
+    for level in Level::all() {
+        let encoder = Encoder::at_level(plan, level);
+        let mut unit = dirty(plan);
+        encoder.encode_into(&parts, unit.buffers()).unwrap();
+        assert!(unit == expected, "{level:?}");
+        for &most in mosts {
+            let frequencies = histograms(&parts, most);
+            for run in [backwards, side_by_side] {
+                let mut unit = dirty(plan);
+                encoder.encode_pieces(&parts, most, &frequencies, unit.buffers(), run).unwrap();
+                assert!(unit == expected, "{level:?}, pieces of {most}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn every_level_encodes_to_the_bytes_of_the_reference(tensors in units(), most in 1usize..9000) {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let plan = Plan::new(&parts, &Options::default()).unwrap();
+        every_level_encodes(&owned, &plan, &[most]);
+        let weights: Vec<Vec<half::bf16>> =
+            tensors.iter().map(|tensor| tensor.iter().map(|w| half::bf16::from_bits(*w)).collect()).collect();
+        let typed: Vec<&[half::bf16]> = weights.iter().map(Vec::as_slice).collect();
+        prop_assert!(df11_reference::encode(&typed).unwrap() == to_reference(&plan.encode(&parts).unwrap()));
+    }
+
+    #[test]
+    fn every_level_decodes_any_weights(tensors in units(), least in 1u8..=8, limit in 8u8..=32) {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let options = Options { least_code_length: least, max_code_length: limit };
+        let unit = encode(&parts, &options).unwrap();
+        every_level_keeps_the_rules("any weights", &unit.tensors(), runs(&unit.tensors()));
+    }
+
+    #[test]
+    fn every_level_gives_the_same_error_for_any_damage(
+        tensors in units(),
+        damages in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+    ) {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let mut unit = encode(&parts, &Options::default()).unwrap();
+        for (which, at, value, how) in damages {
+            let tensor = part(&mut unit, which);
+            if !tensor.is_empty() {
+                let at = at.index(tensor.len());
+                match how {
+                    0 => tensor[at] = value,
+                    1 => tensor[at] ^= 1 << (value % 8),
+                    _ => tensor.truncate(at),
+                }
+            }
+        }
+        if Unit::new(unit.tensors()).is_ok() {
+            every_level_keeps_the_rules("any damage", &unit.tensors(), runs(&unit.tensors()));
+        }
+    }
+}
+
+#[test]
+fn pieces_of_any_size_make_the_bytes_of_the_whole() {
+    const MOSTS: [usize; 7] = [1, 2, 3, 7, 100, 5000, usize::MAX];
+    let mut random = Random(14);
+    let kinds: [Vec<Vec<u8>>; 4] = [
+        // Boundaries of tensors at odd places, an empty tensor between them and one at either end.
+        vec![vec![], bytes(&like_trained(777, 1)), vec![], bytes(&like_trained(4001, 2)), vec![]],
+        // Many pieces to a window.
+        vec![vec![0; 2 * 9000]],
+        // Many windows to a piece of a few weights, none of them whole.
+        vec![bytes(&with_exponents(fibonacci_exponents(100, 18, 2), 3))],
+        vec![bytes(&like_trained(1, 1))],
+    ];
+    for tensors in kinds {
+        let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
+        let plan = Plan::new(&parts, &Options::default()).unwrap();
+        let mosts = [&MOSTS[..], &[1 + random.below(5000) as usize, 1 + random.below(300) as usize]].concat();
+        every_level_encodes(&tensors, &plan, &mosts);
+    }
+    // Codewords of 1 to 32 bits, which pairs do not hold, and codes that end with a block or straddle over it.
+    let with_lengths = |exponents: Vec<u8>, lengths: &[u8]| {
+        let all = bytes(&with_exponents(exponents, 5));
+        let mut frequencies = [0; 256];
+        bf16::add_to_histogram(&all, &mut frequencies).unwrap();
+        let mut table = [0; 256];
+        table[..lengths.len()].copy_from_slice(lengths);
+        let plan = Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&table).unwrap()).unwrap();
+        every_level_encodes(&[all], &plan, &[1, 2, 3, 7, 100, 5000, 1 + random.below(5000) as usize]);
+    };
+    let mut with_lengths = with_lengths;
+    with_lengths((0..33).chain((0..33).rev()).cycle().take(9000).collect(), &steps());
+    with_lengths((0..3000).map(|i| 29 + (i % 4) as u8).collect(), &steps());
+    with_lengths(vec![0; 32_768], &[1]);
+    with_lengths(std::iter::repeat_n(0, 32_767).chain([2]).collect(), &[1, 2, 9]);
+    with_lengths(vec![5; 3000], &[32; 6]);
+    // Large enough that the plan, too, uses the table of pairs.
+    let large = bytes(&like_trained(200_000, 3));
+    let plan = Plan::new(&[&large], &Options::default()).unwrap();
+    every_level_encodes(&[large], &plan, &[5000, 65_537, 99_999]);
+}
+
+#[test]
+fn jobs_may_be_run_again_but_not_left_out() {
+    let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3, 2))];
+    let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
+    let plan = Plan::new(&parts, &Options::default()).unwrap();
+    let frequencies = histograms(&parts, 4000);
+    let expected = plan.encode(&parts).unwrap();
+    for level in Level::all() {
+        let encoder = Encoder::at_level(&plan, level);
+        let mut unit = dirty(&plan);
+        let twice = |jobs: &mut [Job<'_>]| {
+            backwards(jobs);
+            side_by_side(jobs);
+        };
+        encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), twice).unwrap();
+        assert!(unit == expected);
+        for skipped in 0..frequencies.len() {
+            let but_one = |jobs: &mut [Job<'_>]| {
+                jobs.iter_mut().enumerate().filter(|(i, _)| *i != skipped).for_each(|(_, job)| job.run());
+            };
+            let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), but_one);
+            assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
+        }
+        let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), |_| ());
+        assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
+    let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3000, 2))];
+    let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
+    let plan = Plan::new(&parts, &Options::default()).unwrap();
+    let sound = histograms(&parts, 4000);
+    let exponent = usize::from(bf16::exponent(bits(&tensors[0])[0]));
+    let mut wrong: Vec<(String, Vec<[u64; 256]>)> = vec![
+        ("none".to_owned(), vec![]),
+        ("one too few".to_owned(), sound[1..].to_vec()),
+        ("one too many".to_owned(), [&sound[..], &[[0; 256]]].concat()),
+        ("the last one twice".to_owned(), [&sound[..], &sound[sound.len() - 1..]].concat()),
+        ("of smaller pieces".to_owned(), histograms(&parts, 3999)),
+        ("of larger pieces".to_owned(), histograms(&parts, 4001)),
+        ("of the whole".to_owned(), histograms(&parts, usize::MAX)),
+        ("reversed".to_owned(), sound.iter().rev().copied().collect()),
+    ];
+    for piece in 0..sound.len() {
+        let mut change = |name: String, change: &dyn Fn(&mut Vec<[u64; 256]>)| {
+            let mut other = sound.clone();
+            change(&mut other);
+            wrong.push((format!("{name} at {piece}"), other));
+        };
+        change("one more".to_owned(), &|other| other[piece][exponent] += 1);
+        change("one less".to_owned(), &|other| other[piece][exponent] -= 1);
+        change("without a codeword".to_owned(), &|other| other[piece][3] = 1);
+        change("empty".to_owned(), &|other| other[piece] = [0; 256]);
+        change("moved to the next".to_owned(), &|other| {
+            let next = (piece + 1) % other.len();
+            other[piece][exponent] -= 1;
+            other[next][exponent] += 1;
+        });
+        for huge in [u64::MAX, u64::MAX / 2, 1 << 62, 1 << 61, 1 << 58, 1 << 40] {
+            change(format!("{huge}"), &|other| other[piece][exponent] = huge);
+        }
+    }
+    for level in Level::all() {
+        let encoder = Encoder::at_level(&plan, level);
+        for (name, frequencies) in &wrong {
+            let mut unit = dirty(&plan);
+            let result = encoder.encode_pieces(&parts, 4000, frequencies, unit.buffers(), backwards);
+            // A symbol without a codeword has no bits: that it was counted does not matter.
+            if name.starts_with("without a codeword") {
+                assert!(result.is_err() || unit == plan.encode(&parts).unwrap());
+            } else {
+                assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{name}: {result:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
+    let planned = bytes(&like_trained(9000, 1));
+    let plan = Plan::new(&[&planned], &Options::default()).unwrap();
+    let frequencies = histograms(&[&planned], 1000);
+    let of_another = bytes(&with_exponents(vec![3; 9000], 1));
+    let more = [&planned[..], &[0]].concat();
+    for level in Level::all() {
+        let encoder = Encoder::at_level(&plan, level);
+        let mut unit = dirty(&plan);
+        let mut encode_pieces = |tensors: &[&[u8]], frequencies: &[[u64; 256]]| {
+            encoder.encode_pieces(tensors, 1000, frequencies, unit.buffers(), backwards)
+        };
+        let (first, second) = planned.split_at(4000);
+        assert!(matches!(encode_pieces(&[first, second], &frequencies), Err(Error::PlanMismatch { .. })));
+        assert!(matches!(encode_pieces(&[], &frequencies), Err(Error::PlanMismatch { .. })));
+        assert!(matches!(encode_pieces(&[&[]], &frequencies), Err(Error::PlanMismatch { .. })));
+        assert!(matches!(encode_pieces(&[&planned[2..]], &frequencies), Err(Error::PlanMismatch { .. })));
+        assert!(matches!(encode_pieces(&[&of_another], &frequencies), Err(Error::PlanMismatch { .. })));
+        assert_eq!(encode_pieces(&[&more], &frequencies), plan.encode(&[&more]).map(|_| ()));
+        for seed in 2..60 {
+            let other = bytes(&like_trained(9000, seed));
+            for frequencies in [&frequencies, &histograms(&[&other], 1000)] {
+                let mut unit = dirty(&plan);
+                let result =
+                    encoder.encode_pieces(&[&other], 1000, frequencies, unit.buffers(), side_by_side);
+                match result {
+                    // As for a plan: another unit with, by chance, as many bits.
+                    Ok(()) => assert!(bytes(&walk(&unit.tensors()).weights) == other),
+                    Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
+                }
+            }
+            let mut unit = dirty(&plan);
+            match encoder.encode_into(&[&other], unit.buffers()) {
+                Ok(()) => assert!(bytes(&walk(&unit.tensors()).weights) == other),
+                Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
+            }
+        }
+        // Buffers of the wrong length.
+        for which in 0..5 {
+            let mut unit = dirty(&plan);
+            part(&mut unit, which).pop();
+            let expected = plan.encode_into(&[&planned], unit.buffers());
+            assert!(matches!(expected, Err(Error::BufferLength { .. })));
+            let result = encoder.encode_pieces(&[&planned], 1000, &frequencies, unit.buffers(), backwards);
+            assert_eq!(result, expected);
+            assert_eq!(encoder.encode_into(&[&planned], unit.buffers()), expected);
         }
     }
 }

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs the suites of the codec for machines that this one is not, under emulation: tests/other_machines.sh [TARGET ...].
+# Without arguments: 64-bit Arm, whose NEON level no x86-64 machine can run.
+#
+# Needs Debian's cross compilers, qemu, and its rustc with the sources of std (`rustc-web`, `rust-web-src`), since std has
+# to be built for the target. What is missing is installed with apt-get, as root; where that cannot be done, the script
+# says "not run" and ends with success: these runs are in addition to those that every machine can do.
+#
+# Laws run with few cases, since emulation is slow: the same cases run in full elsewhere, only on other levels.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+not_run() {
+    echo "not run: $*"
+    exit 0
+}
+
+[ $# -gt 0 ] || set -- aarch64-unknown-linux-gnu
+packages=(rustc-web rust-web-src qemu-user)
+for target in "$@"; do
+    case $target in
+        aarch64-unknown-linux-gnu) packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+        s390x-unknown-linux-gnu) packages+=(gcc-s390x-linux-gnu libc6-dev-s390x-cross) ;;
+        *)
+            echo "no cross compiler is known for $target" >&2
+            exit 2
+            ;;
+    esac
+done
+
+command -v dpkg-query > /dev/null || not_run "this is not a Debian system"
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query --show --showformat '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || not_run "${missing[*]} not installed, and only root can do that"
+    { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } > /dev/null 2>&1 ||
+        not_run "${missing[*]} could not be installed"
+fi
+
+# Debian's compiler takes the flags of a nightly one, and cargo the option that builds std.
+export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/other_machines"
+export PROPTEST_CASES=${PROPTEST_CASES:-16}
+for target in "$@"; do
+    machine=${target%%-*}
+    name=${target//-/_}
+    export "CARGO_TARGET_${name^^}_LINKER=$machine-linux-gnu-gcc"
+    export "CARGO_TARGET_${name^^}_RUNNER=qemu-$machine -L /usr/$machine-linux-gnu"
+    printf '\n== %s, under %s\n' "$target" "$("qemu-$machine" --version | head -n 1)"
+    run() { cargo test --quiet -Zbuild-std=std,panic_abort,test --target "$target" "$@"; }
+    run -p df11-simd -p df11-core --lib --features df11-core/std
+    run -p df11-tests --test laws --test fixtures
+    # The vectors, on every level that this target has. The judge's own tests start programs, which is no matter of levels.
+    run -p df11-tests --test conformance -- keeps_
+    echo "passed on $target"
+done
