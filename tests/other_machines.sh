@@ -42,7 +42,7 @@ fi
 # Debian's compiler takes the flags of a nightly one, and cargo the option that builds std.
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/other_machines"
-export PROPTEST_CASES=${PROPTEST_CASES:-16}
+export PROPTEST_CASES=${PROPTEST_CASES:-6}
 for target in "$@"; do
     machine=${target%%-*}
     name=${target//-/_}

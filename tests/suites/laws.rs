@@ -515,11 +515,13 @@ fn every_level_keeps_the_rules(
     }
 }
 
-/// Every run of blocks, the empty ones included; of more than seven, those that touch either end and single blocks.
+/// Every run of blocks, the empty ones included; of more than seven, those that touch either end and single blocks. Where
+/// few cases are asked for, some of these.
 fn runs(tensors: &Tensors<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = Unit::new(*tensors).unwrap().blocks();
     let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));
     all.filter(move |run| blocks <= 7 || run.len() == 1 || run.start <= 1 || run.end == blocks)
+        .step_by((20 / cases(20).cases.max(1)) as usize)
 }
 
 /// A unit with these code lengths, from symbol `first` on.
