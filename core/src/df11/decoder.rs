@@ -291,7 +291,7 @@ impl<S: Simd> Task<'_, '_, S> {
         } else {
             writer.whole_groups(place.element - self.first, symbols.len())
         };
-        let sign_mantissas = unit.sign_mantissa.get(..place.end)?.get(place.element..place.element + n)?;
+        let sign_mantissas = unit.sign_mantissa.get(place.element..place.element + n)?;
         writer.merge(place.element - self.first, &symbols[..n], sign_mantissas);
         if let Some(lengths) = self.lengths {
             place.bit = self.check_gaps(lengths, place.bit, place.element, &symbols[..n])?;
