@@ -21,6 +21,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod group;
 pub mod lanes;
 mod scalar;
 mod table;
@@ -31,6 +32,7 @@ pub mod neon;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
+pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group};
 pub use scalar::Scalar;
 pub use table::{Codeword, TABLE_BITS, Table};
 pub use writer::{Write, Writer};
@@ -50,6 +52,24 @@ pub trait Simd: sealed::Sealed + Copy {
 
     /// The exponents of four BF16 weights, a byte each, in the same order.
     fn four_exponents(self, weights: u64) -> u32;
+
+    /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and [`ends`](Self::ends) know nothing, and
+    /// the compiler knows that.
+    const GROUPS: bool = false;
+
+    /// The codewords of the exponents of 64 BF16 weights, if they are all in the table, and those of eight weights
+    /// each take less than 64 bits. The first begins at bit `used` of a window, at most 63.
+    #[inline(always)]
+    fn code_group(self, _table: &CodeTable, _weights: &[[u8; 2]; GROUP], _used: u32) -> Option<Group> {
+        None
+    }
+
+    /// Where the codewords of 64 symbols end, by their lengths, at most 32 each, if they cross into at most
+    /// [`GROUP_WINDOWS`] windows. The first begins at bit `used` of a window, at most 63.
+    #[inline(always)]
+    fn ends(self, _lengths: &[u8; 256], _symbols: &[u8; GROUP], _used: u32) -> Option<Ends> {
+        None
+    }
 
     /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine
     /// can.
@@ -91,7 +111,7 @@ pub enum Level {
     /// x86-64 with AVX2, BMI1, BMI2 and MOVBE.
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
-    /// x86-64 with AVX-512 F, BW, VL and VBMI as well.
+    /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VBMI2 as well.
     #[cfg(target_arch = "x86_64")]
     Avx512(x86::Avx512),
     /// 64-bit Arm.
@@ -150,6 +170,26 @@ impl Level {
             Level::Avx512(_) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Level::Neon(_) => "neon",
+        }
+    }
+
+    /// Whether this level codes 64 symbols at a time: [`Simd::GROUPS`].
+    ///
+    /// ```
+    /// use df11_simd::{Level, Scalar};
+    ///
+    /// assert!(!Level::Scalar(Scalar).has_groups());
+    /// ```
+    #[must_use]
+    pub const fn has_groups(self) -> bool {
+        match self {
+            Level::Scalar(_) => Scalar::GROUPS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => x86::Avx2::GROUPS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => x86::Avx512::GROUPS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => neon::Neon::GROUPS,
         }
     }
 
