@@ -33,6 +33,14 @@ pub const fn sign_mantissa(bits: u16) -> u8 {
     ((bits >> 8) & 0x80) as u8 | (bits & 0x7f) as u8
 }
 
+/// Splits the signs and mantissas of weights off, of as many as there is room for.
+#[inline(always)]
+pub(crate) fn split_sign_mantissas(weights: &[[u8; 2]], sign_mantissas: &mut [u8]) {
+    for (weight, to) in weights.iter().zip(sign_mantissas) {
+        *to = sign_mantissa(u16::from_le_bytes(*weight));
+    }
+}
+
 /// The BF16 bit pattern with this exponent, sign and mantissa.
 ///
 /// ```

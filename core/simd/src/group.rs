@@ -65,13 +65,19 @@ pub struct Ends {
     pub bits: u32,
 }
 
-/// The codewords of a group.
+/// The codewords of a group: the first bit of each word at the top, and zeros after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Those of eight symbols each, the first bit at the top, and zeros after the last.
-    pub codewords: [u64; GROUP / 8],
+    /// Whether those of sixteen symbols each fit 63 bits; usually they do.
+    pub is_by_16: bool,
+    /// If so: those of sixteen symbols each.
+    pub by_16: [u64; GROUP / 16],
     /// Their lengths, at most 63.
-    pub lengths: [u64; GROUP / 8],
+    pub lengths_by_16: [u64; GROUP / 16],
+    /// Those of eight symbols each.
+    pub by_8: [u64; GROUP / 8],
+    /// Their lengths, at most 63.
+    pub lengths_by_8: [u64; GROUP / 8],
     /// Where they end.
     pub ends: Ends,
 }
@@ -97,11 +103,20 @@ mod tests {
             let mut lengths = [0; 256];
             codewords.iter().for_each(|codeword| lengths[usize::from(codeword.symbol)] = codeword.length);
             // Signs and mantissas are any, and must not matter.
+            let sign_mantissas: [u8; GROUP] = core::array::from_fn(|i| (i * 37) as u8);
             let weights = core::array::from_fn(|i| {
-                let (e, sm) = (u16::from(symbols[i]), (i * 37) as u16);
+                let (e, sm) = (u16::from(symbols[i]), u16::from(sign_mantissas[i]));
                 ((sm & 0x80) << 8 | e << 7 | sm & 0x7f).to_le_bytes()
             });
-            S::GROUPS.then(|| (simd.code_group(&table, &weights, used), simd.ends(&lengths, symbols, used)))
+            let mut split = [0; GROUP];
+            let group = simd.code_group(&table, &weights, &mut split, used).map(|mut group| {
+                if !group.is_by_16 {
+                    (group.by_16, group.lengths_by_16) = ([0; 4], [0; 4]);
+                }
+                group
+            });
+            assert_eq!(split, if S::GROUPS { sign_mantissas } else { [0; GROUP] });
+            S::GROUPS.then(|| (group, simd.ends(&lengths, symbols, used)))
         }
     }
 
@@ -109,8 +124,11 @@ mod tests {
     fn expected(codewords: &[Codeword], symbols: &[u8; GROUP], used: u32) -> (Option<Group>, Option<Ends>) {
         let of = |symbol: u8| codewords.iter().find(|codeword| codeword.symbol == symbol);
         let mut group = Group {
-            codewords: [0; 8],
-            lengths: [0; 8],
+            is_by_16: true,
+            by_16: [0; 4],
+            lengths_by_16: [0; 4],
+            by_8: [0; 8],
+            lengths_by_8: [0; 8],
             ends: Ends { crossing: 0, gaps: [0; GROUP_WINDOWS], bits: 0 },
         };
         let (mut is_codable, mut has_ends, mut windows) = (true, true, 0);
@@ -127,11 +145,19 @@ mod tests {
                 }
             }
             group.ends.bits += u32::from(*length);
-            group.lengths[i / 8] += u64::from(*length);
-            is_codable &= group.lengths[i / 8] < 64;
+            group.lengths_by_16[i / 16] += u64::from(*length);
+            group.lengths_by_8[i / 8] += u64::from(*length);
+            is_codable &= group.lengths_by_8[i / 8] < 64;
+            group.is_by_16 &= group.lengths_by_16[i / 16] < 64;
             if is_codable {
-                group.codewords[i / 8] |= u64::from(*bits) << (64 - group.lengths[i / 8]);
+                group.by_8[i / 8] |= u64::from(*bits) << (64 - group.lengths_by_8[i / 8]);
             }
+            if group.is_by_16 {
+                group.by_16[i / 16] |= u64::from(*bits) << (64 - group.lengths_by_16[i / 16]);
+            }
+        }
+        if !group.is_by_16 {
+            (group.by_16, group.lengths_by_16) = ([0; 4], [0; 4]);
         }
         (is_codable.then_some(group), has_ends.then_some(group.ends))
     }

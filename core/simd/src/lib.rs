@@ -58,9 +58,16 @@ pub trait Simd: sealed::Sealed + Copy {
     const GROUPS: bool = false;
 
     /// The codewords of the exponents of 64 BF16 weights, if they are all in the table, and those of eight weights
-    /// each take less than 64 bits. The first begins at bit `used` of a window, at most 63.
+    /// each take less than 64 bits. The first begins at bit `used` of a window, at most 63. Signs and mantissas are
+    /// split off on the way.
     #[inline(always)]
-    fn code_group(self, _table: &CodeTable, _weights: &[[u8; 2]; GROUP], _used: u32) -> Option<Group> {
+    fn code_group(
+        self,
+        _table: &CodeTable,
+        _weights: &[[u8; 2]; GROUP],
+        _sign_mantissas: &mut [u8; GROUP],
+        _used: u32,
+    ) -> Option<Group> {
         None
     }
 
@@ -108,7 +115,7 @@ pub trait Operation {
 pub enum Level {
     /// What every machine of this architecture has (on x86-64, SSE2); nothing is asked for.
     Scalar(Scalar),
-    /// x86-64 with AVX2, BMI1, BMI2 and MOVBE.
+    /// x86-64 with AVX2, BMI1, BMI2, MOVBE and POPCNT.
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
     /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VBMI2 as well.

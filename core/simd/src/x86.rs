@@ -6,13 +6,13 @@ use core::arch::x86_64::{
     _mm256_storeu_si256, _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_add_epi8,
     _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512, _mm512_andnot_si512, _mm512_castsi128_si512,
     _mm512_castsi512_si128, _mm512_cmpgt_epu64_mask, _mm512_cvtepi64_epi8, _mm512_loadu_si512,
-    _mm512_mask_blend_epi8, _mm512_maskz_compress_epi8, _mm512_movepi8_mask, _mm512_or_si512,
-    _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64, _mm512_sad_epu8,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi16,
-    _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64,
-    _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_stream_si512, _mm512_sub_epi8,
-    _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi8, _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
+    _mm512_mask_blend_epi8, _mm512_mask_cmpgt_epu64_mask, _mm512_maskz_compress_epi8, _mm512_movepi8_mask,
+    _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64,
+    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi16, _mm512_srli_epi32,
+    _mm512_srli_epi64, _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_stream_si512,
+    _mm512_sub_epi8, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi8, _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
 };
 
 use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Scalar, Simd, sealed};
@@ -28,7 +28,7 @@ macro_rules! has {
     }};
 }
 
-/// The token of AVX2, BMI1, BMI2, LZCNT and MOVBE (Haswell, Zen, and what came after).
+/// The token of AVX2, BMI1, BMI2, LZCNT, MOVBE and POPCNT (Haswell, Zen, and what came after).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 
@@ -40,7 +40,7 @@ impl Avx2 {
     /// The token, if this machine has the instructions.
     #[must_use]
     pub fn detect() -> Option<Self> {
-        has!("avx2", "bmi1", "bmi2", "lzcnt", "movbe").then_some(Avx2(()))
+        has!("avx2", "bmi1", "bmi2", "lzcnt", "movbe", "popcnt").then_some(Avx2(()))
     }
 }
 
@@ -60,7 +60,7 @@ impl sealed::Sealed for Avx512 {}
 impl Simd for Avx2 {
     #[inline(always)]
     fn run<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe")]
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
         fn inner<O: Operation>(simd: Avx2, operation: O) -> O::Output {
             operation.run(simd)
         }
@@ -140,7 +140,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn run<O: Operation>(self, operation: O) -> O::Output {
         #[target_feature(
-            enable = "avx2,bmi1,bmi2,lzcnt,movbe,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"
+            enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2"
         )]
         fn inner<O: Operation>(simd: Avx512, operation: O) -> O::Output {
             operation.run(simd)
@@ -162,18 +162,25 @@ impl Simd for Avx512 {
     const GROUPS: bool = true;
 
     #[inline(always)]
-    fn code_group(self, table: &CodeTable, weights: &[[u8; 2]; GROUP], used: u32) -> Option<Group> {
+    fn code_group(
+        self,
+        table: &CodeTable,
+        weights: &[[u8; 2]; GROUP],
+        sign_mantissas: &mut [u8; GROUP],
+        used: u32,
+    ) -> Option<Group> {
         // SAFETY: the token proves the features.
-        unsafe { code_group(table, weights, used) }
+        unsafe { code_group(table, weights, sign_mantissas, used) }
     }
 
     #[inline(always)]
     fn ends(self, lengths: &[u8; 256], symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
         #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
+        #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
         fn inner(lengths: &[u8; 256], symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
-            let symbols = load(symbols);
-            ends(look_up(lengths, symbols), used)
+            let lengths = look_up(lengths, load(symbols));
+            let ends = ends(lengths, used);
+            (ends.crossing.count_ones() as usize <= GROUP_WINDOWS).then_some(ends)
         }
         // SAFETY: the token proves the features.
         unsafe { inner(lengths, symbols, used) }
@@ -256,6 +263,15 @@ fn store(words: &mut [u64; 8], vector: __m512i) {
     unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
 }
 
+/// Words 0, 2, 4 and 6.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn every_other(vector: __m512i) -> [u64; 4] {
+    let mut words = [0; 8];
+    store(&mut words, vector);
+    [words[0], words[2], words[4], words[6]]
+}
+
 /// The entries of a table for 64 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -266,10 +282,10 @@ fn look_up(table: &[u8; 256], bytes: __m512i) -> __m512i {
     _mm512_mask_blend_epi8(_mm512_movepi8_mask(bytes), below, above)
 }
 
-/// [`Simd::ends`], by the lengths of the codewords.
+/// [`Simd::ends`], by the lengths of the codewords; of more crossings than fit, the first gaps.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-fn ends(lengths: __m512i, used: u32) -> Option<Ends> {
+fn ends(lengths: __m512i, used: u32) -> Ends {
     /// Each of the low eight bytes, eight times.
     const SPREAD: [u8; 64] = {
         let mut index = [0; 64];
@@ -299,14 +315,18 @@ fn ends(lengths: __m512i, used: u32) -> Option<Ends> {
     let gaps = _mm512_castsi512_si128(_mm512_maskz_compress_epi8(crossing, ends));
     let gaps = _mm_cvtsi128_si64(gaps) as u64 & 0x3f3f_3f3f_3f3f_3f3f;
     let bits = _mm512_reduce_add_epi64(eights) as u32;
-    let fits = crossing.count_ones() as usize <= GROUP_WINDOWS;
-    fits.then_some(Ends { crossing, gaps: gaps.to_le_bytes(), bits })
+    Ends { crossing, gaps: gaps.to_le_bytes(), bits }
 }
 
 /// [`Simd::code_group`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-fn code_group(table: &CodeTable, weights: &[[u8; 2]; GROUP], used: u32) -> Option<Group> {
+fn code_group(
+    table: &CodeTable,
+    weights: &[[u8; 2]; GROUP],
+    sign_mantissas: &mut [u8; GROUP],
+    used: u32,
+) -> Option<Group> {
     /// The low bytes of 64 weights, less the first of them for the high bytes.
     const LOW: [u8; 64] = {
         let mut index = [0; 64];
@@ -323,6 +343,9 @@ fn code_group(table: &CodeTable, weights: &[[u8; 2]; GROUP], used: u32) -> Optio
     let low = _mm512_permutex2var_epi8(first, load(&LOW), last);
     let high = _mm512_permutex2var_epi8(first, _mm512_or_si512(load(&LOW), _mm512_set1_epi8(1)), last);
     // 0xca: bits of the second where the first has ones, of the third elsewhere.
+    let split = _mm512_ternarylogic_epi64::<0xca>(_mm512_set1_epi8(0x7f), low, high);
+    // SAFETY: they are 64 bytes.
+    unsafe { _mm512_storeu_si512(sign_mantissas.as_mut_ptr().cast(), split) };
     let exponents = _mm512_ternarylogic_epi64::<0xca>(
         _mm512_set1_epi8(1),
         _mm512_srli_epi16::<7>(low),
@@ -342,9 +365,21 @@ fn code_group(table: &CodeTable, weights: &[[u8; 2]; GROUP], used: u32) -> Optio
     let first_lengths = _mm512_unpacklo_epi64(even_lengths, odd_lengths);
     let (first, last) = (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
     let codewords = _mm512_or_si512(first, _mm512_srlv_epi64(last, first_lengths));
-    let mut group = Group { codewords: [0; 8], lengths: [0; 8], ends: ends(lengths, used)? };
-    store(&mut group.codewords, codewords);
-    store(&mut group.lengths, eights);
+    // Of sixteen, in every other place.
+    let by_16 =
+        _mm512_or_si512(codewords, _mm512_srlv_epi64(_mm512_unpackhi_epi64(codewords, codewords), eights));
+    let lengths_by_16 = _mm512_add_epi64(eights, _mm512_unpackhi_epi64(eights, eights));
+    let long = _mm512_mask_cmpgt_epu64_mask(0b0101_0101, lengths_by_16, _mm512_set1_epi64(63));
+    let mut group = Group {
+        is_by_16: long == 0,
+        by_16: every_other(by_16),
+        lengths_by_16: every_other(lengths_by_16),
+        by_8: [0; 8],
+        lengths_by_8: [0; 8],
+        ends: ends(lengths, used),
+    };
+    store(&mut group.by_8, codewords);
+    store(&mut group.lengths_by_8, eights);
     Some(group)
 }
 

@@ -9,9 +9,12 @@
 //! 1. Four weights are loaded at once, and their codewords put together before they go into the window.
 //! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries, of which a few hundred
 //!    are ever touched. That halves the look-ups; [`Encoder`](super::Encoder) holds it.
-//! 3. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
+//! 3. Where the machine can look 64 codewords up at once, it does, and puts those of eight weights together before they go
+//!    into the window; see [`Simd::code_group`]. What that cannot do, such as codewords of more than 16 bits, goes the way
+//!    of 1.
+//! 4. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
 
-use df11_simd::{Operation, Simd};
+use df11_simd::{CodeTable, Codeword, GROUP, GROUP_WINDOWS, Operation, Simd};
 
 use super::{GAP_BITS, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::huffman::Codewords;
@@ -28,7 +31,7 @@ pub(super) struct Entry {
 pub(super) const NO_CODEWORD: u32 = 255;
 
 /// The codewords by exponent.
-pub(super) fn entries(code: &Codewords) -> [Entry; 256] {
+fn entries(code: &Codewords) -> [Entry; 256] {
     core::array::from_fn(|symbol| match u32::from(code.len(symbol as u8)) {
         0 => Entry { bits: 0, length: NO_CODEWORD },
         length => Entry { bits: u64::from(code.bits(symbol as u8)) << (WINDOW_BITS as u32 - length), length },
@@ -44,8 +47,50 @@ pub(super) fn pair(first: Entry, second: Entry) -> Entry {
     Entry { bits: first.bits | second.bits >> first.length, length: first.length + second.length }
 }
 
+/// The codewords in the forms in which they are looked up.
+#[derive(Clone, Debug)]
+pub(super) struct Codebook {
+    pub(super) entries: [Entry; 256],
+    groups: CodeTable,
+}
+
+impl Codebook {
+    pub(super) fn of(code: &Codewords) -> Self {
+        let has_codeword = |symbol: &u8| code.len(*symbol) > 0;
+        let groups = CodeTable::new((0..=u8::MAX).filter(has_codeword).map(|symbol| Codeword {
+            bits: code.bits(symbol),
+            length: code.len(symbol),
+            symbol,
+        }));
+        Codebook { entries: entries(code), groups }
+    }
+
+    /// The codewords of two exponents, the first in the low byte.
+    #[inline(always)]
+    pub(super) fn pair(&self, both: u16) -> Entry {
+        let [first, second] = both.to_le_bytes().map(usize::from);
+        pair(self.entries[first], self.entries[second])
+    }
+}
+
+/// Weights that are split before they are coded.
+const STEP: usize = 4096;
+
+/// Groups of weights between two looks at the sink.
+const MANY: usize = 16;
+
 /// Where finished windows go, and what is known of those that begin.
 pub(super) trait Sink {
+    /// Elements of the unit.
+    fn elements(&self) -> usize;
+
+    /// The windows from the one that is open, as far as they are whole and can be written to.
+    fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]];
+
+    /// The first `windows` of that room were written and closed, and the windows after each of them opened, with these
+    /// gaps. `elements` says how many elements begin before the `i`-th that was opened.
+    fn advance(&mut self, windows: usize, gaps: &[u8], elements: impl Fn(usize) -> usize);
+
     /// A window begins: its gap, and how many elements' codewords begin before it.
     fn open(&mut self, gap: u32, elements: usize);
 
@@ -87,16 +132,121 @@ impl Window {
         if self.used > 0 { Some(self.bits) } else { None }
     }
 
-    /// Appends a tensor's codewords. `pairs` gives those of two exponents, the first in the low byte of its argument.
+    /// Appends a tensor's codewords, and splits its signs and mantissas off. `pairs` gives the codewords of two exponents,
+    /// the first in the low byte of its argument.
     #[inline(always)]
-    pub(super) fn append(
+    pub(super) fn append<S: Simd>(
+        &mut self,
+        simd: S,
+        sink: &mut impl Sink,
+        codebook: &Codebook,
+        pairs: impl Fn(u16) -> Entry + Copy,
+        weights: &[[u8; 2]],
+        sign_mantissas: &mut [u8],
+    ) -> Result<(), Error> {
+        let (mut weights, mut sign_mantissas) = (weights, sign_mantissas);
+        if S::GROUPS {
+            let (mut groups, rest) = weights.as_chunks::<GROUP>();
+            let (mut split, split_rest) = sign_mantissas.as_chunks_mut::<GROUP>();
+            while !groups.is_empty() {
+                let done = self.append_groups(simd, sink, &codebook.groups, groups, split);
+                if done == 0
+                    && let (Some(group), Some(split)) = (groups.first(), split.first_mut())
+                {
+                    bf16::split_sign_mantissas(group, split);
+                    self.append_fours(simd, sink, codebook, pairs, group)?;
+                }
+                (groups, split) = (&groups[done.max(1)..], &mut split[done.max(1)..]);
+            }
+            (weights, sign_mantissas) = (rest, split_rest);
+        }
+        // Steps that stay in the first-level cache between the two loops.
+        for (weights, sign_mantissas) in weights.chunks(STEP).zip(sign_mantissas.chunks_mut(STEP)) {
+            bf16::split_sign_mantissas(weights, sign_mantissas);
+            self.append_fours(simd, sink, codebook, pairs, weights)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the codewords of the first groups, of as many as can be done at once; returns their number.
+    #[inline(always)]
+    fn append_groups(
         &mut self,
         simd: impl Simd,
         sink: &mut impl Sink,
-        codewords: &[Entry; 256],
+        table: &CodeTable,
+        weights: &[[[u8; 2]; GROUP]],
+        sign_mantissas: &mut [[u8; GROUP]],
+    ) -> usize {
+        // A copy that nobody else can see: the compiler keeps it in registers.
+        let table = table.clone();
+        let most = (sink.elements() - self.elements).saturating_sub(1) / GROUP;
+        let room = sink.room();
+        let most = most.min(room.len().saturating_sub(1) / GROUP_WINDOWS);
+        let (mut bits, mut used, mut closed) = (self.bits, self.used, 0);
+        let (mut gaps, mut crossings) = ([0; (MANY + 1) * GROUP_WINDOWS], [0; MANY]);
+        let mut put = |codewords: u64, length: u64| {
+            // Without branches: each stores the window, full or not, and the next of them what it has become.
+            bits |= codewords >> used;
+            room[closed] = bits.to_be_bytes();
+            // By less than 64: an empty window is not filled by less than 64 bits.
+            let next = codewords << (used.wrapping_neg() % WINDOW_BITS as u32);
+            used += length as u32;
+            bits = if used >= WINDOW_BITS as u32 { next } else { bits };
+            closed += (used / WINDOW_BITS as u32) as usize;
+            used %= WINDOW_BITS as u32;
+            (used, closed)
+        };
+        let (mut done, mut at) = (0, (self.used, 0));
+        for ((weights, split), crossing) in weights.iter().zip(sign_mantissas).zip(&mut crossings).take(most)
+        {
+            let Some(group) = simd.code_group(&table, weights, split, at.0) else { break };
+            if let Some(gaps) = gaps.get_mut(at.1..).and_then(|gaps| gaps.first_chunk_mut()) {
+                *gaps = group.ends.gaps;
+            }
+            *crossing = group.ends.crossing;
+            if group.is_by_16 {
+                for i in 0..4 {
+                    at = put(group.by_16[i], group.lengths_by_16[i]);
+                }
+            } else {
+                for i in 0..8 {
+                    at = put(group.by_8[i], group.lengths_by_8[i]);
+                }
+            }
+            done += 1;
+        }
+        (self.bits, self.used) = (bits, used);
+        self.closed += closed as u64;
+        let elements = self.elements;
+        sink.advance(closed, &gaps, |i| {
+            let mut i = i as u32;
+            let mut elements = elements;
+            for &crossing in &crossings {
+                if i < crossing.count_ones() {
+                    let later = (0..i).fold(crossing, |crossing, _| crossing & crossing.wrapping_sub(1));
+                    return elements + later.trailing_zeros() as usize + 1;
+                }
+                i -= crossing.count_ones();
+                elements += GROUP;
+            }
+            elements
+        });
+        self.elements += done * GROUP;
+        done
+    }
+
+    /// Appends codewords, those of four weights at a time.
+    #[inline(always)]
+    fn append_fours(
+        &mut self,
+        simd: impl Simd,
+        sink: &mut impl Sink,
+        codebook: &Codebook,
         pairs: impl Fn(u16) -> Entry,
         weights: &[[u8; 2]],
     ) -> Result<(), Error> {
+        let codewords = &codebook.entries;
         let (fours, rest) = weights.as_chunks::<4>();
         let mut window = *self;
         let mut left = fours.iter();
@@ -191,11 +341,20 @@ impl Window {
     }
 }
 
+/// Eight gaps in 40 bits, the first at the top.
+#[inline]
+pub(super) fn pack(gaps: [u8; 8]) -> u64 {
+    let ones = u64::from_be_bytes(gaps);
+    let twos = ones & 0x001f_001f_001f_001f | (ones & 0x1f00_1f00_1f00_1f00) >> 3;
+    let fours = twos & 0x0000_03ff_0000_03ff | (twos & 0x03ff_0000_03ff_0000) >> 6;
+    fours & 0xf_ffff | fours >> 12 & 0xff_fff0_0000
+}
+
 /// Gaps on their way to 5 bits each, eight of them to 5 bytes.
 pub(super) struct Gaps<'a> {
     groups: core::slice::IterMut<'a, [u8; GAP_BITS as usize]>,
     held: u64,
-    number: u32,
+    number: usize,
 }
 
 impl<'a> Gaps<'a> {
@@ -206,7 +365,7 @@ impl<'a> Gaps<'a> {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, gap: u32) {
+    pub(super) fn push(&mut self, gap: u8) {
         self.held = self.held << GAP_BITS | u64::from(gap);
         self.number += 1;
         if self.number == 8 {
@@ -214,18 +373,30 @@ impl<'a> Gaps<'a> {
         }
     }
 
+    #[inline]
+    pub(super) fn extend(&mut self, gaps: &[u8]) {
+        let (first, gaps) = gaps.split_at(gaps.len().min((8 - self.number) % 8));
+        let (eights, rest) = gaps.as_chunks();
+        first.iter().for_each(|&gap| self.push(gap));
+        for eight in eights {
+            self.held = pack(*eight);
+            self.flush();
+        }
+        rest.iter().for_each(|&gap| self.push(gap));
+    }
+
     fn flush(&mut self) {
-        let aligned = self.held << (64 - 8 * GAP_BITS);
+        let [_, _, _, group @ ..] = self.held.to_be_bytes();
         // A unit has gaps for whole blocks of windows: there is a group for every one that is pushed.
-        if let (Some(group), Some(bytes)) = (self.groups.next(), aligned.to_be_bytes().first_chunk()) {
-            *group = *bytes;
+        if let Some(to) = self.groups.next() {
+            *to = group;
         }
         (self.held, self.number) = (0, 0);
     }
 
     pub(super) fn finish(mut self) {
         if self.number > 0 {
-            self.held <<= GAP_BITS * (8 - self.number);
+            self.held <<= GAP_BITS as usize * (8 - self.number);
             self.flush();
         }
     }
@@ -233,7 +404,7 @@ impl<'a> Gaps<'a> {
 
 /// The sink for a whole unit: writes gaps as they are stored.
 pub(super) struct WholeUnit<'a> {
-    words: core::slice::IterMut<'a, [u8; WINDOW_BYTES]>,
+    words: &'a mut [[u8; WINDOW_BYTES]],
     /// The bytes of the last window, if it is not whole.
     tail: &'a mut [u8],
     positions: core::slice::IterMut<'a, [u8; 4]>,
@@ -255,7 +426,7 @@ impl<'a> WholeUnit<'a> {
         let windows = code.len().div_ceil(WINDOW_BYTES);
         let (words, tail) = code.as_chunks_mut::<WINDOW_BYTES>();
         WholeUnit {
-            words: words.iter_mut(),
+            words,
             tail,
             positions: positions.as_chunks_mut::<4>().0.iter_mut(),
             gaps: Gaps::new(gaps),
@@ -273,7 +444,7 @@ impl<'a> WholeUnit<'a> {
         }
         if let Some(bits) = window.rest() {
             let bytes = bits.to_be_bytes();
-            let last = match self.words.next() {
+            let last = match self.words.split_off_first_mut() {
                 Some(word) => word.as_mut_slice(),
                 None => self.tail,
             };
@@ -290,13 +461,37 @@ impl<'a> WholeUnit<'a> {
 
 impl Sink for WholeUnit<'_> {
     #[inline]
+    fn elements(&self) -> usize {
+        self.elements
+    }
+
+    #[inline]
+    fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]] {
+        self.words
+    }
+
+    #[inline]
+    fn advance(&mut self, windows: usize, gaps: &[u8], elements: impl Fn(usize) -> usize) {
+        // They were lent, and so are there.
+        let _ = self.words.split_off_mut(..windows);
+        self.gaps.extend(gaps.get(..windows).unwrap_or(gaps));
+        let next = self.opened.next_multiple_of(WINDOWS_PER_BLOCK) - self.opened;
+        if next < windows
+            && let Some(position) = self.positions.next()
+        {
+            *position = (elements(next) as u32).to_le_bytes();
+        }
+        self.opened += windows;
+    }
+
+    #[inline]
     fn open(&mut self, gap: u32, elements: usize) {
         if self.opened == self.windows {
             return;
         }
         // Where a codeword only straddles into the last window, none begins there, and its gap is 0.
         let gap = if elements < self.elements { gap } else { 0 };
-        self.gaps.push(gap);
+        self.gaps.push(gap as u8);
         if self.opened.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.positions.next()
         {
@@ -307,13 +502,13 @@ impl Sink for WholeUnit<'_> {
 
     #[inline]
     fn close(&mut self, window: u64) -> bool {
-        self.words.next().map(|word| *word = window.to_be_bytes()).is_some()
+        self.words.split_off_first_mut().map(|word| *word = window.to_be_bytes()).is_some()
     }
 }
 
 /// Encodes a whole unit with `codewords` and a way to look pairs up.
 pub(super) struct Encode<'a, P> {
-    pub(super) codewords: &'a [Entry; 256],
+    pub(super) codebook: &'a Codebook,
     pub(super) pairs: P,
     pub(super) tensors: &'a [&'a [u8]],
     pub(super) sign_mantissa: &'a mut [u8],
@@ -326,7 +521,7 @@ impl<P: Fn(u16) -> Entry + Copy> Operation for Encode<'_, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
-        let Encode { codewords, pairs, tensors, sign_mantissa, mut sink, code_bits } = self;
+        let Encode { codebook, pairs, tensors, sign_mantissa, mut sink, code_bits } = self;
         let mut window = Window::default();
         sink.open(0, 0);
         let mut rest = sign_mantissa;
@@ -336,30 +531,8 @@ impl<P: Fn(u16) -> Entry + Copy> Operation for Encode<'_, P> {
                 return Err(Error::PlanMismatch { element: window.elements() as u64 });
             };
             rest = later;
-            append(simd, &mut window, &mut sink, codewords, pairs, weights, now)?;
+            window.append(simd, &mut sink, codebook, pairs, weights, now)?;
         }
         sink.finish(&window, code_bits)
     }
-}
-
-/// Appends a tensor's codewords to the code, and its signs and mantissas to theirs.
-#[inline(always)]
-pub(super) fn append<P: Fn(u16) -> Entry + Copy>(
-    simd: impl Simd,
-    window: &mut Window,
-    sink: &mut impl Sink,
-    codewords: &[Entry; 256],
-    pairs: P,
-    weights: &[[u8; 2]],
-    sign_mantissas: &mut [u8],
-) -> Result<(), Error> {
-    /// Weights that stay in the first-level cache between the two loops.
-    const STEP: usize = 4096;
-    for (weights, sign_mantissas) in weights.chunks(STEP).zip(sign_mantissas.chunks_mut(STEP)) {
-        for (weight, sign_mantissa) in weights.iter().zip(sign_mantissas) {
-            *sign_mantissa = bf16::sign_mantissa(u16::from_le_bytes(*weight));
-        }
-        window.append(simd, sink, codewords, pairs, weights)?;
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::encoder::{Entry, Gaps, NO_CODEWORD, Sink, Window, append, entries, pair};
+use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
 use super::{Buffers, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
@@ -67,8 +67,9 @@ impl Piece {
 #[derive(Clone, Debug)]
 pub struct Encoder<'p> {
     plan: &'p Plan,
-    codewords: [Entry; 256],
-    pairs: Pairs,
+    codebook: Codebook,
+    /// Where groups of 64 weights are coded at once, pairs are rarely asked for.
+    pairs: Option<Pairs>,
     level: Level,
 }
 
@@ -119,8 +120,9 @@ impl<'p> Encoder<'p> {
     /// Builds the table, to encode with this level of instructions.
     #[must_use]
     pub fn at_level(plan: &'p Plan, level: Level) -> Self {
-        let codewords = entries(plan.codewords());
-        Encoder { plan, codewords, pairs: Pairs::of(&codewords), level }
+        let codebook = Codebook::of(plan.codewords());
+        let pairs = (!level.has_groups()).then(|| Pairs::of(&codebook.entries));
+        Encoder { plan, codebook, pairs, level }
     }
 
     /// Encodes the tensors that were planned: see [`Plan::encode_into`].
@@ -129,8 +131,11 @@ impl<'p> Encoder<'p> {
     ///
     /// As [`Plan::encode_into`].
     pub fn encode_into(&self, tensors: &[&[u8]], out: Buffers<'_>) -> Result<(), Error> {
-        let pairs = self.pairs.look_up();
-        self.plan.encode_with(self.level, &self.codewords, pairs, tensors, out)
+        let Encoder { plan, codebook, pairs, level } = self;
+        match pairs {
+            Some(pairs) => plan.encode_with(*level, codebook, pairs.look_up(), tensors, out),
+            None => plan.encode_with(*level, codebook, |both| codebook.pair(both), tensors, out),
+        }
     }
 
     /// Encodes the tensors that were planned in pieces, to the same bytes as [`encode_into`](Self::encode_into).
@@ -235,7 +240,7 @@ impl<'p> Encoder<'p> {
             }
         }
         let mut gaps = Gaps::new(out.gaps);
-        window_gaps.into_iter().for_each(|gap| gaps.push(u32::from(gap)));
+        gaps.extend(&window_gaps);
         gaps.finish();
         // Where the code ends with a whole block, no window begins after it; that entry is the number of elements too.
         if let Some(last) = out.output_positions.as_chunks_mut::<4>().0.last_mut() {
@@ -294,19 +299,25 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Encodes the piece.
     pub fn run(&mut self) {
-        let level = self.encoder.level;
-        self.result = Some(level.dispatch(RunJob(self)));
+        let Encoder { codebook, pairs, level, .. } = self.encoder;
+        self.result = Some(match pairs {
+            Some(pairs) => level.dispatch(RunJob { job: self, pairs: pairs.look_up() }),
+            None => level.dispatch(RunJob { job: self, pairs: |both| codebook.pair(both) }),
+        });
     }
 }
 
-struct RunJob<'j, 'a>(&'j mut Job<'a>);
+struct RunJob<'j, 'a, P> {
+    job: &'j mut Job<'a>,
+    pairs: P,
+}
 
-impl Operation for RunJob<'_, '_> {
+impl<P: Fn(u16) -> Entry + Copy> Operation for RunJob<'_, '_, P> {
     type Output = Result<u64, Error>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Result<u64, Error> {
-        let job = self.0;
+        let RunJob { job, pairs } = self;
         let elements = out_elements(job.encoder.plan);
         let mut sink = OnePiece {
             parts: Parts {
@@ -325,17 +336,8 @@ impl Operation for RunJob<'_, '_> {
         if used == 0 {
             sink.open(0, job.element);
         }
-        let pairs = job.encoder.pairs.look_up();
         let weights = bf16::weights(job.weights)?;
-        append(
-            simd,
-            &mut window,
-            &mut sink,
-            &job.encoder.codewords,
-            pairs,
-            weights,
-            job.parts.sign_mantissa,
-        )?;
+        window.append(simd, &mut sink, &job.encoder.codebook, pairs, weights, job.parts.sign_mantissa)?;
         if window.position() != job.end - (job.bit - u64::from(used)) {
             return Err(Error::PlanMismatch { element: window.elements() as u64 });
         }
@@ -376,6 +378,33 @@ impl OnePiece<'_> {
 }
 
 impl Sink for OnePiece<'_> {
+    #[inline]
+    fn elements(&self) -> usize {
+        self.elements
+    }
+
+    #[inline]
+    fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]] {
+        // Only that of the last window may be missing from the code, and only that of a window that is open from the gaps.
+        if self.in_head { &mut [] } else { self.parts.code.as_chunks_mut().0 }
+    }
+
+    #[inline]
+    fn advance(&mut self, windows: usize, gaps: &[u8], elements: impl Fn(usize) -> usize) {
+        // They were lent, and so are there.
+        let _ = self.parts.code.split_off_mut(..windows * WINDOW_BYTES);
+        if let (Some(slots), Some(gaps)) = (self.parts.gaps.split_off_mut(..windows), gaps.get(..windows)) {
+            slots.copy_from_slice(gaps);
+        }
+        let next = self.window.next_multiple_of(WINDOWS_PER_BLOCK) - self.window;
+        if next < windows
+            && let Some(position) = self.parts.positions.split_off_first_mut()
+        {
+            *position = (elements(next) as u32).to_le_bytes();
+        }
+        self.window += windows;
+    }
+
     #[inline]
     fn open(&mut self, gap: u32, elements: usize) {
         // A window that would begin where the piece ends is not its own.

@@ -2,7 +2,7 @@
 
 use df11_simd::Level;
 
-use super::encoder::{self, Encode, Entry, WholeUnit};
+use super::encoder::{Codebook, Encode, Entry, WholeUnit};
 use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
@@ -306,19 +306,15 @@ impl Plan {
         if self.elements >= WORTH_PAIRS {
             return super::Encoder::new(self).encode_into(tensors, out);
         }
-        let codewords = encoder::entries(&self.codewords);
-        let pairs = |both: u16| {
-            let [first, second] = both.to_le_bytes().map(usize::from);
-            encoder::pair(codewords[first], codewords[second])
-        };
-        self.encode_with(Level::best(), &codewords, pairs, tensors, out)
+        let codebook = Codebook::of(&self.codewords);
+        self.encode_with(Level::best(), &codebook, |both| codebook.pair(both), tensors, out)
     }
 
     /// Encodes with these codewords, which are the plan's, and a way to look pairs of them up.
     pub(super) fn encode_with(
         &self,
         level: Level,
-        codewords: &[Entry; 256],
+        codebook: &Codebook,
         pairs: impl Fn(u16) -> Entry + Copy,
         tensors: &[&[u8]],
         out: Buffers<'_>,
@@ -327,7 +323,7 @@ impl Plan {
         self.write_fixed(tensors, &mut out)?;
         let sink = WholeUnit::new(out.encoded_exponent, out.output_positions, out.gaps, self.elements);
         let (sign_mantissa, code_bits) = (out.sign_mantissa, self.code_bits);
-        level.dispatch(Encode { codewords, pairs, tensors, sign_mantissa, sink, code_bits })
+        level.dispatch(Encode { codebook, pairs, tensors, sign_mantissa, sink, code_bits })
     }
 
     /// Checks the buffers; writes what does not depend on the weights.
