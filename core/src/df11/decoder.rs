@@ -11,9 +11,10 @@ use alloc::boxed::Box;
 use core::hint::black_box;
 use core::ops::Range;
 
-use df11_simd::{Codeword, Level, Operation, Simd, Table, Write, Writer, lanes};
+use df11_simd::{Codeword, GROUP, Level, Operation, Simd, Table, Write, Writer, lanes};
 
-use super::{Unit, WINDOW_BITS};
+use super::encoder::pack;
+use super::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::Error;
 use crate::bits::BitReader;
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
@@ -128,7 +129,7 @@ impl<'a> Decoder<'a> {
     /// As [`Unit::verify_blocks_into`].
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
-        let lengths = Lengths::of(&self.unit.tables());
+        let lengths = Lengths::of(&self.unit.tables, self.level);
         // Whoever verifies looks at the weights next: they stay in the caches.
         match self.run(blocks.clone(), weights, false, Some(&lengths)) {
             Some(()) => Ok(()),
@@ -141,7 +142,7 @@ impl<'a> Decoder<'a> {
         blocks: Range<usize>,
         weights: &mut [u8],
         stream: bool,
-        lengths: Option<&Lengths>,
+        lengths: Option<&Lengths<'_>>,
     ) -> Option<()> {
         self.level.dispatch(Run { blocks: Blocks { decoder: self, blocks, lengths }, weights, stream })
     }
@@ -166,7 +167,7 @@ struct Blocks<'d, 'a> {
     decoder: &'d Decoder<'a>,
     blocks: Range<usize>,
     /// Set if every gap is to be checked.
-    lengths: Option<&'d Lengths>,
+    lengths: Option<&'d Lengths<'d>>,
 }
 
 impl Operation for Run<'_, '_> {
@@ -194,7 +195,7 @@ impl Write for Blocks<'_, '_> {
 #[derive(Clone, Copy)]
 struct Task<'d, 'a, S> {
     decoder: &'d Decoder<'a>,
-    lengths: Option<&'d Lengths>,
+    lengths: Option<&'d Lengths<'d>>,
     simd: S,
     /// The element that the first weight of the output is.
     first: usize,
@@ -307,7 +308,44 @@ impl<S: Simd> Task<'_, '_, S> {
     /// Follows the codewords of these symbols from bit `bit`, and compares the gap of each window that one of them ends in
     /// or crosses into. Returns where the last ends.
     #[inline(always)]
-    fn check_gaps(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
+    fn check_gaps(self, lengths: &Lengths<'_>, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
+        let (mut bit, mut element, mut rest) = (bit, element, symbols);
+        if S::GROUPS {
+            let (groups, few) = symbols.as_chunks::<GROUP>();
+            for group in groups {
+                bit = match self.check_group(lengths, bit, element, group) {
+                    Some(end) => end,
+                    None => self.check_fours(lengths, bit, element, group)?,
+                };
+                element += GROUP;
+            }
+            rest = few;
+        }
+        self.check_fours(lengths, bit, element, rest)
+    }
+
+    /// Follows the codewords of 64 symbols at once. `None` if that cannot be done, or a gap differs.
+    #[inline(always)]
+    fn check_group(
+        self,
+        lengths: &Lengths<'_>,
+        bit: u64,
+        element: usize,
+        symbols: &[u8; GROUP],
+    ) -> Option<u64> {
+        let unit = &self.decoder.unit;
+        let ends = self.simd.ends(lengths.one, symbols, (bit % WINDOW_BITS) as u32)?;
+        let windows = ends.crossing.count_ones();
+        // After the last element of the unit no window's first codeword begins.
+        let all = element + GROUP < unit.len();
+        let gaps = unit.eight_gaps((bit / WINDOW_BITS) as usize + 1)?;
+        let differ = (gaps ^ pack(ends.gaps)) >> (GAP_BITS * (8 - windows));
+        (all && differ == 0).then_some(bit + u64::from(ends.bits))
+    }
+
+    /// [`check_gaps`](Self::check_gaps), four symbols at a time.
+    #[inline(always)]
+    fn check_fours(self, lengths: &Lengths<'_>, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
         let mut bit = bit;
         let (fours, rest) = symbols.as_chunks::<4>();
         let mut left = fours.iter();
@@ -353,7 +391,7 @@ impl<S: Simd> Task<'_, '_, S> {
 
     /// Follows one codeword, that of `element`.
     #[inline(always)]
-    fn check_gap(self, lengths: &Lengths, bit: u64, symbol: u8, element: usize) -> Option<u64> {
+    fn check_gap(self, lengths: &Lengths<'_>, bit: u64, symbol: u8, element: usize) -> Option<u64> {
         let end = bit + lengths.of_symbol(symbol);
         if bit / WINDOW_BITS != end / WINDOW_BITS {
             self.compare_gap(end, element + 1)?;
@@ -389,23 +427,26 @@ impl<S: Simd> Task<'_, '_, S> {
 }
 
 /// The lengths of codewords, by symbol and by pair of symbols.
-struct Lengths {
-    one: [u8; 256],
-    /// The first of the pair is the low byte of the index.
-    two: Box<[u8; 1 << 16]>,
+struct Lengths<'a> {
+    one: &'a [u8; 256],
+    /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs are rarely asked for.
+    two: Option<Box<[u8; 1 << 16]>>,
 }
 
-impl Lengths {
-    fn of(tables: &PrefixTables<'_>) -> Self {
-        let one = *tables.code_lengths();
+impl<'a> Lengths<'a> {
+    fn of(tables: &PrefixTables<'a>, level: Level) -> Self {
+        let one = tables.code_lengths();
+        if level.has_groups() {
+            return Lengths { one, two: None };
+        }
         let mut two = Box::new([0; 1 << 16]);
         // Symbols without a codeword are never decoded; their rows are never read.
-        for (row, &second) in two.as_chunks_mut::<256>().0.iter_mut().zip(&one).filter(|(_, l)| **l > 0) {
-            for (both, &first) in row.iter_mut().zip(&one) {
+        for (row, &second) in two.as_chunks_mut::<256>().0.iter_mut().zip(one).filter(|(_, l)| **l > 0) {
+            for (both, &first) in row.iter_mut().zip(one) {
                 *both = first.saturating_add(second);
             }
         }
-        Lengths { one, two }
+        Lengths { one, two: Some(two) }
     }
 
     #[inline(always)]
@@ -415,6 +456,9 @@ impl Lengths {
 
     #[inline(always)]
     fn of_pair(&self, both: u16) -> u64 {
-        u64::from(self.two[usize::from(both)])
+        match &self.two {
+            Some(two) => u64::from(two[usize::from(both)]),
+            None => both.to_le_bytes().map(|symbol| self.of_symbol(symbol)).iter().sum(),
+        }
     }
 }

@@ -284,4 +284,13 @@ impl<'a> Unit<'a> {
         let at = |i: usize| u16::from(self.gaps.get(i).copied().unwrap_or(0));
         ((at(byte) << 8 | at(byte + 1)) >> (11 - shift) & 0x1f) as u8
     }
+
+    /// The gap of this window and those of the next seven, 5 bits each, the first at the top of 40; `None` near the end.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub(super) fn eight_gaps(&self, window: usize) -> Option<u64> {
+        let (byte, shift) = (window * GAP_BITS as usize / 8, window * GAP_BITS as usize % 8);
+        let word = u64::from_be_bytes(*self.gaps.get(byte..)?.first_chunk()?);
+        Some(word << shift >> 24)
+    }
 }
