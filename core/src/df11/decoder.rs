@@ -115,8 +115,7 @@ impl<'a> Decoder<'a> {
     /// As [`Unit::decode_blocks_into`].
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
-        let stream = weights.len() > STREAM_BYTES;
-        match self.run(blocks.clone(), weights, stream, None) {
+        match self.run(blocks.clone(), weights, None) {
             Some(()) => Ok(()),
             None => self.unit.decode_blocks_compact(blocks, weights),
         }
@@ -130,20 +129,14 @@ impl<'a> Decoder<'a> {
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
         let lengths = Lengths::of(&self.unit.tables, self.level);
-        // Whoever verifies looks at the weights next: they stay in the caches.
-        match self.run(blocks.clone(), weights, false, Some(&lengths)) {
+        match self.run(blocks.clone(), weights, Some(&lengths)) {
             Some(()) => Ok(()),
             None => self.unit.verify_blocks_compact(blocks, weights),
         }
     }
 
-    fn run(
-        &self,
-        blocks: Range<usize>,
-        weights: &mut [u8],
-        stream: bool,
-        lengths: Option<&Lengths<'_>>,
-    ) -> Option<()> {
+    fn run(&self, blocks: Range<usize>, weights: &mut [u8], lengths: Option<&Lengths<'_>>) -> Option<()> {
+        let stream = weights.len() > STREAM_BYTES;
         self.level.dispatch(Run { blocks: Blocks { decoder: self, blocks, lengths }, weights, stream })
     }
 
