@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table, presets};
-use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Options, Piece, Plan, Unit};
+use df11_core::df11::{Decoder, EncodedUnit, Encoder, Options, Plan, Unit};
 use df11_core::{Level, bf16};
-use df11_model::{Error, bf16_weights};
+use df11_model::{Error, bf16_weights, count_pieces, encode_pieces};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
@@ -18,9 +18,6 @@ use crate::demo;
 
 /// What the weights that ship with the program are called.
 const SHIPPED: &str = "shipped weights";
-
-/// Weights in each piece that is encoded on its own.
-const PIECE: usize = 1 << 19;
 
 /// Parts that each thread gets: more than one, so that a thread that is held up does not hold up the others.
 const PARTS: usize = 4;
@@ -312,24 +309,16 @@ impl Bench<'_> {
     /// Encodes on all threads.
     fn encode_pieces(&mut self, level: Level) -> Result<(), df11_core::Error> {
         let tensors = [self.weights];
-        let pieces: Vec<_> = Piece::cut(&tensors, PIECE).collect();
-        let count = |piece: &Piece| {
-            let mut frequencies = [0; 256];
-            bf16::add_to_histogram(piece.weights(&tensors), &mut frequencies).map(|()| frequencies)
-        };
-        let frequencies = self
-            .pool
-            .install(|| pieces.par_iter().with_max_len(1).map(count).collect::<Result<Vec<_>, _>>())?;
-        let mut all = [0; 256];
-        for frequencies in &frequencies {
-            for (sum, count) in all.iter_mut().zip(frequencies) {
-                *sum += count;
+        self.pool.install(|| {
+            let pieces = count_pieces(&tensors)?;
+            let mut all = [0; 256];
+            for frequencies in &pieces {
+                for (sum, count) in all.iter_mut().zip(frequencies) {
+                    *sum += count;
+                }
             }
-        }
-        let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
-        let encoder = Encoder::at_level(&plan, level);
-        encoder.encode_pieces(&tensors, PIECE, &frequencies, self.out.buffers(), |jobs| {
-            self.pool.install(|| jobs.par_iter_mut().with_max_len(1).for_each(Job::run));
+            let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
+            encode_pieces(&Encoder::at_level(&plan, level), &tensors, &pieces, self.out.buffers())
         })
     }
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use df11_core::bf16;
-use df11_core::df11::{EncodedUnit, Encoder, Job, PARTS, Piece, Plan};
+use df11_core::df11::{EncodedUnit, Encoder, PARTS, Plan};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
@@ -17,6 +16,7 @@ use crate::metadata::{self, CheckpointMetadata, FileMetadata, TensorMetadata, Te
 use crate::output::{Output, names_a_file};
 use crate::packed::{self, dtype, tensor_name};
 use crate::pattern::PatternDict;
+use crate::pieces::{PIECE, count_pieces, encode_pieces};
 use crate::plan::{PreparedUnit, describe, map_all, scan_unit, source};
 use crate::progress::Progress;
 use crate::report::{CompressReport, PlainReport, UnitReport};
@@ -388,21 +388,11 @@ fn encode_unit(
 
 /// Encodes a unit, a large one on as many threads as there are.
 fn encode(plan: &Plan, tensors: &[&[u8]]) -> Result<EncodedUnit, df11_core::Error> {
-    /// Weights of a piece.
-    const PIECE: usize = 1 << 19;
-    let pieces: Vec<_> = Piece::cut(tensors, PIECE).collect();
     if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= PIECE {
         return plan.encode(tensors);
     }
-    let frequencies = pieces.par_iter().map(|piece| {
-        let mut frequencies = [0; 256];
-        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).map(|()| frequencies)
-    });
-    let frequencies: Vec<_> = frequencies.collect::<Result<_, _>>()?;
     let mut unit = plan.buffers();
-    Encoder::new(plan).encode_pieces(tensors, PIECE, &frequencies, unit.buffers(), |jobs| {
-        jobs.par_iter_mut().with_max_len(1).for_each(Job::run);
-    })?;
+    encode_pieces(&Encoder::new(plan), tensors, &count_pieces(tensors)?, unit.buffers())?;
     Ok(unit)
 }
 

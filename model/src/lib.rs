@@ -41,6 +41,7 @@ mod metadata;
 mod output;
 mod packed;
 mod pattern;
+mod pieces;
 mod plan;
 mod progress;
 mod report;
@@ -53,6 +54,7 @@ pub use decompress::{DecompressOptions, decompress};
 pub use error::{Error, ErrorKind};
 pub use inspect::{for_each_unit, inspect};
 pub use pattern::{Pattern, PatternDict};
+pub use pieces::{count_pieces, encode_pieces};
 pub use progress::Progress;
 pub use report::{
     CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,

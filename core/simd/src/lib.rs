@@ -53,6 +53,9 @@ pub trait Simd: sealed::Sealed + Copy {
     /// The exponents of four BF16 weights, a byte each, in the same order.
     fn four_exponents(self, weights: u64) -> u32;
 
+    /// The exponents of four BF16 weights below 128, two in each index, the first in its low 7 bits.
+    fn two_pairs(self, weights: u64) -> [usize; 2];
+
     /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and [`ends`](Self::ends) know nothing, and
     /// the compiler knows that.
     const GROUPS: bool = false;

@@ -38,6 +38,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn two_pairs(self, weights: u64) -> [usize; 2] {
+        scalar::two_pairs(weights)
+    }
+
+    #[inline(always)]
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,

@@ -22,6 +22,14 @@ pub(crate) fn four_exponents(weights: u64) -> u32 {
     (pairs & 0xffff | pairs >> 16 & 0xffff_0000) as u32
 }
 
+/// [`Simd::two_pairs`] in plain shifts.
+#[inline(always)]
+pub(crate) fn two_pairs(weights: u64) -> [usize; 2] {
+    let apart = weights >> 7 & 0x007f_007f_007f_007f;
+    let pairs = apart | apart >> 9;
+    [pairs as usize & 0x3fff, (pairs >> 32) as usize & 0x3fff]
+}
+
 /// [`Simd::merge_64`] in code that compilers turn into vector instructions of any machine.
 ///
 /// # Safety
@@ -96,6 +104,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn four_exponents(self, weights: u64) -> u32 {
         four_exponents(weights)
+    }
+
+    #[inline(always)]
+    fn two_pairs(self, weights: u64) -> [usize; 2] {
+        two_pairs(weights)
     }
 
     #[inline(always)]

@@ -81,6 +81,14 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn two_pairs(self, weights: u64) -> [usize; 2] {
+        // SAFETY: the token proves BMI2.
+        let both = unsafe { _pext_u64(weights, 0x3f80_3f80_3f80_3f80) } as usize;
+        // The compiler does not know that there are no more bits.
+        [both & 0x3fff, both >> 14 & 0x3fff]
+    }
+
+    #[inline(always)]
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,
@@ -157,6 +165,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn four_exponents(self, weights: u64) -> u32 {
         Avx2(()).four_exponents(weights)
+    }
+
+    #[inline(always)]
+    fn two_pairs(self, weights: u64) -> [usize; 2] {
+        Avx2(()).two_pairs(weights)
     }
 
     const GROUPS: bool = true;

@@ -1,0 +1,57 @@
+//! Encoding one unit on many threads.
+
+use df11_core::df11::{Buffers, Encoder, Job, Piece};
+use df11_core::{Error, bf16};
+use rayon::prelude::*;
+
+/// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some millions keeps several
+/// threads busy.
+pub(crate) const PIECE: usize = 1 << 20;
+
+/// The histograms of the pieces of a unit, by exponent, counted on the threads of the current pool.
+///
+/// # Errors
+///
+/// As [`bf16::add_to_histogram`].
+pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
+    let pieces: Vec<_> = Piece::cut(tensors, PIECE).collect();
+    let count = |piece: &Piece| {
+        let mut frequencies = [0; 256];
+        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).map(|()| frequencies)
+    };
+    pieces.par_iter().with_max_len(1).map(count).collect()
+}
+
+/// Encodes a unit on the threads of the current pool, to the same bytes as [`Encoder::encode_into`].
+///
+/// `frequencies` are those that [`count_pieces`] gave for these tensors.
+///
+/// # Errors
+///
+/// As [`Encoder::encode_pieces`].
+///
+/// ```
+/// use df11_core::df11::{Encoder, Options, Plan};
+/// use df11_model::{count_pieces, encode_pieces};
+///
+/// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
+/// let tensors = [&weights[..]];
+/// let pieces = count_pieces(&tensors)?;
+/// let mut all = [0; 256];
+/// pieces.iter().flatten().zip((0..256).cycle()).for_each(|(frequency, exponent)| all[exponent] += frequency);
+/// let plan = Plan::from_frequencies(&all, 1, &Options::default())?;
+/// let mut unit = plan.buffers();
+/// encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.buffers())?;
+/// assert_eq!(unit, plan.encode(&tensors)?);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn encode_pieces(
+    encoder: &Encoder<'_>,
+    tensors: &[&[u8]],
+    frequencies: &[[u64; 256]],
+    out: Buffers<'_>,
+) -> Result<(), Error> {
+    encoder.encode_pieces(tensors, PIECE, frequencies, out, |jobs| {
+        jobs.par_iter_mut().with_max_len(1).for_each(Job::run);
+    })
+}
