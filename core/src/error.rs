@@ -249,6 +249,56 @@ pub enum Error {
         /// The gap that the unit states.
         found: u8,
     },
+    /// Scale bits outside 9 to 12.
+    ScaleBits {
+        /// The number found.
+        bits: u8,
+    },
+    /// Nothing to count, encode or decode, where there must be a symbol.
+    NoSymbols,
+    /// Normalised frequencies whose sum is not 2 to the power of the scale bits.
+    FrequencySum {
+        /// Their sum.
+        sum: u32,
+        /// The scale bits.
+        scale_bits: u8,
+    },
+    /// A symbol occurs in the data but has no frequency.
+    NoFrequency {
+        /// The symbol.
+        symbol: u8,
+        /// Its index in the block.
+        index: usize,
+    },
+    /// The words of a block are half a word more or less than whole ones.
+    OddWords {
+        /// Their length in bytes.
+        bytes: usize,
+    },
+    /// The state of a lane is below 2^15 or from 2^31 up.
+    LaneState {
+        /// The lane.
+        lane: usize,
+        /// Its state.
+        state: u32,
+    },
+    /// A block's words end before all its symbols are decoded.
+    WordsMissing {
+        /// The step (32 symbols each) that needs more.
+        step: usize,
+    },
+    /// A block has words that no symbol needs.
+    WordsLeft {
+        /// Their number.
+        words: usize,
+    },
+    /// A lane does not end in the state in which encoding starts.
+    LastState {
+        /// The lane.
+        lane: usize,
+        /// The state that it ends in.
+        state: u32,
+    },
 }
 
 impl Error {
@@ -269,12 +319,16 @@ impl Error {
             | Error::LimitTooSmall { .. }
             | Error::Oversubscribed
             | Error::NoCodeword { .. }
+            | Error::NoFrequency { .. }
+            | Error::NoSymbols
             | Error::PlanMismatch { .. } => ErrorKind::InvalidInput,
             Error::EmptyUnit | Error::UnrepresentableExponent { .. } => ErrorKind::Unsupported,
             Error::TooManyElements { .. } | Error::TooManyCodeBytes { .. } | Error::TooManyTables { .. } => {
                 ErrorKind::LimitExceeded
             }
-            Error::CodeTooShort { .. } | Error::CodeEnded { .. } => ErrorKind::Truncated,
+            Error::CodeTooShort { .. } | Error::CodeEnded { .. } | Error::WordsMissing { .. } => {
+                ErrorKind::Truncated
+            }
             Error::GapsLength { expected, found } | Error::PositionsLength { expected, found } => {
                 if *found < *expected { ErrorKind::Truncated } else { ErrorKind::Corrupt }
             }
@@ -284,7 +338,7 @@ impl Error {
 }
 
 impl Error {
-    /// The clause of the specification (`spec/DF11.md`) that is broken; `None` where the caller's arguments are wrong.
+    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
     /// use df11_core::Error;
@@ -315,6 +369,12 @@ impl Error {
             Error::SplitsLength { .. } => "D-9.1",
             Error::SplitOrder { .. } => "D-9.2",
             Error::TooManyTables { .. } => "D-11.5",
+            Error::ScaleBits { .. } => "R-2.1",
+            Error::FrequencySum { .. } | Error::NoFrequency { .. } => "R-2.2",
+            Error::OddWords { .. } => "R-3.3",
+            Error::LaneState { .. } => "R-5.3",
+            Error::WordsMissing { .. } | Error::WordsLeft { .. } => "R-5.4",
+            Error::LastState { .. } => "R-5.5",
             _ => return None,
         })
     }
@@ -431,6 +491,31 @@ impl fmt::Display for Error {
                 "the codewords of block {block} end at bit {found} of encoded_exponent, but the next block's gap says \
                  {expected}"
             ),
+            Error::ScaleBits { bits } => write!(f, "{bits} scale bits, but there must be 9 to 12"),
+            Error::NoSymbols => write!(f, "there must be at least one symbol"),
+            Error::FrequencySum { sum, scale_bits } => {
+                write!(
+                    f,
+                    "the frequencies add up to {sum}, but with {scale_bits} scale bits it must be {}",
+                    1u64 << scale_bits
+                )
+            }
+            Error::NoFrequency { symbol, index } => {
+                write!(f, "symbol {symbol}, at {index} of the block, occurs but has no frequency")
+            }
+            Error::OddWords { bytes } => {
+                write!(f, "the words of a block have {bytes} bytes, but each has two")
+            }
+            Error::LaneState { lane, state } => {
+                write!(f, "lane {lane} is in state {state}, but states lie between 2^15 and 2^31 - 1")
+            }
+            Error::WordsMissing { step } => {
+                write!(f, "step {step} of the block needs words, but none is left")
+            }
+            Error::WordsLeft { words } => write!(f, "{words} words are left after the last symbol"),
+            Error::LastState { lane, state } => {
+                write!(f, "lane {lane} ends in state {state}, not in the start state, 32768")
+            }
             Error::GapMismatch { window, expected, found } => write!(
                 f,
                 "the gap of window {window} is {found}, but its first codeword starts {expected} bits into it"

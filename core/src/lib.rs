@@ -53,6 +53,7 @@ pub mod bf16;
 pub mod bits;
 pub mod df11;
 pub mod huffman;
+pub mod rans;
 
 mod error;
 

@@ -14,14 +14,8 @@ use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixT
 use df11_core::{Error, Level, bf16};
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};
-use df11_tests::{fixtures, foreign, part};
+use df11_tests::{cases, fixtures, foreign, part};
 use proptest::prelude::*;
-
-/// As many cases as stated, unless `PROPTEST_CASES` asks for fewer, as slow (emulated, instrumented) runs do.
-fn cases(stated: u32) -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|number| number.parse().ok());
-    ProptestConfig::with_cases(asked.map_or(stated, |asked: u32| asked.min(stated)))
-}
 
 /// Any bit pattern that the layout can hold.
 fn representable() -> impl Strategy<Value = u16> {
@@ -90,7 +84,7 @@ fn survives(tensors: &[Vec<u16>], options: &Options) {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(cases(300)))]
 
     #[test]
     fn any_weights_survive(tensors in units()) {
@@ -365,7 +359,7 @@ fn to_reference(unit: &EncodedUnit) -> df11_reference::Unit {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(cases(60)))]
 
     #[test]
     fn the_reference_writes_the_same_bytes_and_reads_the_same_bits(tensors in units()) {
@@ -521,7 +515,7 @@ fn runs(tensors: &Tensors<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = Unit::new(*tensors).unwrap().blocks();
     let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));
     all.filter(move |run| blocks <= 7 || run.len() == 1 || run.start <= 1 || run.end == blocks)
-        .step_by((20 / cases(20).cases.max(1)) as usize)
+        .step_by((20 / cases(20).max(1)) as usize)
 }
 
 /// A unit with these code lengths, from symbol `first` on.
@@ -626,7 +620,7 @@ fn every_level_decodes_every_run_of_blocks_of_every_kind_of_unit() {
 fn every_level_gives_the_same_error_for_every_kind_of_damage() {
     let mut random = Random(12);
     for (name, sound) in kinds_of_units() {
-        for tried in 0..cases(20).cases {
+        for tried in 0..cases(20) {
             let mut unit = sound.clone();
             for _ in 0..=random.below(3) {
                 // Tables, code and positions decide what is decoded: more of these than of the rest.
@@ -884,7 +878,7 @@ fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(cases(60)))]
 
     #[test]
     fn every_level_encodes_to_the_bytes_of_the_reference(tensors in units(), most in 1usize..9000) {

@@ -23,6 +23,7 @@ extern crate std;
 
 mod group;
 pub mod lanes;
+pub mod rans;
 mod scalar;
 mod table;
 mod writer;
@@ -33,6 +34,7 @@ pub mod neon;
 pub mod x86;
 
 pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group};
+use rans::{RansTable, Stream};
 pub use scalar::Scalar;
 pub use table::{Codeword, TABLE_BITS, Table};
 pub use writer::{Write, Writer};
@@ -79,6 +81,18 @@ pub trait Simd: sealed::Sealed + Copy {
     #[inline(always)]
     fn ends(self, _lengths: &[u8; 256], _symbols: &[u8; GROUP], _used: u32) -> Option<Ends> {
         None
+    }
+
+    /// Whether [`decode_rans`](Self::decode_rans) does anything.
+    const RANS: bool = false;
+
+    /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
+    /// or may run out of words: such steps are the caller's.
+    ///
+    /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no particular ones.
+    #[inline(always)]
+    fn decode_rans<const N: usize>(self, _table: &RansTable, _streams: &mut [Stream<'_>; N]) -> usize {
+        0
     }
 
     /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine

@@ -1,20 +1,26 @@
 //! x86-64: AVX2 and AVX-512.
 
 use core::arch::x86_64::{
-    __m256i, __m512i, _bextr2_u64, _mm_add_epi8, _mm_cvtsi128_si64, _mm_set1_epi8, _mm_slli_epi64,
-    _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16, _mm256_srli_epi16,
-    _mm256_storeu_si256, _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_add_epi8,
-    _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512, _mm512_andnot_si512, _mm512_castsi128_si512,
-    _mm512_castsi512_si128, _mm512_cmpgt_epu64_mask, _mm512_cvtepi64_epi8, _mm512_loadu_si512,
-    _mm512_mask_blend_epi8, _mm512_mask_cmpgt_epu64_mask, _mm512_maskz_compress_epi8, _mm512_movepi8_mask,
-    _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64,
-    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
-    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi16, _mm512_srli_epi32,
-    _mm512_srli_epi64, _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_stream_si512,
-    _mm512_sub_epi8, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi8, _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
+    __m256i, __m512i, _bextr2_u64, _mm_add_epi8, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_set1_epi8,
+    _mm_slli_epi64, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16,
+    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm512_add_epi8, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_andnot_si512, _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_cmpgt_epu16_mask,
+    _mm512_cmpgt_epu64_mask, _mm512_cmplt_epu16_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi16_epi8,
+    _mm512_cvtepi64_epi8, _mm512_loadu_si512, _mm512_mask_add_epi16, _mm512_mask_blend_epi8,
+    _mm512_mask_blend_epi16, _mm512_mask_cmpgt_epu64_mask, _mm512_mask_mov_epi16, _mm512_mask_shldi_epi32,
+    _mm512_maskz_compress_epi8, _mm512_maskz_expand_epi16, _mm512_maskz_permutex2var_epi8,
+    _mm512_movepi8_mask, _mm512_mullo_epi32, _mm512_or_si512, _mm512_permutex2var_epi8,
+    _mm512_permutex2var_epi16, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64, _mm512_sad_epu8,
+    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srl_epi16, _mm512_srl_epi32,
+    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_srlv_epi32, _mm512_srlv_epi64,
+    _mm512_storeu_si512, _mm512_stream_si512, _mm512_sub_epi8, _mm512_sub_epi16, _mm512_ternarylogic_epi64,
+    _mm512_test_epi8_mask, _mm512_testn_epi16_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi8, _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
 };
 
+use crate::rans::{LANES, RansTable, START_STATE, Stream};
 use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Scalar, Simd, sealed};
 
 /// Whether the machine has a set of features: by asking it, or, without `std`, by what the build was told.
@@ -173,6 +179,14 @@ impl Simd for Avx512 {
     }
 
     const GROUPS: bool = true;
+
+    const RANS: bool = true;
+
+    #[inline(always)]
+    fn decode_rans<const N: usize>(self, table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
+        // SAFETY: the token proves the features.
+        unsafe { decode_rans(table, streams) }
+    }
 
     #[inline(always)]
     fn code_group(
@@ -411,4 +425,119 @@ fn fours(codewords: __m512i, lengths: __m512i) -> (__m512i, __m512i) {
     let last = _mm512_srlv_epi64(_mm512_and_si512(twos, upper), first);
     let fours = _mm512_or_si512(_mm512_slli_epi64::<32>(twos), last);
     (fours, _mm512_add_epi64(first, _mm512_srli_epi64::<32>(lengths)))
+}
+
+/// The entry of each word's rank, from a table of 64.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn by_rank(table: &[u16; 64], ranks: __m512i) -> __m512i {
+    // SAFETY: the table has 128 bytes, two vectors.
+    let (low, high) = unsafe {
+        let table = table.as_ptr().cast::<__m512i>();
+        (_mm512_loadu_si512(table), _mm512_loadu_si512(table.add(1)))
+    };
+    _mm512_permutex2var_epi16(low, ranks, high)
+}
+
+/// [`Simd::decode_rans`].
+///
+/// One vector holds the states of the even lanes, one those of the odd ones: so the words of all lanes, one beside the
+/// other, are halves of what either holds, and nothing has to cross from lane to lane.
+#[inline]
+#[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
+fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
+    /// The low bytes of words.
+    const LOW: u64 = 0x5555_5555_5555_5555;
+    // A copy that nobody else can see: the compiler keeps it in registers.
+    let table = table.clone();
+    let scale = table.scale_bits;
+    let slots = _mm512_set1_epi16(((1u32 << scale) - 1) as i16);
+    let (scale, bucket) = (_mm_cvtsi32_si128(scale as i32), _mm_cvtsi32_si128(scale as i32 - 7));
+    let (buckets, []) = table.buckets.as_chunks::<64>() else { return 0 };
+    let (ends, []) = table.ends.as_chunks::<64>() else { return 0 };
+    let ([low_buckets, high_buckets], [low_ends, high_ends]) = (buckets, ends) else { return 0 };
+    let low = _mm512_set1_epi32(0xffff);
+    let start = _mm512_set1_epi32(START_STATE as i32);
+
+    let mut even = [_mm512_setzero_si512(); N];
+    let mut odd = even;
+    for (i, stream) in streams.iter().enumerate() {
+        let (pairs, _) = stream.states.as_chunks::<2>();
+        let halves = [0, 1].map(|half| core::array::from_fn::<u32, 16, _>(|lane| pairs[lane][half]));
+        // SAFETY: either has 64 bytes.
+        unsafe {
+            even[i] = _mm512_loadu_si512(halves[0].as_ptr().cast());
+            odd[i] = _mm512_loadu_si512(halves[1].as_ptr().cast());
+        }
+    }
+    let mut left: [usize; N] = core::array::from_fn(|i| streams[i].left);
+    let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
+    let words: [&[[u8; 2]]; N] = core::array::from_fn(|i| streams[i].words);
+    let mut symbols = streams.each_mut().map(|stream| stream.symbols.iter_mut());
+    let mut run = 0;
+    'steps: while run < most {
+        // A step takes 32 words at the most; and whatever it takes, 32 are read.
+        let mut ready = true;
+        for i in 0..N {
+            ready &= left[i] >= LANES && left[i] + LANES <= words[i].len();
+        }
+        if !ready {
+            break 'steps;
+        }
+        for i in 0..N {
+            let (a, b) = (even[i], odd[i]);
+            let slot =
+                _mm512_and_si512(_mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b)), slots);
+            let rank = _mm512_maskz_permutex2var_epi8(
+                LOW,
+                load(low_buckets),
+                _mm512_srl_epi16(slot, bucket),
+                load(high_buckets),
+            );
+            let is_next = _mm512_cmpgt_epu16_mask(slot, by_rank(&table.lasts, rank));
+            let rank = _mm512_mask_add_epi16(rank, is_next, rank, _mm512_set1_epi16(1));
+            let shifted = _mm512_and_si512(_mm512_add_epi16(slot, _mm512_set1_epi16(64)), slots);
+            let is_end = _mm512_cmplt_epu16_mask(shifted, _mm512_set1_epi16(128));
+            let end = _mm512_maskz_permutex2var_epi8(LOW, load(low_ends), slot, load(high_ends));
+            let rank = _mm512_mask_mov_epi16(rank, is_end, end);
+            let frequency = by_rank(&table.frequencies, rank);
+            let offset = _mm512_sub_epi16(slot, by_rank(&table.starts, rank));
+            let symbol = _mm512_cvtepi16_epi8(_mm512_permutexvar_epi8(rank, load(&table.symbols)));
+            if let Some(to) = symbols[i].next_back() {
+                // SAFETY: it has 32 bytes.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), symbol) };
+            }
+            let a = _mm512_mullo_epi32(_mm512_srl_epi32(a, scale), _mm512_and_si512(frequency, low));
+            let b = _mm512_mullo_epi32(_mm512_srl_epi32(b, scale), _mm512_srli_epi32::<16>(frequency));
+            let a = _mm512_add_epi32(a, _mm512_and_si512(offset, low));
+            let b = _mm512_add_epi32(b, _mm512_srli_epi32::<16>(offset));
+            // Which lanes need a word? Bits 15 to 30 of all states, a word for each.
+            let high =
+                _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<15>(a), _mm512_add_epi32(b, b));
+            let needy = _mm512_testn_epi16_mask(high, high);
+            left[i] -= needy.count_ones() as usize;
+            // SAFETY: there were 32 words from what was left to the end.
+            let next = unsafe { _mm512_loadu_si512(words[i].as_ptr().add(left[i]).cast()) };
+            let taken = _mm512_maskz_expand_epi16(needy, next);
+            let (for_a, for_b) = (_mm512_cmplt_epu32_mask(a, start), _mm512_cmplt_epu32_mask(b, start));
+            even[i] = _mm512_mask_shldi_epi32::<16>(a, for_a, a, _mm512_slli_epi32::<16>(taken));
+            odd[i] = _mm512_mask_shldi_epi32::<16>(b, for_b, b, taken);
+        }
+        run += 1;
+    }
+    for (i, stream) in streams.iter_mut().enumerate() {
+        stream.left = left[i];
+        let kept = stream.symbols.len() - run;
+        stream.symbols = &mut core::mem::take(&mut stream.symbols)[..kept];
+        let mut halves = [[0u32; 16]; 2];
+        // SAFETY: either has 64 bytes.
+        unsafe {
+            _mm512_storeu_si512(halves[0].as_mut_ptr().cast(), even[i]);
+            _mm512_storeu_si512(halves[1].as_mut_ptr().cast(), odd[i]);
+        }
+        for (lane, state) in stream.states.iter_mut().enumerate() {
+            *state = halves[lane % 2][lane / 2];
+        }
+    }
+    run
 }

@@ -12,6 +12,8 @@
 //! # Ok::<(), df11_reference::Violation>(())
 //! ```
 
+pub mod rans;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

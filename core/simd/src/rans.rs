@@ -1,0 +1,101 @@
+//! Decoding steps of interleaved rANS, 32 lanes at a time, without gathers.
+//!
+//! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): gathering from a table of slots takes a
+//! processor longer than everything else, and alphabets of exponents are small. So the symbol of a slot is found in
+//! tables that fit registers: the top seven bits of the slot choose a *bucket*, which knows the first symbol that has slots
+//! in it; one comparison says whether the slot belongs to the next one. Rare symbols crowd into one bucket; as they
+//! are the least and the greatest exponents, their slots lie at both ends, and the 64 slots at either end are looked up
+//! directly. Alphabets for which that is not enough go another way.
+
+/// Lanes of a block: one word of 16 bits each in a vector of 512.
+pub const LANES: usize = 32;
+
+/// The state in which every lane begins to encode and ends decoding.
+pub const START_STATE: u32 = 1 << 15;
+
+/// Slots at either end that are looked up directly.
+const ENDS: usize = 64;
+
+/// Symbols with a frequency of an alphabet that fits.
+const SYMBOLS: usize = 64;
+
+/// What finds symbols by slots, in registers. A *rank* is the number of a symbol among those that have a frequency.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct RansTable {
+    /// By bucket: the rank of its first slot.
+    pub(crate) buckets: [u8; 128],
+    /// By the low seven bits of a slot near either end: its rank.
+    pub(crate) ends: [u8; 2 * ENDS],
+    /// By rank: one past the last slot, less one; the frequency; the first slot; the symbol.
+    pub(crate) lasts: [u16; SYMBOLS],
+    pub(crate) frequencies: [u16; SYMBOLS],
+    pub(crate) starts: [u16; SYMBOLS],
+    pub(crate) symbols: [u8; SYMBOLS],
+    pub(crate) scale_bits: u32,
+}
+
+impl RansTable {
+    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12. `None` if they are
+    /// others, of more than 64 symbols, or of such as crowd elsewhere than at the ends.
+    ///
+    /// ```
+    /// use df11_simd::rans::RansTable;
+    ///
+    /// let mut frequencies = [0; 256];
+    /// (frequencies[120], frequencies[121]) = (300, 212);
+    /// assert!(RansTable::new(&frequencies, 9).is_some());
+    /// assert!(RansTable::new(&frequencies, 10).is_none());
+    /// ```
+    #[must_use]
+    pub fn new(frequencies: &[u16; 256], scale_bits: u32) -> Option<Self> {
+        let sum: u32 = frequencies.iter().map(|&frequency| u32::from(frequency)).sum();
+        if !(9..=12).contains(&scale_bits) || sum != 1 << scale_bits {
+            return None;
+        }
+        let mut table = RansTable {
+            buckets: [0; 128],
+            ends: [0; 2 * ENDS],
+            lasts: [u16::MAX; SYMBOLS],
+            frequencies: [0; SYMBOLS],
+            starts: [0; SYMBOLS],
+            symbols: [0; SYMBOLS],
+            scale_bits,
+        };
+        let slots = 1usize << scale_bits;
+        let (mut rank, mut slot) = (0, 0);
+        for (symbol, &frequency) in (0..=u8::MAX).zip(frequencies).filter(|(_, frequency)| **frequency > 0) {
+            *table.symbols.get_mut(rank)? = symbol;
+            table.frequencies[rank] = frequency;
+            table.starts[rank] = slot as u16;
+            for slot in slot..slot + usize::from(frequency) {
+                let bucket = slot >> (scale_bits - 7);
+                if slot.trailing_zeros() >= scale_bits - 7 {
+                    table.buckets[bucket] = rank as u8;
+                }
+                if slot < ENDS || slot >= slots - ENDS {
+                    table.ends[slot % (2 * ENDS)] = rank as u8;
+                } else if rank > usize::from(table.buckets[bucket]) + 1 {
+                    return None;
+                }
+            }
+            slot += usize::from(frequency);
+            table.lasts[rank] = (slot - 1) as u16;
+            rank += 1;
+        }
+        Some(table)
+    }
+}
+
+/// A block that is being decoded, from its last step to its first.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    /// The states of the lanes.
+    pub states: [u32; LANES],
+    /// Words, two bytes each.
+    pub words: &'a [[u8; 2]],
+    /// How many of them are left; those after them may be there or not.
+    pub left: usize,
+    /// The symbols of the steps that are left, 32 each; the last of them comes next.
+    pub symbols: &'a mut [[u8; LANES]],
+}

@@ -1,0 +1,206 @@
+//! Decoding blocks.
+//!
+//! The algorithm is that of section 5 of the specification, with a table of all slots. Where the code departs from it:
+//!
+//! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last that is left, which
+//!    is the order of without counting first who needs one.
+//! 2. Where the machine has vectors for it, and the alphabet is small, 32 lanes go at once, and several blocks in turn, so
+//!    that each hides how long the others take; see [`df11_simd::rans`].
+
+use df11_simd::rans::{RansTable, Stream};
+use df11_simd::{Level, Operation, Simd};
+
+use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
+use crate::Error;
+
+/// The most slots: 2 to the power of 12 scale bits.
+const SLOTS: usize = 1 << 12;
+
+/// Blocks that are decoded in turn.
+const MANY: usize = 2;
+
+/// Frequencies as the decoder looks them up, in the caller's memory: 17 KiB.
+#[derive(Clone, Debug)]
+pub struct DecodeTable {
+    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative
+    /// frequency, 12 bits.
+    slots: [u32; SLOTS],
+    scale_bits: u8,
+    vector: Option<RansTable>,
+}
+
+/// A block to decode: its states, its words, and as many symbols as it has.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// The states of the lanes.
+    pub states: &'a [u8; STATES_BYTES],
+    /// The words. What follows them may be there too; see [`words_bytes`](Self::words_bytes).
+    pub words: &'a [u8],
+    /// How many bytes of `words` are the block's; decoding is a little faster where 64 more can be read after them.
+    pub words_bytes: usize,
+    /// Where the symbols go.
+    pub symbols: &'a mut [u8],
+}
+
+impl DecodeTable {
+    /// The table of an alphabet of one symbol, 0; to be [built](Self::build) for others.
+    pub const EMPTY: DecodeTable = DecodeTable { slots: [0; SLOTS], scale_bits: 12, vector: None };
+
+    /// Makes this the table of these frequencies.
+    pub fn build(&mut self, frequencies: &Frequencies) {
+        self.scale_bits = frequencies.scale_bits();
+        let mut slots = self.slots.iter_mut();
+        for (symbol, frequency, _) in frequencies.symbols() {
+            for (offset, slot) in (0..frequency).zip(&mut slots) {
+                *slot = offset << 20 | (frequency - 1) << 8 | u32::from(symbol);
+            }
+        }
+        self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
+    }
+
+    /// Decodes a block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LaneState`], [`Error::WordsMissing`], [`Error::WordsLeft`] or [`Error::LastState`] if it is invalid by
+    /// to, [`Error::NoSymbols`] if `symbols` is empty, [`Error::OddWords`] if `words` is no whole number of words. The
+    /// symbols are then no particular ones.
+    pub fn decode_into(
+        &self,
+        states: &[u8; STATES_BYTES],
+        words: &[u8],
+        symbols: &mut [u8],
+    ) -> Result<(), Error> {
+        let words_bytes = words.len();
+        self.decode_blocks(Level::best(), &mut [Block { states, words, words_bytes, symbols }])
+    }
+
+    /// Decodes blocks, several in turn, with this level of instructions.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_into`](Self::decode_into), for the first invalid block; [`Error::BufferLength`] if a block has more bytes of
+    /// words than `words`.
+    pub fn decode_blocks(&self, level: Level, blocks: &mut [Block<'_>]) -> Result<(), Error> {
+        level.dispatch(Decode { table: self, blocks })
+    }
+}
+
+struct Decode<'d, 'b> {
+    table: &'d DecodeTable,
+    blocks: &'d mut [Block<'b>],
+}
+
+impl Operation for Decode<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
+        let Decode { table, blocks } = self;
+        let (many, few) = blocks.as_chunks_mut::<MANY>();
+        for blocks in many {
+            table.decode(simd, blocks)?;
+        }
+        for block in few {
+            table.decode(simd, core::array::from_mut(block))?;
+        }
+        Ok(())
+    }
+}
+
+impl DecodeTable {
+    #[inline(always)]
+    fn decode<S: Simd, const N: usize>(&self, simd: S, blocks: &mut [Block<'_>; N]) -> Result<(), Error> {
+        // In order, so that the first invalid block is the one that is reported, however many go at once.
+        let mut error = Ok(());
+        let mut streams = blocks.each_mut().map(|block| match self.begin(block) {
+            Ok(stream) => stream,
+            Err(first) => {
+                error = error.and(Err(first));
+                Stream { states: [START_STATE; LANES], words: &[], left: 0, symbols: &mut [] }
+            }
+        });
+        error?;
+        if let (true, Some(vector)) = (S::RANS, &self.vector) {
+            // The first steps: a vector of words is read where it begins, so there must be some more after them.
+            for stream in &mut streams {
+                while stream.left + LANES > stream.words.len() && self.step(stream)? {}
+            }
+            while simd.decode_rans(vector, &mut streams) > 0 {}
+        }
+        for stream in &mut streams {
+            while self.step(stream)? {}
+            if stream.left > 0 {
+                return Err(Error::WordsLeft { words: stream.left });
+            }
+            if let Some(lane) = stream.states.iter().position(|&state| state != START_STATE) {
+                return Err(Error::LastState { lane, state: stream.states[lane] });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a block, and decodes its last step if that is not whole.
+    #[inline(always)]
+    fn begin<'b>(&self, block: &'b mut Block<'_>) -> Result<Stream<'b>, Error> {
+        if block.symbols.is_empty() {
+            return Err(Error::NoSymbols);
+        }
+        if block.words_bytes > block.words.len() {
+            let (expected, found) = (block.words_bytes as u64, block.words.len() as u64);
+            return Err(Error::BufferLength { buffer: "words", expected, found });
+        }
+        if !block.words_bytes.is_multiple_of(WORD_BYTES) {
+            return Err(Error::OddWords { bytes: block.words_bytes });
+        }
+        let mut states = [0; LANES];
+        for (lane, (state, bytes)) in states.iter_mut().zip(block.states.as_chunks::<4>().0).enumerate() {
+            *state = u32::from_le_bytes(*bytes);
+            if !(START_STATE..1 << STATE_BITS).contains(state) {
+                return Err(Error::LaneState { lane, state: *state });
+            }
+        }
+        let (symbols, rest) = block.symbols.as_chunks_mut::<LANES>();
+        let words = block.words.as_chunks::<WORD_BYTES>().0;
+        let mut stream = Stream { states, words, left: block.words_bytes / WORD_BYTES, symbols };
+        self.lanes(&mut stream.states, stream.words, &mut stream.left, rest)
+            .ok_or(Error::WordsMissing { step: stream.symbols.len() })?;
+        Ok(stream)
+    }
+
+    /// Decodes the last step that is left; `false` if there is none.
+    #[inline(always)]
+    fn step(&self, stream: &mut Stream<'_>) -> Result<bool, Error> {
+        let Some((last, before)) = core::mem::take(&mut stream.symbols).split_last_mut() else {
+            return Ok(false);
+        };
+        stream.symbols = before;
+        self.lanes(&mut stream.states, stream.words, &mut stream.left, last)
+            .ok_or(Error::WordsMissing { step: stream.symbols.len() })?;
+        Ok(true)
+    }
+
+    /// Decodes one symbol of each of the first lanes. `None` if words are missing.
+    #[inline(always)]
+    fn lanes(
+        &self,
+        states: &mut [u32; LANES],
+        words: &[[u8; WORD_BYTES]],
+        left: &mut usize,
+        symbols: &mut [u8],
+    ) -> Option<()> {
+        let (scale_bits, mut next) = (u32::from(self.scale_bits), *left);
+        for (symbol, state) in symbols.iter_mut().zip(states).rev() {
+            let slot = self.slots[(*state as usize % SLOTS) & ((1 << scale_bits) - 1)];
+            *symbol = slot as u8;
+            let x = ((slot >> 8 & 0xfff) + 1) * (*state >> scale_bits) + (slot >> 20);
+            *state = x;
+            if x < START_STATE {
+                next = next.checked_sub(1)?;
+                *state = x << 16 | u32::from(u16::from_le_bytes(*words.get(next)?));
+            }
+        }
+        *left = next;
+        Some(())
+    }
+}
