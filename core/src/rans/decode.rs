@@ -17,7 +17,7 @@ use crate::Error;
 const SLOTS: usize = 1 << 12;
 
 /// Blocks that are decoded in turn.
-const MANY: usize = 2;
+const MANY: usize = 4;
 
 /// Frequencies as the decoder looks them up, in the caller's memory: 17 KiB.
 #[derive(Clone, Debug)]
@@ -101,7 +101,11 @@ impl Operation for Decode<'_, '_> {
         for blocks in many {
             table.decode(simd, blocks)?;
         }
-        for block in few {
+        let (two, one) = few.as_chunks_mut::<2>();
+        for blocks in two {
+            table.decode(simd, blocks)?;
+        }
+        for block in one {
             table.decode(simd, core::array::from_mut(block))?;
         }
         Ok(())
@@ -175,9 +179,37 @@ impl DecodeTable {
             return Ok(false);
         };
         stream.symbols = before;
-        self.lanes(&mut stream.states, stream.words, &mut stream.left, last)
-            .ok_or(Error::WordsMissing { step: stream.symbols.len() })?;
+        let words = stream.words.get(..stream.left).and_then(|words| words.last_chunk());
+        match words {
+            Some(words) => stream.left -= self.all_lanes(&mut stream.states, words, last),
+            None => self
+                .lanes(&mut stream.states, stream.words, &mut stream.left, last)
+                .ok_or(Error::WordsMissing { step: stream.symbols.len() })?,
+        }
         Ok(true)
+    }
+
+    /// Decodes one symbol of each lane, where there are as many words; returns how many it took. Whether a lane needs
+    /// one cannot be guessed, so nothing branches on it.
+    #[inline(always)]
+    fn all_lanes(
+        &self,
+        states: &mut [u32; LANES],
+        words: &[[u8; WORD_BYTES]; LANES],
+        symbols: &mut [u8; LANES],
+    ) -> usize {
+        let (scale_bits, mut taken) = (u32::from(self.scale_bits), 0);
+        let mask = (1 << scale_bits) - 1;
+        for (symbol, state) in symbols.iter_mut().zip(states).rev() {
+            let slot = self.slots[(*state & mask) as usize % SLOTS];
+            *symbol = slot as u8;
+            let x = ((slot >> 8 & 0xfff) + 1) * (*state >> scale_bits) + (slot >> 20);
+            let more = x << 16 | u32::from(u16::from_le_bytes(words[(LANES - 1 - taken) % LANES]));
+            let is_needy = x < START_STATE;
+            *state = core::hint::select_unpredictable(is_needy, more, x);
+            taken += usize::from(is_needy);
+        }
+        taken
     }
 
     /// Decodes one symbol of each of the first lanes. `None` if words are missing.
