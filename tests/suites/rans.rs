@@ -2,18 +2,36 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::rans::{Block, DecodeTable, EncodeTable, Frequencies, LANES, STATES_BYTES, words_bound};
+use df11_core::rans::{
+    DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, LANES, STATES_BYTES, words_bound,
+};
 use df11_core::{Error, Level};
 use df11_reference::rans as reference;
 use df11_tests::cases;
 use df11_tests::weights::Random;
 use proptest::prelude::*;
 
-/// What core encodes: states and words.
+/// What core encodes, states and words: the same on every level, alone and beside others of other lengths.
 fn encode(frequencies: &Frequencies, symbols: &[u8]) -> ([u8; STATES_BYTES], Vec<u8>) {
+    let table = EncodeTable::new(frequencies);
     let (mut states, mut words) = ([0; STATES_BYTES], vec![0xaa; words_bound(symbols.len())]);
-    let used = EncodeTable::new(frequencies).encode_into(symbols, &mut states, &mut words).unwrap();
+    let used = table.encode_into(symbols, &mut states, &mut words).unwrap();
     words.truncate(used);
+    for level in Level::all() {
+        let mut several: Vec<_> = [symbols.len(), symbols.len().div_ceil(2), symbols.len(), symbols.len()]
+            .map(|len| (&symbols[..len], [0; STATES_BYTES], vec![0x55; words_bound(len)]))
+            .into();
+        let block = |(symbols, states, words)| EncodeBlock { symbols, states, words, words_bytes: 0 };
+        let mut blocks: Vec<_> = several
+            .iter_mut()
+            .map(|(symbols, states, words)| block((*symbols, states, words.as_mut_slice())))
+            .collect();
+        table.encode_blocks(level, &mut blocks).unwrap();
+        for block in blocks.iter().filter(|block| block.symbols.len() == symbols.len()) {
+            assert_eq!(block.words[..block.words_bytes], words, "{}", level.name());
+            assert_eq!(*block.states, states, "{}", level.name());
+        }
+    }
     (states, words)
 }
 
@@ -33,8 +51,12 @@ fn decode(
         for words_and_more in [words, &followed] {
             for blocks in 1..=3 {
                 let mut outputs = vec![vec![0; len]; blocks];
-                let block =
-                    |symbols| Block { states, words: words_and_more, words_bytes: words.len(), symbols };
+                let block = |symbols| DecodeBlock {
+                    states,
+                    words: words_and_more,
+                    words_bytes: words.len(),
+                    symbols,
+                };
                 let mut blocks: Vec<_> =
                     outputs.iter_mut().map(|output| block(output.as_mut_slice())).collect();
                 let found = table.decode_blocks(level, &mut blocks);
@@ -76,7 +98,7 @@ fn blocks() -> impl Strategy<Value = Vec<u8>> {
     let geometric = (0u8..=255, 0usize..3000, any::<u64>(), 1u32..4).prop_map(|(first, len, seed, flat)| {
         let mut random = Random(seed);
         let mut next = || {
-            let far = (random.next() >> random.next() % u64::from(flat)).trailing_ones() as u8;
+            let far = (random.next() >> (random.next() % u64::from(flat))).trailing_ones() as u8;
             if random.next().is_multiple_of(2) { first.wrapping_add(far) } else { first.wrapping_sub(far) }
         };
         (0..len).map(|_| next()).collect()

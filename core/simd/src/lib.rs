@@ -34,7 +34,7 @@ pub mod neon;
 pub mod x86;
 
 pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group};
-use rans::{RansTable, Stream};
+use rans::{RansTable, Stream, Writing};
 pub use scalar::Scalar;
 pub use table::{Codeword, TABLE_BITS, Table};
 pub use writer::{Write, Writer};
@@ -83,11 +83,20 @@ pub trait Simd: sealed::Sealed + Copy {
         None
     }
 
-    /// Whether [`decode_rans`](Self::decode_rans) does anything.
+    /// Whether [`decode_rans`](Self::decode_rans) and [`encode_rans`](Self::encode_rans) do anything.
     const RANS: bool = false;
 
+    /// Encodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
+    /// a symbol without a frequency, or room for less than 32 words: such steps are the caller's.
+    ///
+    /// States must be at least [`rans::START_STATE`] and less than 2^31, or what is written is nothing in particular.
+    #[inline(always)]
+    fn encode_rans<const N: usize>(self, _table: &RansTable, _blocks: &mut [Writing<'_>; N]) -> usize {
+        0
+    }
+
     /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
-    /// or may run out of words: such steps are the caller's.
+    /// or may run out of words, and where the table knows no slots: such steps are the caller's.
     ///
     /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no particular ones.
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Decoding steps of interleaved rANS, 32 lanes at a time, without gathers.
+//! Steps of interleaved rANS, 32 lanes at a time, without gathers.
 //!
 //! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): gathering from a table of slots takes a
 //! processor longer than everything else, and alphabets of exponents are small. So the symbol of a slot is found in
@@ -6,6 +6,9 @@
 //! in it; one comparison says whether the slot belongs to the next one. Rare symbols crowd into one bucket; as they
 //! are the least and the greatest exponents, their slots lie at both ends, and the 64 slots at either end are looked up
 //! directly. Alphabets for which that is not enough go another way.
+//!
+//! Encoding divides, in single precision: a quotient has at most 22 bits, so rounding towards zero makes it right or one too
+//! little, and a comparison of the remainder tells which.
 
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
 pub const LANES: usize = 32;
@@ -32,12 +35,19 @@ pub struct RansTable {
     pub(crate) frequencies: [u16; SYMBOLS],
     pub(crate) starts: [u16; SYMBOLS],
     pub(crate) symbols: [u8; SYMBOLS],
+    /// By symbol: its rank, [`NO_RANK`] without a frequency.
+    pub(crate) ranks: [u8; 256],
     pub(crate) scale_bits: u32,
+    /// Whether slots can be looked up, or only symbols.
+    pub(crate) has_slots: bool,
 }
+
+/// The rank of a symbol without a frequency.
+pub(crate) const NO_RANK: u8 = 0x80;
 
 impl RansTable {
     /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12. `None` if they are
-    /// others, of more than 64 symbols, or of such as crowd elsewhere than at the ends.
+    /// others, or of more than 64 symbols.
     ///
     /// ```
     /// use df11_simd::rans::RansTable;
@@ -60,12 +70,15 @@ impl RansTable {
             frequencies: [0; SYMBOLS],
             starts: [0; SYMBOLS],
             symbols: [0; SYMBOLS],
+            ranks: [NO_RANK; 256],
             scale_bits,
+            has_slots: true,
         };
         let slots = 1usize << scale_bits;
         let (mut rank, mut slot) = (0, 0);
         for (symbol, &frequency) in (0..=u8::MAX).zip(frequencies).filter(|(_, frequency)| **frequency > 0) {
             *table.symbols.get_mut(rank)? = symbol;
+            table.ranks[usize::from(symbol)] = rank as u8;
             table.frequencies[rank] = frequency;
             table.starts[rank] = slot as u16;
             for slot in slot..slot + usize::from(frequency) {
@@ -76,7 +89,7 @@ impl RansTable {
                 if slot < ENDS || slot >= slots - ENDS {
                     table.ends[slot % (2 * ENDS)] = rank as u8;
                 } else if rank > usize::from(table.buckets[bucket]) + 1 {
-                    return None;
+                    table.has_slots = false;
                 }
             }
             slot += usize::from(frequency);
@@ -85,6 +98,19 @@ impl RansTable {
         }
         Some(table)
     }
+}
+
+/// A block that is being encoded, from its first step to its last.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    /// The states of the lanes.
+    pub states: [u32; LANES],
+    /// The symbols of the steps that are left, 32 each.
+    pub symbols: &'a [[u8; LANES]],
+    /// Words, two bytes each, and room for more.
+    pub words: &'a mut [[u8; 2]],
+    /// How many words there are.
+    pub used: usize,
 }
 
 /// A block that is being decoded, from its last step to its first.

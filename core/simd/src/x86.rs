@@ -1,26 +1,30 @@
 //! x86-64: AVX2 and AVX-512.
 
 use core::arch::x86_64::{
-    __m256i, __m512i, _bextr2_u64, _mm_add_epi8, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_set1_epi8,
-    _mm_slli_epi64, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16,
-    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
-    _mm512_add_epi8, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512,
-    _mm512_andnot_si512, _mm512_castsi128_si512, _mm512_castsi512_si128, _mm512_cmpgt_epu16_mask,
-    _mm512_cmpgt_epu64_mask, _mm512_cmplt_epu16_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi16_epi8,
-    _mm512_cvtepi64_epi8, _mm512_loadu_si512, _mm512_mask_add_epi16, _mm512_mask_blend_epi8,
-    _mm512_mask_blend_epi16, _mm512_mask_cmpgt_epu64_mask, _mm512_mask_mov_epi16, _mm512_mask_shldi_epi32,
-    _mm512_maskz_compress_epi8, _mm512_maskz_expand_epi16, _mm512_maskz_permutex2var_epi8,
-    _mm512_movepi8_mask, _mm512_mullo_epi32, _mm512_or_si512, _mm512_permutex2var_epi8,
-    _mm512_permutex2var_epi16, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64, _mm512_sad_epu8,
-    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
-    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srl_epi16, _mm512_srl_epi32,
-    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_srlv_epi32, _mm512_srlv_epi64,
-    _mm512_storeu_si512, _mm512_stream_si512, _mm512_sub_epi8, _mm512_sub_epi16, _mm512_ternarylogic_epi64,
-    _mm512_test_epi8_mask, _mm512_testn_epi16_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi8, _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
+    __m128i, __m256i, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_ZERO, _bextr2_u64, _mm_add_epi8,
+    _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_set1_epi8, _mm_slli_epi64, _mm256_loadu_si256,
+    _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256,
+    _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_add_epi8, _mm512_add_epi16,
+    _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512, _mm512_andnot_si512, _mm512_castsi128_si512,
+    _mm512_castsi256_si512, _mm512_castsi512_si128, _mm512_castsi512_si256, _mm512_cmpge_epi32_mask,
+    _mm512_cmpge_epu16_mask, _mm512_cmpgt_epu16_mask, _mm512_cmpgt_epu64_mask, _mm512_cmplt_epu16_mask,
+    _mm512_cmplt_epu32_mask, _mm512_cvt_roundepi32_ps, _mm512_cvtepi16_epi8, _mm512_cvtepi64_epi8,
+    _mm512_cvtepu8_epi16, _mm512_cvttps_epi32, _mm512_div_round_ps, _mm512_loadu_si512,
+    _mm512_mask_add_epi16, _mm512_mask_add_epi32, _mm512_mask_blend_epi8, _mm512_mask_blend_epi16,
+    _mm512_mask_cmpgt_epu64_mask, _mm512_mask_mov_epi16, _mm512_mask_shldi_epi32, _mm512_maskz_compress_epi8,
+    _mm512_maskz_compress_epi16, _mm512_maskz_expand_epi16, _mm512_maskz_permutex2var_epi8,
+    _mm512_maskz_set1_epi16, _mm512_movepi8_mask, _mm512_mullo_epi32, _mm512_or_si512,
+    _mm512_permutex2var_epi8, _mm512_permutex2var_epi16, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64,
+    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_sll_epi32, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64,
+    _mm512_srl_epi16, _mm512_srl_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64,
+    _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_stream_si512, _mm512_sub_epi8,
+    _mm512_sub_epi16, _mm512_sub_epi32, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask,
+    _mm512_testn_epi16_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi64, _mm512_unpacklo_epi8,
+    _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
 };
 
-use crate::rans::{LANES, RansTable, START_STATE, Stream};
+use crate::rans::{LANES, RansTable, START_STATE, Stream, Writing};
 use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Scalar, Simd, sealed};
 
 /// Whether the machine has a set of features: by asking it, or, without `std`, by what the build was told.
@@ -181,6 +185,12 @@ impl Simd for Avx512 {
     const GROUPS: bool = true;
 
     const RANS: bool = true;
+
+    #[inline(always)]
+    fn encode_rans<const N: usize>(self, table: &RansTable, blocks: &mut [Writing<'_>; N]) -> usize {
+        // SAFETY: the token proves the features.
+        unsafe { encode_rans(table, blocks) }
+    }
 
     #[inline(always)]
     fn decode_rans<const N: usize>(self, table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
@@ -439,6 +449,30 @@ fn by_rank(table: &[u16; 64], ranks: __m512i) -> __m512i {
     _mm512_permutex2var_epi16(low, ranks, high)
 }
 
+/// The states of the even lanes, and those of the odd ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn even_and_odd(states: &[u32; LANES]) -> [__m512i; 2] {
+    let (pairs, _) = states.as_chunks::<2>();
+    [0, 1].map(|half| {
+        let states: [u32; 16] = core::array::from_fn(|pair| pairs[pair][half]);
+        // SAFETY: they are 64 bytes.
+        unsafe { _mm512_loadu_si512(states.as_ptr().cast()) }
+    })
+}
+
+/// The states of all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_turn(halves: [__m512i; 2]) -> [u32; LANES] {
+    let mut states = [[0u32; 16]; 2];
+    for (states, half) in states.iter_mut().zip(halves) {
+        // SAFETY: they are 64 bytes.
+        unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), half) };
+    }
+    core::array::from_fn(|lane| states[lane % 2][lane / 2])
+}
+
 /// [`Simd::decode_rans`].
 ///
 /// One vector holds the states of the even lanes, one those of the odd ones: so the words of all lanes, one beside the
@@ -446,6 +480,9 @@ fn by_rank(table: &[u16; 64], ranks: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
 fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
+    if !table.has_slots {
+        return 0;
+    }
     /// The low bytes of words.
     const LOW: u64 = 0x5555_5555_5555_5555;
     // A copy that nobody else can see: the compiler keeps it in registers.
@@ -462,13 +499,7 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
     let mut even = [_mm512_setzero_si512(); N];
     let mut odd = even;
     for (i, stream) in streams.iter().enumerate() {
-        let (pairs, _) = stream.states.as_chunks::<2>();
-        let halves = [0, 1].map(|half| core::array::from_fn::<u32, 16, _>(|lane| pairs[lane][half]));
-        // SAFETY: either has 64 bytes.
-        unsafe {
-            even[i] = _mm512_loadu_si512(halves[0].as_ptr().cast());
-            odd[i] = _mm512_loadu_si512(halves[1].as_ptr().cast());
-        }
+        [even[i], odd[i]] = even_and_odd(&stream.states);
     }
     let mut left: [usize; N] = core::array::from_fn(|i| streams[i].left);
     let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
@@ -529,15 +560,103 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
         stream.left = left[i];
         let kept = stream.symbols.len() - run;
         stream.symbols = &mut core::mem::take(&mut stream.symbols)[..kept];
-        let mut halves = [[0u32; 16]; 2];
-        // SAFETY: either has 64 bytes.
-        unsafe {
-            _mm512_storeu_si512(halves[0].as_mut_ptr().cast(), even[i]);
-            _mm512_storeu_si512(halves[1].as_mut_ptr().cast(), odd[i]);
-        }
-        for (lane, state) in stream.states.iter_mut().enumerate() {
-            *state = halves[lane % 2][lane / 2];
-        }
+        stream.states = in_turn([even[i], odd[i]]);
     }
     run
+}
+
+/// [`Simd::encode_rans`].
+#[inline]
+#[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
+fn encode_rans<const N: usize>(table: &RansTable, blocks: &mut [Writing<'_>; N]) -> usize {
+    // A copy that nobody else can see: the compiler keeps it in registers.
+    let table = table.clone();
+    let scale_bits = table.scale_bits;
+    let slots = _mm512_set1_epi32(1 << scale_bits);
+    let scale = _mm_cvtsi32_si128(scale_bits as i32);
+    // A state is full from `f 2^(31-P)` on: compared without its lower bits, by which it fits a word.
+    let (full, full_high) =
+        (_mm_cvtsi32_si128(31 - scale_bits as i32), _mm_cvtsi32_si128(15 - scale_bits as i32));
+    let low = _mm512_set1_epi32(0xffff);
+
+    let mut even = [_mm512_setzero_si512(); N];
+    let mut odd = even;
+    for (i, block) in blocks.iter().enumerate() {
+        [even[i], odd[i]] = even_and_odd(&block.states);
+    }
+    let most = blocks.iter().map(|block| block.symbols.len()).min().unwrap_or(0);
+    let symbols: [&[[u8; LANES]]; N] = core::array::from_fn(|i| blocks[i].symbols);
+    let mut used: [usize; N] = core::array::from_fn(|i| blocks[i].used);
+    let words = blocks.each_mut().map(|block| &mut *block.words);
+    let mut run = 0;
+    'steps: while run < most {
+        let mut ranks = [_mm512_setzero_si512(); N];
+        let mut ready = true;
+        for i in 0..N {
+            // SAFETY: it has 32 bytes.
+            let symbols = unsafe { _mm256_loadu_si256(symbols[i][run].as_ptr().cast()) };
+            let of = look_up(&table.ranks, _mm512_castsi256_si512(symbols));
+            // The lower half; what is above it is junk.
+            ready &= _mm512_movepi8_mask(of) as u32 == 0 && used[i] + LANES <= words[i].len();
+            ranks[i] = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(of));
+        }
+        if !ready {
+            break 'steps;
+        }
+        for i in 0..N {
+            let (a, b) = (even[i], odd[i]);
+            let frequency = by_rank(&table.frequencies, ranks[i]);
+            let start = by_rank(&table.starts, ranks[i]);
+            // The high half of each word of `b` is that of an odd lane.
+            let high = _mm512_mask_blend_epi16(
+                0xaaaa_aaaa,
+                _mm512_srl_epi32(a, full),
+                _mm512_srl_epi32(b, full_high),
+            );
+            let is_full = _mm512_cmpge_epu16_mask(high, frequency);
+            let all = _mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b));
+            let full_words = _mm512_maskz_compress_epi16(is_full, all);
+            // SAFETY: there is room for 32 words, 64 bytes.
+            unsafe { _mm512_storeu_si512(words[i].as_mut_ptr().add(used[i]).cast(), full_words) };
+            used[i] += is_full.count_ones() as usize;
+            // 16 in the words of full lanes, to shift by.
+            let shift = _mm512_maskz_set1_epi16(is_full, 16);
+            even[i] = encoded(
+                _mm512_srlv_epi32(a, _mm512_and_si512(shift, low)),
+                _mm512_and_si512(frequency, low),
+                _mm512_and_si512(start, low),
+                slots,
+                scale,
+            );
+            odd[i] = encoded(
+                _mm512_srlv_epi32(b, _mm512_srli_epi32::<16>(shift)),
+                _mm512_srli_epi32::<16>(frequency),
+                _mm512_srli_epi32::<16>(start),
+                slots,
+                scale,
+            );
+        }
+        run += 1;
+    }
+    for (i, block) in blocks.iter_mut().enumerate() {
+        block.used = used[i];
+        block.symbols = &block.symbols[run..];
+        block.states = in_turn([even[i], odd[i]]);
+    }
+    run
+}
+
+/// `(x div f) 2^P + x mod f + c`, for states that are not full.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn encoded(x: __m512i, f: __m512i, c: __m512i, slots: __m512i, scale: __m128i) -> __m512i {
+    const DOWN: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+    let quotient =
+        _mm512_div_round_ps::<DOWN>(_mm512_cvt_roundepi32_ps::<DOWN>(x), _mm512_cvt_roundepi32_ps::<DOWN>(f));
+    // Each rounding takes off at most 2^-23 of it, and it is less than 2^22: so it is right, or one too little.
+    let quotient = _mm512_cvttps_epi32(quotient);
+    let remainder = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, f));
+    let one_more = _mm512_cmpge_epi32_mask(remainder, f);
+    let sum = _mm512_add_epi32(_mm512_sll_epi32(quotient, scale), _mm512_add_epi32(remainder, c));
+    _mm512_mask_add_epi32(sum, one_more, sum, _mm512_sub_epi32(slots, f))
 }

@@ -31,7 +31,7 @@ pub struct DecodeTable {
 
 /// A block to decode: its states, its words, and as many symbols as it has.
 #[derive(Debug)]
-pub struct Block<'a> {
+pub struct DecodeBlock<'a> {
     /// The states of the lanes.
     pub states: &'a [u8; STATES_BYTES],
     /// The words. What follows them may be there too; see [`words_bytes`](Self::words_bytes).
@@ -72,7 +72,7 @@ impl DecodeTable {
         symbols: &mut [u8],
     ) -> Result<(), Error> {
         let words_bytes = words.len();
-        self.decode_blocks(Level::best(), &mut [Block { states, words, words_bytes, symbols }])
+        self.decode_blocks(Level::best(), &mut [DecodeBlock { states, words, words_bytes, symbols }])
     }
 
     /// Decodes blocks, several in turn, with this level of instructions.
@@ -81,14 +81,14 @@ impl DecodeTable {
     ///
     /// As [`decode_into`](Self::decode_into), for the first invalid block; [`Error::BufferLength`] if a block has more bytes of
     /// words than `words`.
-    pub fn decode_blocks(&self, level: Level, blocks: &mut [Block<'_>]) -> Result<(), Error> {
+    pub fn decode_blocks(&self, level: Level, blocks: &mut [DecodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Decode { table: self, blocks })
     }
 }
 
 struct Decode<'d, 'b> {
     table: &'d DecodeTable,
-    blocks: &'d mut [Block<'b>],
+    blocks: &'d mut [DecodeBlock<'b>],
 }
 
 impl Operation for Decode<'_, '_> {
@@ -114,7 +114,11 @@ impl Operation for Decode<'_, '_> {
 
 impl DecodeTable {
     #[inline(always)]
-    fn decode<S: Simd, const N: usize>(&self, simd: S, blocks: &mut [Block<'_>; N]) -> Result<(), Error> {
+    fn decode<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        blocks: &mut [DecodeBlock<'_>; N],
+    ) -> Result<(), Error> {
         // In order, so that the first invalid block is the one that is reported, however many go at once.
         let mut error = Ok(());
         let mut streams = blocks.each_mut().map(|block| match self.begin(block) {
@@ -130,7 +134,11 @@ impl DecodeTable {
             for stream in &mut streams {
                 while stream.left + LANES > stream.words.len() && self.step(stream)? {}
             }
-            while simd.decode_rans(vector, &mut streams) > 0 {}
+            simd.decode_rans(vector, &mut streams);
+            for stream in &mut streams {
+                // Blocks may be of different lengths.
+                simd.decode_rans(vector, core::array::from_mut(stream));
+            }
         }
         for stream in &mut streams {
             while self.step(stream)? {}
@@ -146,7 +154,7 @@ impl DecodeTable {
 
     /// Checks a block, and decodes its last step if that is not whole.
     #[inline(always)]
-    fn begin<'b>(&self, block: &'b mut Block<'_>) -> Result<Stream<'b>, Error> {
+    fn begin<'b>(&self, block: &'b mut DecodeBlock<'_>) -> Result<Stream<'b>, Error> {
         if block.symbols.is_empty() {
             return Err(Error::NoSymbols);
         }

@@ -6,6 +6,11 @@
 //!    less than `x`, and `x < f 2^(31-P)`; so `x m div 2^(31+P)` is `x div f` exactly, since what is lost, less than `f
 //!    2^(31-P)`, is at most `2^(31+P) / f`, the least by which a remainder can differ from its divisor.
 //! 2. A word is always stored; it counts if it was to be appended.
+//! 3. Where the machine has vectors for it, and the alphabet is small, 32 lanes go at once, and several blocks in turn; see
+//!    [`df11_simd::rans`].
+
+use df11_simd::rans::{RansTable, Writing};
+use df11_simd::{Level, Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES, words_bound};
 use crate::Error;
@@ -23,11 +28,28 @@ struct Entry {
     start: u32,
 }
 
-/// Frequencies as the encoder looks them up. 6 KiB.
+/// Blocks that are encoded in turn.
+const MANY: usize = 4;
+
+/// Frequencies as the encoder looks them up. 7 KiB.
 #[derive(Clone, Debug)]
 pub struct EncodeTable {
     entries: [Entry; 256],
     scale_bits: u8,
+    vector: Option<RansTable>,
+}
+
+/// A block to encode.
+#[derive(Debug)]
+pub struct EncodeBlock<'a> {
+    /// Its symbols, at least one.
+    pub symbols: &'a [u8],
+    /// Where the states of the lanes go.
+    pub states: &'a mut [u8; STATES_BYTES],
+    /// Where the words go: room for [`words_bound`] bytes.
+    pub words: &'a mut [u8],
+    /// How many bytes of words were written.
+    pub words_bytes: usize,
 }
 
 impl EncodeTable {
@@ -44,7 +66,8 @@ impl EncodeTable {
                 start,
             };
         }
-        EncodeTable { entries, scale_bits }
+        let vector = RansTable::new(frequencies.as_array(), u32::from(scale_bits));
+        EncodeTable { entries, scale_bits, vector }
     }
 
     /// Encodes a block of at least one symbol. Returns how many bytes of words there are, at the front of `words`, which
@@ -60,40 +83,123 @@ impl EncodeTable {
         states: &mut [u8; STATES_BYTES],
         words: &mut [u8],
     ) -> Result<usize, Error> {
-        let (expected, found) = (words_bound(symbols.len()) as u64, words.len() as u64);
-        if symbols.is_empty() {
-            return Err(Error::NoSymbols);
+        let mut blocks = [EncodeBlock { symbols, states, words, words_bytes: 0 }];
+        self.encode_blocks(Level::best(), &mut blocks)?;
+        Ok(blocks[0].words_bytes)
+    }
+
+    /// Encodes blocks, several in turn, with this level of instructions.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode_into`](Self::encode_into), for the first block that has one.
+    pub fn encode_blocks(&self, level: Level, blocks: &mut [EncodeBlock<'_>]) -> Result<(), Error> {
+        level.dispatch(Encode { table: self, blocks })
+    }
+}
+
+struct Encode<'e, 'b> {
+    table: &'e EncodeTable,
+    blocks: &'e mut [EncodeBlock<'b>],
+}
+
+impl Operation for Encode<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
+        let Encode { table, blocks } = self;
+        let (many, few) = blocks.as_chunks_mut::<MANY>();
+        for blocks in many {
+            table.encode(simd, blocks)?;
         }
-        if found < expected {
-            return Err(Error::BufferLength { buffer: "words", expected, found });
+        let (two, one) = few.as_chunks_mut::<2>();
+        for blocks in two {
+            table.encode(simd, blocks)?;
         }
-        let shift = STATE_BITS + u32::from(self.scale_bits);
-        let mut lanes = [START_STATE; LANES];
-        let mut room = words.as_chunks_mut::<WORD_BYTES>().0;
-        let mut used = 0;
-        for (step, symbols) in symbols.chunks(LANES).enumerate() {
-            // There is a word for each symbol, and so for all of this step.
-            let mut number = 0;
-            for (lane, (&symbol, state)) in symbols.iter().zip(&mut lanes).enumerate() {
-                let Entry { reciprocal, limit, rest, start } = self.entries[usize::from(symbol)];
-                if limit == 0 {
-                    return Err(Error::NoFrequency { symbol, index: step * LANES + lane });
-                }
-                let is_full = *state >= limit;
-                if let Some(word) = room.get_mut(number) {
-                    *word = (*state as u16).to_le_bytes();
-                }
-                number += usize::from(is_full);
-                let x = if is_full { *state >> 16 } else { *state };
-                let quotient = ((u64::from(x) * reciprocal) >> shift) as u32;
-                *state = x + start + quotient * rest;
+        for block in one {
+            table.encode(simd, core::array::from_mut(block))?;
+        }
+        Ok(())
+    }
+}
+
+impl EncodeTable {
+    #[inline(always)]
+    fn encode<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        blocks: &mut [EncodeBlock<'_>; N],
+    ) -> Result<(), Error> {
+        for block in &*blocks {
+            let (expected, found) = (words_bound(block.symbols.len()) as u64, block.words.len() as u64);
+            if block.symbols.is_empty() {
+                return Err(Error::NoSymbols);
             }
-            room = room.split_at_mut_checked(number).map_or(&mut [], |(_, rest)| rest);
-            used += number;
+            if found < expected {
+                return Err(Error::BufferLength { buffer: "words", expected, found });
+            }
         }
-        for (bytes, state) in states.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-            *bytes = state.to_le_bytes();
+        let mut writing = blocks.each_mut().map(|block| Writing {
+            states: [START_STATE; LANES],
+            symbols: block.symbols.as_chunks().0,
+            words: block.words.as_chunks_mut().0,
+            used: 0,
+        });
+        if let (true, Some(vector)) = (S::RANS, &self.vector) {
+            simd.encode_rans(vector, &mut writing);
+            for writing in &mut writing {
+                // Blocks may be of different lengths.
+                simd.encode_rans(vector, core::array::from_mut(writing));
+            }
         }
-        Ok(used * WORD_BYTES)
+        let written = writing.map(|writing| (writing.states, writing.symbols.len(), writing.used));
+        for (block, (mut states, left, mut used)) in blocks.iter_mut().zip(written) {
+            let first = block.symbols.len() / LANES - left;
+            for (step, symbols) in block.symbols.chunks(LANES).enumerate().skip(first) {
+                // There is a word for each symbol, and so for all of this step.
+                let room = block.words.as_chunks_mut().0.get_mut(used..).unwrap_or_default();
+                used += self.lanes(&mut states, symbols, room).map_err(|lane| Error::NoFrequency {
+                    symbol: symbols.get(lane).copied().unwrap_or_default(),
+                    index: step * LANES + lane,
+                })?;
+            }
+            for (bytes, state) in block.states.as_chunks_mut::<4>().0.iter_mut().zip(states) {
+                *bytes = state.to_le_bytes();
+            }
+            block.words_bytes = used * WORD_BYTES;
+        }
+        Ok(())
+    }
+
+    /// Encodes a symbol in each of the first lanes; returns the number of words that they appended.
+    ///
+    /// # Errors
+    ///
+    /// The first lane whose symbol has no frequency.
+    #[inline(always)]
+    fn lanes(
+        &self,
+        states: &mut [u32; LANES],
+        symbols: &[u8],
+        words: &mut [[u8; WORD_BYTES]],
+    ) -> Result<usize, usize> {
+        let shift = STATE_BITS + u32::from(self.scale_bits);
+        let mut used = 0;
+        for (lane, (&symbol, state)) in symbols.iter().zip(states).enumerate() {
+            let Entry { reciprocal, limit, rest, start } = self.entries[usize::from(symbol)];
+            if limit == 0 {
+                return Err(lane);
+            }
+            let is_full = *state >= limit;
+            if let Some(word) = words.get_mut(used) {
+                *word = (*state as u16).to_le_bytes();
+            }
+            used += usize::from(is_full);
+            let x = core::hint::select_unpredictable(is_full, *state >> 16, *state);
+            let quotient = ((u64::from(x) * reciprocal) >> shift) as u32;
+            *state = x + start + quotient * rest;
+        }
+        Ok(used)
     }
 }

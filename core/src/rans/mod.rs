@@ -24,8 +24,8 @@ mod decode;
 mod encode;
 mod model;
 
-pub use decode::{Block, DecodeTable};
-pub use encode::EncodeTable;
+pub use decode::{DecodeBlock, DecodeTable};
+pub use encode::{EncodeBlock, EncodeTable};
 pub use model::Frequencies;
 
 /// Lanes of a block.
