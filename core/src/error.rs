@@ -20,6 +20,31 @@ pub enum ErrorKind {
     InvalidInput,
 }
 
+/// A part of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FramePart {
+    /// All of it.
+    Frame,
+    /// Its header.
+    Header,
+    /// A block, by its number.
+    Block(u64),
+    /// The directory of blocks and the trailer.
+    Trailer,
+}
+
+impl fmt::Display for FramePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FramePart::Frame => write!(f, "the frame"),
+            FramePart::Header => write!(f, "the header of the frame"),
+            FramePart::Block(block) => write!(f, "block {block} of the frame"),
+            FramePart::Trailer => write!(f, "the trailer of the frame"),
+        }
+    }
+}
+
 /// Why something could not be read, encoded or decoded.
 ///
 /// The variants name the broken rule and carry the offset and the values. Their [`Display`](fmt::Display) text is for
@@ -299,6 +324,48 @@ pub enum Error {
         /// The state that it ends in.
         state: u32,
     },
+    /// The bytes do not begin as a frame does.
+    NotAFrame,
+    /// A frame of a version, element type, codec or model that this reader does not know.
+    FrameUnsupported {
+        /// Which of them.
+        field: &'static str,
+        /// Its number.
+        number: u8,
+    },
+    /// A frame ends before it should, or goes on after that.
+    FrameLength {
+        /// Which part has another length.
+        part: FramePart,
+        /// The length it must have, in bytes.
+        expected: u64,
+        /// The length it has, in bytes.
+        found: u64,
+    },
+    /// A field of a frame has a value that it cannot have.
+    FrameField {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// Reserved bytes or padding that are not 0.
+    FrameReserved {
+        /// Which part they are in.
+        part: FramePart,
+    },
+    /// A part of a frame is not what its checksum promises.
+    FrameChecksum {
+        /// Which part.
+        part: FramePart,
+    },
+    /// A block, or all of them, decode to other elements than were encoded.
+    FrameDigest {
+        /// The digest that the frame states.
+        expected: u32,
+        /// That of the elements that were decoded.
+        found: u32,
+    },
 }
 
 impl Error {
@@ -322,7 +389,17 @@ impl Error {
             | Error::NoFrequency { .. }
             | Error::NoSymbols
             | Error::PlanMismatch { .. } => ErrorKind::InvalidInput,
-            Error::EmptyUnit | Error::UnrepresentableExponent { .. } => ErrorKind::Unsupported,
+            Error::EmptyUnit | Error::UnrepresentableExponent { .. } | Error::FrameUnsupported { .. } => {
+                ErrorKind::Unsupported
+            }
+            Error::FrameChecksum { .. } | Error::FrameDigest { .. } => ErrorKind::Checksum,
+            Error::FrameLength { expected, found, .. } => {
+                if *found < *expected {
+                    ErrorKind::Truncated
+                } else {
+                    ErrorKind::Corrupt
+                }
+            }
             Error::TooManyElements { .. } | Error::TooManyCodeBytes { .. } | Error::TooManyTables { .. } => {
                 ErrorKind::LimitExceeded
             }
@@ -338,7 +415,7 @@ impl Error {
 }
 
 impl Error {
-    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`) that is broken; `None` where the caller's arguments are wrong.
+    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/FRAME.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
     /// use df11_core::Error;
@@ -375,6 +452,14 @@ impl Error {
             Error::LaneState { .. } => "R-5.3",
             Error::WordsMissing { .. } | Error::WordsLeft { .. } => "R-5.4",
             Error::LastState { .. } => "R-5.5",
+            Error::FrameReserved { .. } => "F-1.2",
+            Error::FrameUnsupported { .. } => "F-1.3",
+            Error::NotAFrame
+            | Error::FrameField { .. }
+            | Error::FrameChecksum { part: FramePart::Header } => "F-3.1",
+            Error::FrameChecksum { part: FramePart::Trailer } => "F-6.2",
+            Error::FrameLength { .. } | Error::FrameChecksum { .. } => "F-5.2",
+            Error::FrameDigest { .. } => "F-6.3",
             _ => return None,
         })
     }
@@ -490,6 +575,22 @@ impl fmt::Display for Error {
                 f,
                 "the codewords of block {block} end at bit {found} of encoded_exponent, but the next block's gap says \
                  {expected}"
+            ),
+            Error::NotAFrame => write!(f, "these bytes do not begin as a frame does"),
+            Error::FrameUnsupported { field, number } => {
+                write!(f, "a frame of {field} {number}, which this version of the program does not know")
+            }
+            Error::FrameLength { part, expected, found } => {
+                write!(f, "{part} must have {expected} bytes, but has {found}")
+            }
+            Error::FrameField { field, value } => write!(f, "the frame cannot have {value} as its {field}"),
+            Error::FrameReserved { part } => {
+                write!(f, "{part} has bytes that must be 0 and are not")
+            }
+            Error::FrameChecksum { part } => write!(f, "{part} is not what its checksum promises"),
+            Error::FrameDigest { expected, found } => write!(
+                f,
+                "the elements of the frame have the digest {found:08x}, but those that were encoded had {expected:08x}"
             ),
             Error::ScaleBits { bits } => write!(f, "{bits} scale bits, but there must be 9 to 12"),
             Error::NoSymbols => write!(f, "there must be at least one symbol"),

@@ -52,13 +52,14 @@ extern crate alloc;
 pub mod bf16;
 pub mod bits;
 pub mod df11;
+pub mod frame;
 pub mod huffman;
 pub mod rans;
 
 mod error;
 
 pub use df11_simd::Level;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, FramePart};
 
 /// The examples in the crate's README, compiled and run with the documentation tests.
 #[cfg(all(doctest, feature = "alloc"))]

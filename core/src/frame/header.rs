@@ -1,0 +1,269 @@
+//! The header of a frame (section 3), and what follows from it about the blocks.
+
+use super::{ALIGNMENT, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
+use crate::rans::{Frequencies, STATES_BYTES};
+use crate::{Error, FramePart};
+
+/// How the blocks of a frame are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Not at all.
+    Raw,
+    /// Coded bytes by rANS, raw parts as they are.
+    Rans,
+}
+
+impl Codec {
+    pub(super) const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// `raw` or `rans`.
+    ///
+    /// ```
+    /// assert_eq!(df11_core::frame::Codec::Rans.name(), "rans");
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Raw => "raw",
+            Codec::Rans => "rans",
+        }
+    }
+}
+
+/// The header of a frame: what its elements are and how they are coded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub(super) element_type: ElementType,
+    pub(super) block: usize,
+    pub(super) len: usize,
+    pub(super) shape: [u64; MAX_RANK],
+    pub(super) rank: usize,
+    /// The model of codec rANS; without it, the codec is raw.
+    pub(super) frequencies: Option<Frequencies>,
+}
+
+/// Takes bytes off the front.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Error> {
+        let missing = Error::FrameLength {
+            part: FramePart::Header,
+            expected: (self.at + N) as u64,
+            found: self.bytes.len() as u64,
+        };
+        let taken = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).ok_or(missing)?;
+        self.at += N;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Error> {
+        self.take().map(|[byte]| *byte)
+    }
+
+    fn reserved<const N: usize>(&mut self) -> Result<(), Error> {
+        let taken: &[u8; N] = self.take()?;
+        if *taken == [0; N] { Ok(()) } else { Err(Error::FrameReserved { part: FramePart::Header }) }
+    }
+
+    fn padding(&mut self, to: usize) -> Result<(), Error> {
+        for _ in 0..padding(self.at, to) {
+            self.reserved::<1>()?;
+        }
+        Ok(())
+    }
+}
+
+impl Header {
+    /// Reads the header at the front of these bytes; returns how many they are, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FrameLength`] of kind [`Truncated`](crate::ErrorKind::Truncated) if there are too few bytes yet;
+    /// [`Error::NotAFrame`], [`Error::FrameUnsupported`], [`Error::FrameChecksum`], [`Error::FrameReserved`],
+    /// [`Error::FrameField`], [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a rule of section 3.
+    ///
+    /// ```
+    /// use df11_core::frame::{self, ElementType, Header};
+    ///
+    /// let bytes = frame::encode(ElementType::F16, &[3], &[0; 6])?;
+    /// let (header, length) = Header::parse(&bytes)?;
+    /// assert_eq!((header.element_type(), header.len()), (ElementType::F16, 3));
+    /// assert_eq!(length % 16, 0);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Error> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let seen = bytes.len().min(MAGIC.len());
+        if bytes[..seen] != MAGIC[..seen] {
+            return Err(Error::NotAFrame);
+        }
+        cursor.take::<8>()?;
+        let unsupported = |field, number| Err(Error::FrameUnsupported { field, number });
+        match cursor.byte()? {
+            VERSION => {}
+            number => return unsupported("version", number),
+        }
+        let [element_type, codec, model, scale_bits, rank] = *cursor.take()?;
+        let Some(element_type) = ElementType::ALL.get(usize::from(element_type)).copied() else {
+            return unsupported("element type", element_type);
+        };
+        if codec > Codec::Rans.number() {
+            return unsupported("codec", codec);
+        }
+        if model > 1 {
+            return unsupported("model", model);
+        }
+        if usize::from(rank) > MAX_RANK {
+            return Err(Error::FrameField { field: "rank", value: u64::from(rank) });
+        }
+        cursor.reserved::<2>()?;
+        let count = u64::from_le_bytes(*cursor.take()?);
+        let block = u32::from_le_bytes(*cursor.take()?);
+        cursor.reserved::<4>()?;
+        let mut shape = [0; MAX_RANK];
+        let mut product = Some(1u64);
+        for dimension in &mut shape[..usize::from(rank)] {
+            *dimension = u64::from_le_bytes(*cursor.take()?);
+            product = product.and_then(|product| product.checked_mul(*dimension));
+        }
+        // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
+        let mut known = [0u16; 256];
+        if model == 1 {
+            let alphabet: [u8; 32] = *cursor.take()?;
+            for (symbol, frequency) in known.iter_mut().enumerate() {
+                if alphabet[symbol / 8] >> (symbol % 8) & 1 == 1 {
+                    *frequency = u16::from_le_bytes(*cursor.take()?);
+                    if *frequency == 0 {
+                        return Err(Error::FrameField { field: "frequency", value: 0 });
+                    }
+                }
+            }
+        }
+        cursor.padding(4)?;
+        let end = cursor.at;
+        if u32::from_le_bytes(*cursor.take()?) != crc(0, &bytes[..end]) {
+            return Err(Error::FrameChecksum { part: FramePart::Header });
+        }
+        cursor.padding(ALIGNMENT)?;
+
+        if codec != model || (codec == 1 && count == 0) || (model == 0 && scale_bits != 0) {
+            return Err(Error::FrameField { field: "model", value: u64::from(model) });
+        }
+        let frequencies = if model == 1 { Some(Frequencies::new(&known, scale_bits)?) } else { None };
+        if !block.is_multiple_of(64) || !(4096..=65536).contains(&block) {
+            return Err(Error::FrameField { field: "block size", value: u64::from(block) });
+        }
+        let bytes = product.and_then(|product| product.checked_mul(element_type.bytes() as u64));
+        if product != Some(count) || bytes.is_none_or(|bytes| usize::try_from(bytes).is_err()) {
+            return Err(Error::FrameField { field: "element count", value: count });
+        }
+        let header = Header {
+            element_type,
+            block: block as usize,
+            len: count as usize,
+            shape,
+            rank: usize::from(rank),
+            frequencies,
+        };
+        Ok((header, cursor.at))
+    }
+
+    /// What the elements are.
+    #[must_use]
+    pub const fn element_type(&self) -> ElementType {
+        self.element_type
+    }
+
+    /// How the blocks are coded.
+    #[must_use]
+    pub const fn codec(&self) -> Codec {
+        if self.frequencies.is_some() { Codec::Rans } else { Codec::Raw }
+    }
+
+    /// The number of elements.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a header is no collection")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The dimensions, outermost first.
+    pub fn shape(&self) -> impl Iterator<Item = u64> {
+        self.shape.into_iter().take(self.rank)
+    }
+
+    /// The model of codec rANS.
+    #[must_use]
+    pub const fn frequencies(&self) -> Option<&Frequencies> {
+        self.frequencies.as_ref()
+    }
+
+    /// The number of blocks.
+    #[must_use]
+    pub const fn blocks(&self) -> usize {
+        self.len.div_ceil(self.block)
+    }
+
+    /// The elements of a block; empty for one that is not there.
+    #[must_use]
+    pub fn block_range(&self, block: usize) -> core::ops::Range<usize> {
+        let at = |block: usize| block.saturating_mul(self.block).min(self.len);
+        at(block)..at(block.saturating_add(1))
+    }
+
+    /// How many bytes a block has, by its first [`PREFIX`](Self::PREFIX): what a reader that streams has to wait for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FrameField`] if the block says that it has more words than symbols.
+    ///
+    /// ```
+    /// use df11_core::frame::{self, ElementType, Header};
+    ///
+    /// let bytes = frame::encode(ElementType::U8, &[10], b"0123456789")?;
+    /// let (header, start) = Header::parse(&bytes)?;
+    /// let prefix = bytes[start..].first_chunk().unwrap();
+    /// assert_eq!(header.block_bytes(0, prefix)?, 32);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    pub fn block_bytes(&self, block: usize, prefix: &[u8; Self::PREFIX]) -> Result<usize, Error> {
+        let [_, _, _, _, a, b, c, d, ..] = *prefix;
+        self.parts(block, u32::from_le_bytes([a, b, c, d])).map(|parts| parts.end)
+    }
+
+    /// Bytes that say how long a block is.
+    pub const PREFIX: usize = BLOCK_HEADER;
+
+    /// Where the parts of a block are, from its start.
+    pub(super) fn parts(&self, block: usize, words: u32) -> Result<Parts, Error> {
+        let elements = self.block_range(block).len();
+        let too_many = Error::FrameField { field: "number of words", value: u64::from(words) };
+        let (states, raw) = match self.codec() {
+            Codec::Raw => (0, elements * self.element_type.bytes()),
+            Codec::Rans => (STATES_BYTES, elements * self.element_type.raw_bytes()),
+        };
+        let most = if states > 0 { 2 * elements } else { 0 };
+        let words = usize::try_from(words).ok().filter(|words| *words <= most).ok_or(too_many)?;
+        let words_start = BLOCK_HEADER + states;
+        let words_end = words_start + words;
+        let raw_start = words_end + padding(words_end, ALIGNMENT);
+        let raw_end = raw_start + raw;
+        Ok(Parts { words_start, words_end, raw_start, raw_end, end: raw_end + padding(raw_end, ALIGNMENT) })
+    }
+}
+
+/// Offsets from the start of a block.
+pub(super) struct Parts {
+    pub(super) words_start: usize,
+    pub(super) words_end: usize,
+    pub(super) raw_start: usize,
+    pub(super) raw_end: usize,
+    pub(super) end: usize,
+}

@@ -1,0 +1,160 @@
+//! Frames: one tensor in a self-contained byte string, as `spec/FRAME.md` describes it.
+//!
+//! A [`Frame`] is a view over the bytes of one, built only through validation; it decodes single blocks or everything, into
+//! the caller's memory, with no allocator but the caller's [`DecodeTable`](crate::rans::DecodeTable) of 22 KiB. An
+//! [`Encoder`] writes one block at a time, and needs memory for one.
+//!
+//! ```
+//! use df11_core::frame::{self, ElementType, Frame};
+//! use df11_core::rans::DecodeTable;
+//!
+//! let elements: Vec<u8> = (0..20_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
+//! let bytes = frame::encode(ElementType::Bf16, &[100, 200], &elements)?;
+//! assert!(bytes.len() < elements.len());
+//!
+//! let frame = Frame::new(&bytes)?;
+//! assert!(frame.header().shape().eq([100, 200]));
+//! let mut restored = vec![0; elements.len()];
+//! frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut restored)?;
+//! assert_eq!(restored, elements);
+//! # Ok::<(), df11_core::Error>(())
+//! ```
+
+#[cfg(feature = "alloc")]
+mod encode;
+mod header;
+mod planes;
+mod view;
+
+#[cfg(feature = "alloc")]
+pub use encode::{Encoder, encode};
+pub use header::{Codec, Header};
+pub use view::Frame;
+
+use crc32fast::Hasher;
+
+/// The first bytes of a frame (F-3.1).
+pub const MAGIC: [u8; 8] = *b"\x89DF11\r\n\x1a";
+
+/// The version that is described and written here.
+pub const VERSION: u8 = 1;
+
+/// The most dimensions (F-3.1).
+pub const MAX_RANK: usize = 32;
+
+/// Elements of a block as they are written here; others are read.
+pub const BLOCK: usize = 1 << 16;
+
+/// Scale bits as they are written here.
+pub const SCALE_BITS: u8 = 12;
+
+/// Bytes of the trailer (F-6.2).
+pub const TRAILER_BYTES: usize = 24;
+
+/// Parts of a frame begin at multiples of this.
+const ALIGNMENT: usize = 16;
+
+/// Bytes of a block before its states or elements (F-5.2).
+const BLOCK_HEADER: usize = 16;
+
+/// CRC-32, continued from `seed` (F-8.1).
+fn crc(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// The digest of elements whose parts have these checksums and lengths in bytes, one after the other.
+#[derive(Clone, Debug, Default)]
+struct Digest(Hasher);
+
+impl Digest {
+    fn append(&mut self, crc: u32, bytes: usize) {
+        self.0.combine(&Hasher::new_with_initial_len(crc, bytes as u64));
+    }
+
+    fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+/// How many zeros follow so many bytes up to a multiple of `to`.
+const fn padding(bytes: usize, to: usize) -> usize {
+    bytes.wrapping_neg() % to
+}
+
+/// What the elements of a frame are (section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ElementType {
+    /// Plain bytes.
+    U8,
+    /// 1 bit of sign, 8 of exponent, 7 of mantissa.
+    Bf16,
+    /// 1 bit of sign, 5 of exponent, 10 of mantissa.
+    F16,
+    /// 1 bit of sign, 8 of exponent, 23 of mantissa.
+    F32,
+    /// 1 bit of sign, 4 of exponent, 3 of mantissa.
+    F8E4M3,
+    /// 1 bit of sign, 5 of exponent, 2 of mantissa.
+    F8E5M2,
+}
+
+impl ElementType {
+    /// All types, by their number.
+    ///
+    /// ```
+    /// use df11_core::frame::ElementType;
+    ///
+    /// assert_eq!(ElementType::ALL[ElementType::F32.number() as usize], ElementType::F32);
+    /// ```
+    pub const ALL: [ElementType; 6] = [
+        ElementType::U8,
+        ElementType::Bf16,
+        ElementType::F16,
+        ElementType::F32,
+        ElementType::F8E4M3,
+        ElementType::F8E5M2,
+    ];
+
+    /// Its number in a frame.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Bytes of an element.
+    ///
+    /// ```
+    /// use df11_core::frame::ElementType;
+    ///
+    /// assert_eq!(ElementType::ALL.map(ElementType::bytes), [1, 2, 2, 4, 1, 1]);
+    /// ```
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            ElementType::U8 | ElementType::F8E4M3 | ElementType::F8E5M2 => 1,
+            ElementType::Bf16 | ElementType::F16 => 2,
+            ElementType::F32 => 4,
+        }
+    }
+
+    /// Bytes of the raw part: all but one.
+    const fn raw_bytes(self) -> usize {
+        self.bytes() - 1
+    }
+
+    /// `U8`, `BF16`, `F16`, `F32`, `F8_E4M3` or `F8_E5M2`, as safetensors call them.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ElementType::U8 => "U8",
+            ElementType::Bf16 => "BF16",
+            ElementType::F16 => "F16",
+            ElementType::F32 => "F32",
+            ElementType::F8E4M3 => "F8_E4M3",
+            ElementType::F8E5M2 => "F8_E5M2",
+        }
+    }
+}

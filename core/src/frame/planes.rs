@@ -1,0 +1,105 @@
+//! Splitting elements into coded bytes and raw planes, and back (section 4).
+
+use super::ElementType;
+
+/// Elements that are split or merged at once: their bytes stay in registers.
+const SOME: usize = 64;
+
+/// Splits elements. `raw` has one plane after the other, as long as `coded` each.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+pub(super) fn split(element_type: ElementType, elements: &[u8], coded: &mut [u8], raw: &mut [u8]) {
+    let n = coded.len();
+    match element_type {
+        ElementType::U8 | ElementType::F8E4M3 | ElementType::F8E5M2 => coded.copy_from_slice(elements),
+        ElementType::Bf16 => {
+            let elements = elements.as_chunks::<2>().0.iter();
+            for ((element, coded), raw) in elements.zip(coded).zip(raw) {
+                let bits = u16::from_le_bytes(*element);
+                *coded = (bits >> 7) as u8;
+                *raw = (bits >> 8) as u8 & 0x80 | bits as u8 & 0x7f;
+            }
+        }
+        ElementType::F16 => {
+            let elements = elements.as_chunks::<2>().0.iter();
+            for ((element, coded), raw) in elements.zip(coded).zip(raw) {
+                [*raw, *coded] = *element;
+            }
+        }
+        ElementType::F32 => {
+            let (low, rest) = raw.split_at_mut(n);
+            let (middle, high) = rest.split_at_mut(n);
+            let planes = low.iter_mut().zip(middle).zip(high);
+            for ((element, coded), ((low, middle), high)) in
+                elements.as_chunks::<4>().0.iter().zip(coded).zip(planes)
+            {
+                let bits = u32::from_le_bytes(*element);
+                *coded = (bits >> 23) as u8;
+                (*low, *middle) = (bits as u8, (bits >> 8) as u8);
+                *high = (bits >> 24) as u8 & 0x80 | (bits >> 16) as u8 & 0x7f;
+            }
+        }
+    }
+}
+
+/// Where the coded bytes of a block are to be put before [`merge`]: at the end of its elements.
+#[inline(always)]
+pub(super) fn coded_part(element_type: ElementType, elements: &mut [u8]) -> &mut [u8] {
+    let n = elements.len() / element_type.bytes();
+    let start = elements.len() - n;
+    &mut elements[start..]
+}
+
+/// Merges raw planes with the coded bytes at the end of `elements`, in place.
+///
+/// Going forwards, elements are written over coded bytes that have been merged already: of `n` elements of `s` bytes, the
+/// coded bytes of `i` and later stand from `(s - 1) n + i` on, and elements before `i` end at `s i`, which is no more
+/// while `i <= n`.
+#[inline(always)]
+pub(super) fn merge(element_type: ElementType, elements: &mut [u8], raw: &[u8]) {
+    match element_type {
+        ElementType::U8 | ElementType::F8E4M3 | ElementType::F8E5M2 => {}
+        ElementType::Bf16 => in_place::<2, 1>(elements, raw, |coded, [raw]| {
+            let (coded, raw) = (u16::from(coded), u16::from(raw));
+            ((raw & 0x80) << 8 | coded << 7 | raw & 0x7f).to_le_bytes()
+        }),
+        ElementType::F16 => in_place::<2, 1>(elements, raw, |coded, [raw]| [raw, coded]),
+        ElementType::F32 => in_place::<4, 3>(elements, raw, |coded, [low, middle, high]| {
+            let (coded, high) = (u32::from(coded), u32::from(high));
+            let bits = (high & 0x80) << 24 | coded << 23 | (high & 0x7f) << 16;
+            (bits | u32::from(middle) << 8 | u32::from(low)).to_le_bytes()
+        }),
+    }
+}
+
+#[inline(always)]
+fn in_place<const S: usize, const R: usize>(
+    elements: &mut [u8],
+    raw: &[u8],
+    element: impl Fn(u8, [u8; R]) -> [u8; S],
+) {
+    let n = elements.len() / S;
+    let start = elements.len() - n;
+    let planes: [&[u8]; R] = core::array::from_fn(|plane| raw.get(plane * n..(plane + 1) * n).unwrap_or(&[]));
+    for at in (0..n).step_by(SOME) {
+        let end = n.min(at + SOME);
+        let mut coded = [0; SOME];
+        let mut raw = [[0; SOME]; R];
+        if end - at == SOME {
+            // Of known length: a vector each.
+            coded.copy_from_slice(&elements[start + at..start + at + SOME]);
+            for (raw, plane) in raw.iter_mut().zip(&planes) {
+                raw.copy_from_slice(&plane[at..at + SOME]);
+            }
+            let to = &mut elements[S * at..S * (at + SOME)];
+            for (i, to) in to.as_chunks_mut::<S>().0.iter_mut().enumerate() {
+                *to = element(coded[i], core::array::from_fn(|plane| raw[plane][i]));
+            }
+        } else {
+            coded[..end - at].copy_from_slice(&elements[start + at..start + end]);
+            for (i, to) in elements[S * at..S * end].as_chunks_mut::<S>().0.iter_mut().enumerate() {
+                *to = element(coded[i], core::array::from_fn(|plane| planes[plane][at + i]));
+            }
+        }
+    }
+}

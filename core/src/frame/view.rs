@@ -1,0 +1,286 @@
+//! Decoding frames.
+
+use df11_simd::{Level, Operation, Simd};
+
+use super::header::Parts;
+use super::{ALIGNMENT, BLOCK_HEADER, Codec, Digest, Header, TRAILER_BYTES, crc, planes};
+use crate::rans::{DecodeBlock, DecodeTable, STATES_BYTES};
+use crate::{Error, FramePart};
+
+/// Blocks that are decoded together: as many as rANS takes in turn.
+const MANY: usize = 4;
+
+/// A view over the bytes of a whole frame, of which header, directory and trailer have been checked.
+#[derive(Clone, Debug)]
+pub struct Frame<'a> {
+    bytes: &'a [u8],
+    header: Header,
+    /// The offset of each block, and after it that of the directory.
+    directory: &'a [[u8; 8]],
+    digest: u32,
+}
+
+/// A block whose checksum is right.
+struct Block<'a> {
+    states: &'a [u8; STATES_BYTES],
+    /// The words and what follows them.
+    words: &'a [u8],
+    words_bytes: usize,
+    raw: &'a [u8],
+    /// The checksum of its elements.
+    digest: u32,
+}
+
+impl<'a> Frame<'a> {
+    /// Checks header, directory and trailer. Time and memory depend on the number of blocks alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or [`Error::FrameField`] for what breaks a rule of
+    /// section 6.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+        let (header, start) = Header::parse(bytes)?;
+        let blocks = header.blocks();
+        // At least its header for each block; and so no product of lengths can be too large.
+        let least = (blocks as u64).saturating_mul(BLOCK_HEADER as u64 + 8);
+        let least = least.saturating_add((start + TRAILER_BYTES) as u64);
+        if (bytes.len() as u64) < least {
+            return Err(Error::FrameLength {
+                part: FramePart::Frame,
+                expected: least,
+                found: bytes.len() as u64,
+            });
+        }
+        let directory_start = bytes.len() - TRAILER_BYTES - 8 * blocks;
+        let (directory, trailer) = bytes[directory_start..].split_at(8 * blocks);
+        let field = |i: usize| trailer[4 * i..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field));
+        let [offset, number] = [0, 2].map(|i| u64::from(field(i + 1)) << 32 | u64::from(field(i)));
+        let [digest, checksum] = [4, 5].map(field);
+        if crc(0, &bytes[directory_start..bytes.len() - 4]) != checksum {
+            return Err(Error::FrameChecksum { part: FramePart::Trailer });
+        }
+        if number != blocks as u64 {
+            return Err(Error::FrameField { field: "number of blocks", value: number });
+        }
+        if offset != directory_start as u64 {
+            return Err(Error::FrameField { field: "offset of the directory", value: offset });
+        }
+        let directory = directory.as_chunks().0;
+        // From block to block, to the directory.
+        let mut least = start as u64;
+        for (i, entry) in directory.iter().enumerate() {
+            let entry = u64::from_le_bytes(*entry);
+            let fits = if i == 0 { entry == least } else { entry >= least };
+            if !fits || !entry.is_multiple_of(ALIGNMENT as u64) {
+                return Err(Error::FrameField { field: "offset of a block", value: entry });
+            }
+            least = entry.saturating_add(BLOCK_HEADER as u64);
+        }
+        let reached = if blocks == 0 { offset == least } else { least <= offset };
+        if !reached {
+            return Err(Error::FrameField { field: "offset of the directory", value: offset });
+        }
+        Ok(Frame { bytes, header, directory, digest })
+    }
+
+    /// Its header.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// CRC-32 of all elements as they were.
+    #[must_use]
+    pub const fn digest(&self) -> u32 {
+        self.digest
+    }
+
+    /// The bytes of its elements.
+    #[must_use]
+    pub const fn elements_bytes(&self) -> usize {
+        self.header.len * self.header.element_type.bytes()
+    }
+
+    /// Builds the table for [`decode_block_into`](Self::decode_block_into).
+    pub fn build(&self, table: &mut DecodeTable) {
+        if let Some(frequencies) = self.header.frequencies() {
+            table.build(frequencies);
+        }
+    }
+
+    /// Decodes one block with the [table](Self::build) of this frame, to its [elements](Header::block_range).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RangeOutOfBounds`] if there is no such block, [`Error::BufferLength`] if `elements` has another length, or
+    /// what is wrong with the block. The content of `elements` is then unspecified.
+    ///
+    /// ```
+    /// use df11_core::frame::{self, ElementType, Frame};
+    /// use df11_core::rans::DecodeTable;
+    ///
+    /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
+    /// let bytes = frame::encode(ElementType::F8E4M3, &[100_000], &elements)?;
+    /// let frame = Frame::new(&bytes)?;
+    /// let mut table = DecodeTable::EMPTY;
+    /// frame.build(&mut table);
+    /// let range = frame.header().block_range(1);
+    /// let mut block = vec![0; range.len()];
+    /// frame.decode_block_into(&table, 1, &mut block)?;
+    /// assert_eq!(block, elements[range]);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    pub fn decode_block_into(
+        &self,
+        table: &DecodeTable,
+        block: usize,
+        elements: &mut [u8],
+    ) -> Result<(), Error> {
+        let len = self.header.blocks();
+        if block >= len {
+            return Err(Error::RangeOutOfBounds { start: block, end: block + 1, len });
+        }
+        let elements_of = self.header.block_range(block).len();
+        self.decode_blocks(table, Level::best(), block, elements, elements_of).map(|_| ())
+    }
+
+    /// Decodes all elements, and compares their digest. `table` is the caller's memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), what is wrong
+    /// with a block, or [`Error::FrameDigest`]. The content of `elements` is then unspecified.
+    pub fn decode_into(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
+        self.decode_at_level(table, Level::best(), elements)
+    }
+
+    /// [`decode_into`](Self::decode_into), with this level of instructions.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_into`](Self::decode_into).
+    pub fn decode_at_level(
+        &self,
+        table: &mut DecodeTable,
+        level: Level,
+        elements: &mut [u8],
+    ) -> Result<(), Error> {
+        self.build(table);
+        let found = self.decode_blocks(table, level, 0, elements, self.header.len)?;
+        if found == self.digest { Ok(()) } else { Err(Error::FrameDigest { expected: self.digest, found }) }
+    }
+
+    /// Decodes so many elements, from a block on; returns their digest.
+    fn decode_blocks(
+        &self,
+        table: &DecodeTable,
+        level: Level,
+        first: usize,
+        elements: &mut [u8],
+        len: usize,
+    ) -> Result<u32, Error> {
+        let (expected, found) = ((len * self.header.element_type.bytes()) as u64, elements.len() as u64);
+        if expected != found {
+            return Err(Error::BufferLength { buffer: "elements", expected, found });
+        }
+        level.dispatch(Decode { frame: self, table, level, first, elements })
+    }
+
+    /// Finds a block and checks it.
+    fn block(&self, block: usize) -> Result<Block<'a>, Error> {
+        let at = |i: usize| self.directory.get(i).map(|entry| u64::from_le_bytes(*entry) as usize);
+        let end = self.bytes.len() - TRAILER_BYTES - 8 * self.directory.len();
+        let range = at(block).unwrap_or(end)..at(block + 1).unwrap_or(end);
+        self.header.check_block(block, self.bytes.get(range).unwrap_or(&[]))
+    }
+}
+
+impl Header {
+    /// Checks the bytes of a block.
+    fn check_block<'a>(&self, block: usize, bytes: &'a [u8]) -> Result<Block<'a>, Error> {
+        let length = |expected: usize| Error::FrameLength {
+            part: FramePart::Block(block as u64),
+            expected: expected as u64,
+            found: bytes.len() as u64,
+        };
+        let Some((head, rest)) = bytes.split_at_checked(4) else { return Err(length(BLOCK_HEADER)) };
+        if head != crc(block as u32, rest).to_le_bytes() {
+            return Err(Error::FrameChecksum { part: FramePart::Block(block as u64) });
+        }
+        let Some([words, digest, reserved]) = rest.as_chunks::<4>().0.first_chunk() else {
+            return Err(length(BLOCK_HEADER));
+        };
+        let words = u32::from_le_bytes(*words);
+        let Parts { words_start, words_end, raw_start, raw_end, end } = self.parts(block, words)?;
+        if bytes.len() != end {
+            return Err(length(end));
+        }
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        if !is_zero(reserved) || !is_zero(&bytes[words_end..raw_start]) || !is_zero(&bytes[raw_end..]) {
+            return Err(Error::FrameReserved { part: FramePart::Block(block as u64) });
+        }
+        Ok(Block {
+            states: bytes[BLOCK_HEADER..].first_chunk().unwrap_or(&[0; STATES_BYTES]),
+            words: &bytes[words_start..],
+            words_bytes: words_end - words_start,
+            raw: &bytes[raw_start..raw_end],
+            digest: u32::from_le_bytes(*digest),
+        })
+    }
+}
+
+/// Blocks from `first` on, to elements.
+struct Decode<'d, 'a> {
+    frame: &'d Frame<'a>,
+    table: &'d DecodeTable,
+    level: Level,
+    first: usize,
+    elements: &'d mut [u8],
+}
+
+impl Operation for Decode<'_, '_> {
+    type Output = Result<u32, Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Result<u32, Error> {
+        let Decode { frame, table, level, first, elements } = self;
+        let Header { element_type, block, .. } = frame.header;
+        let size = block * element_type.bytes();
+        let mut digest = Digest::default();
+        for (i, elements) in elements.chunks_mut(MANY * size).enumerate() {
+            let mut raws: [&[u8]; MANY] = [&[]; MANY];
+            let mut digests = [0; MANY];
+            let none =
+                || DecodeBlock { states: &[0; STATES_BYTES], words: &[], words_bytes: 0, symbols: &mut [] };
+            let mut coded: [DecodeBlock<'_>; MANY] = core::array::from_fn(|_| none());
+            let mut number = 0;
+            for (j, part) in elements.chunks_mut(size).enumerate() {
+                let block = frame.block(first + MANY * i + j)?;
+                (raws[j], digests[j]) = (block.raw, block.digest);
+                number += 1;
+                let Block { states, words, words_bytes, .. } = block;
+                match frame.header.codec() {
+                    Codec::Raw => part.copy_from_slice(block.raw),
+                    Codec::Rans => {
+                        let symbols = planes::coded_part(element_type, part);
+                        coded[j] = DecodeBlock { states, words, words_bytes, symbols };
+                    }
+                }
+            }
+            if frame.header.codec() == Codec::Rans {
+                table.decode_blocks(level, &mut coded[..number])?;
+            }
+            for (j, part) in elements.chunks_mut(size).enumerate() {
+                if frame.header.codec() == Codec::Rans {
+                    planes::merge(element_type, part, raws[j]);
+                }
+                let (expected, found) = (digests[j], crc(0, part));
+                if expected != found {
+                    return Err(Error::FrameDigest { expected, found });
+                }
+                digest.append(found, part.len());
+            }
+        }
+        Ok(digest.finish())
+    }
+}

@@ -1,0 +1,239 @@
+//! Laws of frames.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use df11_core::frame::{self, BLOCK, Codec, ElementType, Encoder, Frame, Header};
+use df11_core::rans::DecodeTable;
+use df11_core::{Error, ErrorKind, Level};
+use df11_tests::cases;
+use df11_tests::weights::{Random, bytes, like_trained};
+use proptest::prelude::*;
+
+/// Decodes a frame whole on every level, and block by block, and block by block without the end of the frame. All must
+/// agree.
+fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let frame = Frame::new(bytes)?;
+    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut elements = vec![0xaa; frame.elements_bytes()];
+    let result = frame.decode_into(&mut table, &mut elements).map(|()| elements);
+    for level in Level::all() {
+        let mut elements = vec![0x55; frame.elements_bytes()];
+        let found = frame.decode_at_level(&mut table, level, &mut elements).map(|()| elements);
+        assert_eq!(found, result, "{}", level.name());
+    }
+    let size = frame.header().element_type().bytes();
+    let by_block = (0..frame.header().blocks()).map(|block| {
+        let mut elements = vec![0; frame.header().block_range(block).len() * size];
+        frame.decode_block_into(&table, block, &mut elements).map(|()| elements)
+    });
+    let by_block = by_block.collect::<Result<Vec<_>, _>>().map(|blocks| blocks.concat());
+    if let Ok(elements) = &result {
+        assert_eq!(by_block.as_ref(), Ok(elements));
+    }
+    result
+}
+
+/// Shapes with few or many elements, and their bytes: like trained weights, any, or all alike.
+fn tensors() -> impl Strategy<Value = (ElementType, Vec<u64>, Vec<u8>)> {
+    let types = prop::sample::select(&ElementType::ALL[..]);
+    let shapes = prop_oneof![
+        prop::collection::vec(0u64..20, 0..4),
+        (1u64..3000).prop_map(|n| vec![n]),
+        prop::sample::select(vec![4095u64, 4096, 65535, 65536, 65537, 131_072, 300_001])
+            .prop_map(|n| vec![1, n]),
+    ];
+    (types, shapes, any::<u64>(), 0..3).prop_map(|(element_type, shape, seed, kind)| {
+        let len = shape.iter().product::<u64>() as usize * element_type.bytes();
+        let mut random = Random(seed);
+        let elements = match kind {
+            0 => (0..len).map(|_| random.next() as u8).collect(),
+            1 => vec![seed as u8; len],
+            _ => {
+                let mut trained = bytes(&like_trained(len.div_ceil(2), seed));
+                trained.truncate(len);
+                trained
+            }
+        };
+        (element_type, shape, elements)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(60)))]
+
+    #[test]
+    fn every_tensor_comes_back((element_type, shape, elements) in tensors()) {
+        let bytes = frame::encode(element_type, &shape, &elements).unwrap();
+        let frame = Frame::new(&bytes).unwrap();
+        let header = frame.header();
+        prop_assert_eq!((header.element_type(), header.shape().collect::<Vec<_>>()), (element_type, shape.clone()));
+        prop_assert!(bytes.len() <= elements.len() + 1024 + 48 * header.blocks());
+        prop_assert_eq!(&decode(&bytes).unwrap(), &elements);
+
+        // In parts, on every level.
+        let counts = match header.frequencies() {
+            Some(_) => counts(element_type, &elements),
+            None => [0; 256],
+        };
+        for level in Level::all() {
+            let mut encoder = Encoder::new(element_type, &shape, &counts).unwrap().at_level(level);
+            let mut streamed = encoder.header();
+            for some in elements.chunks(3 * BLOCK * element_type.bytes()) {
+                streamed.extend_from_slice(encoder.blocks(some).unwrap());
+            }
+            streamed.extend(encoder.finish().unwrap());
+            prop_assert!(streamed == bytes, "{}", level.name());
+        }
+
+        // A reader that streams finds each block without the directory.
+        let (header, mut at) = Header::parse(&bytes).unwrap();
+        for block in 0..header.blocks() {
+            at += header.block_bytes(block, bytes[at..].first_chunk().unwrap()).unwrap();
+        }
+        prop_assert_eq!(at + 8 * header.blocks() + frame::TRAILER_BYTES, bytes.len());
+    }
+
+    #[test]
+    fn every_prefix_is_truncated_and_nothing_may_follow((element_type, shape, elements) in tensors(), cut in any::<prop::sample::Index>()) {
+        let bytes = frame::encode(element_type, &shape, &elements).unwrap();
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+        prop_assert!(decode(&[&bytes[..], &[0]].concat()).is_err());
+        let (_, header) = Header::parse(&bytes).unwrap();
+        let error = Header::parse(&bytes[..cut.index(header)]).unwrap_err();
+        prop_assert_eq!(error.kind(), ErrorKind::Truncated);
+    }
+}
+
+fn counts(element_type: ElementType, elements: &[u8]) -> [u64; 256] {
+    let mut counts = [0; 256];
+    for element in elements.chunks(element_type.bytes()) {
+        let coded = match element_type {
+            ElementType::Bf16 | ElementType::F32 => {
+                let [.., low, high] = *element else { panic!("too short") };
+                high << 1 | low >> 7
+            }
+            _ => *element.last().unwrap(),
+        };
+        counts[usize::from(coded)] += 1;
+    }
+    counts
+}
+
+#[test]
+fn every_bit_pattern_of_every_type_comes_back() {
+    for element_type in ElementType::ALL {
+        let patterns = 0..=if element_type.bytes() == 1 { 0xff } else { 0xffff_u32 };
+        let elements: Vec<u8> = patterns
+            .flat_map(|bits| {
+                (bits.wrapping_mul(if element_type.bytes() == 4 { 65537 } else { 1 })).to_le_bytes()
+                    [..element_type.bytes()]
+                    .to_vec()
+            })
+            .collect();
+        // Once as they are, which rANS does not make smaller, and once among many others, which it does.
+        let many = [&elements[..], &vec![0; 8 * elements.len() + 70_000 * element_type.bytes()]].concat();
+        for (elements, codec) in [(&elements, None), (&many, Some(Codec::Rans))] {
+            let n = (elements.len() / element_type.bytes()) as u64;
+            let bytes = frame::encode(element_type, &[n], elements).unwrap();
+            let found = Frame::new(&bytes).unwrap().header().codec();
+            assert!(codec.is_none_or(|codec| codec == found), "{element_type:?}");
+            assert_eq!(&decode(&bytes).unwrap(), elements, "{element_type:?}");
+        }
+    }
+}
+
+/// Frames of several blocks, of one, raw, and empty.
+fn samples() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let trained = bytes(&like_trained(2 * BLOCK + 1000, 1));
+    let some = |element_type: ElementType, elements: &[u8]| {
+        let n = (elements.len() / element_type.bytes()) as u64;
+        (frame::encode(element_type, &[n], elements).unwrap(), elements.to_vec())
+    };
+    vec![
+        some(ElementType::Bf16, &trained),
+        some(ElementType::Bf16, &trained[..4000]),
+        some(ElementType::F16, &trained[..9000]),
+        some(ElementType::F32, &trained[..8000]),
+        some(ElementType::U8, &trained[..50]),
+        some(ElementType::F8E5M2, &[]),
+    ]
+}
+
+#[test]
+fn a_million_damaged_frames_are_noticed_or_harmless() {
+    let samples = samples();
+    let (large, small) = samples.split_first().unwrap();
+    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut random = Random(7);
+    let million = (1_000_000 / 300) * cases(300);
+    for i in 0..million {
+        // Of several blocks now and then: they take a hundred times as long.
+        let (bytes, elements) = if i % 500 == 0 { large } else { &small[i as usize % small.len()] };
+        let mut damaged = bytes.clone();
+        let mut at = || (random.next() % bytes.len() as u64) as usize;
+        let (a, b, c) = (at(), at(), at());
+        match i % 5 {
+            0 => damaged[a] ^= 1 << (b % 8),
+            1 => damaged.truncate(a),
+            2 => damaged.swap(a, b),
+            // Runs of 16 bytes, where a block could begin.
+            3 => (0..16)
+                .for_each(|i| damaged.swap((a / 16 * 16 + i) % bytes.len(), (b / 16 * 16 + i) % bytes.len())),
+            _ => (damaged[a], damaged[b]) = (c as u8, 0),
+        }
+        let Ok(frame) = Frame::new(&damaged) else { continue };
+        let mut found = vec![0; frame.elements_bytes()];
+        if frame.decode_into(&mut table, &mut found).is_ok() {
+            assert!(damaged == *bytes && found == *elements, "round {i}: damage went unnoticed");
+        }
+    }
+}
+
+#[test]
+fn exchanged_blocks_and_wrong_digests_are_noticed() {
+    let (bytes, _) = samples().swap_remove(0);
+    let (header, start) = Header::parse(&bytes).unwrap();
+    // Blocks of the same length, as raw ones are.
+    let elements: Vec<u8> = (0..3 * BLOCK).map(|i| (i * 37 % 256 ^ i / 256) as u8).collect();
+    let raw = frame::encode(ElementType::U8, &[elements.len() as u64], &elements).unwrap();
+    let (raw_header, raw_start) = Header::parse(&raw).unwrap();
+    assert_eq!(raw_header.codec(), Codec::Raw);
+    let size = raw_header.block_bytes(0, raw[raw_start..].first_chunk().unwrap()).unwrap();
+    let mut exchanged = raw.clone();
+    let (first, second) = exchanged[raw_start..raw_start + 2 * size].split_at_mut(size);
+    first.swap_with_slice(second);
+    assert_eq!(decode(&exchanged).unwrap_err().kind(), ErrorKind::Checksum);
+
+    // A block of another frame, whose own checksum is right.
+    assert_eq!(header.blocks(), 3);
+    let mut other = elements;
+    other[5] ^= 1;
+    let other = frame::encode(ElementType::U8, &[other.len() as u64], &other).unwrap();
+    let mut mixed = raw;
+    mixed[raw_start..raw_start + size].copy_from_slice(&other[raw_start..raw_start + size]);
+    assert!(matches!(decode(&mixed), Err(Error::FrameDigest { .. })));
+    assert!(start > 0);
+}
+
+#[test]
+fn what_is_not_known_is_unsupported_and_what_cannot_be_is_refused() {
+    let (bytes, _) = samples().swap_remove(1);
+    let with = |at: usize, value: u8| {
+        let mut changed = bytes.clone();
+        changed[at] = value;
+        decode(&changed).unwrap_err()
+    };
+    assert_eq!(with(0, 0), Error::NotAFrame);
+    for (at, value, field) in [(8, 2, "version"), (9, 6, "element type"), (10, 3, "codec"), (11, 2, "model")]
+    {
+        let error = with(at, value);
+        assert_eq!(error, Error::FrameUnsupported { field, number: value });
+        assert_eq!((error.kind(), error.clause()), (ErrorKind::Unsupported, Some("F-1.3")));
+    }
+    assert_eq!(with(14, 1).clause(), Some("F-1.2"));
+    assert_eq!(with(13, 33), Error::FrameField { field: "rank", value: 33 });
+    let too_many = [1 << 32, 1 << 32];
+    assert!(matches!(frame::encode(ElementType::F32, &too_many, &[]), Err(Error::FrameField { .. })));
+    assert!(frame::encode(ElementType::F32, &[3], &[0; 11]).is_err());
+    assert!(frame::encode(ElementType::F32, &[0; 33], &[]).is_err());
+}
