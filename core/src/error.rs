@@ -359,11 +359,13 @@ pub enum Error {
         /// Which part.
         part: FramePart,
     },
-    /// A block, or all of them, decode to other elements than were encoded.
+    /// A block decodes to other coded bytes than were encoded.
     FrameDigest {
-        /// The digest that the frame states.
+        /// The block.
+        block: u64,
+        /// The checksum that the block states.
         expected: u32,
-        /// That of the elements that were decoded.
+        /// That of the bytes that were decoded.
         found: u32,
     },
 }
@@ -459,7 +461,7 @@ impl Error {
             | Error::FrameChecksum { part: FramePart::Header } => "F-3.1",
             Error::FrameChecksum { part: FramePart::Trailer } => "F-6.2",
             Error::FrameLength { .. } | Error::FrameChecksum { .. } => "F-5.2",
-            Error::FrameDigest { .. } => "F-6.3",
+            Error::FrameDigest { .. } => "F-5.4",
             _ => return None,
         })
     }
@@ -588,9 +590,9 @@ impl fmt::Display for Error {
                 write!(f, "{part} has bytes that must be 0 and are not")
             }
             Error::FrameChecksum { part } => write!(f, "{part} is not what its checksum promises"),
-            Error::FrameDigest { expected, found } => write!(
+            Error::FrameDigest { block, expected, found } => write!(
                 f,
-                "the elements of the frame have the digest {found:08x}, but those that were encoded had {expected:08x}"
+                "block {block} of the frame decodes to bytes with checksum {found:08x}, but it states {expected:08x}"
             ),
             Error::ScaleBits { bits } => write!(f, "{bits} scale bits, but there must be 9 to 12"),
             Error::NoSymbols => write!(f, "there must be at least one symbol"),

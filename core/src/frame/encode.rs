@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use df11_simd::{Level, Operation, Simd};
 
 use super::{
-    ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ElementType, Header, MAGIC, MAX_RANK, SCALE_BITS, VERSION,
-    crc, padding, planes,
+    ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK,
+    SCALE_BITS, TRAILER_BYTES, VERSION, crc, padding, planes,
 };
 use crate::rans::{EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound};
 use crate::{Error, bf16};
@@ -43,7 +43,7 @@ pub struct Encoder {
     level: Level,
     /// The offset of the next block.
     offset: u64,
-    directory: Vec<u64>,
+    directory: Vec<(u64, u32)>,
     digest: Digest,
     /// The blocks that were encoded last.
     bytes: Vec<u8>,
@@ -164,8 +164,11 @@ impl Encoder {
         if expected != found {
             return Err(Error::BufferLength { buffer: "directory of blocks", expected, found });
         }
-        let mut bytes = Vec::with_capacity(8 * self.directory.len() + super::TRAILER_BYTES);
-        self.directory.iter().for_each(|offset| bytes.extend(offset.to_le_bytes()));
+        let mut bytes = Vec::with_capacity(ENTRY_BYTES * self.directory.len() + TRAILER_BYTES);
+        for (offset, checksum) in &self.directory {
+            bytes.extend(offset.to_le_bytes());
+            bytes.extend(checksum.to_le_bytes());
+        }
         bytes.extend(self.offset.to_le_bytes());
         bytes.extend(found.to_le_bytes());
         bytes.extend(self.digest.finish().to_le_bytes());
@@ -206,7 +209,16 @@ pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Resu
     let counts = count(element_type, elements)?;
     let mut encoder = Encoder::new(element_type, shape, &counts)?;
     let mut frame = encoder.header();
-    frame.extend_from_slice(encoder.blocks(elements)?);
+    // What exponents take at most, in trained weights; others grow it.
+    frame.reserve(elements.len() / 4 * 3);
+    let expected = encoder.header.len * element_type.bytes();
+    if elements.len() != expected {
+        let (expected, found) = (expected as u64, elements.len() as u64);
+        return Err(Error::BufferLength { buffer: "elements", expected, found });
+    }
+    for some in elements.chunks(MANY * BLOCK * element_type.bytes()) {
+        frame.extend_from_slice(encoder.blocks(some)?);
+    }
     frame.extend(encoder.finish()?);
     Ok(frame)
 }
@@ -268,13 +280,15 @@ impl Operation for Blocks<'_, '_> {
                 *used = block.words_bytes;
             }
         }
+        let used_rans = encoder.header.codec() == Codec::Rans;
         for (i, elements) in elements.chunks(size).enumerate() {
             let bytes = &mut encoder.bytes;
             let start = bytes.len();
-            let own = crc(0, elements);
+            encoder.digest.append(crc(0, elements), elements.len());
+            let coded = if used_rans { crc(0, &encoder.coded[i * BLOCK..n.min((i + 1) * BLOCK)]) } else { 0 };
             bytes.extend([0; 4]);
             bytes.extend((used[i] as u32).to_le_bytes());
-            bytes.extend(own.to_le_bytes());
+            bytes.extend(coded.to_le_bytes());
             bytes.extend([0; BLOCK_HEADER - 12]);
             match encoder.header.codec() {
                 Codec::Raw => bytes.extend_from_slice(elements),
@@ -288,9 +302,8 @@ impl Operation for Blocks<'_, '_> {
             pad(bytes, ALIGNMENT);
             let checksum = crc(encoder.directory.len() as u32, &bytes[start + 4..]);
             bytes[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
-            encoder.directory.push(encoder.offset);
+            encoder.directory.push((encoder.offset, checksum));
             encoder.offset += (bytes.len() - start) as u64;
-            encoder.digest.append(own, elements.len());
         }
         Ok(())
     }

@@ -51,6 +51,9 @@ pub const SCALE_BITS: u8 = 12;
 /// Bytes of the trailer (F-6.2).
 pub const TRAILER_BYTES: usize = 24;
 
+/// Bytes of the directory for each block (F-6.1).
+pub const ENTRY_BYTES: usize = 12;
+
 /// Parts of a frame begin at multiples of this.
 const ALIGNMENT: usize = 16;
 
@@ -65,9 +68,11 @@ fn crc(seed: u32, bytes: &[u8]) -> u32 {
 }
 
 /// The digest of elements whose parts have these checksums and lengths in bytes, one after the other.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, Default)]
 struct Digest(Hasher);
 
+#[cfg(feature = "alloc")]
 impl Digest {
     fn append(&mut self, crc: u32, bytes: usize) {
         self.0.combine(&Hasher::new_with_initial_len(crc, bytes as u64));

@@ -1,22 +1,30 @@
 //! Decoding frames.
 
 use df11_simd::{Level, Operation, Simd};
+#[cfg(feature = "alloc")]
+use df11_simd::{Write, Writer};
 
+#[cfg(feature = "alloc")]
+use super::ElementType;
 use super::header::Parts;
-use super::{ALIGNMENT, BLOCK_HEADER, Codec, Digest, Header, TRAILER_BYTES, crc, planes};
+use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
 use crate::rans::{DecodeBlock, DecodeTable, STATES_BYTES};
 use crate::{Error, FramePart};
 
 /// Blocks that are decoded together: as many as rANS takes in turn.
 const MANY: usize = 4;
 
+/// Elements of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
+#[cfg(feature = "alloc")]
+const STREAM_BYTES: usize = 4 << 20;
+
 /// A view over the bytes of a whole frame, of which header, directory and trailer have been checked.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
     bytes: &'a [u8],
     header: Header,
-    /// The offset of each block, and after it that of the directory.
-    directory: &'a [[u8; 8]],
+    /// The offset of each block, and its checksum.
+    directory: &'a [[u8; ENTRY_BYTES]],
     digest: u32,
 }
 
@@ -27,8 +35,8 @@ struct Block<'a> {
     words: &'a [u8],
     words_bytes: usize,
     raw: &'a [u8],
-    /// The checksum of its elements.
-    digest: u32,
+    /// The checksum of its coded bytes.
+    coded: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -42,7 +50,7 @@ impl<'a> Frame<'a> {
         let (header, start) = Header::parse(bytes)?;
         let blocks = header.blocks();
         // At least its header for each block; and so no product of lengths can be too large.
-        let least = (blocks as u64).saturating_mul(BLOCK_HEADER as u64 + 8);
+        let least = (blocks as u64).saturating_mul((BLOCK_HEADER + ENTRY_BYTES) as u64);
         let least = least.saturating_add((start + TRAILER_BYTES) as u64);
         if (bytes.len() as u64) < least {
             return Err(Error::FrameLength {
@@ -51,8 +59,8 @@ impl<'a> Frame<'a> {
                 found: bytes.len() as u64,
             });
         }
-        let directory_start = bytes.len() - TRAILER_BYTES - 8 * blocks;
-        let (directory, trailer) = bytes[directory_start..].split_at(8 * blocks);
+        let directory_start = bytes.len() - TRAILER_BYTES - ENTRY_BYTES * blocks;
+        let (directory, trailer) = bytes[directory_start..].split_at(ENTRY_BYTES * blocks);
         let field = |i: usize| trailer[4 * i..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field));
         let [offset, number] = [0, 2].map(|i| u64::from(field(i + 1)) << 32 | u64::from(field(i)));
         let [digest, checksum] = [4, 5].map(field);
@@ -69,7 +77,7 @@ impl<'a> Frame<'a> {
         // From block to block, to the directory.
         let mut least = start as u64;
         for (i, entry) in directory.iter().enumerate() {
-            let entry = u64::from_le_bytes(*entry);
+            let (entry, _) = read_entry(entry);
             let fits = if i == 0 { entry == least } else { entry >= least };
             if !fits || !entry.is_multiple_of(ALIGNMENT as u64) {
                 return Err(Error::FrameField { field: "offset of a block", value: entry });
@@ -141,15 +149,17 @@ impl<'a> Frame<'a> {
             return Err(Error::RangeOutOfBounds { start: block, end: block + 1, len });
         }
         let elements_of = self.header.block_range(block).len();
-        self.decode_blocks(table, Level::best(), block, elements, elements_of).map(|_| ())
+        self.decode_blocks(table, Level::best(), block, elements, elements_of)
     }
 
-    /// Decodes all elements, and compares their digest. `table` is the caller's memory.
+    /// Decodes all elements. `table` is the caller's memory.
+    ///
+    /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it follows from them.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), what is wrong
-    /// with a block, or [`Error::FrameDigest`]. The content of `elements` is then unspecified.
+    /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
+    /// with a block. The content of `elements` is then unspecified.
     pub fn decode_into(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
         self.decode_at_level(table, Level::best(), elements)
     }
@@ -166,11 +176,10 @@ impl<'a> Frame<'a> {
         elements: &mut [u8],
     ) -> Result<(), Error> {
         self.build(table);
-        let found = self.decode_blocks(table, level, 0, elements, self.header.len)?;
-        if found == self.digest { Ok(()) } else { Err(Error::FrameDigest { expected: self.digest, found }) }
+        self.decode_blocks(table, level, 0, elements, self.header.len)
     }
 
-    /// Decodes so many elements, from a block on; returns their digest.
+    /// Decodes so many elements, from a block on.
     fn decode_blocks(
         &self,
         table: &DecodeTable,
@@ -178,21 +187,78 @@ impl<'a> Frame<'a> {
         first: usize,
         elements: &mut [u8],
         len: usize,
-    ) -> Result<u32, Error> {
-        let (expected, found) = ((len * self.header.element_type.bytes()) as u64, elements.len() as u64);
+    ) -> Result<(), Error> {
+        let element_type = self.header.element_type;
+        let (expected, found) = ((len * element_type.bytes()) as u64, elements.len() as u64);
         if expected != found {
             return Err(Error::BufferLength { buffer: "elements", expected, found });
         }
-        level.dispatch(Decode { frame: self, table, level, first, elements })
+        if self.header.codec() == Codec::Raw {
+            for (i, part) in elements.chunks_mut(self.header.block * element_type.bytes()).enumerate() {
+                part.copy_from_slice(self.block(first + i)?.raw);
+            }
+            return Ok(());
+        }
+        #[cfg(feature = "alloc")]
+        if element_type == ElementType::Bf16 && elements.len() > STREAM_BYTES {
+            return level.dispatch(DecodePast { frame: self, table, level, first, elements });
+        }
+        level.dispatch(DecodeInPlace { frame: self, table, level, first, elements })
+    }
+
+    /// Decodes the coded bytes of some blocks to where they are wanted; returns their raw parts.
+    #[inline(always)]
+    fn decode_coded<'c>(
+        &self,
+        table: &DecodeTable,
+        level: Level,
+        first: usize,
+        parts: impl Iterator<Item = &'c mut [u8]>,
+    ) -> Result<[&'a [u8]; MANY], Error> {
+        let mut raws: [&[u8]; MANY] = [&[]; MANY];
+        let mut checksums = [0; MANY];
+        let mut coded: [DecodeBlock<'_>; MANY] = core::array::from_fn(|_| DecodeBlock {
+            states: &[0; STATES_BYTES],
+            words: &[],
+            words_bytes: 0,
+            symbols: &mut [],
+        });
+        let mut number = 0;
+        for (j, symbols) in parts.enumerate().take(MANY) {
+            let block = self.block(first + j)?;
+            (raws[j], checksums[j]) = (block.raw, block.coded);
+            let Block { states, words, words_bytes, .. } = block;
+            coded[j] = DecodeBlock { states, words, words_bytes, symbols };
+            number += 1;
+        }
+        table.decode_blocks(level, &mut coded[..number])?;
+        for (j, (block, checksum)) in coded[..number].iter().zip(checksums).enumerate() {
+            let found = crc(0, block.symbols);
+            if found != checksum {
+                return Err(Error::FrameDigest { block: (first + j) as u64, expected: checksum, found });
+            }
+        }
+        Ok(raws)
     }
 
     /// Finds a block and checks it.
     fn block(&self, block: usize) -> Result<Block<'a>, Error> {
-        let at = |i: usize| self.directory.get(i).map(|entry| u64::from_le_bytes(*entry) as usize);
-        let end = self.bytes.len() - TRAILER_BYTES - 8 * self.directory.len();
-        let range = at(block).unwrap_or(end)..at(block + 1).unwrap_or(end);
-        self.header.check_block(block, self.bytes.get(range).unwrap_or(&[]))
+        let directory = self.bytes.len() - TRAILER_BYTES - ENTRY_BYTES * self.directory.len();
+        let entry = |i: usize| self.directory.get(i).map_or((directory as u64, 0), read_entry);
+        let ((start, checksum), (end, _)) = (entry(block), entry(block + 1));
+        let bytes = self.bytes.get(start as usize..end as usize).unwrap_or(&[]);
+        if bytes.first_chunk() != Some(&checksum.to_le_bytes()) {
+            return Err(Error::FrameChecksum { part: FramePart::Block(block as u64) });
+        }
+        self.header.check_block(block, bytes)
     }
+}
+
+/// The offset and the checksum of a block.
+fn read_entry(entry: &[u8; ENTRY_BYTES]) -> (u64, u32) {
+    let [a, b, c] =
+        core::array::from_fn(|i| entry[4 * i..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field)));
+    (u64::from(b) << 32 | u64::from(a), c)
 }
 
 impl Header {
@@ -207,7 +273,7 @@ impl Header {
         if head != crc(block as u32, rest).to_le_bytes() {
             return Err(Error::FrameChecksum { part: FramePart::Block(block as u64) });
         }
-        let Some([words, digest, reserved]) = rest.as_chunks::<4>().0.first_chunk() else {
+        let Some([words, coded, reserved]) = rest.as_chunks::<4>().0.first_chunk() else {
             return Err(length(BLOCK_HEADER));
         };
         let words = u32::from_le_bytes(*words);
@@ -224,13 +290,14 @@ impl Header {
             words: &bytes[words_start..],
             words_bytes: words_end - words_start,
             raw: &bytes[raw_start..raw_end],
-            digest: u32::from_le_bytes(*digest),
+            coded: u32::from_le_bytes(*coded),
         })
     }
 }
 
-/// Blocks from `first` on, to elements.
-struct Decode<'d, 'a> {
+/// Decodes blocks from `first` on with no memory but that of their elements: coded bytes go where they can be merged in
+/// place.
+struct DecodeInPlace<'d, 'a> {
     frame: &'d Frame<'a>,
     table: &'d DecodeTable,
     level: Level,
@@ -238,49 +305,73 @@ struct Decode<'d, 'a> {
     elements: &'d mut [u8],
 }
 
-impl Operation for Decode<'_, '_> {
-    type Output = Result<u32, Error>;
+impl Operation for DecodeInPlace<'_, '_> {
+    type Output = Result<(), Error>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Result<u32, Error> {
-        let Decode { frame, table, level, first, elements } = self;
+    fn run<S: Simd>(self, _: S) -> Result<(), Error> {
+        let DecodeInPlace { frame, table, level, first, elements } = self;
         let Header { element_type, block, .. } = frame.header;
         let size = block * element_type.bytes();
-        let mut digest = Digest::default();
         for (i, elements) in elements.chunks_mut(MANY * size).enumerate() {
-            let mut raws: [&[u8]; MANY] = [&[]; MANY];
-            let mut digests = [0; MANY];
-            let none =
-                || DecodeBlock { states: &[0; STATES_BYTES], words: &[], words_bytes: 0, symbols: &mut [] };
-            let mut coded: [DecodeBlock<'_>; MANY] = core::array::from_fn(|_| none());
-            let mut number = 0;
-            for (j, part) in elements.chunks_mut(size).enumerate() {
-                let block = frame.block(first + MANY * i + j)?;
-                (raws[j], digests[j]) = (block.raw, block.digest);
-                number += 1;
-                let Block { states, words, words_bytes, .. } = block;
-                match frame.header.codec() {
-                    Codec::Raw => part.copy_from_slice(block.raw),
-                    Codec::Rans => {
-                        let symbols = planes::coded_part(element_type, part);
-                        coded[j] = DecodeBlock { states, words, words_bytes, symbols };
-                    }
-                }
-            }
-            if frame.header.codec() == Codec::Rans {
-                table.decode_blocks(level, &mut coded[..number])?;
-            }
-            for (j, part) in elements.chunks_mut(size).enumerate() {
-                if frame.header.codec() == Codec::Rans {
-                    planes::merge(element_type, part, raws[j]);
-                }
-                let (expected, found) = (digests[j], crc(0, part));
-                if expected != found {
-                    return Err(Error::FrameDigest { expected, found });
-                }
-                digest.append(found, part.len());
+            let coded = elements.chunks_mut(size).map(|part| planes::coded_part(element_type, part));
+            let raws = frame.decode_coded(table, level, first + MANY * i, coded)?;
+            for (part, raw) in elements.chunks_mut(size).zip(raws) {
+                planes::merge(element_type, part, raw);
             }
         }
-        Ok(digest.finish())
+        Ok(())
+    }
+}
+
+/// Decodes blocks of BF16 from `first` on: coded bytes go to memory of their own that stays in the second-level cache, and
+/// what is merged goes past the caches.
+#[cfg(feature = "alloc")]
+struct DecodePast<'d, 'a> {
+    frame: &'d Frame<'a>,
+    table: &'d DecodeTable,
+    level: Level,
+    first: usize,
+    elements: &'d mut [u8],
+}
+
+#[cfg(feature = "alloc")]
+impl Operation for DecodePast<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
+        let DecodePast { frame, table, level, first, elements } = self;
+        let len = elements.len() / ElementType::Bf16.bytes();
+        Writer::lend(simd, elements, true, MergePast { frame, table, level, first, len })
+    }
+}
+
+#[cfg(feature = "alloc")]
+struct MergePast<'d, 'a> {
+    frame: &'d Frame<'a>,
+    table: &'d DecodeTable,
+    level: Level,
+    first: usize,
+    len: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl Write for MergePast<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S, writer: &mut Writer<'_, S>) -> Result<(), Error> {
+        let MergePast { frame, table, level, first, len } = self;
+        let block = frame.header.block;
+        let mut memory = alloc::vec![0; MANY * block];
+        for (i, at) in (0..len).step_by(MANY * block).enumerate() {
+            let coded = &mut memory[..(len - at).min(MANY * block)];
+            let raws = frame.decode_coded(table, level, first + MANY * i, coded.chunks_mut(block))?;
+            for (j, (coded, raw)) in coded.chunks(block).zip(raws).enumerate() {
+                writer.merge(at + j * block, coded, raw);
+            }
+        }
+        Ok(())
     }
 }
