@@ -192,7 +192,7 @@ fn a_million_damaged_frames_are_noticed_or_harmless() {
 #[test]
 fn exchanged_blocks_and_those_of_other_frames_are_noticed() {
     // Blocks of the same length, as raw ones are.
-    let elements: Vec<u8> = (0..3 * BLOCK).map(|i| (i * 37 % 256 ^ i / 256) as u8).collect();
+    let elements: Vec<u8> = (0..3 * BLOCK).map(|i| ((i * 37 % 256) ^ (i / 256)) as u8).collect();
     let raw = frame::encode(ElementType::U8, &[elements.len() as u64], &elements).unwrap();
     let (raw_header, raw_start) = Header::parse(&raw).unwrap();
     assert_eq!(raw_header.codec(), Codec::Raw);

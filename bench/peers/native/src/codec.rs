@@ -1,12 +1,26 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11_core::bf16;
 use df11_core::df11::{Buffers, EncodedUnit, Options, Plan, Unit};
+use df11_core::frame::{self, ElementType, Encoder, Frame};
+use df11_core::rans::{
+    DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
+};
+use df11_core::{Level, bf16};
 
 use crate::Result;
 
 /// A compressor of weights that keeps what it compressed. It allocates when it is made, not when it works.
 pub(crate) trait Codec {
+    /// Makes what [`encode`](Self::encode) starts from, if that is not the weights. Not timed.
+    fn prepare(&mut self, _weights: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes weights of what [`decode`](Self::decode) ended with, if that is not the weights. Not timed.
+    fn finish(&mut self, _weights: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
     /// Compresses; returns the compressed size in bytes.
     fn encode(&mut self, weights: &[u8]) -> Result<u64>;
 
@@ -48,6 +62,111 @@ impl Codec for Df11 {
     /// Validation of the unit, then the weights.
     fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
         Ok(Unit::new(self.unit.tensors())?.decode_into(weights)?)
+    }
+}
+
+/// This repository's frames: exponents by rANS, all checksums written and compared.
+pub(crate) struct Frames {
+    frame: Vec<u8>,
+    table: Box<DecodeTable>,
+}
+
+impl Frames {
+    /// Encodes once, so that the buffer is large enough and touched.
+    pub(crate) fn new(weights: &[u8]) -> Result<Self> {
+        let mut frames = Frames { frame: Vec::new(), table: Box::new(DecodeTable::EMPTY) };
+        frames.encode(weights)?;
+        Ok(frames)
+    }
+}
+
+impl Codec for Frames {
+    /// Histogram and table, then block after block.
+    fn encode(&mut self, weights: &[u8]) -> Result<u64> {
+        let mut counts = [0; 256];
+        bf16::add_to_histogram(weights, &mut counts)?;
+        let mut encoder = Encoder::new(ElementType::Bf16, &[(weights.len() / bf16::BYTES) as u64], &counts)?;
+        self.frame.clear();
+        self.frame.extend(encoder.header());
+        for blocks in weights.chunks(4 * bf16::BYTES * frame::BLOCK) {
+            self.frame.extend_from_slice(encoder.blocks(blocks)?);
+        }
+        self.frame.extend(encoder.finish()?);
+        Ok(self.frame.len() as u64)
+    }
+
+    fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
+        Ok(Frame::new(&self.frame)?.decode_into(&mut self.table, weights)?)
+    }
+}
+
+/// The exponents alone, with this repository's rANS in blocks as frames have them.
+pub(crate) struct Coded {
+    exponents: Vec<u8>,
+    sign_mantissas: Vec<u8>,
+    frequencies: Frequencies,
+    table: Box<DecodeTable>,
+    words: Vec<u8>,
+    /// Of each block: its states, and how many bytes of words it has.
+    blocks: Vec<([u8; STATES_BYTES], usize)>,
+}
+
+impl Coded {
+    pub(crate) fn new(weights: &[u8]) -> Result<Self> {
+        let mut counts = [0; 256];
+        bf16::add_to_histogram(weights, &mut counts)?;
+        let exponents = weights.len() / bf16::BYTES;
+        Ok(Coded {
+            exponents: vec![1; exponents],
+            sign_mantissas: vec![1; exponents],
+            frequencies: Frequencies::normalise(&counts, frame::SCALE_BITS)?,
+            table: Box::new(DecodeTable::EMPTY),
+            words: vec![1; words_bound(exponents)],
+            blocks: vec![([1; STATES_BYTES], 0); exponents.div_ceil(frame::BLOCK)],
+        })
+    }
+}
+
+impl Codec for Coded {
+    fn prepare(&mut self, weights: &[u8]) -> Result<()> {
+        Ok(bf16::split(weights, &mut self.exponents, &mut self.sign_mantissas)?)
+    }
+
+    fn encode(&mut self, _: &[u8]) -> Result<u64> {
+        let table = EncodeTable::new(&self.frequencies);
+        let words = self.words.chunks_mut(words_bound(frame::BLOCK));
+        let parts = self.exponents.chunks(frame::BLOCK).zip(words).zip(&mut self.blocks);
+        let mut blocks: Vec<_> = parts
+            .map(|((symbols, words), (states, _))| EncodeBlock { symbols, states, words, words_bytes: 0 })
+            .collect();
+        table.encode_blocks(Level::best(), &mut blocks)?;
+        let lengths: Vec<_> = blocks.iter().map(|block| block.words_bytes).collect();
+        for ((_, bytes), length) in self.blocks.iter_mut().zip(&lengths) {
+            *bytes = *length;
+        }
+        Ok((lengths.iter().sum::<usize>() + STATES_BYTES * lengths.len() + self.sign_mantissas.len()) as u64)
+    }
+
+    fn decode(&mut self, _: &mut [u8]) -> Result<()> {
+        self.table.build(&self.frequencies);
+        let words = self.words.chunks(words_bound(frame::BLOCK));
+        let parts = self.exponents.chunks_mut(frame::BLOCK).zip(words).zip(&self.blocks);
+        let mut blocks: Vec<_> = parts
+            .map(|((symbols, words), (states, words_bytes))| DecodeBlock {
+                states,
+                words,
+                words_bytes: *words_bytes,
+                symbols,
+            })
+            .collect();
+        Ok(self.table.decode_blocks(Level::best(), &mut blocks)?)
+    }
+
+    fn finish(&mut self, weights: &mut [u8]) -> Result<()> {
+        bf16::merge(&self.exponents, &self.sign_mantissas, weights)?;
+        // Whatever was decoded now must not pass for the next decoding's work.
+        self.exponents.fill(0xa5);
+        Ok(())
     }
 }
 
@@ -151,6 +270,59 @@ impl<C: ByteCodec> Codec for OnExponents<C> {
             bf16::merge(block, sign_mantissas, weights)?;
             start = end;
         }
+        Ok(())
+    }
+}
+
+/// The exponents alone: splitting and merging are not timed.
+pub(crate) struct Alone<C> {
+    codec: C,
+    exponents: Vec<u8>,
+    sign_mantissas: Vec<u8>,
+    compressed: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl<C: ByteCodec> Alone<C> {
+    pub(crate) fn new(codec: C, bytes: usize) -> Self {
+        let weights = bytes / bf16::BYTES;
+        Alone {
+            exponents: vec![1; weights],
+            sign_mantissas: vec![1; weights],
+            compressed: vec![1; weights.div_ceil(C::BLOCK) * codec.bound()],
+            ends: Vec::new(),
+            codec,
+        }
+    }
+}
+
+impl<C: ByteCodec> Codec for Alone<C> {
+    fn prepare(&mut self, weights: &[u8]) -> Result<()> {
+        Ok(bf16::split(weights, &mut self.exponents, &mut self.sign_mantissas)?)
+    }
+
+    fn encode(&mut self, _: &[u8]) -> Result<u64> {
+        self.ends.clear();
+        let mut at = 0;
+        for block in self.exponents.chunks(C::BLOCK) {
+            at += self.codec.compress(block, &mut self.compressed[at..])?;
+            self.ends.push(at);
+        }
+        Ok((at + self.sign_mantissas.len()) as u64 + BLOCK_HEADER * self.ends.len() as u64)
+    }
+
+    fn decode(&mut self, _: &mut [u8]) -> Result<()> {
+        let mut start = 0;
+        for (block, &end) in self.exponents.chunks_mut(C::BLOCK).zip(&self.ends) {
+            self.codec.decompress(&self.compressed[start..end], block)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, weights: &mut [u8]) -> Result<()> {
+        bf16::merge(&self.exponents, &self.sign_mantissas, weights)?;
+        self.exponents.fill(0xa5);
         Ok(())
     }
 }

@@ -14,7 +14,9 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use codec::{Codec, Df11, OnExponents, SplitAndMerge};
+#[cfg(feature = "htscodecs")]
+use codec::Alone;
+use codec::{Codec, Coded, Df11, Frames, OnExponents, SplitAndMerge};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -36,6 +38,8 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
     vec![
         // Its version is that of the repository, which the driver knows.
         Peer { name: "df11", version: String::new(), codec: Df11::new(weights).map(boxed) },
+        Peer { name: "frame", version: String::new(), codec: Frames::new(weights).map(boxed) },
+        Peer { name: "frame-coded", version: String::new(), codec: Coded::new(weights).map(boxed) },
         Peer {
             name: "huff0",
             version: zstd.clone(),
@@ -58,11 +62,18 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
             version: htscodecs::version(),
             codec: htscodecs::Rans::fastest(weights).map(|rans| boxed(OnExponents::new(rans, len))),
         },
+        #[cfg(feature = "htscodecs")]
+        Peer {
+            name: "rans-coded",
+            version: htscodecs::version(),
+            codec: htscodecs::Rans::fastest(weights).map(|rans| boxed(Alone::new(rans, len))),
+        },
     ]
 }
 
 /// One round trip: the size, and the seconds of each call alone.
 fn round_trip(codec: &mut dyn Codec, weights: &[u8], restored: &mut [u8]) -> Result<Value> {
+    codec.prepare(weights)?;
     let start = Instant::now();
     let size = codec.encode(weights)?;
     let encode = start.elapsed();
@@ -71,6 +82,7 @@ fn round_trip(codec: &mut dyn Codec, weights: &[u8], restored: &mut [u8]) -> Res
     let start = Instant::now();
     codec.decode(restored)?;
     let decode = start.elapsed();
+    codec.finish(restored)?;
     if restored != weights {
         return Err("the restored weights differ".into());
     }
