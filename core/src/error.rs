@@ -368,6 +368,29 @@ pub enum Error {
         /// That of the bytes that were decoded.
         found: u32,
     },
+    /// The bytes do not begin as an archive of this kind does.
+    NotAnArchive,
+    /// An archive ends before it should.
+    ArchiveLength {
+        /// The length it must have at least, in bytes.
+        expected: u64,
+        /// The length it has, in bytes.
+        found: u64,
+    },
+    /// A field of an archive has a value that it cannot have.
+    ArchiveField {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// An archive decodes to other bytes than its checksum promises.
+    ArchiveChecksum {
+        /// The checksum that the archive states.
+        expected: u32,
+        /// That of what was decoded.
+        found: u32,
+    },
 }
 
 impl Error {
@@ -394,7 +417,9 @@ impl Error {
             Error::EmptyUnit | Error::UnrepresentableExponent { .. } | Error::FrameUnsupported { .. } => {
                 ErrorKind::Unsupported
             }
-            Error::FrameChecksum { .. } | Error::FrameDigest { .. } => ErrorKind::Checksum,
+            Error::FrameChecksum { .. } | Error::FrameDigest { .. } | Error::ArchiveChecksum { .. } => {
+                ErrorKind::Checksum
+            }
             Error::FrameLength { expected, found, .. } => {
                 if *found < *expected {
                     ErrorKind::Truncated
@@ -405,9 +430,10 @@ impl Error {
             Error::TooManyElements { .. } | Error::TooManyCodeBytes { .. } | Error::TooManyTables { .. } => {
                 ErrorKind::LimitExceeded
             }
-            Error::CodeTooShort { .. } | Error::CodeEnded { .. } | Error::WordsMissing { .. } => {
-                ErrorKind::Truncated
-            }
+            Error::CodeTooShort { .. }
+            | Error::CodeEnded { .. }
+            | Error::WordsMissing { .. }
+            | Error::ArchiveLength { .. } => ErrorKind::Truncated,
             Error::GapsLength { expected, found } | Error::PositionsLength { expected, found } => {
                 if *found < *expected { ErrorKind::Truncated } else { ErrorKind::Corrupt }
             }
@@ -417,7 +443,8 @@ impl Error {
 }
 
 impl Error {
-    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/FRAME.md`) that is broken; `None` where the caller's arguments are wrong.
+    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/FRAME.md`,
+    /// `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
     /// use df11_core::Error;
@@ -462,6 +489,8 @@ impl Error {
             Error::FrameChecksum { part: FramePart::Trailer } => "F-6.2",
             Error::FrameLength { .. } | Error::FrameChecksum { .. } => "F-5.2",
             Error::FrameDigest { .. } => "F-5.4",
+            Error::NotAnArchive | Error::ArchiveLength { .. } | Error::ArchiveField { .. } => "G-2.2",
+            Error::ArchiveChecksum { .. } => "G-4.1",
             _ => return None,
         })
     }
@@ -593,6 +622,19 @@ impl fmt::Display for Error {
             Error::FrameDigest { block, expected, found } => write!(
                 f,
                 "block {block} of the frame decodes to bytes with checksum {found:08x}, but it states {expected:08x}"
+            ),
+            Error::NotAnArchive => {
+                write!(f, "these bytes do not begin as an archive of dietgpu of this kind does")
+            }
+            Error::ArchiveLength { expected, found } => {
+                write!(f, "the archive must have at least {expected} bytes, but there are {found}")
+            }
+            Error::ArchiveField { field, value } => {
+                write!(f, "an archive cannot have {value} as its {field}")
+            }
+            Error::ArchiveChecksum { expected, found } => write!(
+                f,
+                "the archive decodes to bytes with checksum {found:02x}, but it states {expected:02x}"
             ),
             Error::ScaleBits { bits } => write!(f, "{bits} scale bits, but there must be 9 to 12"),
             Error::NoSymbols => write!(f, "there must be at least one symbol"),
