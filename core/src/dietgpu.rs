@@ -27,6 +27,7 @@ use df11_simd::Level;
 
 use crate::Error;
 use crate::frame::ElementType;
+use crate::frame::planes::in_place;
 use crate::rans::{DecodeBlock, DecodeTable, Frequencies, STATES_BYTES, WORD_BYTES};
 #[cfg(feature = "alloc")]
 use crate::rans::{EncodeBlock, EncodeTable, words_bound};
@@ -330,26 +331,21 @@ impl<'a> FloatArchive<'a> {
         // At the end of the elements, from where they are merged in place, as frames do.
         let start = (size - 1) * n;
         self.coded.decode_into(table, &mut elements[start..])?;
-        let second = self.raw.get(high_plane(n)..).unwrap_or_default();
-        for i in 0..n {
-            let coded = u32::from(elements[start + i]);
-            match self.element_type {
-                ElementType::F16 => {
-                    let to = [self.raw[i], coded as u8];
-                    elements[2 * i..2 * i + 2].copy_from_slice(&to);
-                }
-                ElementType::F32 => {
-                    let low = u16::from_le_bytes([self.raw[2 * i], self.raw[2 * i + 1]]);
-                    let raw = u32::from(second[i]) << 16 | u32::from(low);
+        match self.element_type {
+            ElementType::F16 => in_place::<2, 1>(elements, self.raw, |coded, [raw]| [raw, coded]),
+            ElementType::F32 => {
+                let (low, high) = self.raw.split_at(high_plane(n));
+                for (i, (low, high)) in low.as_chunks::<2>().0.iter().zip(high).enumerate().take(n) {
+                    let coded = u32::from(elements[start + i]);
+                    let raw = u32::from(*high) << 16 | u32::from(u16::from_le_bytes(*low));
                     let to = ((raw & 1) << 31 | coded << 23 | raw >> 1).to_le_bytes();
                     elements[4 * i..4 * i + 4].copy_from_slice(&to);
                 }
-                _ => {
-                    let raw = u32::from(self.raw[i]);
-                    let to = ((raw & 1) << 15 | coded << 7 | raw >> 1) as u16;
-                    elements[2 * i..2 * i + 2].copy_from_slice(&to.to_le_bytes());
-                }
             }
+            _ => in_place::<2, 1>(elements, self.raw, |coded, [raw]| {
+                let (coded, raw) = (u16::from(coded), u16::from(raw));
+                ((raw & 1) << 15 | coded << 7 | raw >> 1).to_le_bytes()
+            }),
         }
         compare(self.checksum, checksum(&elements[..n]))
     }

@@ -23,7 +23,7 @@
 #[cfg(feature = "alloc")]
 mod encode;
 mod header;
-mod planes;
+pub(crate) mod planes;
 mod view;
 
 #[cfg(feature = "alloc")]

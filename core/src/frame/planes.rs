@@ -72,8 +72,9 @@ pub(super) fn merge(element_type: ElementType, elements: &mut [u8], raw: &[u8]) 
     }
 }
 
+/// Merges elements of `S` bytes with `R` raw planes and the coded bytes at their end.
 #[inline(always)]
-fn in_place<const S: usize, const R: usize>(
+pub(crate) fn in_place<const S: usize, const R: usize>(
     elements: &mut [u8],
     raw: &[u8],
     element: impl Fn(u8, [u8; R]) -> [u8; S],
