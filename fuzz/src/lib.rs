@@ -1,21 +1,32 @@
 //! What the targets share.
 
+pub mod frames;
+
 use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
 use df11_core::{Error, Level, bf16};
 
-/// A unit as fuzzers see it: for each of the six parts, four bytes of length, then the bytes; what is missing is empty. Seeds
-/// in this form are made from the vectors (`df11_tests::vectors::seeds`).
+/// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.
+pub fn cut<const N: usize>(mut data: &[u8]) -> [&[u8]; N] {
+    std::array::from_fn(|_| {
+        let (length, rest) = data.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
+        let (part, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*length) as usize));
+        data = rest;
+        part
+    })
+}
+
+/// The front of a part as settings; what is missing is 0.
+pub fn settings<const N: usize>(part: &[u8]) -> [u8; N] {
+    std::array::from_fn(|i| part.get(i).copied().unwrap_or(0))
+}
+
+/// A unit as fuzzers see it: six [parts](cut). Seeds in this form are made from the vectors (`df11_tests::vectors::seeds`).
 pub struct Parts<'a>([&'a [u8]; 6]);
 
 impl<'a> Parts<'a> {
     /// Cuts any bytes into six parts.
-    pub fn parse(mut data: &'a [u8]) -> Self {
-        Parts(std::array::from_fn(|_| {
-            let (length, rest) = data.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-            let (part, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*length) as usize));
-            data = rest;
-            part
-        }))
+    pub fn parse(data: &'a [u8]) -> Self {
+        Parts(cut(data))
     }
 
     /// The parts for `df11-core`.

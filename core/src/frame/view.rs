@@ -281,6 +281,10 @@ impl Header {
         if bytes.len() != end {
             return Err(length(end));
         }
+        let coded = u32::from_le_bytes(*coded);
+        if self.codec() == Codec::Raw && coded != 0 {
+            return Err(Error::FrameField { field: "checksum of coded bytes", value: u64::from(coded) });
+        }
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         if !is_zero(reserved) || !is_zero(&bytes[words_end..raw_start]) || !is_zero(&bytes[raw_end..]) {
             return Err(Error::FrameReserved { part: FramePart::Block(block as u64) });
@@ -290,7 +294,7 @@ impl Header {
             words: &bytes[words_start..],
             words_bytes: words_end - words_start,
             raw: &bytes[raw_start..raw_end],
-            coded: u32::from_le_bytes(*coded),
+            coded,
         })
     }
 }
