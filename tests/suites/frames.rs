@@ -8,9 +8,16 @@ use df11_core::frame::{self, BLOCK, Codec, ElementType, Encoder, Frame, Header};
 use df11_core::rans::DecodeTable;
 use df11_core::{Error, ErrorKind, FramePart, Level};
 use df11_reference::frame as reference;
-use df11_tests::cases;
 use df11_tests::weights::{Random, bytes, like_trained};
+use df11_tests::{cases, frame_vectors};
 use proptest::prelude::*;
+
+#[test]
+fn checked_in_vectors_are_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/frames.json");
+    let there = std::fs::read_to_string(path).unwrap();
+    assert!(there == frame_vectors::generate(), "run `cargo run -p df11-tests --bin vectors`");
+}
 
 /// Decodes a frame whole on every level, and block by block, and block by block without the end of the frame. All must
 /// agree.

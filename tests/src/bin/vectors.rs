@@ -11,6 +11,7 @@ fn main() {
     for (name, bytes) in &files {
         std::fs::write(directory.join(name), bytes).unwrap();
     }
+    std::fs::write(directory.join("frames.json"), df11_tests::frame_vectors::generate()).unwrap();
     let seeds = directory.join("../../fuzz/seeds/units");
     std::fs::create_dir_all(&seeds).unwrap();
     for (name, bytes) in df11_tests::vectors::seeds(&files) {
