@@ -12,6 +12,8 @@
 //!   range](df11::Unit::decode_range_into), into the caller's memory, with no allocator.
 //! * [`df11::Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
 //!   [`df11::encode`] does both steps and returns owned buffers.
+//! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums; [`rans`] is what codes
+//!   it, and [`dietgpu`] reads and writes the archives of that program.
 //! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix tables.
 //! * [`bf16`] splits and merges planes; [`bits`] reads and writes bits, most significant first.
 //!
@@ -20,10 +22,12 @@
 //!
 //! # Memory
 //!
-//! Without an allocator, decoding uses about 2 KiB of stack (a 512-byte look-up table and a 1 KiB buffer for exponents),
-//! whatever the size of the unit. With one, units of a thousand weights and more are decoded by [`df11::Decoder`], whose
-//! tables take 48 KiB of heap, and which uses about 10 KiB of stack. Planning a code uses about 20 KiB of stack; a
-//! [`df11::Plan`] itself is about 7 KiB. Encoding 65,536 weights and more uses a table of 576 KiB on the heap.
+//! Without an allocator, decoding uses about 2 KiB of stack (a 512-byte look-up table and a 1 KiB buffer for
+//! exponents), whatever the size of the unit. With one, units of a thousand weights and more are decoded by
+//! [`df11::Decoder`], whose tables take 48 KiB of heap, and which uses about 10 KiB of stack. Planning a code
+//! uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB. Frames and archives are decoded with a
+//! [`rans::DecodeTable`] of the caller, 18 KiB. Encoding 65,536 weights and more uses a table of 576 KiB on the
+//! heap (not with AVX-512).
 //!
 //! # Instruction sets
 //!

@@ -79,7 +79,7 @@ fuzz_target!(|data: &[u8]| {
 
     // Other counts than those of the elements: another frame of them, or an error.
     counts[usize::from(symbol)] += u64::from(weight) << (missing % 48);
-    let encoder = |counts| Encoder::new(element_type, &shape, counts).unwrap();
+    let encoder = |counts: &[u64; 256]| Encoder::new(element_type, &shape, counts).unwrap();
     let other = stream(encoder(&counts), &elements, some).unwrap();
     assert!(verdict(&other).as_ref() == Some(&elements));
     counts[usize::from(missing)] = 0;

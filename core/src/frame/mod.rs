@@ -1,7 +1,7 @@
 //! Frames: one tensor in a self-contained byte string, as `spec/FRAME.md` describes it.
 //!
 //! A [`Frame`] is a view over the bytes of one, built only through validation; it decodes single blocks or everything, into
-//! the caller's memory, with no allocator but the caller's [`DecodeTable`](crate::rans::DecodeTable) of 22 KiB. An
+//! the caller's memory, with no allocator but the caller's [`DecodeTable`](crate::rans::DecodeTable) of 18 KiB. An
 //! [`Encoder`] writes one block at a time, and needs memory for one.
 //!
 //! ```

@@ -19,7 +19,7 @@ const SLOTS: usize = 1 << 12;
 /// Blocks that are decoded in turn.
 const MANY: usize = 4;
 
-/// Frequencies as the decoder looks them up, in the caller's memory: 17 KiB.
+/// Frequencies as the decoder looks them up, in the caller's memory: 18 KiB.
 #[derive(Clone, Debug)]
 pub struct DecodeTable {
     /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative

@@ -55,3 +55,5 @@ const STATE_BITS: u32 = 31;
 pub const fn words_bound(symbols: usize) -> usize {
     symbols.saturating_mul(WORD_BYTES)
 }
+
+const _: () = assert!(size_of::<DecodeTable>() <= 18 << 10 && size_of::<EncodeTable>() <= 8 << 10);

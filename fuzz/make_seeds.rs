@@ -1,0 +1,160 @@
+//! Writes the seeds of the targets of rANS and of frames anew: `cargo run --manifest-path fuzz/Cargo.toml --bin make_seeds`.
+
+use std::fs;
+use std::path::Path;
+
+use df11_core::frame::{ElementType, encode};
+use df11_fuzz::frames::EDIT;
+
+/// Parts as the targets cut them.
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat()).collect()
+}
+
+/// Bytes of which `first` is the most frequent, each further from it half as frequent, on both sides.
+fn exponents(first: u8, len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let far = (state >> 8).trailing_ones() as u8;
+        if state >> 31 == 0 { first.wrapping_add(far) } else { first.wrapping_sub(far) }
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Symbols with a frequency each, as `rans_blocks` reads them.
+fn frequencies(list: &[(u8, u16)]) -> Vec<u8> {
+    list.iter().flat_map(|(symbol, frequency)| [&[*symbol][..], &frequency.to_le_bytes()].concat()).collect()
+}
+
+fn rans_blocks() -> Vec<(&'static str, Vec<u8>)> {
+    let all: Vec<u8> = (0..=255).collect();
+    let few = frequencies(&[(118, 100), (119, 400), (120, 1500), (121, 1700), (122, 300), (123, 96)]);
+    let many: Vec<_> = (0..=255).map(|symbol| (symbol, 2 + u16::from(symbol) % 5)).collect();
+    let crowded: Vec<_> = (0..60).map(|symbol| (symbol, if symbol % 20 == 0 { 700 } else { 1 })).collect();
+    let together = |control: [u8; 5]| [&control[..], &[0, 1, 2, 3, 0, 2, 1, 63, 1]].concat();
+    let sound = |control: [u8; 5]| [&control[..], &[0, 2, 0, 2, 0, 2, 0, 99, 0]].concat();
+    let exponents = exponents(120, 300);
+    vec![
+        ("one_symbol", join(&[&sound([12, 15, 0, 0, 0]), &[7; 40], &[], &[], &[]])),
+        ("exponents", join(&[&sound([12, 1, 0, 0, 0]), &exponents, &few, &[], &[]])),
+        ("all_symbols", join(&[&sound([11, 1, 0, 0, 0]), &all, &frequencies(&many), &[], &[]])),
+        ("crowded", join(&[&sound([12, 1, 0, 0, 0]), &all, &frequencies(&crowded), &[], &[]])),
+        ("least_scale", join(&[&sound([9, 0, 0, 0, 0]), &exponents[..77], &frequencies(&many), &[], &[]])),
+        ("frequencies", join(&[&sound([9, 0, 0, 0, 0]), &exponents[..40], &[2, 0].repeat(256), &[], &[]])),
+        ("state", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[0, 0, 0, 0, 1], &[]])),
+        ("word", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[9, 0, 1, 4]])),
+        ("words_missing", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 1]])),
+        ("words_left", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 2]])),
+        ("other_length", join(&[&together([12, 1, 1, 200, 1]), &exponents, &few, &[], &[]])),
+        ("no_length", join(&[&together([12, 1, 1, 0, 0]), &exponents, &few, &[], &[]])),
+        ("any_states", join(&[&together([10, 1, 0x82, 64, 0]), &[1, 2], &few, &all[..128], &all])),
+        (
+            "start_states",
+            join(&[&together([10, 1, 2, 33, 0]), &[1, 2], &frequencies(&[(3, 1024)]), &[], &[]]),
+        ),
+        ("other_frequencies", join(&[&together([12, 1, 3, 0, 0]), &exponents, &few, &[], &[]])),
+    ]
+}
+
+/// One edit: what, at which field, how far from it, and with what.
+fn change(kind: u8, place: u8, near: u16, value: u32) -> [u8; EDIT] {
+    let ([a, b], [c, d, e, f]) = (near.to_le_bytes(), value.to_le_bytes());
+    [kind, place, a, b, c, d, e, f]
+}
+
+fn frame_decode() -> Vec<(String, Vec<u8>)> {
+    let exponents = exponents(120, 200);
+    let control = |how: u8, element_type: u8, codec: u8, blocks: u16, n: u32, shape: u8| {
+        let ([b0, b1], [n0, n1, n2, _]) = (blocks.to_le_bytes(), n.to_le_bytes());
+        [how, element_type, codec, 3, b0, b1, n0, n1, n2, shape, 3, 0]
+    };
+    let mut seeds = Vec::new();
+    for (number, element_type) in ElementType::ALL.iter().enumerate() {
+        let name = element_type.name().to_lowercase();
+        let number = number as u8;
+        seeds.push((format!("{name}_raw"), join(&[&control(0, number, 0, 0, 5000, 4), &exponents, &[]])));
+        seeds.push((format!("{name}_rans"), join(&[&control(0, number, 7, 0, 9000, 2), &exponents, &[]])));
+        // Frames as they are.
+        let elements = exponents.repeat(2 * element_type.bytes());
+        let bytes =
+            encode(*element_type, &[2, elements.len() as u64 / element_type.bytes() as u64 / 2], &elements);
+        seeds.push((format!("{name}_bytes"), join(&[&[1], &bytes.expect("a frame"), &change(0, 0, 200, 1)])));
+    }
+    let empty = encode(ElementType::F32, &[3, 0], &[]).expect("a frame");
+    seeds.push(("empty_bytes".to_owned(), join(&[&[3], &empty, &change(4, 0, 16, 1)])));
+    seeds.push(("empty".to_owned(), join(&[&control(0, 3, 7, 0, 0, 3), &[], &[]])));
+    seeds.push(("no_dimension".to_owned(), join(&[&control(0, 2, 0, 0, 1, 0), &[1, 2], &[]])));
+    seeds.push(("blocks".to_owned(), join(&[&control(0, 1, 7, 0, 20_400, 1), &exponents, &[]])));
+    seeds.push(("large_blocks".to_owned(), join(&[&control(0, 0, 1, 960, 20_400, 1), &exponents, &[]])));
+    // Each kind of edit of a frame of several blocks, with its checksums as they were, right again, and linked again.
+    for kind in 0..16 {
+        let edit = change(
+            kind | (kind & 1) << 7,
+            3 * kind,
+            900 + 7 * u16::from(kind),
+            0x0101_0101 * u32::from(kind),
+        );
+        for (how, name) in [(0, "edit"), (2, "repaired"), (6, "linked")] {
+            let control = control(how, 1 + kind % 3, kind / 8 * 7, 0, 8300, 4);
+            seeds.push((format!("{name}_{kind}"), join(&[&control, &exponents, &edit])));
+        }
+    }
+    // Each field of a small frame, by one more, with checksums that are right.
+    for place in (0..32).step_by(2) {
+        let control = control(2, 0, 7 * (place / 2 % 2), 0, 100, 4);
+        seeds.push((format!("field_{place}"), join(&[&control, &exponents, &change(6, place, 0, 1)])));
+    }
+    seeds
+}
+
+fn frame_round_trip() -> Vec<(String, Vec<u8>)> {
+    let exponents = exponents(120, 200);
+    let shape = |dimensions: &[u16]| {
+        dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()).collect::<Vec<u8>>()
+    };
+    let sizes = |sizes: &[u64]| sizes.iter().flat_map(|size| size.to_le_bytes()).collect::<Vec<u8>>();
+    let mut seeds = Vec::new();
+    for (number, element_type) in ElementType::ALL.iter().enumerate() {
+        let name = element_type.name().to_lowercase();
+        let control = [number as u8, 9, 3, 0, 77, 5, 121];
+        let any = sizes(&[3, 1 << 40, number as u64]);
+        seeds.push((name.clone(), join(&[&control, &shape(&[7, 500]), &exponents, &any])));
+        seeds.push((
+            format!("{name}_any"),
+            join(&[&control, &shape(&[300]), &(0..=255).collect::<Vec<u8>>(), &[]]),
+        ));
+        seeds.push((
+            format!("{name}_zeros"),
+            join(&[&control, &shape(&[4000, 1, 1]), &[], &sizes(&[u64::MAX])]),
+        ));
+    }
+    seeds.push((
+        "empty".to_owned(),
+        join(&[&[1, 9], &shape(&[3, 0, 5]), &[], &sizes(&[1 << 32, 0, 1 << 32])]),
+    ));
+    seeds.push(("no_dimension".to_owned(), join(&[&[3, 9], &[], &[1, 2, 3, 4], &[]])));
+    seeds.push(("all_dimensions".to_owned(), join(&[&[4, 9], &shape(&[1; 32]), &[9], &[1; 8 * 33]])));
+    seeds.push(("two_blocks".to_owned(), join(&[&[0, 2, 3, 0], &shape(&[2, 256, 256]), &exponents, &[]])));
+    seeds.push(("part_of_a_block".to_owned(), join(&[&[1, 2, 1, 1], &shape(&[5, 13108]), &exponents, &[]])));
+    seeds.push(("five_blocks".to_owned(), join(&[&[3, 1, 0, 3], &shape(&[5, 50_001]), &exponents, &[]])));
+    seeds.push(("past_the_caches".to_owned(), join(&[&[1, 0, 1, 5], &shape(&[33, 65535]), &exponents, &[]])));
+    seeds
+}
+
+fn main() {
+    let owned =
+        |seeds: Vec<(&str, Vec<u8>)>| seeds.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
+    let targets: [(&str, Vec<(String, Vec<u8>)>); 3] = [
+        ("rans_blocks", owned(rans_blocks())),
+        ("frame_decode", frame_decode()),
+        ("frame_round_trip", frame_round_trip()),
+    ];
+    for (target, seeds) in targets {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+        fs::create_dir_all(&directory).expect("a directory for the seeds");
+        for (name, seed) in seeds {
+            fs::write(directory.join(name), seed).expect("a seed that can be written");
+        }
+    }
+}
