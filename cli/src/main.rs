@@ -13,9 +13,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use df11_core::frame::ElementType;
 use df11_model::{
-    CompressOptions, DecompressOptions, Error, ErrorKind, PatternDict, compress, decompress, inspect, verify,
+    CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions, compress,
+    decompress, inspect, transcode, verify,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -120,9 +122,59 @@ enum Command {
         /// The compressed directory or file.
         path: PathBuf,
     },
+    /// Turn one tensor from one form into another: a DF11 unit, a frame, an archive of dietgpu, plain elements. The form of
+    /// the input is seen from its first bytes; files that end in .safetensors hold units.
+    Transcode {
+        /// The file to read.
+        input: PathBuf,
+        /// The file to write.
+        #[arg(long, short)]
+        output: PathBuf,
+        /// The form to write.
+        #[arg(long, value_name = "FORM")]
+        to: FormName,
+        /// What the elements of a file of plain elements are (or the bytes of an ANS archive).
+        #[arg(long, value_name = "TYPE", value_parser = element_type)]
+        r#type: Option<ElementType>,
+        /// The shape to write into a frame, such as 768,3072.
+        #[arg(long, value_delimiter = ',')]
+        shape: Option<Vec<u64>>,
+        /// The unit to read from a file of several, by its module path.
+        #[arg(long, value_name = "PATH")]
+        unit: Option<String>,
+        /// Replace the output if it exists.
+        #[arg(long)]
+        force: bool,
+    },
     /// Judge another implementation of DF11 with the test vectors.
     #[command(subcommand)]
     Conformance(Conformance),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormName {
+    Raw,
+    Frame,
+    Dietgpu,
+    Df11,
+}
+
+impl From<FormName> for Form {
+    fn from(name: FormName) -> Self {
+        match name {
+            FormName::Raw => Form::Raw,
+            FormName::Frame => Form::Frame,
+            FormName::Dietgpu => Form::Dietgpu,
+            FormName::Df11 => Form::Df11,
+        }
+    }
+}
+
+/// An element type by its name, in any case.
+fn element_type(name: &str) -> Result<ElementType, String> {
+    let known =
+        ElementType::ALL.into_iter().find(|element_type| element_type.name().eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("one of {}", ElementType::ALL.map(ElementType::name).join(", ")))
 }
 
 #[derive(Subcommand)]
@@ -242,6 +294,17 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             }
             show(common, &report, || report.to_text())?;
             return Ok(conformance::verdict(&report).err());
+        }
+        Command::Transcode { input, output, to, r#type, shape, unit, force } => {
+            let options = TranscodeOptions {
+                to: (*to).into(),
+                element_type: *r#type,
+                shape: shape.clone(),
+                unit: unit.clone(),
+                force: *force,
+            };
+            let report = transcode(input, output, &options)?;
+            show(common, &report, || print::transcoded(&report))
         }
         Command::Demo => {
             let report = demo::run(threads)?;

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use df11_core::df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
-    CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,
+    CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, TranscodeReport, UnitReport,
+    VerifyReport,
 };
 
 use crate::demo::DemoReport;
@@ -16,6 +17,17 @@ const BAR: usize = 40;
 
 /// Entries listed by name before the rest is only counted.
 const LISTED: usize = 20;
+
+pub(crate) fn transcoded(report: &TranscodeReport) -> String {
+    format!(
+        "{} elements of {}: {} -> {} bytes ({})\n",
+        grouped(report.elements),
+        report.element_type,
+        grouped(report.bytes_before),
+        grouped(report.bytes_after),
+        percent(report.bytes_after, report.bytes_before),
+    )
+}
 
 pub(crate) fn compressed(report: &CompressReport) -> String {
     let mut out = format!("units from {}\n", report.units_from);

@@ -45,6 +45,7 @@ mod pieces;
 mod plan;
 mod progress;
 mod report;
+mod transcode;
 mod units;
 mod verify;
 mod weights;
@@ -60,6 +61,7 @@ pub use report::{
     CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,
     entropy,
 };
+pub use transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
 pub use verify::verify;
 pub use weights::bf16_weights;
 

@@ -357,3 +357,49 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), stderr(&output)), (0, String::new()));
 }
+
+#[test]
+fn a_tensor_goes_through_every_form_and_comes_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let weights = df11_tests::weights::bytes(&like_trained(70_000, 3));
+    let raw = at("weights.bin");
+    fs::write(&raw, &weights).unwrap();
+    let run = |args: &[&str]| {
+        let output = df11(&[&["transcode"], args].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output)
+    };
+    let (frame, archive, unit) = (at("a.frame"), at("a.dietgpu"), at("unit.safetensors"));
+    let out = run(&[&raw, "-o", &frame, "--to", "frame", "--type", "bf16", "--shape", "70,1000"]);
+    assert!(out.starts_with("70,000 elements of BF16: 140,000 -> "), "{out}");
+    run(&[&frame, "-o", &archive, "--to", "dietgpu"]);
+    run(&[&archive, "-o", &unit, "--to", "df11"]);
+    assert_eq!(code(&df11(&["lint", &unit])), 0);
+    let again = at("b.frame");
+    run(&[&unit, "-o", &again, "--to", "frame", "--shape", "70,1000"]);
+    assert_eq!(fs::read(&again).unwrap(), fs::read(&frame).unwrap());
+    let back = at("back.bin");
+    run(&[&again, "-o", &back, "--to", "raw"]);
+    assert_eq!(fs::read(&back).unwrap(), weights);
+
+    // Bytes, and what has no other form.
+    let (bytes, plain) = (at("bytes.dietgpu"), at("bytes.bin"));
+    run(&[&raw, "-o", &bytes, "--to", "dietgpu", "--type", "U8"]);
+    run(&[&bytes, "-o", &plain, "--to", "raw"]);
+    assert_eq!(fs::read(&plain).unwrap(), weights);
+    let to = at("none");
+    fails(&["transcode", &bytes, "-o", &to, "--to", "df11"], 1, "holds U8, but DF11 units hold BF16");
+    fails(&["transcode", &raw, "-o", &to, "--to", "frame"], 1, "say of which type");
+    fails(&["transcode", &frame, "-o", &to, "--to", "frame", "--shape", "3"], 1, "has 70000 elements");
+    let unknown = df11(&["transcode", &raw, "-o", &to, "--to", "frame", "--type", "F64"]);
+    assert_eq!(code(&unknown), 2);
+    assert!(stderr(&unknown).contains("one of U8, BF16"), "{}", stderr(&unknown));
+    fails(&["transcode", &frame, "-o", &raw, "--to", "raw"], 3, "cannot create");
+    fails(&["transcode", &unit, "-o", &to, "--to", "raw", "--unit", "other"], 1, "holds no unit");
+    let mut damaged = fs::read(&frame).unwrap();
+    damaged[50_000] ^= 1;
+    fs::write(&frame, damaged).unwrap();
+    fails(&["transcode", &frame, "-o", &to, "--to", "raw"], 1, "not what its checksum promises");
+    assert!(!Path::new(&to).exists());
+}

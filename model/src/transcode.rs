@@ -1,0 +1,254 @@
+//! One tensor from one form to another: DF11 units, frames, dietgpu's archives, plain elements.
+
+use std::fs;
+use std::path::Path;
+
+use df11_core::df11::{self, Options, PARTS, Unit};
+use df11_core::dietgpu::{self, Archive, FloatArchive};
+use df11_core::frame::{self, ElementType, Frame};
+use df11_core::rans::DecodeTable;
+use safetensors::tensor::{TensorView, serialize};
+use serde::Serialize;
+
+use crate::error::{Error, io};
+use crate::inspect::for_each_unit;
+use crate::packed::{dtype, tensor_name};
+
+/// The module path of a unit that is written on its own.
+const UNIT: &str = "unit";
+
+/// A form in which a tensor can be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Form {
+    /// The elements, little-endian, and nothing else.
+    Raw,
+    /// A frame (`spec/FRAME.md`).
+    Frame,
+    /// An archive of dietgpu (`spec/DIETGPU.md`): a float archive for F16, BF16 and F32, an ANS archive for bytes.
+    Dietgpu,
+    /// A unit in the DF11 layout (`spec/DF11.md`), in a safetensors file; BF16 only.
+    Df11,
+}
+
+/// What to do with a tensor.
+#[derive(Clone, Debug)]
+pub struct TranscodeOptions {
+    /// The form to write.
+    pub to: Form,
+    /// The type of the elements of a raw file. (Other forms know theirs; ANS archives hold bytes.)
+    pub element_type: Option<ElementType>,
+    /// The shape to write, in frames; by default that of a frame that is read, or one dimension.
+    pub shape: Option<Vec<u64>>,
+    /// The unit to read, by its module path, from a file with several.
+    pub unit: Option<String>,
+    /// Replace an output that exists.
+    pub force: bool,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct TranscodeReport {
+    /// The form that was read.
+    pub from: Form,
+    /// The form that was written.
+    pub to: Form,
+    /// What the elements are, as safetensors call it.
+    pub element_type: &'static str,
+    /// Their number.
+    pub elements: u64,
+    /// Bytes that were read.
+    pub bytes_before: u64,
+    /// Bytes that were written.
+    pub bytes_after: u64,
+}
+
+struct Tensor {
+    element_type: ElementType,
+    /// If it is known.
+    shape: Option<Vec<u64>>,
+    elements: Vec<u8>,
+}
+
+/// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another. The output is decoded again
+/// and compared before it becomes visible. The tensor is held in memory, plain and in both forms.
+///
+/// # Errors
+///
+/// [`Error`] if the input is damaged, has a form that needs to be told more, or cannot be written in the form that is asked
+/// for; or if the output exists.
+///
+/// ```
+/// use df11_core::frame::ElementType;
+/// use df11_model::{Form, TranscodeOptions, transcode};
+///
+/// let directory = tempfile::tempdir()?;
+/// let [raw, frame] = ["weights.bin", "weights.frame"].map(|name| directory.path().join(name));
+/// std::fs::write(&raw, (0..9000u16).flat_map(|i| (0x3c00 + i % 99).to_le_bytes()).collect::<Vec<_>>())?;
+/// let options = TranscodeOptions {
+///     to: Form::Frame,
+///     element_type: Some(ElementType::Bf16),
+///     shape: Some(vec![90, 100]),
+///     unit: None,
+///     force: false,
+/// };
+/// let report = transcode(&raw, &frame, &options)?;
+/// assert!(report.bytes_after < report.bytes_before);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn transcode(input: &Path, output: &Path, options: &TranscodeOptions) -> Result<TranscodeReport, Error> {
+    let (from, bytes_before, tensor) = read(input, options)?;
+    let Tensor { element_type, elements, .. } = &tensor;
+    let bytes = write(&tensor, options).map_err(|problem| Error::file(input, problem))?;
+
+    // Decoded as anybody would, before anybody can see it.
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".df11-")
+        .suffix(if options.to == Form::Df11 { ".safetensors" } else { ".tmp" })
+        .tempfile_in(parent)
+        .map_err(io("cannot create a file in", parent))?;
+    fs::write(file.path(), &bytes).map_err(io("cannot write", output))?;
+    let again = TranscodeOptions { element_type: Some(*element_type), unit: None, ..options.clone() };
+    let (form, _, written) = read(file.path(), &again)?;
+    // An ANS archive does not know what its bytes are.
+    if form != options.to || written.elements != *elements {
+        return Err(Error::file(output, "was written, but decodes to something else; nothing was kept"));
+    }
+    file.as_file().sync_all().map_err(io("cannot write", output))?;
+    let persisted = if options.force { file.persist(output) } else { file.persist_noclobber(output) };
+    persisted.map_err(|error| io("cannot create", output)(error.error))?;
+    Ok(TranscodeReport {
+        from,
+        to: options.to,
+        element_type: element_type.name(),
+        elements: (elements.len() / element_type.bytes()) as u64,
+        bytes_before,
+        bytes_after: bytes.len() as u64,
+    })
+}
+
+fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor), Error> {
+    let refused = |error: df11_core::Error| Error::file(input, error.to_string());
+    let is_safetensors = input.extension().is_some_and(|extension| extension == "safetensors");
+    if is_safetensors || input.is_dir() {
+        let (bytes, elements) = read_unit(input, options.unit.as_deref())?;
+        return Ok((Form::Df11, bytes, Tensor { element_type: ElementType::Bf16, shape: None, elements }));
+    }
+    let bytes = fs::read(input).map_err(io("cannot read", input))?;
+    let len = bytes.len() as u64;
+    let magic = bytes.first_chunk().map_or(0, |magic| u32::from_le_bytes(*magic));
+    let mut table = Box::new(DecodeTable::EMPTY);
+    let (form, tensor) = if bytes.starts_with(&frame::MAGIC) {
+        let frame = Frame::new(&bytes).map_err(refused)?;
+        let mut elements = vec![0; frame.elements_bytes()];
+        frame.decode_into(&mut table, &mut elements).map_err(refused)?;
+        let shape = Some(frame.header().shape().collect());
+        (Form::Frame, Tensor { element_type: frame.header().element_type(), shape, elements })
+    } else if magic == dietgpu::FLOAT_MAGIC {
+        let archive = FloatArchive::new(&bytes).map_err(refused)?;
+        let element_type = archive.element_type();
+        let mut elements = vec![0; archive.len() * element_type.bytes()];
+        archive.decode_into(&mut table, &mut elements).map_err(refused)?;
+        (Form::Dietgpu, Tensor { element_type, shape: None, elements })
+    } else if magic == dietgpu::MAGIC {
+        let archive = Archive::new(&bytes).map_err(refused)?;
+        let mut elements = vec![0; archive.len()];
+        archive.decode_into(&mut table, &mut elements).map_err(refused)?;
+        let element_type = options.element_type.filter(|element_type| element_type.bytes() == 1);
+        (
+            Form::Dietgpu,
+            Tensor { element_type: element_type.unwrap_or(ElementType::U8), shape: None, elements },
+        )
+    } else {
+        let Some(element_type) = options.element_type else {
+            let problem =
+                "is no frame, archive or safetensors file; if it holds plain elements, say of which type";
+            return Err(Error::file(input, problem));
+        };
+        if bytes.len() % element_type.bytes() != 0 {
+            let problem = format!("has {len} bytes, no whole number of {} elements", element_type.name());
+            return Err(Error::file(input, problem));
+        }
+        (Form::Raw, Tensor { element_type, shape: None, elements: bytes })
+    };
+    Ok((form, len, tensor))
+}
+
+/// The bytes of a unit, and its weights.
+fn read_unit(input: &Path, name: Option<&str>) -> Result<(u64, Vec<u8>), Error> {
+    let (mut found, mut names) = (None, Vec::new());
+    for_each_unit(input, |_, path, tensors| {
+        names.push(path.to_owned());
+        if name.is_none_or(|name| name == path) {
+            let decode = || {
+                let unit = Unit::new(tensors)?;
+                let mut weights = vec![0; 2 * unit.len()];
+                unit.verify_blocks_into(0..unit.blocks(), &mut weights).map(|()| weights)
+            };
+            let parts = [
+                tensors.luts,
+                tensors.encoded_exponent,
+                tensors.sign_mantissa,
+                tensors.output_positions,
+                tensors.gaps,
+                tensors.split_positions,
+            ];
+            let bytes = parts.iter().map(|part| part.len() as u64).sum();
+            found = Some(decode().map(|weights| (bytes, weights)));
+        }
+    })?;
+    match (found, names.as_slice()) {
+        (Some(_), [_, _, ..]) if name.is_none() => {
+            let problem = format!("holds {} units; say which: {}", names.len(), names.join(", "));
+            Err(Error::file(input, problem))
+        }
+        (Some(result), _) => result.map_err(|error| Error::file(input, error.to_string())),
+        (None, _) => Err(Error::file(input, format!("holds no unit {:?}", name.unwrap_or_default()))),
+    }
+}
+
+/// The bytes of a tensor in another form, or why it has none.
+fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String> {
+    let Tensor { element_type, shape, elements } = tensor;
+    let refused = |error: df11_core::Error| error.to_string();
+    let n = (elements.len() / element_type.bytes()) as u64;
+    match options.to {
+        Form::Raw => Ok(elements.clone()),
+        Form::Frame => {
+            let shape = options.shape.as_ref().or(shape.as_ref()).cloned().unwrap_or_else(|| vec![n]);
+            if shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension)) != Some(n) {
+                return Err(format!("has {n} elements, which is not what the shape {shape:?} takes"));
+            }
+            frame::encode(*element_type, &shape, elements).map_err(refused)
+        }
+        Form::Dietgpu if element_type.bytes() == 1 => {
+            dietgpu::encode(elements, dietgpu::SCALE_BITS, true).map_err(refused)
+        }
+        Form::Dietgpu => {
+            dietgpu::encode_floats(*element_type, elements, dietgpu::SCALE_BITS, true).map_err(refused)
+        }
+        Form::Df11 if *element_type == ElementType::Bf16 => {
+            let unit = df11::encode(&[elements], &Options::default()).map_err(refused)?;
+            let parts = [
+                &unit.luts,
+                &unit.encoded_exponent,
+                &unit.sign_mantissa,
+                &unit.output_positions,
+                &unit.gaps,
+                &unit.split_positions,
+            ];
+            let views = PARTS.iter().zip(parts).map(|((key, name), bytes)| {
+                let dtype = dtype(name);
+                let len = bytes.len() / (dtype.bitsize() / 8);
+                let shape = if *key == "luts" { vec![bytes.len() / 256, 256] } else { vec![len] };
+                TensorView::new(dtype, shape, bytes).map(|view| (tensor_name(UNIT, key), view))
+            });
+            let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+            serialize(views, None).map_err(|error| error.to_string())
+        }
+        Form::Df11 => Err(format!("holds {}, but DF11 units hold BF16", element_type.name())),
+    }
+}
