@@ -136,10 +136,16 @@ fn frame_round_trip() -> Vec<(String, Vec<u8>)> {
     ));
     seeds.push(("no_dimension".to_owned(), join(&[&[3, 9], &[], &[1, 2, 3, 4], &[]])));
     seeds.push(("all_dimensions".to_owned(), join(&[&[4, 9], &shape(&[1; 32]), &[9], &[1; 8 * 33]])));
-    seeds.push(("two_blocks".to_owned(), join(&[&[0, 2, 3, 0], &shape(&[2, 256, 256]), &exponents, &[]])));
-    seeds.push(("part_of_a_block".to_owned(), join(&[&[1, 2, 1, 1], &shape(&[5, 13108]), &exponents, &[]])));
-    seeds.push(("five_blocks".to_owned(), join(&[&[3, 1, 0, 3], &shape(&[5, 50_001]), &exponents, &[]])));
-    seeds.push(("past_the_caches".to_owned(), join(&[&[1, 0, 1, 5], &shape(&[33, 65535]), &exponents, &[]])));
+    seeds.push(("two_blocks".to_owned(), join(&[&[0, 0xa3, 3, 0], &shape(&[2, 256, 256]), &exponents, &[]])));
+    seeds.push((
+        "part_of_a_block".to_owned(),
+        join(&[&[1, 0xa3, 1, 1], &shape(&[5, 13108]), &exponents, &[]]),
+    ));
+    seeds.push(("five_blocks".to_owned(), join(&[&[3, 0xa4, 0, 3], &shape(&[5, 50_001]), &exponents, &[]])));
+    seeds.push((
+        "past_the_caches".to_owned(),
+        join(&[&[1, 0xa5, 1, 5], &shape(&[33, 65535]), &exponents, &[]]),
+    ));
     seeds
 }
 

@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use df11_core::frame::ElementType;
 use df11_model::{
-    CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions, compress,
-    decompress, inspect, transcode, verify,
+    Codec, CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions,
+    compress, decompress, inspect, transcode, verify,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -64,6 +64,10 @@ enum Command {
         /// Write one file for the whole model instead of one for each unit.
         #[arg(long)]
         single_file: bool,
+        /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any element type, but only
+        /// this program reads them), or whichever is smaller.
+        #[arg(long, value_name = "CODEC", default_value = "df11")]
+        codec: CodecName,
         /// Replace what is in the output directory.
         #[arg(long)]
         force: bool,
@@ -149,6 +153,23 @@ enum Command {
     /// Judge another implementation of DF11 with the test vectors.
     #[command(subcommand)]
     Conformance(Conformance),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CodecName {
+    Df11,
+    Rans,
+    Auto,
+}
+
+impl From<CodecName> for Codec {
+    fn from(name: CodecName) -> Self {
+        match name {
+            CodecName::Df11 => Codec::Df11,
+            CodecName::Rans => Codec::Rans,
+            CodecName::Auto => Codec::Auto,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -242,8 +263,9 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
     let threads = usize::from(common.threads);
     let bars = Bars::new(common.quiet || common.json);
     match command {
-        Command::Compress { input, output, pattern_dict, single_file, force } => {
+        Command::Compress { input, output, pattern_dict, single_file, codec, force } => {
             let options = CompressOptions {
+                codec: (*codec).into(),
                 pattern_dict: read_dict(pattern_dict.as_deref())?,
                 single_file: *single_file,
                 force: *force,

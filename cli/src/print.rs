@@ -6,8 +6,8 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use df11_core::df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
-    CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, TranscodeReport, UnitReport,
-    VerifyReport,
+    CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport,
+    TranscodeReport, UnitReport, VerifyReport,
 };
 
 use crate::demo::DemoReport;
@@ -34,7 +34,10 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     for pattern in &report.unmatched_patterns {
         let _ = writeln!(out, "the pattern {pattern} matched no module");
     }
-    out += &unit_table(report.units.iter());
+    if !report.units.is_empty() || report.frames.is_empty() {
+        out += &unit_table(report.units.iter());
+    }
+    out += &frame_summary(&report.frames);
     out += &plain_list(&report.plain);
     for (name, why) in &report.left_behind {
         let _ = writeln!(out, "not copied: {name} ({why})");
@@ -72,11 +75,28 @@ pub(crate) fn decompressed(report: &DecompressReport) -> String {
     out
 }
 
+/// Tensors that are stored as frames, in one line.
+fn frame_summary(frames: &[FrameReport]) -> String {
+    if frames.is_empty() {
+        return String::new();
+    }
+    let sum = |bytes: fn(&FrameReport) -> u64| frames.iter().map(bytes).sum();
+    let (before, after): (u64, u64) = (sum(|frame| frame.bytes_before), sum(|frame| frame.bytes_after));
+    format!(
+        "{} tensors as frames: {} -> {} bytes ({})\n",
+        frames.len(),
+        grouped(before),
+        grouped(after),
+        percent(after, before),
+    )
+}
+
 pub(crate) fn verified(report: &VerifyReport) -> String {
     let mut out = format!(
-        "ok: {} units, {} weights decoded, every rule kept; {} plain tensors; {} digests match",
+        "ok: {} units, {} weights decoded, every rule kept; {}{} plain tensors; {} digests match",
         report.units,
         grouped(report.elements),
+        if report.frames > 0 { format!("{} frames; ", report.frames) } else { String::new() },
         report.plain_tensors,
         report.digests_checked,
     );
@@ -99,7 +119,10 @@ pub(crate) fn inspected(report: &InspectReport) -> String {
             let _ = writeln!(out, "compressed, {} bytes of weight files", grouped(report.file_bytes));
         }
     }
-    out += &unit_table(report.units.iter().map(|unit| &unit.unit));
+    if !report.units.is_empty() || report.frames.is_empty() {
+        out += &unit_table(report.units.iter().map(|unit| &unit.unit));
+    }
+    out += &frame_summary(&report.frames);
     out += &plain_list(&report.plain);
     out += &shared_memory_notes(report.units.iter().map(|unit| &unit.unit));
     for unit in report.units.iter().take(LISTED) {

@@ -6,9 +6,15 @@ use std::ops::Range;
 use df11_core::frame::{ElementType, Frame, Header};
 use df11_core::rans::{DecodeTable, EncodeTable, Frequencies, STATES_BYTES, words_bound};
 use df11_core::{Error, ErrorKind, Level};
+use df11_reference::frame as reference;
+
+use crate::soon;
 
 /// The most bytes of elements that are decoded.
 const MOST: usize = 16 << 20;
+
+/// The most bytes of a frame that the reference decodes, too.
+const REFERENCE: usize = 8 << 10;
 
 /// The most elements that are written again.
 const MOST_AGAIN: usize = 1 << 20;
@@ -64,25 +70,28 @@ pub struct Written {
     pub blocks: Vec<Range<usize>>,
 }
 
-/// The coded byte and the raw part of an element (F-4.1).
-fn split(element_type: ElementType, element: &[u8]) -> (u8, [u8; 3]) {
-    let mut bytes = [0; 4];
-    bytes[..element.len()].copy_from_slice(element);
-    let x = u32::from_le_bytes(bytes);
+/// The coded bytes of elements, and the planes of their raw part (F-4.1, F-4.2).
+fn split(element_type: ElementType, elements: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let bits: Vec<u32> = match element_type.bytes() {
+        1 => elements.iter().copied().map(u32::from).collect(),
+        2 => elements.as_chunks().0.iter().map(|bytes| u32::from(u16::from_le_bytes(*bytes))).collect(),
+        _ => elements.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect(),
+    };
+    let all = |part: fn(u32) -> u32| bits.iter().map(|x| part(*x) as u8).collect();
     match element_type {
-        ElementType::Bf16 => ((x >> 7) as u8, [(x >> 8 & 0x80 | x & 0x7f) as u8, 0, 0]),
-        ElementType::F16 => ((x >> 8) as u8, [x as u8, 0, 0]),
+        ElementType::Bf16 => (all(|x| x >> 7), vec![all(|x| x >> 8 & 0x80 | x & 0x7f)]),
+        ElementType::F16 => (all(|x| x >> 8), vec![all(|x| x)]),
         ElementType::F32 => {
-            ((x >> 23) as u8, [x as u8, (x >> 8) as u8, (x >> 24 & 0x80 | x >> 16 & 0x7f) as u8])
+            (all(|x| x >> 23), vec![all(|x| x), all(|x| x >> 8), all(|x| x >> 24 & 0x80 | x >> 16 & 0x7f)])
         }
-        _ => (x as u8, [0; 3]),
+        _ => (all(|x| x), vec![]),
     }
 }
 
 /// How often each coded byte occurs.
 pub fn counts(element_type: ElementType, elements: &[u8]) -> [u64; 256] {
     let mut counts = [0; 256];
-    elements.chunks(element_type.bytes()).for_each(|e| counts[usize::from(split(element_type, e).0)] += 1);
+    split(element_type, elements).0.iter().for_each(|&coded| counts[usize::from(coded)] += 1);
     counts
 }
 
@@ -185,11 +194,7 @@ impl Parameters {
         places.extend([0, 4, 8, 12, 16].map(|field| start + field));
         bytes.extend([0; 16]);
         if let Some(table) = table {
-            let parts: Vec<_> = elements
-                .chunks(self.element_type.bytes())
-                .map(|element| split(self.element_type, element))
-                .collect();
-            let coded: Vec<u8> = parts.iter().map(|(coded, _)| *coded).collect();
+            let (coded, planes) = split(self.element_type, elements);
             let (mut states, mut words) = ([0; STATES_BYTES], vec![0; words_bound(coded.len())]);
             let used =
                 table.encode_into(&coded, &mut states, &mut words).expect("every coded byte has a frequency");
@@ -201,10 +206,7 @@ impl Parameters {
             places.push(bytes.len());
             pad(bytes, 16);
             places.push(bytes.len());
-            // F-4.2
-            for plane in 0..self.element_type.bytes() - 1 {
-                bytes.extend(parts.iter().map(|(_, raw)| raw[plane]));
-            }
+            planes.iter().for_each(|plane| bytes.extend(plane));
         } else {
             bytes.extend(elements);
         }
@@ -340,8 +342,29 @@ pub fn edit(frame: &mut Vec<u8>, written: &Written, edit: [u8; EDIT]) {
     }
 }
 
-/// Reads any bytes as a frame, in every way; all must agree. Returns the elements, if it is one, and not too large.
+/// Reads any bytes as a frame, in every way, by the reference, too, if it is soon done; all must agree. Returns the elements,
+/// if it is one, and not too large.
 pub fn verdict(bytes: &[u8]) -> Option<Vec<u8>> {
+    let found = by_core(bytes);
+    let is_soon =
+        |header: &Header| header.frequencies().is_none_or(|frequencies| header.len() <= soon(frequencies));
+    let header = Header::parse(bytes).ok().map(|(header, _)| header);
+    if bytes.len() <= REFERENCE && header.as_ref().is_none_or(is_soon) {
+        match (&found, reference::decode(bytes)) {
+            (Some(elements), Ok(tensor)) => {
+                let header = header.expect("a frame has a header");
+                assert_eq!(tensor.element_type, header.element_type().number());
+                assert!(header.shape().eq(tensor.shape) && tensor.elements == *elements);
+            }
+            (None, Err(_)) => {}
+            (found, expected) => panic!("core accepts: {}, reference: {:?}", found.is_some(), expected.err()),
+        }
+    }
+    found
+}
+
+/// Reads any bytes as a frame in every way that the core has.
+fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     let parsed = Header::parse(bytes);
     let frame = match Frame::new(bytes) {
         Ok(frame) => frame,

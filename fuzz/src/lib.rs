@@ -3,6 +3,7 @@
 pub mod frames;
 
 use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
+use df11_core::rans::Frequencies;
 use df11_core::{Error, Level, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.
@@ -18,6 +19,13 @@ pub fn cut<const N: usize>(mut data: &[u8]) -> [&[u8]; N] {
 /// The front of a part as settings; what is missing is 0.
 pub fn settings<const N: usize>(part: &[u8]) -> [u8; N] {
     std::array::from_fn(|i| part.get(i).copied().unwrap_or(0))
+}
+
+/// So many symbols under these frequencies that the reference soon decodes them: it finds a symbol by about its square of
+/// additions.
+pub fn soon(frequencies: &Frequencies) -> usize {
+    let squares = (1..).zip(frequencies.as_array()).map(|(s, f): (u64, _)| u64::from(*f) * s * s).sum::<u64>();
+    ((500_000 << frequencies.scale_bits()) / squares).clamp(70, 1000) as usize
 }
 
 /// A unit as fuzzers see it: six [parts](cut). Seeds in this form are made from the vectors (`df11_tests::vectors::seeds`).

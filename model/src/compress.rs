@@ -19,16 +19,32 @@ use crate::pattern::PatternDict;
 use crate::pieces::{PIECE, count_pieces, encode_pieces};
 use crate::plan::{PreparedUnit, describe, map_all, scan_unit, source};
 use crate::progress::Progress;
-use crate::report::{CompressReport, PlainReport, UnitReport};
+use crate::report::{CompressReport, FrameReport, PlainReport, UnitReport};
 use crate::units::{LeftPlain, UnitSpec, Units};
-use crate::{config, pool};
+use crate::{config, framed, pool};
 
 /// The file for everything that belongs to no unit.
 const REST: &str = "model.safetensors";
 
+/// What weights are stored as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Units in the published DF11 layout, which published loaders read; what fits none stays plain.
+    #[default]
+    Df11,
+    /// Frames, which are smaller and hold every element type, but which only this program reads; a tensor that would not
+    /// shrink stays plain.
+    Rans,
+    /// For each unit the smaller of the two, DF11 on a tie; frames for tensors in no unit.
+    Auto,
+}
+
 /// How to compress.
 #[derive(Clone, Debug, Default)]
 pub struct CompressOptions {
+    /// What weights are stored as.
+    pub codec: Codec,
     /// Which tensors make which units; by default the model family's dictionary, or the general rule.
     pub pattern_dict: Option<PatternDict>,
     /// Write one file instead of one for each unit.
@@ -70,9 +86,15 @@ pub fn compress(
             Error::file(&file.path, "restoring could not give the file this name; rename it first")
         })?;
     }
-    let units = Units::find(&checkpoint, options.pattern_dict.as_ref())?;
+    let mut units = Units::find(&checkpoint, options.pattern_dict.as_ref())?;
+    if options.codec == Codec::Rans {
+        units.units.clear();
+    }
     // Before anything is written, so that a config that cannot be extended is known at once.
-    let new_config = new_config(&checkpoint, &units.pattern_dict)?;
+    let new_config = match options.codec {
+        Codec::Rans => same_config(&checkpoint),
+        _ => new_config(&checkpoint, &units.pattern_dict)?,
+    };
 
     let target = if to_file {
         Output::file(output, input, &checkpoint.files, options.force)?
@@ -88,15 +110,16 @@ pub fn compress(
         rest.checkpoint = Some(metadata);
     }
     progress.begin("compressing", checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum());
-    let written: Vec<Result<FileReport, Error>> = pool.install(|| {
+    let written: Vec<Result<Written, Error>> = pool.install(|| {
         let files = files.par_iter().with_max_len(1);
-        files.map(|file| write_file(&checkpoint, file, &target, progress)).collect()
+        files.map(|file| write_file(&checkpoint, file, options.codec, &target, progress)).collect()
     });
 
     let mut report = CompressReport {
         units_from: units.origin,
         unmatched_patterns: units.unmatched,
         units: Vec::new(),
+        frames: Vec::new(),
         plain: Vec::new(),
         left_behind: checkpoint
             .left_behind
@@ -113,12 +136,14 @@ pub fn compress(
     for file in written {
         let file = file?;
         report.units.extend(file.units);
+        report.frames.extend(file.frames);
         report.plain.extend(file.plain);
         report.kept_files += usize::from(file.kept);
         report.bytes_after += file.bytes;
     }
     explain(&mut report.plain, &units.left_plain);
     report.units.sort_by(|a, b| crate::units::natural_order(&a.path, &b.path));
+    report.frames.sort_by(|a, b| crate::units::natural_order(&a.name, &b.name));
     report.plain.sort_by(|a, b| crate::units::natural_order(&a.name, &b.name));
 
     if !to_file {
@@ -146,11 +171,28 @@ fn new_config(checkpoint: &Checkpoint, dict: &PatternDict) -> Result<NewConfig, 
     Ok(NewConfig { text, metadata: is_there.then_some(metadata) })
 }
 
+/// The config as it is: without units, published loaders have nothing to look for.
+fn same_config(checkpoint: &Checkpoint) -> NewConfig {
+    match &checkpoint.config {
+        Some((text, _)) => {
+            let sha256 = metadata::digest(text.as_bytes());
+            let metadata = metadata::ConfigMetadata { offset: 0, length: 0, sha256 };
+            NewConfig { text: text.clone(), metadata: Some(metadata) }
+        }
+        None => NewConfig { text: "{}\n".to_owned(), metadata: None },
+    }
+}
+
 fn refuse_compressed(checkpoint: &Checkpoint) -> Result<(), Error> {
     let (units, _) = packed::units(checkpoint)?;
     if let Some(unit) = units.first() {
         let problem = format!("is compressed already: it holds the DF11 unit {}; nothing to do", unit.path);
         return Err(Error::file(&unit.container().path, problem));
+    }
+    for file in &checkpoint.files {
+        if FileMetadata::of(file)?.is_some() {
+            return Err(Error::file(&file.path, "is compressed already, as frames; nothing to do"));
+        }
     }
     if checkpoint.config().is_some_and(|config| config.get(config::KEY).is_some()) {
         let problem = format!("has a {} already, but there are no DF11 units; remove that key", config::KEY);
@@ -225,8 +267,9 @@ fn checkpoint_metadata(
 }
 
 /// What became of a file.
-struct FileReport {
+struct Written {
     units: Vec<UnitReport>,
+    frames: Vec<FrameReport>,
     plain: Vec<PlainReport>,
     kept: bool,
     bytes: u64,
@@ -235,9 +278,10 @@ struct FileReport {
 fn write_file(
     checkpoint: &Checkpoint,
     file: &OutputFile<'_>,
+    codec: Codec,
     output: &Output,
     progress: &dyn Progress,
-) -> Result<FileReport, Error> {
+) -> Result<Written, Error> {
     // Read every weight once: digests, histograms, and from these the exact sizes.
     let scanned: Vec<_> = file
         .units
@@ -249,10 +293,30 @@ fn write_file(
     let mut units = Vec::new();
     let mut plain: Vec<(&str, Option<&str>)> = file.plain.iter().map(|name| (*name, None)).collect();
     let mut refused = Vec::new();
+    // Frames are encoded twice, here and where they are written, so that none has to be kept.
+    let mut framed: BTreeMap<&str, u64> = BTreeMap::new();
     for unit in &scanned {
         tensors.extend(unit.tensors.iter().cloned());
         match &unit.prepared {
-            Ok(prepared) => units.push(prepared),
+            Ok(prepared) => {
+                let names = &prepared.spec.tensors;
+                let frames = if codec == Codec::Auto {
+                    frame_sizes(checkpoint, names.iter().map(String::as_str).collect())?
+                } else {
+                    BTreeMap::new()
+                };
+                let size_of = |name: &String| match frames.get(name.as_str()) {
+                    Some(size) => Ok(*size),
+                    None => source(checkpoint, name).map(|(_, tensor)| tensor.bytes()),
+                };
+                let as_frames = names.iter().map(size_of).sum::<Result<u64, Error>>()?;
+                if codec == Codec::Auto && as_frames < prepared.plan.sizes().total() {
+                    plain.extend(names.iter().map(|name| (name.as_str(), None)));
+                    framed.extend(frames);
+                } else {
+                    units.push(prepared);
+                }
+            }
             Err((spec, why)) => {
                 plain.extend(spec.tensors.iter().map(|name| (name.as_str(), Some(why.as_str()))));
                 refused.push(*spec);
@@ -262,6 +326,17 @@ fn write_file(
     for name in &file.plain {
         tensors.push(scan_plain(checkpoint, name)?);
     }
+    if codec != Codec::Df11 {
+        let rest: Vec<&str> =
+            plain.iter().map(|(name, _)| *name).filter(|name| !framed.contains_key(name)).collect();
+        framed.extend(frame_sizes(checkpoint, rest)?);
+    }
+    plain.retain(|(name, _)| !framed.contains_key(name));
+    for tensor in &mut tensors {
+        tensor.frame = framed.contains_key(tensor.name.as_str());
+    }
+    let framed: Vec<(&str, u64)> = framed.into_iter().collect();
+    refused.retain(|spec| plain.iter().any(|(name, _)| spec.tensors.iter().any(|tensor| tensor == name)));
 
     let described = units
         .iter()
@@ -273,6 +348,8 @@ fn write_file(
             let (_, tensor) = checkpoint.get(name)?;
             Some((tensor.name.clone(), tensor.dtype, tensor.shape.clone()))
         }));
+    let entries = entries
+        .chain(framed.iter().map(|(name, bytes)| ((*name).to_owned(), Dtype::U8, vec![*bytes as usize])));
     let cannot = |problem| Error::file(&output.path_of(&file.name), problem);
     let metadata = described.to_json().map_err(cannot)?;
     let (head, layout) = lay_out(entries.collect(), Some((metadata::KEY, metadata))).map_err(cannot)?;
@@ -283,7 +360,10 @@ fn write_file(
     let source_bytes: u64 =
         file.units.iter().map(|unit| 2 * unit.elements).sum::<u64>() + plain_bytes(checkpoint, &file.plain);
     let path = output.path_of(&file.name);
-    let compare = |path: &Path| compare(checkpoint, path, &head, &units, &plain);
+    let compare = |path: &Path| {
+        compare_frames(checkpoint, path, &framed)?;
+        compare(checkpoint, path, &head, &units, &plain)
+    };
     let kept = if output.resumed() && path.exists() { compare(&path).ok() } else { None };
     let is_kept = kept.is_some();
     let largest_blocks = if let Some(largest_blocks) = kept {
@@ -313,17 +393,73 @@ fn write_file(
                 Ok(())
             })?;
         }
+        framed.par_iter().with_max_len(1).try_for_each(|(name, _)| {
+            let (container, tensor) = source(checkpoint, name)?;
+            let frame = framed::encode(container, tensor)?;
+            let target =
+                layout.get(name).zip(frame).filter(|(target, frame)| target.bytes() == frame.len() as u64);
+            let (target, frame) = target
+                .ok_or_else(|| Error::tensor(&checkpoint.path, name, "was planned with another size"))?;
+            write(&frame, target.range.start)?;
+            progress.advance(tensor.bytes());
+            Ok(())
+        })?;
         let largest_blocks = compare(partial.path())?;
         output.publish(partial, &file.name)?;
         largest_blocks
     };
 
     let name = file_name(&path);
-    Ok(FileReport {
+    Ok(Written {
+        frames: framed.iter().filter_map(|(name, bytes)| frame_report(checkpoint, name, *bytes)).collect(),
         units: units.iter().zip(largest_blocks).map(|(unit, largest)| unit.report(largest, &name)).collect(),
-        plain: plain_reports(checkpoint, &plain, &refused),
+        plain: plain_reports(checkpoint, codec, &plain, &refused),
         kept: is_kept,
         bytes,
+    })
+}
+
+/// The frames that are smaller than their tensors, with their sizes.
+fn frame_sizes<'a>(checkpoint: &Checkpoint, names: Vec<&'a str>) -> Result<BTreeMap<&'a str, u64>, Error> {
+    let sizes = names.into_par_iter().with_max_len(1).map(|name| {
+        let (container, tensor) = source(checkpoint, name)?;
+        Ok(framed::encode(container, tensor)?.map(|frame| (name, frame.len() as u64)))
+    });
+    let sizes: Vec<_> = sizes.collect::<Result<_, Error>>()?;
+    Ok(sizes.into_iter().flatten().collect())
+}
+
+fn frame_report(checkpoint: &Checkpoint, name: &str, bytes_after: u64) -> Option<FrameReport> {
+    let (_, tensor) = checkpoint.get(name)?;
+    Some(FrameReport {
+        name: name.to_owned(),
+        dtype: tensor.dtype.to_string(),
+        bytes_before: tensor.bytes(),
+        bytes_after,
+    })
+}
+
+/// Decodes the frames of a written file as any reader would, and compares them with their sources, as bits.
+fn compare_frames(checkpoint: &Checkpoint, path: &Path, framed: &[(&str, u64)]) -> Result<(), Error> {
+    if framed.is_empty() {
+        return Ok(());
+    }
+    let written = Checkpoint::open(path, None)?;
+    framed.par_iter().with_max_len(1).try_for_each(|(name, _)| {
+        let (container, tensor) = source(checkpoint, name)?;
+        let original = container.map(tensor)?;
+        let (container, frame) = source(&written, name)?;
+        let mut compared = 0;
+        framed::decode(container, frame, |offset, elements| {
+            compared += elements.len();
+            if original.get(offset..offset + elements.len()) == Some(elements) {
+                return Ok(());
+            }
+            let problem = format!("decodes to other bits than its source, near byte {offset}");
+            Err(Error::tensor(path, name, problem))
+        })?;
+        let is_whole = compared == original.len();
+        is_whole.then_some(()).ok_or_else(|| Error::tensor(path, name, "decodes to another number of bytes"))
     })
 }
 
@@ -454,6 +590,7 @@ fn compare(
 /// Tensors that stay plain; those of a refused unit as one entry, with the reason.
 fn plain_reports(
     checkpoint: &Checkpoint,
+    codec: Codec,
     plain: &[(&str, Option<&str>)],
     refused: &[&UnitSpec],
 ) -> Vec<PlainReport> {
@@ -469,7 +606,11 @@ fn plain_reports(
     }
     for (name, _) in plain.iter().filter(|(_, why)| why.is_none()) {
         if let Some((_, tensor)) = checkpoint.get(name) {
-            let reason = if tensor.dtype == Dtype::BF16 { IN_NO_UNIT } else { NOT_BF16 };
+            let reason = match codec {
+                Codec::Df11 if tensor.dtype == Dtype::BF16 => IN_NO_UNIT,
+                Codec::Df11 => NOT_BF16,
+                Codec::Rans | Codec::Auto => NO_GAIN,
+            };
             reports.push(PlainReport {
                 name: tensor.name.clone(),
                 dtype: tensor.dtype.to_string(),
@@ -483,6 +624,7 @@ fn plain_reports(
 
 pub(crate) const IN_NO_UNIT: &str = "in no unit";
 pub(crate) const NOT_BF16: &str = "not BF16";
+const NO_GAIN: &str = "would not shrink";
 
 /// Replaces the general reason of tensors whose unit was refused because of their names, types or sizes.
 fn explain(plain: &mut [PlainReport], left_plain: &[LeftPlain]) {

@@ -20,7 +20,7 @@ use crate::packed::{self, PackedUnit};
 use crate::pattern::PatternDict;
 use crate::progress::Progress;
 use crate::report::DecompressReport;
-use crate::{config, pool};
+use crate::{config, framed, pool};
 
 /// The file that plain tensors of a foreign model go to.
 const FOREIGN: &str = "model.safetensors";
@@ -63,7 +63,7 @@ pub fn decompress(
     }
     let mut warnings = Vec::new();
     let names = name_units(&checkpoint, &units, &described, options.pattern_dict.as_ref(), &mut warnings)?;
-    let sources = Sources::collect(&units, &plain, &names)?;
+    let sources = Sources::collect(&units, &plain, &names, &described)?;
     let files = match original {
         Some(original) => original_files(input, original)?,
         None => vec![foreign_file(&checkpoint, &units, &plain, &names, &described, &mut warnings)?],
@@ -185,6 +185,7 @@ impl Sources {
         units: &[PackedUnit<'_>],
         plain: &[Located<'_>],
         names: &Names,
+        described: &Described,
     ) -> Result<Self, Error> {
         let mut sources = BTreeMap::new();
         let mut insert = |name: &str, bytes: u64, path: &Path| {
@@ -194,7 +195,11 @@ impl Sources {
             Ok(())
         };
         for (container, tensor) in plain {
-            insert(&tensor.name, tensor.bytes(), &container.path)?;
+            let bytes = match described.framed(&tensor.name) {
+                Some(original) => framed::original_bytes(container, tensor, original)?,
+                None => tensor.bytes(),
+            };
+            insert(&tensor.name, bytes, &container.path)?;
         }
         for unit in units {
             let mapped = unit.map()?;
@@ -247,6 +252,14 @@ fn foreign_file(
     described: &Described,
     warnings: &mut Vec<String>,
 ) -> Result<RestoredFile, Error> {
+    // Frames keep their metadata with them only as long as nobody takes the file apart.
+    if let Some((container, tensor)) =
+        plain.iter().find(|(_, tensor)| described.framed(&tensor.name).is_some())
+    {
+        let problem =
+            "is stored as a frame, but the file that records the originals (model.safetensors) is missing";
+        return Err(Error::tensor(&container.path, &tensor.name, problem));
+    }
     let mut entries: Vec<(String, Dtype, Vec<usize>)> =
         plain.iter().map(|(_, t)| (t.name.clone(), t.dtype, t.shape.clone())).collect();
     let mut flat = 0;
@@ -402,6 +415,13 @@ fn restore_plain(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let Some(mut sink) = Sink::new(places, &tensor.name) else { return Ok(()) };
+    if described.framed(&tensor.name).is_some() {
+        framed::decode(container, tensor, |offset, elements| {
+            progress.advance(elements.len() as u64);
+            sink.write(offset as u64, elements)
+        })?;
+        return sink.finish(&tensor.name, &container.path, described);
+    }
     let mut offset = 0;
     container.read(tensor, |chunk| {
         sink.write(offset, chunk)?;

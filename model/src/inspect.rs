@@ -12,11 +12,13 @@ use crate::checkpoint::{Checkpoint, file_name};
 use crate::compress::{IN_NO_UNIT, NOT_BF16};
 use crate::container::Tensor;
 use crate::error::{Error, io};
+use crate::framed;
+use crate::metadata::Described;
 use crate::packed::{self, PackedUnit};
 use crate::pattern::PatternDict;
 use crate::plan::{largest_block, scan_unit, source};
 use crate::pool;
-use crate::report::{InspectReport, InspectedUnit, PlainReport, UnitReport, entropy};
+use crate::report::{FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport, entropy};
 use crate::units::{UnitSpec, Units};
 
 /// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression would make of a plain one.
@@ -36,11 +38,30 @@ pub fn inspect(
         file_bytes += fs::metadata(&file.path).map_err(io("cannot open", &file.path))?.len();
     }
     let pool = pool(threads)?;
-    if !packed.is_empty() {
+    let described = Described::collect(&checkpoint)?;
+    if !packed.is_empty() || described.checkpoint.is_some() {
         let units =
             pool.install(|| packed.par_iter().with_max_len(1).map(inspect_packed).collect::<Result<_, _>>())?;
-        let plain = plain.into_iter().map(|(_, tensor)| plain_report(tensor, None)).collect();
-        return Ok(InspectReport { compressed: true, units_from: None, units, plain, file_bytes });
+        let (mut frames, mut left) = (Vec::new(), Vec::new());
+        for (container, tensor) in plain {
+            match described.framed(&tensor.name) {
+                Some(original) => frames.push(FrameReport {
+                    name: tensor.name.clone(),
+                    dtype: original.dtype.clone(),
+                    bytes_before: framed::original_bytes(container, tensor, original)?,
+                    bytes_after: tensor.bytes(),
+                }),
+                None => left.push(plain_report(tensor, None)),
+            }
+        }
+        return Ok(InspectReport {
+            compressed: true,
+            units_from: None,
+            units,
+            frames,
+            plain: left,
+            file_bytes,
+        });
     }
 
     let found = Units::find(&checkpoint, pattern_dict)?;
@@ -61,7 +82,8 @@ pub fn inspect(
     left.extend(plain.iter().filter(|(_, tensor)| !in_unit(tensor)).map(|(_, tensor)| {
         plain_report(tensor, why(tensor).map(|left| format!("unit {}: {}", left.path, left.why)))
     }));
-    Ok(InspectReport { compressed: false, units_from: Some(found.origin), units, plain: left, file_bytes })
+    let units_from = Some(found.origin);
+    Ok(InspectReport { compressed: false, units_from, units, frames: Vec::new(), plain: left, file_bytes })
 }
 
 /// Calls `each` with every unit of the checkpoint at `path`: the file that holds its code, its module path, its tensors.

@@ -4,6 +4,9 @@
 //! and `config.json`. [`compress`] writes it in the published DF11 layout, about 30 % smaller; [`decompress`] gives the
 //! original files back byte for byte; [`verify`] checks every rule and every digest; [`inspect`] shows what is inside.
 //!
+//! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`): smaller, of every element type, but
+//! read by this program alone.
+//!
 //! Weights are memory-mapped and worked on unit by unit, over threads; peak memory depends on the largest unit, not on the
 //! model. Every file is written under a temporary name, decoded again, compared with its source, and only then renamed
 //! into place.
@@ -35,6 +38,7 @@ mod config;
 mod container;
 mod decompress;
 mod error;
+mod framed;
 mod inspect;
 mod map;
 mod metadata;
@@ -50,7 +54,7 @@ mod units;
 mod verify;
 mod weights;
 
-pub use compress::{CompressOptions, compress};
+pub use compress::{Codec, CompressOptions, compress};
 pub use decompress::{DecompressOptions, decompress};
 pub use error::{Error, ErrorKind};
 pub use inspect::{for_each_unit, inspect};
@@ -58,8 +62,8 @@ pub use pattern::{Pattern, PatternDict};
 pub use pieces::{count_pieces, encode_pieces};
 pub use progress::Progress;
 pub use report::{
-    CompressReport, DecompressReport, InspectReport, InspectedUnit, PlainReport, UnitReport, VerifyReport,
-    entropy,
+    CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport,
+    VerifyReport, entropy,
 };
 pub use transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
 pub use verify::verify;

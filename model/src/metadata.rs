@@ -55,6 +55,14 @@ pub(crate) struct TensorMetadata {
     pub(crate) sha256: String,
     /// The name of the file that it was in.
     pub(crate) file: String,
+    /// Whether it is stored as a frame, in a `U8` tensor of its name.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) frame: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The original files of a checkpoint.
@@ -182,6 +190,11 @@ impl Described {
             }
         }
         Ok(all)
+    }
+
+    /// The original of a tensor that is stored as a frame.
+    pub(crate) fn framed(&self, tensor: &str) -> Option<&TensorMetadata> {
+        self.tensors.get(tensor).filter(|tensor| tensor.frame)
     }
 
     /// The digest that a tensor must have, if it is known.

@@ -113,6 +113,7 @@ pub(crate) fn describe(container: &Container, tensor: &Tensor, sha256: Sha256) -
         shape: tensor.shape.clone(),
         sha256: hex::encode(sha256.finalize()),
         file: file_name(&container.path),
+        frame: false,
     }
 }
 

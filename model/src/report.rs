@@ -44,6 +44,19 @@ pub struct PlainReport {
     pub reason: String,
 }
 
+/// A tensor that is stored as a frame.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrameReport {
+    /// Its name.
+    pub name: String,
+    /// Element type, as safetensors names it.
+    pub dtype: String,
+    /// Its bytes.
+    pub bytes_before: u64,
+    /// Bytes of the frame.
+    pub bytes_after: u64,
+}
+
 /// What [`compress`](crate::compress) did.
 #[derive(Clone, Debug, Serialize)]
 pub struct CompressReport {
@@ -53,6 +66,8 @@ pub struct CompressReport {
     pub unmatched_patterns: Vec<String>,
     /// Compressed units.
     pub units: Vec<UnitReport>,
+    /// Tensors that are stored as frames.
+    pub frames: Vec<FrameReport>,
     /// What stayed plain and why.
     pub plain: Vec<PlainReport>,
     /// Files that were not copied, with the reason.
@@ -88,6 +103,8 @@ pub struct VerifyReport {
     pub units: usize,
     /// Weights decoded.
     pub elements: u64,
+    /// Tensors that are stored as frames, of which every checksum was compared and every element decoded.
+    pub frames: usize,
     /// Plain tensors.
     pub plain_tensors: usize,
     /// Tensors whose SHA-256 was compared with the one stored beside them.
@@ -127,6 +144,8 @@ pub struct InspectReport {
     pub units_from: Option<String>,
     /// The units.
     pub units: Vec<InspectedUnit>,
+    /// Tensors that are stored as frames.
+    pub frames: Vec<FrameReport>,
     /// Tensors in no unit.
     pub plain: Vec<PlainReport>,
     /// Bytes of all weight files.

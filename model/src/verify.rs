@@ -12,6 +12,7 @@ use crate::decompress::{
     DIGEST_DIFFERS, Names, Sources, check_config, check_files, name_units, original_files,
 };
 use crate::error::Error;
+use crate::framed;
 use crate::map::Mapped;
 use crate::metadata::Described;
 use crate::packed::{self, PackedUnit};
@@ -43,7 +44,7 @@ pub fn verify(
     }
     let names = name_units(&checkpoint, &units, &described, None, &mut Vec::new())?;
     check_patterns(&checkpoint, &units, &names)?;
-    let sources = Sources::collect(&units, &plain, &names)?;
+    let sources = Sources::collect(&units, &plain, &names, &described)?;
     // The record of the originals names the tensors of all files; one file on its own is checked for what it holds.
     if let Some(original) = described.checkpoint.as_ref().filter(|_| checkpoint.path.is_dir()) {
         check_files(path, &original_files(path, original)?, &sources, Some(&described))?;
@@ -92,7 +93,16 @@ pub fn verify(
             .collect()
     });
     let elements = elements.into_iter().sum::<Result<u64, Error>>()?;
+    let mut frames = 0;
     for (container, tensor) in &plain {
+        if let Some(original) = described.framed(&tensor.name) {
+            let bytes = framed::original_bytes(container, tensor, original)?;
+            let mut state = check.begin(&tensor.name, bytes, &container.path)?;
+            framed::decode(container, tensor, |offset, elements| state.update(offset, elements))?;
+            state.finish()?;
+            frames += 1;
+            continue;
+        }
         let mut state = check.begin(&tensor.name, tensor.bytes(), &container.path)?;
         let mut offset = 0;
         container.read(tensor, |chunk| {
@@ -105,7 +115,8 @@ pub fn verify(
     Ok(VerifyReport {
         units: units.len(),
         elements,
-        plain_tensors: plain.len(),
+        frames,
+        plain_tensors: plain.len() - frames,
         digests_checked: described.tensors.len(),
         digests_missing: there.len() - described.tensors.len(),
         compared: original.map(|original| original.tensors.len()),

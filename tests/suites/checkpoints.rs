@@ -8,8 +8,8 @@ use std::path::Path;
 
 use df11_core::df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
-    CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, compress, decompress,
-    inspect, verify,
+    Codec, CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, compress,
+    decompress, inspect, verify,
 };
 use df11_tests::corpus::{Tensor, Tensors, read, write, write_shards};
 use df11_tests::fixtures;
@@ -302,6 +302,117 @@ fn everything_that_is_not_bf16_passes_through_and_is_counted() {
         why("model.layers.0.mlp.down_proj.weight"),
         "unit model.layers.0: model.layers.0.mlp.up_proj.weight is F32, not BF16"
     );
+}
+
+/// A model of every element type that frames know, and others; NaN payloads, infinities and subnormals among them.
+fn mixed() -> Tensors {
+    let mut tensors = llama(1);
+    let trained = like_trained(40_000, 9);
+    let mut insert = |name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>| {
+        tensors.insert(name.to_owned(), Tensor { dtype, shape: shape.to_vec(), bytes });
+    };
+    let special = [0x7f80u16, 0xff80, 0x7fc1, 0xffff, 0x7f81, 0x0001, 0x8000, 0];
+    let with_special = || trained.iter().copied().chain(special.into_iter().cycle().take(400));
+    insert("a.bf16", Dtype::BF16, &[101, 400], with_special().flat_map(u16::to_le_bytes).collect());
+    insert("a.f16", Dtype::F16, &[40_400], with_special().flat_map(u16::to_le_bytes).collect());
+    let f32s = with_special()
+        .enumerate()
+        .flat_map(|(i, bits)| (u32::from(bits) << 16 | i as u32 * 77 & 0xffff).to_le_bytes());
+    insert("a.f32", Dtype::F32, &[2, 20_200], f32s.collect());
+    insert("a.e4m3", Dtype::F8_E4M3, &[40_400], with_special().map(|bits| (bits >> 8) as u8).collect());
+    insert("a.e5m2", Dtype::F8_E5M2, &[40_400], with_special().map(|bits| (bits >> 8) as u8).collect());
+    insert("a.i64", Dtype::I64, &[5000], (0..5000i64).flat_map(i64::to_le_bytes).collect());
+    insert("a.u8", Dtype::U8, &[3], vec![1, 2, 3]);
+    insert("a.bool", Dtype::BOOL, &[4, 5000], vec![1; 20_000]);
+    insert("a.empty", Dtype::F16, &[0, 4], vec![]);
+    insert("a.scalar", Dtype::F32, &[], vec![0, 0, 0xc0, 0x7f]);
+    tensors
+}
+
+#[test]
+fn models_of_every_element_type_come_back_from_frames() {
+    let tensors = mixed();
+    for config in [Some(llama_config()), None] {
+        let model = model(&tensors, config.as_ref(), 2);
+        let bytes_after = [Codec::Df11, Codec::Rans, Codec::Auto].map(|codec| {
+            let options = CompressOptions { codec, ..CompressOptions::default() };
+            let (temp, report) = there_and_back(model.path(), &options);
+            let packed = temp.path().join("packed");
+            let verified = verify(&packed, None, 1, &()).unwrap();
+            assert_eq!(verified.frames, report.frames.len());
+            let inspected = inspect(&packed, None, 1).unwrap();
+            assert!(inspected.compressed);
+            assert_eq!(inspected.frames.len(), report.frames.len());
+            let error = compress(&packed, &temp.path().join("again"), &options, &()).unwrap_err();
+            assert!(error.to_string().contains("compressed already"), "{error}");
+            let is_frame = |name: &str| report.frames.iter().any(|frame| frame.name == name);
+            if codec == Codec::Df11 {
+                assert_eq!(report.frames.len(), 0);
+                assert!(!report.units.is_empty());
+            } else {
+                for name in ["a.f16", "a.f32", "a.e4m3", "a.e5m2", "a.i64", "a.bool", "a.bf16"] {
+                    assert!(is_frame(name), "{name}");
+                }
+                assert!(!is_frame("a.u8") && !is_frame("a.empty") && !is_frame("a.scalar"));
+            }
+            assert_eq!(codec == Codec::Rans, report.units.is_empty() && codec != Codec::Auto);
+            report.bytes_after
+        });
+        let [df11, rans, auto] = bytes_after;
+        assert!(rans < df11 && auto < df11, "{df11} {rans} {auto}");
+    }
+}
+
+#[test]
+fn frames_do_not_depend_on_the_number_of_threads() {
+    let model = model(&mixed(), Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let [one, two] = [1, 2].map(|threads| {
+        let path = temp.path().join(threads.to_string());
+        let options = CompressOptions { codec: Codec::Auto, threads, ..CompressOptions::default() };
+        compress(model.path(), &path, &options, &()).unwrap();
+        files(&path)
+    });
+    assert!(one == two);
+}
+
+#[test]
+fn a_damaged_frame_is_never_restored_wrongly() {
+    let model = model(&mixed(), None, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    compress(model.path(), &packed, &options, &()).unwrap();
+    let original = files(model.path());
+    let path = packed.join("model.safetensors");
+    let sound = fs::read(&path).unwrap();
+    let mut random = Random(13);
+    for round in 0..150 {
+        let mut damaged = sound.clone();
+        let header = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap());
+        let until = if random.below(2) == 0 { header } else { sound.len() as u64 };
+        let at = random.below(until) as usize;
+        match random.below(3) {
+            0 => damaged.truncate(at),
+            1 => damaged[at] ^= 1 << random.below(8),
+            _ => damaged[at] = random.next() as u8,
+        }
+        fs::write(&path, &damaged).unwrap();
+        let out = temp.path().join(format!("out-{round}"));
+        let is_sound = verify(&packed, None, 1, &()).is_ok();
+        match decompress(&packed, &out, &DecompressOptions::default(), &()) {
+            Ok(_) => assert!(files(&out) == original),
+            Err(error) => {
+                assert!(!is_sound, "verification missed: {error}");
+                assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+                assert!(!out.join("model.safetensors").exists());
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+        if out.exists() {
+            fs::remove_dir_all(out).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Decoding frames.
 
+use core::ops::Range;
+
 use df11_simd::{Level, Operation, Simd};
 #[cfg(feature = "alloc")]
 use df11_simd::{Write, Writer};
@@ -144,12 +146,27 @@ impl<'a> Frame<'a> {
         block: usize,
         elements: &mut [u8],
     ) -> Result<(), Error> {
+        self.decode_blocks_into(table, block..block.saturating_add(1), elements)
+    }
+
+    /// Decodes a run of blocks with the [table](Self::build) of this frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RangeOutOfBounds`] if there are no such blocks; otherwise as [`decode_block_into`](Self::decode_block_into).
+    pub fn decode_blocks_into(
+        &self,
+        table: &DecodeTable,
+        blocks: Range<usize>,
+        elements: &mut [u8],
+    ) -> Result<(), Error> {
         let len = self.header.blocks();
-        if block >= len {
-            return Err(Error::RangeOutOfBounds { start: block, end: block + 1, len });
+        if blocks.start > blocks.end || blocks.end > len {
+            return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len });
         }
-        let elements_of = self.header.block_range(block).len();
-        self.decode_blocks(table, Level::best(), block, elements, elements_of)
+        let start = self.header.block_range(blocks.start).start;
+        let number = self.header.block_range(blocks.end).start - start;
+        self.decode_blocks(table, Level::best(), blocks.start, elements, number)
     }
 
     /// Decodes all elements. `table` is the caller's memory.
