@@ -106,6 +106,14 @@ fn frame_decode() -> Vec<(String, Vec<u8>)> {
         let control = control(2, 0, 7 * (place / 2 % 2), 0, 100, 4);
         seeds.push((format!("field_{place}"), join(&[&control, &exponents, &change(6, place, 0, 1)])));
     }
+    // Two blocks with other states, of which one ends wrongly and one runs out of words: a block has nine fields, the first
+    // block those from 15 on, its states are 19.
+    let rare = [&[20; 100][..], &[21]].concat();
+    for [first, second] in [[0, 1], [1, 0], [1, 3], [2, 4]] {
+        let edits = [change(0, 19 + 9 * first, 0, 0), change(0, 19 + 9 * second, 0, 3)].concat();
+        let control = [2, 0, 7, 3, 0, 0, 176, 79, 0, 4, 0, 0];
+        seeds.push((format!("blocks_{first}_{second}"), join(&[&control, &rare, &edits])));
+    }
     seeds
 }
 

@@ -25,3 +25,6 @@ run tables '' ''
 run range_decode '' ''
 run container container container.dict
 run metadata metadata metadata.dict
+run rans_blocks rans_blocks ''
+run frame_decode frame_decode ''
+run frame_round_trip frame_round_trip ''

@@ -302,7 +302,8 @@ pub fn edit(frame: &mut Vec<u8>, written: &Written, edit: [u8; EDIT]) {
         return;
     }
     let at = match written.places.get(usize::from(place) % written.places.len().max(1)) {
-        Some(start) if kind < 0x80 => (start + near % 4).min(frame.len() - 1),
+        Some(start) if kind < 0x40 => (start + near % 4).min(frame.len() - 1),
+        Some(start) if kind < 0x80 => (start + near % STATES_BYTES).min(frame.len() - 1),
         _ => (near | usize::from(place) << 16) % frame.len(),
     };
     let end = (at + 4).min(frame.len());
