@@ -150,18 +150,19 @@ impl<'a> Archive<'a> {
             words: &bytes[words_start..end as usize],
             bytes: end as usize,
         };
-        let mut at = 0;
+        // In 64 bits, where no sum of lengths that are not checked yet overflows.
+        let mut at = 0u64;
         for block in 0..archive.blocks() {
             let (len, words, start) = archive.entry(block);
             if len != archive.block_len(block) {
                 return Err(bad("number of bytes of a block", len as u64));
             }
-            if start != at {
+            if start as u64 != at {
                 return Err(bad("start of a block's words", start as u64));
             }
-            at += words.next_multiple_of(WORDS_ALIGNMENT);
+            at += words.next_multiple_of(WORDS_ALIGNMENT) as u64;
         }
-        if at != words as usize {
+        if at != u64::from(words) {
             return Err(bad("number of words", u64::from(words)));
         }
         Ok(archive)
@@ -288,6 +289,9 @@ impl<'a> FloatArchive<'a> {
         let coded = Archive::new(coded)?;
         if coded.len() != len as usize {
             return Err(bad("number of elements", u64::from(len)));
+        }
+        if coded.checksum.is_some() {
+            return Err(bad("checksum of its own in the archive of coded bytes", 1));
         }
         let checksum = (options & HAS_CHECKSUM != 0).then_some(sum);
         Ok(FloatArchive { element_type, checksum, raw: &raw[FLOAT_HEADER..], coded })

@@ -1,5 +1,5 @@
 //! Any bytes as a frame, and frames with any damage, with or without their checksums made right again: never a panic, nothing
-//! allocated, every way of decoding agrees, and what is taken is what a writer writes.
+//! to speak of allocated, every way of decoding agrees, and what is taken is what a writer writes.
 #![no_main]
 use allocation_counter::measure;
 use df11_core::frame::{ElementType, Frame, Header};

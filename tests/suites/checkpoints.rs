@@ -317,7 +317,7 @@ fn mixed() -> Tensors {
     insert("a.f16", Dtype::F16, &[40_400], with_special().flat_map(u16::to_le_bytes).collect());
     let f32s = with_special()
         .enumerate()
-        .flat_map(|(i, bits)| (u32::from(bits) << 16 | i as u32 * 77 & 0xffff).to_le_bytes());
+        .flat_map(|(i, bits)| (u32::from(bits) << 16 | (i as u32 * 77) & 0xffff).to_le_bytes());
     insert("a.f32", Dtype::F32, &[2, 20_200], f32s.collect());
     insert("a.e4m3", Dtype::F8_E4M3, &[40_400], with_special().map(|bits| (bits >> 8) as u8).collect());
     insert("a.e5m2", Dtype::F8_E5M2, &[40_400], with_special().map(|bits| (bits >> 8) as u8).collect());

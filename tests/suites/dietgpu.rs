@@ -179,6 +179,15 @@ proptest! {
 }
 
 #[test]
+fn coded_bytes_of_floats_have_no_checksum_of_their_own() {
+    let coded = dietgpu::encode(&[0x7f], 10, true).unwrap();
+    let mut archive = dietgpu::encode_floats(ElementType::F16, &[0, 0x7f], 10, true).unwrap();
+    archive.truncate(32);
+    archive.extend(coded);
+    assert!(matches!(FloatArchive::new(&archive), Err(Error::ArchiveField { value: 1, .. })));
+}
+
+#[test]
 fn what_cannot_be_written_is_refused() {
     assert_eq!(dietgpu::encode(&[1], 12, true), Err(Error::ScaleBits { bits: 12 }));
     assert_eq!(dietgpu::encode(&[], 8, true), Err(Error::ScaleBits { bits: 8 }));

@@ -290,6 +290,40 @@ fn exchanged_blocks_and_those_of_other_frames_are_noticed() {
 }
 
 #[test]
+fn a_dimension_of_zero_makes_no_elements_wherever_it_stands() {
+    for shape in [[0, 1 << 63, 4], [1 << 63, 4, 0], [1 << 63, 0, 4]] {
+        let bytes = frame::encode(ElementType::F32, &shape, &[]).unwrap();
+        assert_eq!(decode(&bytes), Ok(vec![]));
+        assert_eq!(reference::decode(&bytes).unwrap().shape, shape);
+    }
+}
+
+#[test]
+fn what_could_not_be_encoded_leaves_no_trace() {
+    let sound: Vec<u8> = (0..8 * BLOCK).map(|i| 60 + (i * i % 5) as u8).collect();
+    let mut other = sound.clone();
+    other[5 * BLOCK + 9] = 77;
+    let n = sound.len() as u64;
+    let mut encoder = Encoder::new(ElementType::U8, &[n], &counts(ElementType::U8, &sound)).unwrap();
+    let mut bytes = encoder.header();
+    assert_eq!(encoder.blocks(&other).unwrap_err(), Error::NoFrequency { symbol: 77, index: 9 });
+    assert!(encoder.clone().finish().is_err());
+    bytes.extend_from_slice(encoder.blocks(&sound).unwrap());
+    bytes.extend(encoder.finish().unwrap());
+    assert!(bytes == frame::encode(ElementType::U8, &[n], &sound).unwrap());
+}
+
+#[test]
+fn blocks_that_are_not_there_are_refused() {
+    let (bytes, _) = samples().swap_remove(1);
+    let frame = Frame::new(&bytes).unwrap();
+    for block in [1, usize::MAX] {
+        let error = frame.decode_block_into(&DecodeTable::EMPTY, block, &mut []).unwrap_err();
+        assert!(matches!(error, Error::RangeOutOfBounds { .. }), "{error}");
+    }
+}
+
+#[test]
 fn what_is_not_known_is_unsupported_and_what_cannot_be_is_refused() {
     let (bytes, _) = samples().swap_remove(1);
     let with = |at: usize, value: u8| {

@@ -199,6 +199,14 @@ fn a_block_of_one_symbol_takes_no_words() {
 }
 
 #[test]
+fn the_empty_table_is_that_of_one_symbol() {
+    let mut symbols = [9; 100];
+    let states: Vec<u8> = [1u32 << 15; LANES].iter().flat_map(|state| state.to_le_bytes()).collect();
+    DecodeTable::EMPTY.decode_into(&states.try_into().unwrap(), &[], &mut symbols).unwrap();
+    assert_eq!(symbols, [0; 100]);
+}
+
+#[test]
 fn what_cannot_be_coded_is_refused() {
     let mut counts = [0; 256];
     assert_eq!(Frequencies::normalise(&counts, 12), Err(Error::NoSymbols));

@@ -125,3 +125,43 @@ pub struct Stream<'a> {
     /// The symbols of the steps that are left, 32 each; the last of them comes next.
     pub symbols: &'a mut [[u8; LANES]],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Level, Operation, Simd};
+
+    struct Wild<'a>(&'a RansTable, usize);
+
+    impl Operation for Wild<'_> {
+        type Output = ();
+
+        fn run<S: Simd>(self, simd: S) {
+            let Wild(table, number) = self;
+            let (mut words, mut symbols) = ([[7; 2]; 64], [[120; LANES]; 2]);
+            let mut streams =
+                [Stream { states: [START_STATE; LANES], words: &words, left: number, symbols: &mut symbols }];
+            assert_eq!(simd.decode_rans(table, &mut streams), 0);
+            let mut blocks = [Writing {
+                states: [START_STATE; LANES],
+                symbols: &symbols,
+                words: &mut words,
+                used: number,
+            }];
+            assert_eq!(simd.encode_rans(table, &mut blocks), 0);
+            assert_eq!(words, [[7; 2]; 64]);
+        }
+    }
+
+    #[test]
+    fn numbers_that_lie_about_the_words_run_no_step_on_any_level() {
+        let mut frequencies = [0; 256];
+        (frequencies[120], frequencies[121]) = (300, 212);
+        let table = RansTable::new(&frequencies, 9).unwrap();
+        for number in [33, 64, 65, usize::MAX - 63, usize::MAX - 31, usize::MAX - 8, usize::MAX] {
+            for level in Level::all() {
+                level.dispatch(Wild(&table, number));
+            }
+        }
+    }
+}

@@ -510,7 +510,8 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
         // A step takes 32 words at the most; and whatever it takes, 32 are read.
         let mut ready = true;
         for i in 0..N {
-            ready &= left[i] >= LANES && left[i] + LANES <= words[i].len();
+            ready &=
+                left[i] >= LANES && words[i].len().checked_sub(LANES).is_some_and(|most| left[i] <= most);
         }
         if !ready {
             break 'steps;
@@ -547,7 +548,8 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
                 _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<15>(a), _mm512_add_epi32(b, b));
             let needy = _mm512_testn_epi16_mask(high, high);
             left[i] -= needy.count_ones() as usize;
-            // SAFETY: there were 32 words from what was left to the end.
+            // SAFETY: `ready` says that from what was left on there are 32 words, and that at least 32 were left, of which at
+            // most 32 have been taken.
             let next = unsafe { _mm512_loadu_si512(words[i].as_ptr().add(left[i]).cast()) };
             let taken = _mm512_maskz_expand_epi16(needy, next);
             let (for_a, for_b) = (_mm512_cmplt_epu32_mask(a, start), _mm512_cmplt_epu32_mask(b, start));
@@ -597,7 +599,8 @@ fn encode_rans<const N: usize>(table: &RansTable, blocks: &mut [Writing<'_>; N])
             let symbols = unsafe { _mm256_loadu_si256(symbols[i][run].as_ptr().cast()) };
             let of = look_up(&table.ranks, _mm512_castsi256_si512(symbols));
             // The lower half; what is above it is junk.
-            ready &= _mm512_movepi8_mask(of) as u32 == 0 && used[i] + LANES <= words[i].len();
+            ready &= _mm512_movepi8_mask(of) as u32 == 0
+                && words[i].len().checked_sub(LANES).is_some_and(|most| used[i] <= most);
             ranks[i] = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(of));
         }
         if !ready {
@@ -616,7 +619,7 @@ fn encode_rans<const N: usize>(table: &RansTable, blocks: &mut [Writing<'_>; N])
             let is_full = _mm512_cmpge_epu16_mask(high, frequency);
             let all = _mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b));
             let full_words = _mm512_maskz_compress_epi16(is_full, all);
-            // SAFETY: there is room for 32 words, 64 bytes.
+            // SAFETY: `ready` says that there is room for 32 words, 64 bytes.
             unsafe { _mm512_storeu_si512(words[i].as_mut_ptr().add(used[i]).cast(), full_words) };
             used[i] += is_full.count_ones() as usize;
             // 16 in the words of full lanes, to shift by.

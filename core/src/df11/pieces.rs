@@ -56,7 +56,8 @@ impl Piece {
     /// ```
     #[must_use]
     pub fn weights<'a>(&self, tensors: &[&'a [u8]]) -> &'a [u8] {
-        let range = self.elements.start * bf16::BYTES..self.elements.end * bf16::BYTES;
+        let [start, end] = [self.elements.start, self.elements.end].map(|at| at.saturating_mul(bf16::BYTES));
+        let range = start..end;
         tensors.get(self.tensor).and_then(|tensor| tensor.get(range)).unwrap_or(&[])
     }
 }

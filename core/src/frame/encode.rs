@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use df11_simd::{Level, Operation, Simd};
 
+use super::header::product;
 use super::{
     ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK,
     SCALE_BITS, TRAILER_BYTES, VERSION, crc, padding, planes,
@@ -64,7 +65,7 @@ impl Encoder {
         let mut dimensions = [0; MAX_RANK];
         let used = dimensions.get_mut(..shape.len()).ok_or(bad("rank", shape.len() as u64))?;
         used.copy_from_slice(shape);
-        let count = shape.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension));
+        let count = product(shape);
         let bytes = count.and_then(|count| count.checked_mul(element_type.bytes() as u64));
         let (Some(count), Some(_)) = (count, bytes.and_then(|bytes| usize::try_from(bytes).ok())) else {
             return Err(bad("element count", u64::MAX));
@@ -137,19 +138,26 @@ impl Encoder {
     /// # Errors
     ///
     /// [`Error::BufferLength`] if these are no whole blocks, or more than are left; [`Error::NoFrequency`] if the counts were
-    /// others.
+    /// others. What was encoded before stays; the same elements can be tried again with no other result.
     pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
         let size = BLOCK * self.header.element_type.bytes();
         let first = self.directory.len();
-        let left = (self.header.len * self.header.element_type.bytes()).saturating_sub(first * size);
+        let all = self.header.len * self.header.element_type.bytes();
+        let left = all.saturating_sub(first.saturating_mul(size));
         if elements.len() > left || (elements.len() < left && !elements.len().is_multiple_of(size)) {
             let (expected, found) = (left.min(size) as u64, elements.len() as u64);
             return Err(Error::BufferLength { buffer: "elements", expected, found });
         }
         self.bytes.clear();
+        let (offset, digest) = (self.offset, self.digest.clone());
         for some in elements.chunks(MANY * size) {
             let level = self.level;
-            level.dispatch(Blocks { encoder: self, elements: some })?;
+            if let Err(error) = level.dispatch(Blocks { encoder: self, elements: some }) {
+                // As if nothing had been asked for.
+                (self.offset, self.digest) = (offset, digest);
+                self.directory.truncate(first);
+                return Err(error);
+            }
         }
         Ok(&self.bytes)
     }
@@ -204,7 +212,7 @@ fn is_worth_it(header: &Header, frequencies: &Frequencies, counts: &[u64; 256]) 
 ///
 /// # Errors
 ///
-/// As [`Encoder::new`]; [`Error::BufferLength`] if `elements` are not as many as the shape says.
+/// As [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape says.
 pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<Vec<u8>, Error> {
     let counts = count(element_type, elements)?;
     let mut encoder = Encoder::new(element_type, shape, &counts)?;

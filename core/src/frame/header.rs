@@ -45,6 +45,14 @@ pub struct Header {
     pub(super) frequencies: Option<Frequencies>,
 }
 
+/// The product of dimensions (F-3.2): 0 if one is, whatever the others are.
+pub(super) fn product(shape: &[u64]) -> Option<u64> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension))
+}
+
 /// Takes bytes off the front.
 struct Cursor<'a> {
     bytes: &'a [u8],
@@ -128,11 +136,10 @@ impl Header {
         let block = u32::from_le_bytes(*cursor.take()?);
         cursor.reserved::<4>()?;
         let mut shape = [0; MAX_RANK];
-        let mut product = Some(1u64);
         for dimension in &mut shape[..usize::from(rank)] {
             *dimension = u64::from_le_bytes(*cursor.take()?);
-            product = product.and_then(|product| product.checked_mul(*dimension));
         }
+        let product = product(&shape[..usize::from(rank)]);
         // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
         let mut known = [0u16; 256];
         if model == 1 {

@@ -44,7 +44,15 @@ pub struct DecodeBlock<'a> {
 
 impl DecodeTable {
     /// The table of an alphabet of one symbol, 0; to be [built](Self::build) for others.
-    pub const EMPTY: DecodeTable = DecodeTable { slots: [0; SLOTS], scale_bits: 12, vector: None };
+    pub const EMPTY: DecodeTable = {
+        let mut slots = [0; SLOTS];
+        let mut slot = 0;
+        while slot < SLOTS {
+            slots[slot] = (slot as u32) << 20 | (SLOTS as u32 - 1) << 8;
+            slot += 1;
+        }
+        DecodeTable { slots, scale_bits: 12, vector: None }
+    };
 
     /// Makes this the table of these frequencies.
     pub fn build(&mut self, frequencies: &Frequencies) {
@@ -79,7 +87,7 @@ impl DecodeTable {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into), for the first invalid block; [`Error::BufferLength`] if a block has more bytes of
+    /// As [`decode_into`](Self::decode_into), for one of the invalid blocks; [`Error::BufferLength`] if a block has more bytes of
     /// words than `words`.
     pub fn decode_blocks(&self, level: Level, blocks: &mut [DecodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Decode { table: self, blocks })
@@ -119,7 +127,6 @@ impl DecodeTable {
         simd: S,
         blocks: &mut [DecodeBlock<'_>; N],
     ) -> Result<(), Error> {
-        // In order, so that the first invalid block is the one that is reported, however many go at once.
         let mut error = Ok(());
         let mut streams = blocks.each_mut().map(|block| match self.begin(block) {
             Ok(stream) => stream,

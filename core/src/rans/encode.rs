@@ -92,7 +92,7 @@ impl EncodeTable {
     ///
     /// # Errors
     ///
-    /// As [`encode_into`](Self::encode_into), for the first block that has one.
+    /// As [`encode_into`](Self::encode_into), for one of the blocks that have one.
     pub fn encode_blocks(&self, level: Level, blocks: &mut [EncodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Encode { table: self, blocks })
     }

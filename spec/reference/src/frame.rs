@@ -131,7 +131,11 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     fields.zeros("F-3.1", 4)?;
     let shape = (0..rank).map(|_| fields.integer("F-3.1", 8)).collect::<Result<Vec<_>, _>>()?;
     let size = BYTES[usize::from(element_type)];
-    let product = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
+    let product = if shape.contains(&0) {
+        Some(0)
+    } else {
+        shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension))
+    };
     let all = product.and_then(|product| product.checked_mul(size as u64));
     rule("F-3.2", product == Some(n) && all.is_some(), || format!("{n} elements of shape {shape:?}"))?;
     // F-3.3
