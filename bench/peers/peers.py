@@ -32,6 +32,7 @@ TITLES = {
     "zstd-1": "zstd -1, BF16 as it is",
     "split-merge": "split and merge alone",
     "frame-coded": "**rANS of frames**, exponents alone",
+    "huff0-coded": "huff0 4X2, exponents alone",
     "rans-coded": "htscodecs rANS 32x16, exponents alone",
 }
 # Rows of exponents alone are compared with this one.

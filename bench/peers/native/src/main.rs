@@ -14,9 +14,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-#[cfg(feature = "htscodecs")]
-use codec::Alone;
-use codec::{Codec, Coded, Df11, Frames, OnExponents, SplitAndMerge};
+use codec::{Alone, Codec, Coded, Df11, Frames, OnExponents, SplitAndMerge};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -44,6 +42,11 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
             name: "huff0",
             version: zstd.clone(),
             codec: Ok(boxed(OnExponents::new(zstd::Huff0::new(), len))),
+        },
+        Peer {
+            name: "huff0-coded",
+            version: zstd.clone(),
+            codec: Ok(boxed(Alone::new(zstd::Huff0::new(), len))),
         },
         Peer {
             name: "zstd-literals",
