@@ -43,7 +43,10 @@ fn rans_blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("crowded", join(&[&sound([12, 1, 0, 0, 0]), &all, &frequencies(&crowded), &[], &[]])),
         ("least_scale", join(&[&sound([9, 0, 0, 0, 0]), &exponents[..77], &frequencies(&many), &[], &[]])),
         ("frequencies", join(&[&sound([9, 0, 0, 0, 0]), &exponents[..40], &[2, 0].repeat(256), &[], &[]])),
-        ("state", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[0, 0, 0, 0, 1], &[]])),
+        ("state", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[4, 1], &[]])),
+        ("state_too_low", join(&[&together([12, 0, 0, 0, 0]), &exponents, &few, &[31, 0], &[]])),
+        ("state_too_high", join(&[&together([12, 0, 0, 0, 0]), &exponents, &few, &[192 + 7, 0], &[]])),
+        ("unused_lane", join(&[&together([12, 0, 0, 0, 0]), &exponents[..20], &few, &[124, 1], &[]])),
         ("word", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[9, 0, 1, 4]])),
         ("words_missing", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 1]])),
         ("words_left", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 2]])),
@@ -101,10 +104,17 @@ fn frame_decode() -> Vec<(String, Vec<u8>)> {
             seeds.push((format!("{name}_{kind}"), join(&[&control, &exponents, &edit])));
         }
     }
-    // Each field of a small frame, by one more, with checksums that are right.
-    for place in (0..32).step_by(2) {
-        let control = control(2, 0, 7 * (place / 2 % 2), 0, 100, 4);
-        seeds.push((format!("field_{place}"), join(&[&control, &exponents, &change(6, place, 0, 1)])));
+    // Each field of a small frame, by one more or with other bits, with checksums that are right.
+    for (number, n) in [(0, 100), (1, 37), (2, 65), (3, 33), (5, 1)] {
+        for (kind, codec, name) in
+            [(6, 0, "raw_more"), (0, 0, "raw_bit"), (6, 7, "rans_more"), (0, 7, "rans_bit")]
+        {
+            let control = control(8, number, codec, 0, n, 4);
+            seeds.push((
+                format!("fields_{number}_{name}"),
+                join(&[&control, &exponents, &change(kind, 0, 0, 1)]),
+            ));
+        }
     }
     // Two blocks with other states, of which one ends wrongly and one runs out of words: a block has nine fields, the first
     // block those from 15 on, its states are 19.

@@ -10,7 +10,8 @@ fn main() {
             let data = std::fs::read(entry.expect("an entry").path()).expect("a unit");
             let parts = Parts::parse(&data);
             if let Some(weights) = verdict(parts.tensors()) {
-                let encoded = encode(&[&weights], &Options::default()).expect("weights that were in a unit fit one");
+                let encoded =
+                    encode(&[&weights], &Options::default()).expect("weights that were in a unit fit one");
                 assert_eq!(verdict(encoded.tensors()), Some(weights));
             }
             match Unit::new(parts.tensors()) {

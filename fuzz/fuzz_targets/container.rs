@@ -13,7 +13,9 @@ thread_local! {
 
 fuzz_target!(|data: &[u8]| {
     TEMP.with_borrow_mut(|temp| {
-        let temp = temp.get_or_insert_with(|| tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap());
+        let temp = temp.get_or_insert_with(|| {
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+        });
         let (input, output) = (temp.path().join("in.safetensors"), temp.path().join("out"));
         fs::write(&input, data).unwrap();
         let _ = inspect(&input, None, 1);
@@ -21,7 +23,9 @@ fuzz_target!(|data: &[u8]| {
         if verify(&input, None, 1, &()).is_ok() {
             let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
             let _ = decompress(&input, &output, &options, &());
-        } else if compress(&input, &output, &CompressOptions { threads: 1, ..Default::default() }, &()).is_ok() {
+        } else if compress(&input, &output, &CompressOptions { threads: 1, ..Default::default() }, &())
+            .is_ok()
+        {
             // What we compressed is restored to the byte.
             let back = temp.path().join("back");
             let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };

@@ -13,6 +13,9 @@ use libfuzzer_sys::fuzz_target;
 /// Bytes that a decoder may need for itself: the coded bytes of four blocks.
 const MOST: u64 = 4 << 16;
 
+/// The most bytes of a frame of which every field is edited.
+const SMALL: usize = 4096;
+
 /// A frame with the parameters that the settings say, and its elements.
 fn write(settings: [u8; 12], pattern: &[u8]) -> (Written, Vec<u8>) {
     let [_, element_type, codec, scale_bits, b0, b1, n0, n1, n2, shape, mask, large] = settings;
@@ -27,7 +30,7 @@ fn write(settings: [u8; 12], pattern: &[u8]) -> (Written, Vec<u8>) {
         0 if n == 1 => vec![],
         1 => [vec![1; 1 + usize::from(shape) % 31], vec![n]].concat(),
         2 if n.is_multiple_of(2) => vec![n / 2, 2],
-        3 if n == 0 => vec![u64::MAX, 0, u64::MAX],
+        3 if n == 0 => vec![u64::MAX, u64::MAX, 0, u64::MAX],
         _ => vec![n],
     };
     let mut counts = counts(element_type, &elements);
@@ -66,7 +69,7 @@ fn is_modest(bytes: &[u8]) {
 fuzz_target!(|data: &[u8]| {
     let [control, body, edits] = cut(data);
     let settings = settings(control);
-    let [is_raw, repairs, links] = [1, 2, 4].map(|bit| settings[0] & bit > 0);
+    let [is_raw, repairs, links, is_everywhere] = [1, 2, 4, 8].map(|bit| settings[0] & bit > 0);
     let (written, elements) = if is_raw {
         let mut bytes = body.to_vec();
         if repairs {
@@ -81,8 +84,19 @@ fuzz_target!(|data: &[u8]| {
     };
     is_modest(&written.bytes);
 
-    let mut damaged = written.bytes.clone();
     let edits = &edits.as_chunks::<EDIT>().0[..(edits.len() / EDIT).min(8)];
+    if let ([[kind, _, how @ ..]], true) = (edits, is_everywhere && written.bytes.len() <= SMALL) {
+        // At every field, with checksums that fit.
+        for place in 0..written.places.len() as u8 {
+            let mut damaged = written.bytes.clone();
+            let mut change = [kind & 0x3f, place, 0, 0, 0, 0, 0, 0];
+            change[2..].copy_from_slice(how);
+            edit(&mut damaged, &written, change);
+            repair(&mut damaged, links);
+            verdict(&damaged);
+        }
+    }
+    let mut damaged = written.bytes.clone();
     edits.iter().for_each(|change| edit(&mut damaged, &written, *change));
     if damaged == written.bytes {
         return;

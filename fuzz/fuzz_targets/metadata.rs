@@ -27,14 +27,19 @@ fuzz_target!(|text: String| {
     ];
     let bytes = safetensors::serialize(views, Some([("df11".to_owned(), text)].into())).unwrap();
     TEMP.with_borrow_mut(|temp| {
-        let temp = temp.get_or_insert_with(|| tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap());
+        let temp = temp.get_or_insert_with(|| {
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+        });
         let (input, output) = (temp.path().join("in.safetensors"), temp.path().join("deep/out"));
         fs::write(&input, bytes).unwrap();
         let _ = verify(&input, None, 1, &());
         let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
         let restored = decompress(&input, &output, &options, &());
         // Nothing but the output and the input may ever appear.
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1 + usize::from(output.parent().unwrap().exists()));
+        assert_eq!(
+            fs::read_dir(temp.path()).unwrap().count(),
+            1 + usize::from(output.parent().unwrap().exists())
+        );
         assert!(restored.is_err() || output.exists());
         if output.exists() {
             assert_eq!(fs::read_dir(output.parent().unwrap()).unwrap().count(), 1);

@@ -74,9 +74,9 @@ impl Model {
                     })
                     .collect();
                 let found = table.encode_blocks(level, &mut blocks);
-                let first =
-                    expected[..several.len()].iter().find_map(|expected| expected.as_ref().err().copied());
-                assert_eq!(found, first.map_or(Ok(()), Err), "{}", level.name());
+                let errors: Vec<_> =
+                    expected[..several.len()].iter().filter_map(|e| e.as_ref().err()).collect();
+                is_one_of(found, &errors, level);
                 for (block, expected) in blocks.iter().zip(&expected).filter(|_| found.is_ok()) {
                     let expected = expected.as_ref().unwrap();
                     assert_eq!(*block.states, expected.states, "{}", level.name());
@@ -136,6 +136,14 @@ impl Model {
     }
 }
 
+/// Of several blocks with errors, levels may come to another first.
+fn is_one_of(found: Result<(), Error>, errors: &[&Error], level: Level) {
+    match found {
+        Ok(()) => assert!(errors.is_empty(), "{}: {errors:?}", level.name()),
+        Err(error) => assert!(errors.contains(&&error), "{}: {error:?}, not {errors:?}", level.name()),
+    }
+}
+
 /// The verdict of core without vectors.
 fn decode(table: &DecodeTable, block: &Block) -> Result<Vec<u8>, Error> {
     let Block { states, words, len } = block;
@@ -154,7 +162,7 @@ fn decode_together(
     // Words begin anywhere.
     let words: Vec<_> =
         blocks.iter().map(|(block, _)| [&after[..shift], &block.words[..], after].concat()).collect();
-    let expected = blocks.iter().find_map(|(_, verdict)| verdict.as_ref().err().copied()).map_or(Ok(()), Err);
+    let errors: Vec<_> = blocks.iter().filter_map(|(_, verdict)| verdict.as_ref().err()).collect();
     for level in Level::all() {
         let mut symbols: Vec<_> = blocks.iter().map(|(block, _)| vec![0xa5; block.len]).collect();
         let mut together: Vec<_> = blocks
@@ -168,8 +176,8 @@ fn decode_together(
                 symbols,
             })
             .collect();
-        assert_eq!(table.decode_blocks(level, &mut together), expected, "{}", level.name());
-        for (symbols, (_, verdict)) in symbols.iter().zip(blocks).filter(|_| expected.is_ok()) {
+        is_one_of(table.decode_blocks(level, &mut together), &errors, level);
+        for (symbols, (_, verdict)) in symbols.iter().zip(blocks).filter(|_| errors.is_empty()) {
             assert_eq!(Ok(symbols), verdict.as_ref(), "{}", level.name());
         }
     }
@@ -225,7 +233,15 @@ fuzz_target!(|data: &[u8]| {
     let mut block = sound.clone();
     match kind % 4 {
         0 | 1 => {
-            block.states.iter_mut().zip(states).for_each(|(state, change)| *state ^= change);
+            for [at, change] in states.as_chunks::<2>().0 {
+                if *change > 0 {
+                    block.states[usize::from(*at) % STATES_BYTES] ^= change;
+                } else {
+                    let state: u32 = [0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000][usize::from(*at) / 64];
+                    let (lanes, _) = block.states.as_chunks_mut::<4>();
+                    lanes[usize::from(*at) % 32] = state.to_le_bytes();
+                }
+            }
             for [low, high, change, what] in words.as_chunks::<4>().0 {
                 let at = usize::from(u16::from_le_bytes([*low, *high]));
                 match what % 8 {

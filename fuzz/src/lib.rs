@@ -24,7 +24,8 @@ pub fn settings<const N: usize>(part: &[u8]) -> [u8; N] {
 /// So many symbols under these frequencies that the reference soon decodes them: it finds a symbol by about its square of
 /// additions.
 pub fn soon(frequencies: &Frequencies) -> usize {
-    let squares = (1..).zip(frequencies.as_array()).map(|(s, f): (u64, _)| u64::from(*f) * s * s).sum::<u64>();
+    let squares =
+        (1..).zip(frequencies.as_array()).map(|(s, f): (u64, _)| u64::from(*f) * s * s).sum::<u64>();
     ((500_000 << frequencies.scale_bits()) / squares).clamp(70, 1000) as usize
 }
 
@@ -45,8 +46,16 @@ impl<'a> Parts<'a> {
 
     /// The parts for the reference.
     pub fn reference(&self) -> df11_reference::Unit {
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = self.0.map(<[u8]>::to_vec);
-        df11_reference::Unit { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
+            self.0.map(<[u8]>::to_vec);
+        df11_reference::Unit {
+            luts,
+            encoded_exponent,
+            sign_mantissa,
+            output_positions,
+            gaps,
+            split_positions,
+        }
     }
 }
 
@@ -93,7 +102,9 @@ pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &Enc
     let level = level(most);
     let encoder = Encoder::at_level(plan, level);
     let mut unit = expected.clone();
-    for part in [&mut unit.encoded_exponent, &mut unit.sign_mantissa, &mut unit.output_positions, &mut unit.gaps] {
+    for part in
+        [&mut unit.encoded_exponent, &mut unit.sign_mantissa, &mut unit.output_positions, &mut unit.gaps]
+    {
         part.fill(0xa5);
     }
     let mut pieces = unit.clone();
