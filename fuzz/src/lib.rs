@@ -26,7 +26,7 @@ pub fn settings<const N: usize>(part: &[u8]) -> [u8; N] {
 pub fn soon(frequencies: &Frequencies) -> usize {
     let squares =
         (1..).zip(frequencies.as_array()).map(|(s, f): (u64, _)| u64::from(*f) * s * s).sum::<u64>();
-    ((500_000 << frequencies.scale_bits()) / squares).clamp(70, 1000) as usize
+    ((200_000 << frequencies.scale_bits()) / squares).clamp(40, 1000) as usize
 }
 
 /// A unit as fuzzers see it: six [parts](cut). Seeds in this form are made from the vectors (`df11_tests::vectors::seeds`).
