@@ -6,6 +6,9 @@ use std::path::Path;
 use df11_core::frame::{ElementType, encode};
 use df11_fuzz::frames::EDIT;
 
+/// Seeds by their names.
+type Seeds = Vec<(String, Vec<u8>)>;
+
 /// Parts as the targets cut them.
 fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat()).collect()
@@ -34,6 +37,8 @@ fn rans_blocks() -> Vec<(&'static str, Vec<u8>)> {
     let crowded: Vec<_> = (0..60).map(|symbol| (symbol, if symbol % 20 == 0 { 700 } else { 1 })).collect();
     let together = |control: [u8; 5]| [&control[..], &[0, 1, 2, 3, 0, 2, 1, 63, 1]].concat();
     let sound = |control: [u8; 5]| [&control[..], &[0, 2, 0, 2, 0, 2, 0, 99, 0]].concat();
+    // Lanes that all need a word, or none.
+    let alike: Vec<u8> = (0..10).flat_map(|symbol| [symbol; 32]).collect();
     // The reference decodes small symbols sooner.
     let exponents = exponents(20, 300);
     vec![
@@ -49,6 +54,7 @@ fn rans_blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("unused_lane", join(&[&together([12, 0, 0, 0, 0]), &exponents[..20], &few, &[124, 1], &[]])),
         ("word", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[9, 0, 1, 4]])),
         ("words_missing", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 1]])),
+        ("lanes_alike", join(&[&together([12, 0, 0, 0, 0]), &alike, &few, &[], &[1, 0, 0, 1]])),
         ("words_left", join(&[&together([12, 1, 0, 0, 0]), &exponents, &few, &[], &[5, 0, 0, 2]])),
         ("other_length", join(&[&together([12, 1, 1, 200, 1]), &exponents, &few, &[], &[]])),
         ("no_length", join(&[&together([12, 1, 1, 0, 0]), &exponents, &few, &[], &[]])),
@@ -67,7 +73,7 @@ fn change(kind: u8, place: u8, near: u16, value: u32) -> [u8; EDIT] {
     [kind, place, a, b, c, d, e, f]
 }
 
-fn frame_decode() -> Vec<(String, Vec<u8>)> {
+fn frame_decode() -> Seeds {
     let exponents = exponents(120, 200);
     let control = |how: u8, element_type: u8, codec: u8, blocks: u16, n: u32, shape: u8| {
         let ([b0, b1], [n0, n1, n2, _]) = (blocks.to_le_bytes(), n.to_le_bytes());
@@ -127,7 +133,7 @@ fn frame_decode() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn frame_round_trip() -> Vec<(String, Vec<u8>)> {
+fn frame_round_trip() -> Seeds {
     let exponents = exponents(120, 200);
     let shape = |dimensions: &[u16]| {
         dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()).collect::<Vec<u8>>()
@@ -170,7 +176,7 @@ fn frame_round_trip() -> Vec<(String, Vec<u8>)> {
 fn main() {
     let owned =
         |seeds: Vec<(&str, Vec<u8>)>| seeds.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
-    let targets: [(&str, Vec<(String, Vec<u8>)>); 3] = [
+    let targets: [(&str, Seeds); 3] = [
         ("rans_blocks", owned(rans_blocks())),
         ("frame_decode", frame_decode()),
         ("frame_round_trip", frame_round_trip()),

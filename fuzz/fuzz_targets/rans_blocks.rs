@@ -246,7 +246,7 @@ fuzz_target!(|data: &[u8]| {
                 let at = usize::from(u16::from_le_bytes([*low, *high]));
                 match what % 8 {
                     0 => block.words.truncate(at),
-                    1 => block.words.truncate(2 * at),
+                    1 => block.words.truncate(block.words.len().saturating_sub(2 * at)),
                     2 => block.words.extend([*change, *low]),
                     3 => block.words.push(*change),
                     _ if block.words.is_empty() => {}

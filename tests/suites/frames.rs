@@ -29,7 +29,11 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     for level in Level::all() {
         let mut elements = vec![0x55; frame.elements_bytes()];
         let found = frame.decode_at_level(&mut table, level, &mut elements).map(|()| elements);
-        assert_eq!(found, result, "{}", level.name());
+        match &result {
+            Ok(_) => assert_eq!(found, result, "{}", level.name()),
+            // Of several damaged blocks, levels may come to another first.
+            Err(_) => assert!(found.is_err(), "{}", level.name()),
+        }
     }
     let size = frame.header().element_type().bytes();
     let by_block = (0..frame.header().blocks()).map(|block| {
