@@ -504,15 +504,7 @@ fn encode_unit(
     let tensors: Vec<&[u8]> = maps.iter().map(|map| &**map).collect();
     let encoded = encode(&unit.plan, &tensors)
         .map_err(|error| Error::unit(&checkpoint.path, &unit.spec.path, error))?;
-    let parts = [
-        &encoded.luts,
-        &encoded.encoded_exponent,
-        &encoded.sign_mantissa,
-        &encoded.output_positions,
-        &encoded.gaps,
-        &encoded.split_positions,
-    ];
-    for ((key, _), part) in PARTS.iter().zip(parts) {
+    for ((key, _), part) in PARTS.iter().zip(encoded.tensors().parts()) {
         let name = tensor_name(&unit.spec.path, key);
         let target = layout.get(name.as_str()).filter(|target| target.bytes() == part.len() as u64);
         let target =

@@ -188,15 +188,7 @@ fn read_unit(input: &Path, name: Option<&str>) -> Result<(u64, Vec<u8>), Error> 
                 let mut weights = vec![0; 2 * unit.len()];
                 unit.verify_blocks_into(0..unit.blocks(), &mut weights).map(|()| weights)
             };
-            let parts = [
-                tensors.luts,
-                tensors.encoded_exponent,
-                tensors.sign_mantissa,
-                tensors.output_positions,
-                tensors.gaps,
-                tensors.split_positions,
-            ];
-            let bytes = parts.iter().map(|part| part.len() as u64).sum();
+            let bytes = tensors.parts().iter().map(|part| part.len() as u64).sum();
             found = Some(decode().map(|weights| (bytes, weights)));
         }
     })?;
@@ -219,7 +211,7 @@ fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String>
         Form::Raw => Ok(elements.clone()),
         Form::Frame => {
             let shape = options.shape.as_ref().or(shape.as_ref()).cloned().unwrap_or_else(|| vec![n]);
-            if shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension)) != Some(n) {
+            if frame::element_count(&shape) != Some(n) {
                 return Err(format!("has {n} elements, which is not what the shape {shape:?} takes"));
             }
             frame::encode(*element_type, &shape, elements).map_err(refused)
@@ -232,15 +224,7 @@ fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String>
         }
         Form::Df11 if *element_type == ElementType::Bf16 => {
             let unit = df11::encode(&[elements], &Options::default()).map_err(refused)?;
-            let parts = [
-                &unit.luts,
-                &unit.encoded_exponent,
-                &unit.sign_mantissa,
-                &unit.output_positions,
-                &unit.gaps,
-                &unit.split_positions,
-            ];
-            let views = PARTS.iter().zip(parts).map(|((key, name), bytes)| {
+            let views = PARTS.iter().zip(unit.tensors().parts()).map(|((key, name), bytes)| {
                 let dtype = dtype(name);
                 let len = bytes.len() / (dtype.bitsize() / 8);
                 let shape = if *key == "luts" { vec![bytes.len() / 256, 256] } else { vec![len] };

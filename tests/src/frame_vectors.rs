@@ -1,55 +1,14 @@
 //! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11-core`
 //! before it goes into the file.
 
-use df11_core::frame::{ElementType, Frame, Header};
+use df11_core::frame::{ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::frame_sample::FrameSample;
 use crate::weights::{bytes, like_trained};
-
-/// A frame that can be damaged, with its checksums made right again.
-#[derive(Clone)]
-struct Sample {
-    frame: Vec<u8>,
-    header: usize,
-    /// Where each block begins, and after the last, where it ends.
-    blocks: Vec<usize>,
-}
-
-impl Sample {
-    fn new(frame: Vec<u8>) -> Self {
-        let (header, start) = Header::parse(&frame).unwrap();
-        let mut blocks = vec![start];
-        for block in 0..header.blocks() {
-            let at = blocks[block];
-            blocks.push(at + header.block_bytes(block, frame[at..].first_chunk().unwrap()).unwrap());
-        }
-        Sample { frame, header: start, blocks }
-    }
-
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.frame[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Makes every checksum right.
-    fn repair(mut self) -> Vec<u8> {
-        // Behind the header's checksum stand at most 12 zeros.
-        let at = (self.header - 16..=self.header - 4).rev().step_by(4);
-        let at = at.clone().find(|at| self.frame[*at..*at + 4] != [0; 4]).unwrap();
-        self.put(at, &reference::crc(0, &self.frame[..at]).to_le_bytes());
-        let directory = self.blocks[self.blocks.len() - 1];
-        for (j, pair) in self.blocks.clone().windows(2).enumerate() {
-            let crc = reference::crc(j as u32, &self.frame[pair[0] + 4..pair[1]]).to_le_bytes();
-            self.put(pair[0], &crc);
-            self.put(directory + 12 * j + 8, &crc);
-        }
-        let end = self.frame.len() - 4;
-        self.put(end, &reference::crc(0, &self.frame[directory..end]).to_le_bytes());
-        self.frame
-    }
-}
 
 fn decode(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
     let frame = Frame::new(frame)?;
@@ -123,9 +82,10 @@ pub fn generate() -> String {
     let nan: Vec<u8> = (0..64).flat_map(|i| (0x7f80u16 + i).to_le_bytes()).collect();
     valid("nan", "infinity and NaN with payloads", &tensor(ElementType::Bf16, &[64], &nan), true);
 
-    let coded =
-        Sample::new(reference::encode(&tensor(ElementType::Bf16, &[300], &trained[..600]), true).unwrap());
-    let raw = Sample::new(reference::encode(&tensor(ElementType::U8, &[40], &u8s(40)), false).unwrap());
+    let coded = FrameSample::new(
+        reference::encode(&tensor(ElementType::Bf16, &[300], &trained[..600]), true).unwrap(),
+    );
+    let raw = FrameSample::new(reference::encode(&tensor(ElementType::U8, &[40], &u8s(40)), false).unwrap());
     let mut invalid = |id: &str, comment: &str, clause: &str, result: &str, frame: &[u8]| {
         assert!(reference::decode(frame).is_err(), "{id}");
         let error = decode(frame).unwrap_err();
@@ -156,7 +116,7 @@ pub fn generate() -> String {
     let first = coded.blocks[0];
     let end = coded.frame.len();
     let mut with =
-        |id: &str, comment: &str, clause: &str, from: &Sample, at: usize, value: &[u8], repair: bool| {
+        |id: &str, comment: &str, clause: &str, from: &FrameSample, at: usize, value: &[u8], repair: bool| {
             let mut sample = from.clone();
             sample.put(at, value);
             invalid(id, comment, clause, "invalid", &if repair { sample.repair() } else { sample.frame });

@@ -5,6 +5,7 @@
 pub mod corpus;
 pub mod fixtures;
 pub mod foreign;
+pub mod frame_sample;
 pub mod frame_vectors;
 pub mod spec_text;
 pub mod vectors;

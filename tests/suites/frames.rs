@@ -8,6 +8,7 @@ use df11_core::frame::{self, BLOCK, Codec, ElementType, Encoder, Frame, Header};
 use df11_core::rans::DecodeTable;
 use df11_core::{Error, ErrorKind, FramePart, Level};
 use df11_reference::frame as reference;
+use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, frame_vectors};
 use proptest::prelude::*;
@@ -142,36 +143,6 @@ fn counts(element_type: ElementType, elements: &[u8]) -> [u64; 256] {
     counts
 }
 
-/// Makes all checksums right again, of a frame whose parts are where they were.
-fn repair(frame: &mut [u8], header: usize, blocks: &[usize]) {
-    let put = |frame: &mut [u8], at: usize, crc: u32| frame[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-    let ends = blocks.iter().skip(1);
-    let directory = frame.len() - frame::TRAILER_BYTES - frame::ENTRY_BYTES * (blocks.len() - 1);
-    // The checksum of the header stands before at most 12 bytes of padding.
-    let at = (header - 16..=header - 4).rev().step_by(4).find(|at| frame[*at..*at + 4] != [0; 4]).unwrap();
-    let crc = reference::crc(0, &frame[..at]);
-    put(frame, at, crc);
-    for (j, (&start, &end)) in blocks.iter().zip(ends).enumerate() {
-        let crc = reference::crc(j as u32, &frame[start + 4..end]);
-        put(frame, start, crc);
-        put(frame, directory + frame::ENTRY_BYTES * j + 8, crc);
-    }
-    let end = frame.len() - 4;
-    let crc = reference::crc(0, &frame[directory..end]);
-    put(frame, end, crc);
-}
-
-/// Where a sound frame's header ends, and its blocks begin; and after the last, where that ends.
-fn places(bytes: &[u8]) -> (usize, Vec<usize>) {
-    let (header, start) = Header::parse(bytes).unwrap();
-    let mut blocks = vec![start];
-    for block in 0..header.blocks() {
-        let at = blocks[block];
-        blocks.push(at + header.block_bytes(block, bytes[at..].first_chunk().unwrap()).unwrap());
-    }
-    (start, blocks)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(1000)))]
 
@@ -182,17 +153,16 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         static SAMPLES: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(samples);
-        let (bytes, _) = &SAMPLES[which];
-        let (header, blocks) = places(bytes);
-        let mut damaged = bytes.clone();
+        let mut sample = FrameSample::new(SAMPLES[which].0.clone());
+        let (len, header) = (sample.frame.len(), sample.header);
         for (part, at, value) in damage {
             // Headers of frames and blocks and the trailer, more often than their bulk.
-            let mut ranges = vec![0..32, 0..header, bytes.len() - 24..bytes.len()];
-            ranges.extend(blocks.iter().map(|&start| start..bytes.len().min(start + 150)));
+            let mut ranges = vec![0..32, 0..header, len - 24..len];
+            ranges.extend(sample.blocks.iter().map(|&start| start..len.min(start + 150)));
             let range = ranges.swap_remove(part.index(ranges.len()));
-            damaged[range.start + at.index(range.len())] = value;
+            sample.put(range.start + at.index(range.len()), &[value]);
         }
-        repair(&mut damaged, header, &blocks);
+        let damaged = sample.repair();
         match (decode(&damaged), reference::decode(&damaged)) {
             (Ok(found), Ok(expected)) => prop_assert_eq!(found, expected.elements),
             (Err(_), Err(_)) => {}

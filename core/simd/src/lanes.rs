@@ -20,7 +20,7 @@
 //!    loop ran at 0.64.
 
 use crate::table::{MOST_SYMBOLS, NO_SYMBOLS};
-use crate::{Simd, TABLE_BITS, Table};
+use crate::{Scalar, Simd, TABLE_BITS, Table};
 
 /// Look-ups for each load of code.
 const LOOK_UPS: usize = 5;
@@ -106,7 +106,7 @@ impl Lane {
     pub fn look_up(&mut self, table: &Table, code: &[u8], most: usize) -> bool {
         let word = code.get(self.byte..).and_then(|rest| rest.first_chunk::<8>());
         let (Some(word), len) = (word, self.len()) else { return false };
-        let index = crate::scalar::window(u64::from_be_bytes(*word), self.state);
+        let index = Scalar.window(u64::from_be_bytes(*word), self.state);
         let (symbols, steps) = table.hot();
         // The length is taken off: rounding up gives the number back.
         let number = ((steps[index] + 0xffff) >> 16) as usize;

@@ -51,13 +51,27 @@ pub trait Simd: sealed::Sealed + Copy {
 
     /// [`TABLE_BITS`] bits of `word`, the lowest of them at bit `state & 63`. Bits 8 to 15 of `state` must hold
     /// [`TABLE_BITS`], and its low byte at most 63, which lets one instruction of some machines do it.
-    fn window(self, word: u64, state: u32) -> usize;
+    #[inline(always)]
+    fn window(self, word: u64, state: u32) -> usize {
+        (word >> (state & 63)) as usize & ((1 << TABLE_BITS) - 1)
+    }
 
     /// The exponents of four BF16 weights, a byte each, in the same order.
-    fn four_exponents(self, weights: u64) -> u32;
+    #[inline(always)]
+    fn four_exponents(self, weights: u64) -> u32 {
+        // Each in the low byte of 16 bits, then pairs in the low 16 bits of 32.
+        let apart = weights >> 7 & 0x00ff_00ff_00ff_00ff;
+        let pairs = apart | apart >> 8;
+        (pairs & 0xffff | pairs >> 16 & 0xffff_0000) as u32
+    }
 
     /// The exponents of four BF16 weights below 128, two in each index, the first in its low 7 bits.
-    fn two_pairs(self, weights: u64) -> [usize; 2];
+    #[inline(always)]
+    fn two_pairs(self, weights: u64) -> [usize; 2] {
+        let apart = weights >> 7 & 0x007f_007f_007f_007f;
+        let pairs = apart | apart >> 9;
+        [pairs as usize & 0x3fff, (pairs >> 32) as usize & 0x3fff]
+    }
 
     /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and [`ends`](Self::ends) know nothing, and
     /// the compiler knows that.
@@ -121,10 +135,24 @@ pub trait Simd: sealed::Sealed + Copy {
     );
 
     /// Makes what was stored past the caches visible.
-    fn fence(self);
+    #[inline(always)]
+    fn fence(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 processor has it.
+        unsafe {
+            core::arch::x86_64::_mm_sfence();
+        }
+    }
 
     /// Asks for the cache line at `at`, which need not be valid memory.
-    fn prefetch(self, at: *const u8);
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address does nothing that a program could see.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(_at.cast());
+        }
+    }
 }
 
 /// Work that is compiled for every level.

@@ -4,7 +4,7 @@ use core::arch::aarch64::{
     uint8x16x2_t, vandq_u8, vbslq_u8, vdupq_n_u8, vld1q_u8, vshlq_n_u8, vshrq_n_u8, vst2q_u8,
 };
 
-use crate::{Operation, Simd, scalar, sealed};
+use crate::{Operation, Simd, sealed};
 
 /// The token of NEON, which every 64-bit Arm processor with an operating system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +28,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn window(self, word: u64, state: u32) -> usize {
-        scalar::window(word, state)
-    }
-
-    #[inline(always)]
-    fn four_exponents(self, weights: u64) -> u32 {
-        scalar::four_exponents(weights)
-    }
-
-    #[inline(always)]
-    fn two_pairs(self, weights: u64) -> [usize; 2] {
-        scalar::two_pairs(weights)
-    }
-
-    #[inline(always)]
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,
@@ -62,10 +47,4 @@ impl Simd for Neon {
             }
         }
     }
-
-    #[inline(always)]
-    fn fence(self) {}
-
-    #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
 }

@@ -1,34 +1,10 @@
 //! What every machine has.
 
-use crate::table::TABLE_BITS;
 use crate::{Operation, Simd, sealed};
 
 /// The token of no particular instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scalar;
-
-/// [`Simd::window`] in plain shifts.
-#[inline(always)]
-pub(crate) fn window(word: u64, state: u32) -> usize {
-    (word >> (state & 63)) as usize & ((1 << TABLE_BITS) - 1)
-}
-
-/// [`Simd::four_exponents`] in plain shifts.
-#[inline(always)]
-pub(crate) fn four_exponents(weights: u64) -> u32 {
-    // Each in the low byte of 16 bits, then pairs in the low 16 bits of 32.
-    let apart = weights >> 7 & 0x00ff_00ff_00ff_00ff;
-    let pairs = apart | apart >> 8;
-    (pairs & 0xffff | pairs >> 16 & 0xffff_0000) as u32
-}
-
-/// [`Simd::two_pairs`] in plain shifts.
-#[inline(always)]
-pub(crate) fn two_pairs(weights: u64) -> [usize; 2] {
-    let apart = weights >> 7 & 0x007f_007f_007f_007f;
-    let pairs = apart | apart >> 9;
-    [pairs as usize & 0x3fff, (pairs >> 32) as usize & 0x3fff]
-}
 
 /// [`Simd::merge_64`] in code that compilers turn into vector instructions of any machine.
 ///
@@ -97,21 +73,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn window(self, word: u64, state: u32) -> usize {
-        window(word, state)
-    }
-
-    #[inline(always)]
-    fn four_exponents(self, weights: u64) -> u32 {
-        four_exponents(weights)
-    }
-
-    #[inline(always)]
-    fn two_pairs(self, weights: u64) -> [usize; 2] {
-        two_pairs(weights)
-    }
-
-    #[inline(always)]
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,
@@ -120,23 +81,5 @@ impl Simd for Scalar {
     ) {
         // SAFETY: the caller's promises are passed on.
         unsafe { merge_64::<STREAM>(exponents, sign_mantissas, weights) }
-    }
-
-    #[inline(always)]
-    fn fence(self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: every x86-64 processor has it.
-        unsafe {
-            core::arch::x86_64::_mm_sfence();
-        }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, _at: *const u8) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch of any address does nothing that a program could see.
-        unsafe {
-            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(_at.cast());
-        }
     }
 }

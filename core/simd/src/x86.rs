@@ -1,31 +1,9 @@
 //! x86-64: AVX2 and AVX-512.
 
-use core::arch::x86_64::{
-    __m128i, __m256i, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_ZERO, _bextr2_u64, _mm_add_epi8,
-    _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_set1_epi8, _mm_slli_epi64, _mm256_loadu_si256,
-    _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256,
-    _mm256_stream_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8, _mm512_add_epi8, _mm512_add_epi16,
-    _mm512_add_epi32, _mm512_add_epi64, _mm512_and_si512, _mm512_andnot_si512, _mm512_castsi128_si512,
-    _mm512_castsi256_si512, _mm512_castsi512_si128, _mm512_castsi512_si256, _mm512_cmpge_epi32_mask,
-    _mm512_cmpge_epu16_mask, _mm512_cmpgt_epu16_mask, _mm512_cmpgt_epu64_mask, _mm512_cmplt_epu16_mask,
-    _mm512_cmplt_epu32_mask, _mm512_cvt_roundepi32_ps, _mm512_cvtepi16_epi8, _mm512_cvtepi64_epi8,
-    _mm512_cvtepu8_epi16, _mm512_cvttps_epi32, _mm512_div_round_ps, _mm512_loadu_si512,
-    _mm512_mask_add_epi16, _mm512_mask_add_epi32, _mm512_mask_blend_epi8, _mm512_mask_blend_epi16,
-    _mm512_mask_cmpgt_epu64_mask, _mm512_mask_mov_epi16, _mm512_mask_shldi_epi32, _mm512_maskz_compress_epi8,
-    _mm512_maskz_compress_epi16, _mm512_maskz_expand_epi16, _mm512_maskz_permutex2var_epi8,
-    _mm512_maskz_set1_epi16, _mm512_movepi8_mask, _mm512_mullo_epi32, _mm512_or_si512,
-    _mm512_permutex2var_epi8, _mm512_permutex2var_epi16, _mm512_permutexvar_epi8, _mm512_reduce_add_epi64,
-    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_sll_epi32, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_slli_epi64,
-    _mm512_srl_epi16, _mm512_srl_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64,
-    _mm512_srlv_epi32, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_stream_si512, _mm512_sub_epi8,
-    _mm512_sub_epi16, _mm512_sub_epi32, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask,
-    _mm512_testn_epi16_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi64, _mm512_unpacklo_epi8,
-    _mm512_unpacklo_epi64, _mm512_xor_si512, _pext_u64,
-};
+use core::arch::x86_64::*;
 
 use crate::rans::{LANES, RansTable, START_STATE, Stream, Writing};
-use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Scalar, Simd, sealed};
+use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Simd, sealed};
 
 /// Whether the machine has a set of features: by asking it, or, without `std`, by what the build was told.
 macro_rules! has {
@@ -134,23 +112,12 @@ impl Simd for Avx2 {
         // SAFETY: the token proves AVX2; the caller's promises are passed on.
         unsafe { inner::<STREAM>(exponents.cast(), sign_mantissas.cast(), weights.cast()) }
     }
-
-    #[inline(always)]
-    fn fence(self) {
-        Scalar.fence();
-    }
-
-    #[inline(always)]
-    fn prefetch(self, at: *const u8) {
-        Scalar.prefetch(at);
-    }
 }
 
 /// Bits of `a` where `mask` has ones, of `b` elsewhere.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn select(mask: __m256i, a: __m256i, b: __m256i) -> __m256i {
-    use core::arch::x86_64::{_mm256_and_si256, _mm256_andnot_si256, _mm256_or_si256};
     _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b))
 }
 
@@ -273,16 +240,6 @@ impl Simd for Avx512 {
         }
         // SAFETY: the token proves the features; the caller's promises are passed on.
         unsafe { inner::<STREAM>(exponents.cast(), sign_mantissas.cast(), weights.cast()) }
-    }
-
-    #[inline(always)]
-    fn fence(self) {
-        Scalar.fence();
-    }
-
-    #[inline(always)]
-    fn prefetch(self, at: *const u8) {
-        Scalar.prefetch(at);
     }
 }
 

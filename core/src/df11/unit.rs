@@ -26,6 +26,24 @@ pub struct Tensors<'a> {
     pub split_positions: &'a [u8],
 }
 
+impl<'a> Tensors<'a> {
+    /// The six, in the order of [`PARTS`](super::PARTS).
+    ///
+    /// ```
+    /// use df11_core::df11::{self, Options};
+    ///
+    /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
+    /// assert_eq!(unit.tensors().parts().map(<[u8]>::len), [512, 1, 1, 8, 320, 0]);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn parts(&self) -> [&'a [u8]; 6] {
+        let Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } =
+            *self;
+        [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions]
+    }
+}
+
 /// One unit: a view over its six tensors that has passed validation.
 ///
 /// [`new`](Self::new) checks every rule that can be checked without decoding; the decoding functions check the rest

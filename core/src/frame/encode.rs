@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::header::product;
+use super::header::countable;
 use super::{
     ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK,
     SCALE_BITS, TRAILER_BYTES, VERSION, crc, padding, planes,
@@ -65,18 +65,14 @@ impl Encoder {
         let mut dimensions = [0; MAX_RANK];
         let used = dimensions.get_mut(..shape.len()).ok_or(bad("rank", shape.len() as u64))?;
         used.copy_from_slice(shape);
-        let count = product(shape);
-        let bytes = count.and_then(|count| count.checked_mul(element_type.bytes() as u64));
-        let (Some(count), Some(_)) = (count, bytes.and_then(|bytes| usize::try_from(bytes).ok())) else {
-            return Err(bad("element count", u64::MAX));
-        };
+        let len = countable(element_type, shape).ok_or(bad("element count", u64::MAX))?;
         let mut header = Header {
             element_type,
             block: BLOCK,
-            len: count as usize,
+            len,
             shape: dimensions,
             rank: shape.len(),
-            frequencies: Frequencies::normalise(counts, SCALE_BITS).ok().filter(|_| count > 0),
+            frequencies: Frequencies::normalise(counts, SCALE_BITS).ok().filter(|_| len > 0),
         };
         if header.frequencies.as_ref().is_some_and(|frequencies| !is_worth_it(&header, frequencies, counts)) {
             header.frequencies = None;

@@ -45,12 +45,26 @@ pub struct Header {
     pub(super) frequencies: Option<Frequencies>,
 }
 
-/// The product of dimensions (F-3.2): 0 if one is, whatever the others are.
-pub(super) fn product(shape: &[u64]) -> Option<u64> {
+/// The number of elements of a shape (F-3.2): 0 if a dimension is 0, whatever the others are. `None` from 2^64 on.
+///
+/// ```
+/// use df11_core::frame::element_count;
+///
+/// assert_eq!([&[3, 4][..], &[], &[1 << 63, 2, 0]].map(element_count), [Some(12), Some(1), Some(0)]);
+/// assert_eq!(element_count(&[1 << 63, 2]), None);
+/// ```
+#[must_use]
+pub fn element_count(shape: &[u64]) -> Option<u64> {
     if shape.contains(&0) {
         return Some(0);
     }
     shape.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension))
+}
+
+/// [`element_count`], if the bytes of so many elements can be counted here, too.
+pub(super) fn countable(element_type: ElementType, shape: &[u64]) -> Option<usize> {
+    let count = usize::try_from(element_count(shape)?).ok()?;
+    count.checked_mul(element_type.bytes()).map(|_| count)
 }
 
 /// Takes bytes off the front.
@@ -139,7 +153,6 @@ impl Header {
         for dimension in &mut shape[..usize::from(rank)] {
             *dimension = u64::from_le_bytes(*cursor.take()?);
         }
-        let product = product(&shape[..usize::from(rank)]);
         // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
         let mut known = [0u16; 256];
         if model == 1 {
@@ -167,14 +180,11 @@ impl Header {
         if !block.is_multiple_of(64) || !(4096..=65536).contains(&block) {
             return Err(Error::FrameField { field: "block size", value: u64::from(block) });
         }
-        let bytes = product.and_then(|product| product.checked_mul(element_type.bytes() as u64));
-        if product != Some(count) || bytes.is_none_or(|bytes| usize::try_from(bytes).is_err()) {
-            return Err(Error::FrameField { field: "element count", value: count });
-        }
+        let len = countable(element_type, &shape[..usize::from(rank)]).filter(|len| *len as u64 == count);
         let header = Header {
             element_type,
             block: block as usize,
-            len: count as usize,
+            len: len.ok_or(Error::FrameField { field: "element count", value: count })?,
             shape,
             rank: usize::from(rank),
             frequencies,

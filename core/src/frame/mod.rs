@@ -28,7 +28,7 @@ mod view;
 
 #[cfg(feature = "alloc")]
 pub use encode::{Encoder, encode};
-pub use header::{Codec, Header};
+pub use header::{Codec, Header, element_count};
 pub use view::Frame;
 
 use crc32fast::Hasher;

@@ -1,6 +1,7 @@
 //! Splitting elements into coded bytes and raw planes, and back (section 4).
 
 use super::ElementType;
+use crate::bf16;
 
 /// Elements that are split or merged at once: their bytes stay in registers.
 const SOME: usize = 64;
@@ -16,8 +17,7 @@ pub(super) fn split(element_type: ElementType, elements: &[u8], coded: &mut [u8]
             let elements = elements.as_chunks::<2>().0.iter();
             for ((element, coded), raw) in elements.zip(coded).zip(raw) {
                 let bits = u16::from_le_bytes(*element);
-                *coded = (bits >> 7) as u8;
-                *raw = (bits >> 8) as u8 & 0x80 | bits as u8 & 0x7f;
+                (*coded, *raw) = (bf16::exponent(bits), bf16::sign_mantissa(bits));
             }
         }
         ElementType::F16 => {
@@ -59,10 +59,9 @@ pub(super) fn coded_part(element_type: ElementType, elements: &mut [u8]) -> &mut
 pub(super) fn merge(element_type: ElementType, elements: &mut [u8], raw: &[u8]) {
     match element_type {
         ElementType::U8 | ElementType::F8E4M3 | ElementType::F8E5M2 => {}
-        ElementType::Bf16 => in_place::<2, 1>(elements, raw, |coded, [raw]| {
-            let (coded, raw) = (u16::from(coded), u16::from(raw));
-            ((raw & 0x80) << 8 | coded << 7 | raw & 0x7f).to_le_bytes()
-        }),
+        ElementType::Bf16 => {
+            in_place::<2, 1>(elements, raw, |coded, [raw]| bf16::from_planes(coded, raw).to_le_bytes());
+        }
         ElementType::F16 => in_place::<2, 1>(elements, raw, |coded, [raw]| [raw, coded]),
         ElementType::F32 => in_place::<4, 3>(elements, raw, |coded, [low, middle, high]| {
             let (coded, high) = (u32::from(coded), u32::from(high));

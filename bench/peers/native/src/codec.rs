@@ -1,6 +1,6 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11_core::df11::{Buffers, EncodedUnit, Options, Plan, Unit};
+use df11_core::df11::{EncodedUnit, Options, Plan, Unit};
 use df11_core::frame::{self, ElementType, Encoder, Frame};
 use df11_core::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
@@ -44,18 +44,7 @@ impl Codec for Df11 {
     /// Histogram, code and tables, then the six tensors.
     fn encode(&mut self, weights: &[u8]) -> Result<u64> {
         let plan = Plan::new(&[weights], &Options::default())?;
-        let EncodedUnit {
-            luts,
-            encoded_exponent,
-            sign_mantissa,
-            output_positions,
-            gaps,
-            split_positions,
-            ..
-        } = &mut self.unit;
-        let buffers =
-            Buffers { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions };
-        plan.encode_into(&[weights], buffers)?;
+        plan.encode_into(&[weights], self.unit.buffers())?;
         Ok(plan.sizes().total())
     }
 
