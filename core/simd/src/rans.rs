@@ -26,7 +26,7 @@ const SYMBOLS: usize = 64;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct RansTable {
-    /// By bucket: the rank of its first slot.
+    /// By bucket: the rank of its first slot, and [`ENDS_MARK`].
     pub(crate) buckets: [u8; 128],
     /// By the low seven bits of a slot near either end: its rank.
     pub(crate) ends: [u8; 2 * ENDS],
@@ -41,6 +41,9 @@ pub struct RansTable {
     /// Whether slots can be looked up, or only symbols.
     pub(crate) has_slots: bool,
 }
+
+/// Set in buckets at either end, whose slots are looked up directly.
+pub(crate) const ENDS_MARK: u8 = 0x80;
 
 /// The rank of a symbol without a frequency.
 pub(crate) const NO_RANK: u8 = 0x80;
@@ -95,6 +98,10 @@ impl RansTable {
             slot += usize::from(frequency);
             table.lasts[rank] = (slot - 1) as u16;
             rank += 1;
+        }
+        let at_end = ENDS >> (scale_bits - 7);
+        for bucket in (0..at_end).chain(128 - at_end..128) {
+            table.buckets[bucket] |= ENDS_MARK;
         }
         Some(table)
     }

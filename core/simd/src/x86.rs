@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::rans::{LANES, RansTable, START_STATE, Stream, Writing};
+use crate::rans::{ENDS_MARK, LANES, RansTable, Stream, Writing};
 use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Simd, sealed};
 
 /// Whether the machine has a set of features: by asking it, or, without `std`, by what the build was told.
@@ -432,8 +432,8 @@ fn in_turn(halves: [__m512i; 2]) -> [u32; LANES] {
 
 /// [`Simd::decode_rans`].
 ///
-/// One vector holds the states of the even lanes, one those of the odd ones: so the words of all lanes, one beside the
-/// other, are halves of what either holds, and nothing has to cross from lane to lane.
+/// One vector holds the lower halves of all states, one the upper: so all arithmetic is on words of 16 bits, 32 lanes in
+/// each instruction, and the words of the stream are lower halves as they come.
 #[inline]
 #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
 fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
@@ -444,19 +444,19 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
     const LOW: u64 = 0x5555_5555_5555_5555;
     // A copy that nobody else can see: the compiler keeps it in registers.
     let table = table.clone();
-    let scale = table.scale_bits;
-    let slots = _mm512_set1_epi16(((1u32 << scale) - 1) as i16);
-    let (scale, bucket) = (_mm_cvtsi32_si128(scale as i32), _mm_cvtsi32_si128(scale as i32 - 7));
+    let scale_bits = table.scale_bits;
+    let slots = _mm512_set1_epi16(((1u32 << scale_bits) - 1) as i16);
+    let (scale, bucket) = (_mm_cvtsi32_si128(scale_bits as i32), _mm_cvtsi32_si128(scale_bits as i32 - 7));
+    let upper = _mm512_set1_epi16(16 - scale_bits as i16);
+    let ends_mark = _mm512_set1_epi16(i16::from(ENDS_MARK));
     let (buckets, []) = table.buckets.as_chunks::<64>() else { return 0 };
     let (ends, []) = table.ends.as_chunks::<64>() else { return 0 };
     let ([low_buckets, high_buckets], [low_ends, high_ends]) = (buckets, ends) else { return 0 };
-    let low = _mm512_set1_epi32(0xffff);
-    let start = _mm512_set1_epi32(START_STATE as i32);
 
-    let mut even = [_mm512_setzero_si512(); N];
-    let mut odd = even;
+    let mut low = [_mm512_setzero_si512(); N];
+    let mut high = low;
     for (i, stream) in streams.iter().enumerate() {
-        [even[i], odd[i]] = even_and_odd(&stream.states);
+        [low[i], high[i]] = halves(&stream.states);
     }
     let mut left: [usize; N] = core::array::from_fn(|i| streams[i].left);
     let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
@@ -474,19 +474,14 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
             break 'steps;
         }
         for i in 0..N {
-            let (a, b) = (even[i], odd[i]);
-            let slot =
-                _mm512_and_si512(_mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b)), slots);
-            let rank = _mm512_maskz_permutex2var_epi8(
-                LOW,
-                load(low_buckets),
-                _mm512_srl_epi16(slot, bucket),
-                load(high_buckets),
-            );
-            let is_next = _mm512_cmpgt_epu16_mask(slot, by_rank(&table.lasts, rank));
-            let rank = _mm512_mask_add_epi16(rank, is_next, rank, _mm512_set1_epi16(1));
-            let shifted = _mm512_and_si512(_mm512_add_epi16(slot, _mm512_set1_epi16(64)), slots);
-            let is_end = _mm512_cmplt_epu16_mask(shifted, _mm512_set1_epi16(128));
+            let (l, h) = (low[i], high[i]);
+            let slot = _mm512_and_si512(l, slots);
+            // Only the low seven bits count.
+            let of = _mm512_srl_epi16(l, bucket);
+            let first = _mm512_maskz_permutex2var_epi8(LOW, load(low_buckets), of, load(high_buckets));
+            let is_next = _mm512_cmpgt_epu16_mask(slot, by_rank(&table.lasts, first));
+            let rank = _mm512_mask_add_epi16(first, is_next, first, _mm512_set1_epi16(1));
+            let is_end = _mm512_test_epi16_mask(first, ends_mark);
             let end = _mm512_maskz_permutex2var_epi8(LOW, load(low_ends), slot, load(high_ends));
             let rank = _mm512_mask_mov_epi16(rank, is_end, end);
             let frequency = by_rank(&table.frequencies, rank);
@@ -496,22 +491,22 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
                 // SAFETY: it has 32 bytes.
                 unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), symbol) };
             }
-            let a = _mm512_mullo_epi32(_mm512_srl_epi32(a, scale), _mm512_and_si512(frequency, low));
-            let b = _mm512_mullo_epi32(_mm512_srl_epi32(b, scale), _mm512_srli_epi32::<16>(frequency));
-            let a = _mm512_add_epi32(a, _mm512_and_si512(offset, low));
-            let b = _mm512_add_epi32(b, _mm512_srli_epi32::<16>(offset));
-            // Which lanes need a word? Bits 15 to 30 of all states, a word for each.
-            let high =
-                _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<15>(a), _mm512_add_epi32(b, b));
-            let needy = _mm512_testn_epi16_mask(high, high);
+            // The quotient by 2^P has 22 bits at the most, those above 16 in `above`.
+            let (quotient, above) = (_mm512_shldv_epi16(h, l, upper), _mm512_srl_epi16(h, scale));
+            let product = _mm512_mullo_epi16(quotient, frequency);
+            let carried = _mm512_mulhi_epu16(quotient, frequency);
+            let h = _mm512_add_epi16(carried, _mm512_mullo_epi16(above, frequency));
+            let l = _mm512_add_epi16(product, offset);
+            let h = _mm512_mask_add_epi16(h, _mm512_cmplt_epu16_mask(l, offset), h, _mm512_set1_epi16(1));
+            // Which lanes need a word? Those of which bits 15 to 30 are 0.
+            let from_15 = _mm512_shldi_epi16::<1>(h, l);
+            let needy = _mm512_testn_epi16_mask(from_15, from_15);
             left[i] -= needy.count_ones() as usize;
             // SAFETY: `ready` says that from what was left on there are 32 words, and that at least 32 were left, of which at
             // most 32 have been taken.
             let next = unsafe { _mm512_loadu_si512(words[i].as_ptr().add(left[i]).cast()) };
-            let taken = _mm512_maskz_expand_epi16(needy, next);
-            let (for_a, for_b) = (_mm512_cmplt_epu32_mask(a, start), _mm512_cmplt_epu32_mask(b, start));
-            even[i] = _mm512_mask_shldi_epi32::<16>(a, for_a, a, _mm512_slli_epi32::<16>(taken));
-            odd[i] = _mm512_mask_shldi_epi32::<16>(b, for_b, b, taken);
+            high[i] = _mm512_mask_mov_epi16(h, needy, l);
+            low[i] = _mm512_mask_expand_epi16(l, needy, next);
         }
         run += 1;
     }
@@ -519,9 +514,33 @@ fn decode_rans<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N])
         stream.left = left[i];
         let kept = stream.symbols.len() - run;
         stream.symbols = &mut core::mem::take(&mut stream.symbols)[..kept];
-        stream.states = in_turn([even[i], odd[i]]);
+        stream.states = whole(low[i], high[i]);
     }
     run
+}
+
+/// The lower and the upper halves of the states of all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(states: &[u32; LANES]) -> [__m512i; 2] {
+    [0, 16].map(|shift| {
+        let half: [u16; LANES] = states.map(|state| (state >> shift) as u16);
+        // SAFETY: they are 64 bytes.
+        unsafe { _mm512_loadu_si512(half.as_ptr().cast()) }
+    })
+}
+
+/// The states of all lanes, of their halves.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn whole(low: __m512i, high: __m512i) -> [u32; LANES] {
+    let [low, high] = [low, high].map(|half| {
+        let mut words = [0u16; LANES];
+        // SAFETY: they are 64 bytes.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), half) };
+        words
+    });
+    core::array::from_fn(|lane| u32::from(high[lane]) << 16 | u32::from(low[lane]))
 }
 
 /// [`Simd::encode_rans`].
