@@ -7,9 +7,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table, presets};
-use df11_core::df11::{Decoder, EncodedUnit, Encoder, Options, Plan, Unit};
+use df11_core::df11::{self, Decoder, EncodedUnit, Options, Plan, Unit};
+use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame};
+use df11_core::rans::DecodeTable;
 use df11_core::{Level, bf16};
-use df11_model::{Error, bf16_weights, count_pieces, encode_pieces};
+use df11_model::{
+    Error, bf16_weights, count_frame, count_pieces, decode_frame_blocks, encode_frame, encode_pieces,
+};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
@@ -53,9 +57,10 @@ impl BenchReport {
     pub(crate) fn to_text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["op", "level", "threads", "GB/s", "min-max", "ns/weight", "of roofline"]);
+        table.set_header(["codec", "op", "level", "threads", "GB/s", "min-max", "ns/weight", "of roofline"]);
         for row in &self.rows {
             table.add_row([
+                row.codec.to_owned(),
                 row.op.to_owned(),
                 row.level.to_owned(),
                 row.threads.to_string(),
@@ -65,7 +70,7 @@ impl BenchReport {
                 format!("{:.1} %", 100.0 * row.ratio_to_merge),
             ]);
         }
-        for column in table.column_iter_mut().skip(2) {
+        for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let (weights, rounds) = (self.weights, self.rows.first().map_or(0, |row| row.rounds));
@@ -83,19 +88,37 @@ enum Operation {
     Encode,
     Decode,
     Verify,
+    /// Of frames, coded by rANS.
+    FrameEncode,
+    FrameDecode,
     Merge,
     Split,
 }
 
 impl Operation {
     /// All, in the order of their values.
-    const ALL: [Operation; 5] =
-        [Operation::Encode, Operation::Decode, Operation::Verify, Operation::Merge, Operation::Split];
+    const ALL: [Operation; 7] = [
+        Operation::Encode,
+        Operation::Decode,
+        Operation::Verify,
+        Operation::FrameEncode,
+        Operation::FrameDecode,
+        Operation::Merge,
+        Operation::Split,
+    ];
+
+    fn codec(self) -> &'static str {
+        match self {
+            Operation::Encode | Operation::Decode | Operation::Verify => "df11",
+            Operation::FrameEncode | Operation::FrameDecode => "rans",
+            Operation::Merge | Operation::Split => "none",
+        }
+    }
 
     fn name(self) -> &'static str {
         match self {
-            Operation::Encode => "encode",
-            Operation::Decode => "decode",
+            Operation::Encode | Operation::FrameEncode => "encode",
+            Operation::Decode | Operation::FrameDecode => "decode",
             Operation::Verify => "verify",
             Operation::Merge => "merge",
             Operation::Split => "split",
@@ -105,8 +128,8 @@ impl Operation {
     /// What would be left of the operation if there were no code: nothing can be faster that moves the same planes.
     fn roofline(self) -> Operation {
         match self {
-            Operation::Encode | Operation::Split => Operation::Split,
-            Operation::Decode | Operation::Verify | Operation::Merge => Operation::Merge,
+            Operation::Encode | Operation::FrameEncode | Operation::Split => Operation::Split,
+            _ => Operation::Merge,
         }
     }
 }
@@ -149,6 +172,8 @@ pub(crate) fn run(
     let plan = Plan::new(&[&weights], &Options::default()).map_err(core)?;
     let encoded = plan.encode(&[&weights]).map_err(core)?;
     let unit = Unit::new(encoded.tensors()).map_err(core)?;
+    let shape = [unit.len() as u64];
+    let frame = frame::encode(ElementType::Bf16, &shape, &weights).map_err(core)?;
     // Every buffer is touched before anything is timed, by the first round, which checks the answers.
     let mut bench = Bench {
         decoded: vec![0; weights.len()],
@@ -157,6 +182,9 @@ pub(crate) fn run(
         out: encoded.clone(),
         weights: &weights,
         encoded: &encoded,
+        frame_out: Vec::with_capacity(frame.len()),
+        frame: Frame::new(&frame).map_err(core)?,
+        table: Box::new(DecodeTable::EMPTY),
         unit,
         pool: &pool,
     };
@@ -207,7 +235,7 @@ pub(crate) fn run(
         let bounds = &spreads[operation.roofline() as usize];
         for ((Setting { level, threads }, spread), bound) in settings.iter().zip(of_operation).zip(bounds) {
             rows.push(Row {
-                codec: "df11",
+                codec: operation.codec(),
                 op: operation.name(),
                 level: level.name(),
                 threads: *threads,
@@ -248,6 +276,11 @@ struct Bench<'a> {
     weights: &'a [u8],
     /// The weights, encoded.
     encoded: &'a EncodedUnit,
+    /// The weights as a frame.
+    frame: Frame<'a>,
+    /// What a frame is encoded into.
+    frame_out: Vec<u8>,
+    table: Box<DecodeTable>,
     unit: Unit<'a>,
     pool: &'a ThreadPool,
     /// What is encoded into.
@@ -276,7 +309,7 @@ impl Bench<'_> {
         match operation {
             Operation::Encode if threads == 1 => {
                 let plan = Plan::new(&[self.weights], &Options::default())?;
-                Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.buffers())
+                df11::Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.buffers())
             }
             Operation::Encode => self.encode_pieces(level),
             Operation::Decode => {
@@ -286,6 +319,35 @@ impl Bench<'_> {
             Operation::Verify => {
                 let decoder = Decoder::at_level(&self.unit, level);
                 self.decode(threads, |blocks, weights| decoder.verify_blocks_into(blocks, weights))
+            }
+            Operation::FrameEncode => {
+                let shape = [self.unit.len() as u64];
+                let (weights, out) = (self.weights, &mut self.frame_out);
+                out.clear();
+                if threads == 1 {
+                    let counts = frame::count(ElementType::Bf16, weights)?;
+                    let mut encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
+                    out.extend(encoder.header());
+                    for some in weights.chunks(16 * bf16::BYTES * BLOCK) {
+                        out.extend_from_slice(encoder.blocks(some)?);
+                    }
+                    out.extend(encoder.finish()?);
+                    return Ok(());
+                }
+                self.pool.install(|| {
+                    let counts = count_frame(ElementType::Bf16, weights)?;
+                    let encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
+                    encode_frame(encoder, weights, out)
+                })
+            }
+            Operation::FrameDecode => {
+                let (frame, decoded) = (self.frame.clone().at_level(level), &mut self.decoded);
+                if threads == 1 {
+                    return frame.decode_into(&mut self.table, decoded);
+                }
+                frame.build(&mut self.table);
+                let (table, blocks) = (&self.table, 0..frame.header().blocks());
+                self.pool.install(|| decode_frame_blocks(&frame, table, blocks, decoded))
             }
             Operation::Merge => {
                 let size = part(self.unit.len(), threads);
@@ -318,7 +380,7 @@ impl Bench<'_> {
                 }
             }
             let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
-            encode_pieces(&Encoder::at_level(&plan, level), &tensors, &pieces, self.out.buffers())
+            encode_pieces(&df11::Encoder::at_level(&plan, level), &tensors, &pieces, self.out.buffers())
         })
     }
 
@@ -349,7 +411,10 @@ impl Bench<'_> {
                     buffer.fill(!0);
                 }
             }
-            Operation::Decode | Operation::Verify | Operation::Merge => self.decoded.fill(!0),
+            Operation::FrameEncode => self.frame_out.fill(!0),
+            Operation::Decode | Operation::Verify | Operation::FrameDecode | Operation::Merge => {
+                self.decoded.fill(!0);
+            }
             Operation::Split => {
                 self.exponents.fill(!0);
                 self.sign_mantissas.fill(!0);
@@ -361,7 +426,10 @@ impl Bench<'_> {
     fn is_right(&self, operation: Operation) -> bool {
         match operation {
             Operation::Encode => self.out == *self.encoded,
-            Operation::Decode | Operation::Verify | Operation::Merge => self.decoded == self.weights,
+            Operation::FrameEncode => self.frame_out == self.frame.as_bytes(),
+            Operation::Decode | Operation::Verify | Operation::FrameDecode | Operation::Merge => {
+                self.decoded == self.weights
+            }
             Operation::Split => {
                 let planes = self.exponents.iter().zip(&self.sign_mantissas);
                 let merged = planes.map(|(&exponent, &rest)| bf16::from_planes(exponent, rest).to_le_bytes());

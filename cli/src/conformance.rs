@@ -5,55 +5,63 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use df11_conformance::judge::{Job, Report};
-use df11_conformance::lint::{Finding, Severity};
-use df11_conformance::vectors::{Outcome, Vectors};
-use df11_model::{Error, for_each_unit};
+use df11_conformance::lint::{self, Finding, Severity};
+use df11_conformance::vectors::{FrameTest, Outcome, Task, Vectors};
+use df11_model::{Error, Stored, for_each_stored};
 use serde::Serialize;
 
 /// What the linter found.
 #[derive(Serialize)]
 pub(crate) struct LintReport {
-    units: Vec<LintedUnit>,
+    units: Vec<Linted>,
+    frames: Vec<Linted>,
 }
 
-/// What it found in one unit.
+/// What it found in one unit or frame.
 #[derive(Serialize)]
-struct LintedUnit {
+struct Linted {
     file: String,
-    unit: String,
+    /// The module path of the unit, or the name of the tensor that the frame is of; empty for a file that is a frame.
+    name: String,
     findings: Vec<Finding>,
 }
 
 pub(crate) fn lint(path: &Path) -> Result<LintReport, Error> {
-    let mut units = Vec::new();
-    for_each_unit(path, |file, unit, tensors| {
-        let findings = df11_conformance::lint::lint(&tensors);
-        units.push(LintedUnit { file: file.to_owned(), unit: unit.to_owned(), findings });
+    let (mut units, mut frames) = (Vec::new(), Vec::new());
+    for_each_stored(path, |file, name, stored| {
+        let (found, findings) = match stored {
+            Stored::Unit(tensors) => (&mut units, lint::lint(&tensors)),
+            Stored::Frame(bytes) => (&mut frames, lint::lint_frame(bytes)),
+            _ => return,
+        };
+        found.push(Linted { file: file.to_owned(), name: name.to_owned(), findings });
     })?;
-    Ok(LintReport { units })
+    Ok(LintReport { units, frames })
 }
 
 impl LintReport {
     pub(crate) fn to_text(&self) -> String {
         let mut out = String::new();
-        for unit in &self.units {
-            for Finding { clause, severity, message } in &unit.findings {
+        for linted in self.all() {
+            for Finding { clause, severity, message } in &linted.findings {
                 let severity = match severity {
                     Severity::Invalid => "invalid",
                     Severity::Acceptable => "acceptable",
                     Severity::Writer => "writer",
                     Severity::Advice => "advice",
                 };
-                let _ = writeln!(out, "{}: {}: {severity} {clause}: {message}", unit.file, unit.unit);
+                let of = linted.of();
+                let _ = writeln!(out, "{of}: {severity} {clause}: {message}");
             }
         }
         let count = |severity| {
-            self.units.iter().flat_map(|unit| &unit.findings).filter(|f| f.severity == severity).count()
+            self.all().flat_map(|linted| &linted.findings).filter(|f| f.severity == severity).count()
         };
         let _ = writeln!(
             out,
-            "{} units: {} invalid, {} acceptable, {} rules for writers bent, {} pieces of advice",
+            "{} units, {} frames: {} invalid, {} acceptable, {} rules for writers bent, {} pieces of advice",
             self.units.len(),
+            self.frames.len(),
             count(Severity::Invalid),
             count(Severity::Acceptable),
             count(Severity::Writer),
@@ -62,41 +70,56 @@ impl LintReport {
         out
     }
 
-    /// An error if a reader must refuse a unit.
+    fn all(&self) -> impl Iterator<Item = &Linted> {
+        self.units.iter().chain(&self.frames)
+    }
+
+    /// An error if a reader must refuse a unit or a frame.
     pub(crate) fn verdict(&self, path: &Path) -> Result<(), Error> {
         let mut invalid =
-            self.units.iter().filter(|unit| unit.findings.iter().any(|f| f.severity == Severity::Invalid));
+            self.all().filter(|linted| linted.findings.iter().any(|f| f.severity == Severity::Invalid));
         match invalid.next() {
             None => Ok(()),
-            Some(unit) => {
-                let problem = format!("unit {} is invalid", unit.unit);
+            Some(linted) => {
+                let problem = format!("{} is invalid", linted.of());
                 Err(Error::File { path: path.to_owned(), problem })
             }
         }
     }
 }
 
-pub(crate) fn vectors() -> Result<Vectors, Error> {
-    Vectors::load().map_err(Error::Usage)
+impl Linted {
+    /// What it is about.
+    fn of(&self) -> String {
+        if self.name.is_empty() { self.file.clone() } else { format!("{}: {}", self.file, self.name) }
+    }
 }
 
-pub(crate) fn list(vectors: &Vectors) -> String {
+pub(crate) fn vectors() -> Result<AllVectors, Error> {
+    let all = || Ok(AllVectors { units: Vectors::load()?, frames: FrameTest::load()? });
+    all().map_err(Error::Usage)
+}
+
+/// All vectors.
+#[derive(Serialize)]
+pub(crate) struct AllVectors {
+    #[serde(flatten)]
+    units: Vectors,
+    frames: Vec<FrameTest>,
+}
+
+pub(crate) fn list(vectors: &AllVectors) -> String {
     let mut out = String::new();
-    for (task, test) in vectors.tests() {
-        let result = match test.result {
-            Outcome::Valid => "valid",
-            Outcome::Invalid => "invalid",
-            Outcome::Acceptable => "acceptable",
-        };
-        let task = format!("{task:?}");
-        let _ = writeln!(
-            out,
-            "{:3} {task:10} {result:10} {:28} {} ({})",
-            test.tc_id,
-            test.id,
-            test.comment,
-            test.clauses.join(", ")
-        );
+    let mut line = |id: usize, task: Task, result: Outcome, name: &str, comment: &str, clauses: &[String]| {
+        let (task, result) = (format!("{task:?}"), format!("{result:?}").to_lowercase());
+        let clauses = clauses.join(", ");
+        let _ = writeln!(out, "{id:3} {task:11} {result:11} {name:28} {comment} ({clauses})");
+    };
+    for (task, test) in vectors.units.tests() {
+        line(test.tc_id, task, test.result, &test.id, &test.comment, &test.clauses);
+    }
+    for test in &vectors.frames {
+        line(test.tc_id, Task::FrameDecode, test.result, &test.id, &test.comment, &test.clauses);
     }
     out
 }
@@ -104,12 +127,19 @@ pub(crate) fn list(vectors: &Vectors) -> String {
 pub(crate) fn job(
     decoder: &Option<String>,
     encoder: &Option<String>,
+    frame_decoder: &Option<String>,
     time_limit: f64,
     filter: &Option<String>,
 ) -> Result<Job, Error> {
     let time_limit = Duration::try_from_secs_f64(time_limit)
         .map_err(|_| Error::Usage(format!("{time_limit} seconds are no time limit")))?;
-    Ok(Job { decoder: decoder.clone(), encoder: encoder.clone(), time_limit, filter: filter.clone() })
+    Ok(Job {
+        decoder: decoder.clone(),
+        encoder: encoder.clone(),
+        frame_decoder: frame_decoder.clone(),
+        time_limit,
+        filter: filter.clone(),
+    })
 }
 
 /// An error if a case failed.

@@ -127,7 +127,7 @@ enum Command {
         path: PathBuf,
     },
     /// Turn one tensor from one form into another: a DF11 unit, a frame, an archive of dietgpu, plain elements. The form of
-    /// the input is seen from its first bytes; files that end in .safetensors hold units.
+    /// the input is seen from its first bytes; files that end in .safetensors, and directories, hold units and frames.
     Transcode {
         /// The file to read.
         input: PathBuf,
@@ -143,7 +143,7 @@ enum Command {
         /// The shape to write into a frame, such as 768,3072.
         #[arg(long, value_delimiter = ',')]
         shape: Option<Vec<u64>>,
-        /// The unit to read from a file of several, by its module path.
+        /// The unit or frame to read from a file of several, by its module path or tensor name.
         #[arg(long, value_name = "PATH")]
         unit: Option<String>,
         /// Replace the output if it exists.
@@ -208,6 +208,9 @@ enum Conformance {
         /// An encoder: a command in which {bf16} stands for the file to read and {unit} for the file to write.
         #[arg(long, value_name = "CMD")]
         encoder: Option<String>,
+        /// A decoder of frames: a command in which {frame} stands for the file to read and {out} for the file to write.
+        #[arg(long, value_name = "CMD")]
+        frame_decoder: Option<String>,
         /// Seconds that a single case may take.
         #[arg(long, value_name = "S", default_value_t = 10.0)]
         time_limit: f64,
@@ -304,8 +307,15 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             let vectors = conformance::vectors()?;
             show(common, &vectors, || conformance::list(&vectors))
         }
-        Command::Conformance(Conformance::Run { decoder, encoder, time_limit, filter, junit }) => {
-            let job = conformance::job(decoder, encoder, *time_limit, filter)?;
+        Command::Conformance(Conformance::Run {
+            decoder,
+            encoder,
+            frame_decoder,
+            time_limit,
+            filter,
+            junit,
+        }) => {
+            let job = conformance::job(decoder, encoder, frame_decoder, *time_limit, filter)?;
             let report = df11_conformance::judge::run(&job).map_err(Error::Usage)?;
             if let Some(path) = junit {
                 fs::write(path, report.to_junit()).map_err(|source| Error::Io {

@@ -75,8 +75,8 @@ fn checksum(bytes: &[u8]) -> u32 {
     u32::from(bytes.iter().fold(0, |sum, byte| sum ^ byte))
 }
 
-const fn bad(field: &'static str, value: u64) -> Error {
-    Error::ArchiveField { field, value }
+const fn bad(clause: &'static str, field: &'static str, value: u64) -> Error {
+    Error::ArchiveField { clause, field, value }
 }
 
 /// A view over the bytes of an ANS archive, of which all but the words have been checked.
@@ -119,7 +119,7 @@ impl<'a> Archive<'a> {
             core::array::from_fn(|i| field(header, 4 * i).unwrap_or_default());
         let len = len as usize;
         if blocks as usize != len.div_ceil(BLOCK) {
-            return Err(bad("number of blocks", u64::from(blocks)));
+            return Err(bad("G-2.2", "number of blocks", u64::from(blocks)));
         }
         let scale_bits = (options & 0xf) as u8;
         if !SCALES.contains(&scale_bits) {
@@ -155,15 +155,15 @@ impl<'a> Archive<'a> {
         for block in 0..archive.blocks() {
             let (len, words, start) = archive.entry(block);
             if len != archive.block_len(block) {
-                return Err(bad("number of bytes of a block", len as u64));
+                return Err(bad("G-2.3", "number of bytes of a block", len as u64));
             }
             if start as u64 != at {
-                return Err(bad("start of a block's words", start as u64));
+                return Err(bad("G-2.3", "start of a block's words", start as u64));
             }
             at += words.next_multiple_of(WORDS_ALIGNMENT) as u64;
         }
         if at != u64::from(words) {
-            return Err(bad("number of words", u64::from(words)));
+            return Err(bad("G-2.2", "number of words", u64::from(words)));
         }
         Ok(archive)
     }
@@ -280,7 +280,7 @@ impl<'a> FloatArchive<'a> {
             1 => ElementType::F16,
             2 => ElementType::Bf16,
             3 => ElementType::F32,
-            other => return Err(bad("float type", u64::from(other))),
+            other => return Err(bad("G-5.1", "float type", u64::from(other))),
         };
         let end = FLOAT_HEADER as u64 + raw_len(element_type, u64::from(len));
         let Some((raw, coded)) = usize::try_from(end).ok().and_then(|end| bytes.split_at_checked(end)) else {
@@ -288,10 +288,10 @@ impl<'a> FloatArchive<'a> {
         };
         let coded = Archive::new(coded)?;
         if coded.len() != len as usize {
-            return Err(bad("number of elements", u64::from(len)));
+            return Err(bad("G-5.1", "number of elements", u64::from(len)));
         }
         if coded.checksum.is_some() {
-            return Err(bad("checksum of its own in the archive of coded bytes", 1));
+            return Err(bad("G-5.1", "checksum of its own in the archive of coded bytes", 1));
         }
         let checksum = (options & HAS_CHECKSUM != 0).then_some(sum);
         Ok(FloatArchive { element_type, checksum, raw: &raw[FLOAT_HEADER..], coded })
@@ -430,7 +430,7 @@ fn append(archive: &mut Vec<u8>, bytes: &[u8], scale_bits: u8, checksum: Option<
     if !SCALES.contains(&scale_bits) {
         return Err(Error::ScaleBits { bits: scale_bits });
     }
-    let len = u32::try_from(bytes.len()).map_err(|_| bad("number of bytes", bytes.len() as u64))?;
+    let len = u32::try_from(bytes.len()).map_err(|_| bad("G-2.1", "number of bytes", bytes.len() as u64))?;
     let mut counts = [0; 256];
     bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let frequencies = if len > 0 { Some(normalise(&counts, scale_bits)?) } else { None };
@@ -492,14 +492,14 @@ pub fn encode_floats(
         ElementType::F16 => 1,
         ElementType::Bf16 => 2,
         ElementType::F32 => 3,
-        other => return Err(bad("float type", u64::from(other.number()))),
+        other => return Err(bad("G-5.1", "float type", u64::from(other.number()))),
     };
     let size = element_type.bytes();
     if !elements.len().is_multiple_of(size) {
-        return Err(bad("number of bytes", elements.len() as u64));
+        return Err(bad("G-5.1", "number of bytes", elements.len() as u64));
     }
     let n = elements.len() / size;
-    let len = u32::try_from(n).map_err(|_| bad("number of elements", n as u64))?;
+    let len = u32::try_from(n).map_err(|_| bad("G-5.1", "number of elements", n as u64))?;
     let options = number | if with_checksum { HAS_CHECKSUM } else { 0 };
     let sum = if with_checksum { checksum(&elements[..n]) } else { 0 };
     let mut archive = Vec::with_capacity(elements.len());

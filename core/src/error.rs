@@ -344,6 +344,8 @@ pub enum Error {
     },
     /// A field of a frame has a value that it cannot have.
     FrameField {
+        /// The clause that says so.
+        clause: &'static str,
         /// Which field.
         field: &'static str,
         /// Its value.
@@ -379,6 +381,8 @@ pub enum Error {
     },
     /// A field of an archive has a value that it cannot have.
     ArchiveField {
+        /// The clause that says so.
+        clause: &'static str,
         /// Which field.
         field: &'static str,
         /// Its value.
@@ -483,13 +487,15 @@ impl Error {
             Error::LastState { .. } => "R-5.5",
             Error::FrameReserved { .. } => "F-1.2",
             Error::FrameUnsupported { .. } => "F-1.3",
-            Error::NotAFrame
-            | Error::FrameField { .. }
-            | Error::FrameChecksum { part: FramePart::Header } => "F-3.1",
-            Error::FrameChecksum { part: FramePart::Trailer } => "F-6.2",
-            Error::FrameLength { .. } | Error::FrameChecksum { .. } => "F-5.2",
+            Error::FrameField { clause, .. } | Error::ArchiveField { clause, .. } => clause,
+            Error::NotAFrame => "F-3.1",
+            Error::FrameLength { part, .. } | Error::FrameChecksum { part } => match part {
+                FramePart::Header => "F-3.1",
+                FramePart::Block(_) => "F-5.2",
+                FramePart::Frame | FramePart::Trailer => "F-6.2",
+            },
             Error::FrameDigest { .. } => "F-5.4",
-            Error::NotAnArchive | Error::ArchiveLength { .. } | Error::ArchiveField { .. } => "G-2.2",
+            Error::NotAnArchive | Error::ArchiveLength { .. } => "G-2.2",
             Error::ArchiveChecksum { .. } => "G-4.1",
             _ => return None,
         })
@@ -614,7 +620,9 @@ impl fmt::Display for Error {
             Error::FrameLength { part, expected, found } => {
                 write!(f, "{part} must have {expected} bytes, but has {found}")
             }
-            Error::FrameField { field, value } => write!(f, "the frame cannot have {value} as its {field}"),
+            Error::FrameField { field, value, .. } => {
+                write!(f, "the frame cannot have {value} as its {field}")
+            }
             Error::FrameReserved { part } => {
                 write!(f, "{part} has bytes that must be 0 and are not")
             }
@@ -629,7 +637,7 @@ impl fmt::Display for Error {
             Error::ArchiveLength { expected, found } => {
                 write!(f, "the archive must have at least {expected} bytes, but there are {found}")
             }
-            Error::ArchiveField { field, value } => {
+            Error::ArchiveField { field, value, .. } => {
                 write!(f, "an archive cannot have {value} as its {field}")
             }
             Error::ArchiveChecksum { expected, found } => write!(

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::fs;
 
-use df11_model::{CompressOptions, DecompressOptions, compress, decompress, for_each_unit, inspect, verify};
+use df11_model::{
+    CompressOptions, DecompressOptions, compress, decompress, for_each_stored, inspect, verify,
+};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -19,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
         let (input, output) = (temp.path().join("in.safetensors"), temp.path().join("out"));
         fs::write(&input, data).unwrap();
         let _ = inspect(&input, None, 1);
-        let _ = for_each_unit(&input, |_, _, _| {});
+        let _ = for_each_stored(&input, |_, _, _| {});
         if verify(&input, None, 1, &()).is_ok() {
             let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
             let _ = decompress(&input, &output, &options, &());

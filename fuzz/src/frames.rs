@@ -400,7 +400,7 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut errors, mut found) = (Vec::new(), vec![whole]);
     for level in Level::all() {
         let mut other = vec![0x5a; frame.elements_bytes()];
-        found.push(frame.decode_at_level(&mut table, level, &mut other));
+        found.push(frame.clone().at_level(level).decode_into(&mut table, &mut other));
         assert!(whole.is_err() || other == elements, "{}", level.name());
     }
     for block in 0..header.blocks() {

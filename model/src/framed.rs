@@ -1,15 +1,108 @@
 //! Tensors that are stored as frames: one `U8` tensor each, under the name of the original.
 
-use df11_core::frame::{self, BLOCK, ElementType, Frame};
+use std::ops::Range;
+
+use df11_core::frame::{self, BLOCK, Blocks, ElementType, Encoder, Frame};
 use df11_core::rans::DecodeTable;
+use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 use crate::metadata::TensorMetadata;
 
-/// Blocks decoded at a time, a multiple of the four that the decoder takes in turn.
+/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in turn.
 const BLOCKS: usize = 16;
+
+/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current pool.
+///
+/// # Errors
+///
+/// As [`frame::count`].
+pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11_core::Error> {
+    let parts = elements.par_chunks(BLOCKS * BLOCK * element_type.bytes()).with_max_len(1);
+    let counts = parts.map(|part| frame::count(element_type, part)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = [0; 256];
+    for counts in &counts {
+        all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    Ok(all)
+}
+
+/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and appends them to `frame`.
+///
+/// # Errors
+///
+/// As [`Encoder::blocks`] and [`Encoder::finish`]; `frame` then ends in a part of a frame.
+///
+/// ```
+/// use df11_core::frame::{self, ElementType, Encoder};
+/// use df11_model::{count_frame, encode_frame};
+///
+/// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
+/// let counts = count_frame(ElementType::Bf16, &weights)?;
+/// let mut frame = Vec::new();
+/// encode_frame(Encoder::new(ElementType::Bf16, &[3000, 1000], &counts)?, &weights, &mut frame)?;
+/// assert!(frame == frame::encode(ElementType::Bf16, &[3000, 1000], &weights)?);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn encode_frame(
+    mut encoder: Encoder,
+    elements: &[u8],
+    frame: &mut Vec<u8>,
+) -> Result<(), df11_core::Error> {
+    frame.extend(encoder.header());
+    let part = BLOCKS * BLOCK * encoder.element_type().bytes();
+    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
+    for (round, parts) in elements.chunks(encoded.len() * part).enumerate() {
+        let first = round * encoded.len() * BLOCKS;
+        let jobs = parts.par_chunks(part).zip(&mut encoded).enumerate().with_max_len(1);
+        jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))?;
+        for blocks in &encoded[..parts.len().div_ceil(part)] {
+            encoder.append(blocks)?;
+            frame.extend_from_slice(blocks.as_bytes());
+        }
+    }
+    frame.extend(encoder.finish()?);
+    Ok(())
+}
+
+/// Decodes a run of blocks on the threads of the current pool, with the [table](Frame::build) of the frame.
+///
+/// # Errors
+///
+/// As [`Frame::decode_blocks_into`].
+///
+/// ```
+/// use df11_core::frame::{self, ElementType, Frame};
+/// use df11_core::rans::DecodeTable;
+/// use df11_model::decode_frame_blocks;
+///
+/// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
+/// let bytes = frame::encode(ElementType::U8, &[3_000_000], &elements)?;
+/// let frame = Frame::new(&bytes)?;
+/// let mut table = DecodeTable::EMPTY;
+/// frame.build(&mut table);
+/// let mut decoded = vec![0; elements.len()];
+/// decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), &mut decoded)?;
+/// assert!(decoded == elements);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn decode_frame_blocks(
+    frame: &Frame<'_>,
+    table: &DecodeTable,
+    blocks: Range<usize>,
+    elements: &mut [u8],
+) -> Result<(), df11_core::Error> {
+    let part = BLOCKS * frame.header().block_len() * frame.header().element_type().bytes();
+    if rayon::current_num_threads() == 1 || elements.len() <= part {
+        return frame.decode_blocks_into(table, blocks, elements);
+    }
+    elements.par_chunks_mut(part).enumerate().with_max_len(1).try_for_each(|(i, part)| {
+        let first = blocks.start + BLOCKS * i;
+        frame.decode_blocks_into(table, first..blocks.end.min(first + BLOCKS), part)
+    })
+}
 
 /// What the elements of a frame for this type are: plain bytes where frames know no better.
 fn element_type(dtype: Dtype) -> ElementType {
@@ -33,7 +126,11 @@ pub(crate) fn encode(container: &Container, tensor: &Tensor) -> Result<Option<Ve
         vec![mapped.len() as u64]
     };
     let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
-    let frame = frame::encode(element_type, &shape, &mapped).map_err(refused)?;
+    let mut frame = Vec::new();
+    count_frame(element_type, &mapped)
+        .and_then(|counts| Encoder::new(element_type, &shape, &counts))
+        .and_then(|encoder| encode_frame(encoder, &mapped, &mut frame))
+        .map_err(refused)?;
     Ok(Some(frame).filter(|frame| frame.len() < mapped.len()))
 }
 
@@ -48,14 +145,15 @@ pub(crate) fn decode(
     let frame = Frame::new(&mapped).map_err(refused)?;
     let mut table = Box::new(DecodeTable::EMPTY);
     frame.build(&mut table);
-    let size = frame.header().element_type().bytes();
-    let mut elements = vec![0; frame.elements_bytes().min(BLOCKS * BLOCK * size)];
-    for first in (0..frame.header().blocks()).step_by(BLOCKS) {
-        let blocks = first..frame.header().blocks().min(first + BLOCKS);
-        let (start, end) =
-            (frame.header().block_range(first).start, frame.header().block_range(blocks.end - 1).end);
+    let header = frame.header();
+    let size = header.element_type().bytes();
+    let some = BLOCKS * rayon::current_num_threads();
+    let mut elements = vec![0; frame.elements_bytes().min(some * header.block_len() * size)];
+    for first in (0..header.blocks()).step_by(some) {
+        let blocks = first..header.blocks().min(first + some);
+        let (start, end) = (header.block_range(first).start, header.block_range(blocks.end).start);
         let elements = &mut elements[..(end - start) * size];
-        frame.decode_blocks_into(&table, blocks, elements).map_err(refused)?;
+        decode_frame_blocks(&frame, &table, blocks, elements).map_err(refused)?;
         each(start * size, elements)?;
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! Looking into a checkpoint, compressed or not.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use df11_core::bf16;
 use df11_core::df11::Tensors;
+use df11_core::frame::MAGIC;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -86,21 +88,53 @@ pub fn inspect(
     Ok(InspectReport { compressed: false, units_from, units, frames: Vec::new(), plain: left, file_bytes })
 }
 
-/// Calls `each` with every unit of the checkpoint at `path`: the file that holds its code, its module path, its tensors.
+/// Something compressed, as a checkpoint holds it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Stored<'a> {
+    /// A unit, not checked yet.
+    Unit(Tensors<'a>),
+    /// The bytes of a frame, not checked yet.
+    Frame(&'a [u8]),
+}
+
+/// Calls `each` with every unit and every frame of the checkpoint at `path`: the file that holds it (for a unit, its code), its
+/// module path or tensor name, its bytes. A file that is a frame itself has one, of no name.
 ///
 /// # Errors
 ///
-/// [`Error`] if the files are not whole, or a unit lacks a tensor.
-pub fn for_each_unit(path: &Path, mut each: impl FnMut(&str, &str, Tensors<'_>)) -> Result<(), Error> {
+/// [`Error`] if the files are not whole, a unit lacks a tensor, or there are neither units nor frames.
+pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)) -> Result<(), Error> {
+    if is_frame(path)? {
+        let bytes = fs::read(path).map_err(io("cannot read", path))?;
+        each(&file_name(path), "", Stored::Frame(&bytes));
+        return Ok(());
+    }
     let checkpoint = Checkpoint::open(path, None)?;
-    let (units, _) = packed::units(&checkpoint)?;
-    if units.is_empty() {
-        return Err(Error::file(path, "holds no DF11 units"));
+    let (units, plain) = packed::units(&checkpoint)?;
+    let described = Described::collect(&checkpoint)?;
+    let mut frames = plain.iter().filter(|(_, tensor)| described.framed(&tensor.name).is_some()).peekable();
+    if units.is_empty() && frames.peek().is_none() {
+        return Err(Error::file(path, "holds no DF11 units and no frames"));
     }
     for unit in &units {
-        each(&file_name(&unit.container().path), &unit.path, unit.map()?.tensors());
+        each(&file_name(&unit.container().path), &unit.path, Stored::Unit(unit.map()?.tensors()));
+    }
+    for (container, tensor) in frames {
+        each(&file_name(&container.path), &tensor.name, Stored::Frame(&container.map(tensor)?));
     }
     Ok(())
+}
+
+/// Whether a file begins as a frame does.
+fn is_frame(path: &Path) -> Result<bool, Error> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut begin = Vec::new();
+    let file = fs::File::open(path).map_err(io("cannot open", path))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(io("cannot read", path))?;
+    Ok(begin == MAGIC)
 }
 
 fn plain_report(tensor: &Tensor, why: Option<String>) -> PlainReport {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use df11_core::df11::{self, Options, PARTS, Unit};
+use df11_core::df11::{self, Options, PARTS, Tensors, Unit};
 use df11_core::dietgpu::{self, Archive, FloatArchive};
 use df11_core::frame::{self, ElementType, Frame};
 use df11_core::rans::DecodeTable;
@@ -11,7 +11,7 @@ use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
 
 use crate::error::{Error, io};
-use crate::inspect::for_each_unit;
+use crate::inspect::{Stored, for_each_stored};
 use crate::packed::{dtype, tensor_name};
 
 /// The module path of a unit that is written on its own.
@@ -41,7 +41,7 @@ pub struct TranscodeOptions {
     pub element_type: Option<ElementType>,
     /// The shape to write, in frames; by default that of a frame that is read, or one dimension.
     pub shape: Option<Vec<u64>>,
-    /// The unit to read, by its module path, from a file with several.
+    /// The unit or frame to read, by its module path or tensor name, from a file with several.
     pub unit: Option<String>,
     /// Replace an output that exists.
     pub force: bool,
@@ -134,19 +134,14 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
     let refused = |error: df11_core::Error| Error::file(input, error.to_string());
     let is_safetensors = input.extension().is_some_and(|extension| extension == "safetensors");
     if is_safetensors || input.is_dir() {
-        let (bytes, elements) = read_unit(input, options.unit.as_deref())?;
-        return Ok((Form::Df11, bytes, Tensor { element_type: ElementType::Bf16, shape: None, elements }));
+        return read_stored(input, options.unit.as_deref());
     }
     let bytes = fs::read(input).map_err(io("cannot read", input))?;
     let len = bytes.len() as u64;
     let magic = bytes.first_chunk().map_or(0, |magic| u32::from_le_bytes(*magic));
     let mut table = Box::new(DecodeTable::EMPTY);
     let (form, tensor) = if bytes.starts_with(&frame::MAGIC) {
-        let frame = Frame::new(&bytes).map_err(refused)?;
-        let mut elements = vec![0; frame.elements_bytes()];
-        frame.decode_into(&mut table, &mut elements).map_err(refused)?;
-        let shape = Some(frame.header().shape().collect());
-        (Form::Frame, Tensor { element_type: frame.header().element_type(), shape, elements })
+        (Form::Frame, read_frame(&bytes).map_err(refused)?)
     } else if magic == dietgpu::FLOAT_MAGIC {
         let archive = FloatArchive::new(&bytes).map_err(refused)?;
         let element_type = archive.element_type();
@@ -177,28 +172,46 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
     Ok((form, len, tensor))
 }
 
-/// The bytes of a unit, and its weights.
-fn read_unit(input: &Path, name: Option<&str>) -> Result<(u64, Vec<u8>), Error> {
+fn read_frame(bytes: &[u8]) -> Result<Tensor, df11_core::Error> {
+    let frame = Frame::new(bytes)?;
+    let mut elements = vec![0; frame.elements_bytes()];
+    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements)?;
+    let header = frame.header();
+    Ok(Tensor { element_type: header.element_type(), shape: Some(header.shape().collect()), elements })
+}
+
+fn read_unit(tensors: Tensors<'_>) -> Result<Tensor, df11_core::Error> {
+    let unit = Unit::new(tensors)?;
+    let mut elements = vec![0; 2 * unit.len()];
+    unit.verify_blocks_into(0..unit.blocks(), &mut elements)?;
+    Ok(Tensor { element_type: ElementType::Bf16, shape: None, elements })
+}
+
+/// A unit or frame of a checkpoint: its form, its bytes, its elements.
+fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), Error> {
     let (mut found, mut names) = (None, Vec::new());
-    for_each_unit(input, |_, path, tensors| {
+    for_each_stored(input, |_, path, stored| {
         names.push(path.to_owned());
         if name.is_none_or(|name| name == path) {
-            let decode = || {
-                let unit = Unit::new(tensors)?;
-                let mut weights = vec![0; 2 * unit.len()];
-                unit.verify_blocks_into(0..unit.blocks(), &mut weights).map(|()| weights)
+            let (form, bytes, tensor) = match stored {
+                Stored::Unit(tensors) => {
+                    let bytes = tensors.parts().iter().map(|part| part.len() as u64).sum();
+                    (Form::Df11, bytes, read_unit(tensors))
+                }
+                Stored::Frame(bytes) => (Form::Frame, bytes.len() as u64, read_frame(bytes)),
             };
-            let bytes = tensors.parts().iter().map(|part| part.len() as u64).sum();
-            found = Some(decode().map(|weights| (bytes, weights)));
+            found = Some(tensor.map(|tensor| (form, bytes, tensor)));
         }
     })?;
     match (found, names.as_slice()) {
         (Some(_), [_, _, ..]) if name.is_none() => {
-            let problem = format!("holds {} units; say which: {}", names.len(), names.join(", "));
+            let problem = format!("holds {} units and frames; say which: {}", names.len(), names.join(", "));
             Err(Error::file(input, problem))
         }
         (Some(result), _) => result.map_err(|error| Error::file(input, error.to_string())),
-        (None, _) => Err(Error::file(input, format!("holds no unit {:?}", name.unwrap_or_default()))),
+        (None, _) => {
+            Err(Error::file(input, format!("holds no unit or frame {:?}", name.unwrap_or_default())))
+        }
     }
 }
 

@@ -67,8 +67,11 @@ pub fn verify(
 
     // One tensor, hashed and compared as its bytes come.
     let check = Check { described: &described, original: original.as_ref() };
-    progress.begin("verifying", units.iter().map(PackedUnit::bytes).sum());
-    let elements: Vec<Result<u64, Error>> = pool(threads)?.install(|| {
+    let framed = plain.iter().filter(|(_, tensor)| described.framed(&tensor.name).is_some());
+    let framed_bytes: u64 = framed.map(|(_, tensor)| tensor.bytes()).sum();
+    progress.begin("verifying", units.iter().map(PackedUnit::bytes).sum::<u64>() + framed_bytes);
+    let pool = pool(threads)?;
+    let elements: Vec<Result<u64, Error>> = pool.install(|| {
         units
             .par_iter()
             .with_max_len(1)
@@ -93,16 +96,19 @@ pub fn verify(
             .collect()
     });
     let elements = elements.into_iter().sum::<Result<u64, Error>>()?;
-    let mut frames = 0;
-    for (container, tensor) in &plain {
-        if let Some(original) = described.framed(&tensor.name) {
+    let (frames, plain): (Vec<_>, Vec<_>) =
+        plain.iter().partition(|(_, tensor)| described.framed(&tensor.name).is_some());
+    pool.install(|| {
+        frames.par_iter().with_max_len(1).try_for_each(|(container, tensor)| {
+            let Some(original) = described.framed(&tensor.name) else { return Ok(()) };
             let bytes = framed::original_bytes(container, tensor, original)?;
             let mut state = check.begin(&tensor.name, bytes, &container.path)?;
             framed::decode(container, tensor, |offset, elements| state.update(offset, elements))?;
-            state.finish()?;
-            frames += 1;
-            continue;
-        }
+            progress.advance(tensor.bytes());
+            state.finish()
+        })
+    })?;
+    for (container, tensor) in &plain {
         let mut state = check.begin(&tensor.name, tensor.bytes(), &container.path)?;
         let mut offset = 0;
         container.read(tensor, |chunk| {
@@ -115,8 +121,8 @@ pub fn verify(
     Ok(VerifyReport {
         units: units.len(),
         elements,
-        frames,
-        plain_tensors: plain.len() - frames,
+        frames: frames.len(),
+        plain_tensors: plain.len(),
         digests_checked: described.tensors.len(),
         digests_missing: there.len() - described.tensors.len(),
         compared: original.map(|original| original.tensors.len()),

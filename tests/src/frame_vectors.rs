@@ -89,6 +89,7 @@ pub fn generate() -> String {
     let mut invalid = |id: &str, comment: &str, clause: &str, result: &str, frame: &[u8]| {
         assert!(reference::decode(frame).is_err(), "{id}");
         let error = decode(frame).unwrap_err();
+        assert_eq!(error.clause(), Some(clause), "{id}: {error}");
         assert_eq!(
             error.kind() == df11_core::ErrorKind::Unsupported,
             result == "unsupported",
@@ -161,7 +162,7 @@ pub fn generate() -> String {
         &602u32.to_le_bytes(),
         true,
     );
-    with("words-odd", "half a word", "F-5.3", &coded, first + 4, &[coded.frame[first + 4] + 1], true);
+    with("words-odd", "half a word", "F-5.2", &coded, first + 4, &[coded.frame[first + 4] + 1], true);
     with("words-in-raw", "a raw block with words", "F-5.3", &raw, raw.blocks[0] + 4, &[2], true);
     with(
         "coded-checksum",
@@ -175,7 +176,7 @@ pub fn generate() -> String {
     with(
         "coded-checksum-in-raw",
         "a raw block with such a checksum",
-        "F-5.3",
+        "F-5.2",
         &raw,
         raw.blocks[0] + 8,
         &[1],
@@ -201,13 +202,17 @@ pub fn generate() -> String {
     );
     with(
         "state",
-        "another state: decoding ends in another than the start state",
-        "R-5.5",
+        "another state: words run out",
+        "R-5.4",
         &coded,
         first + 17,
         &[coded.frame[first + 17] ^ 1],
         true,
     );
+    let one = tensor(ElementType::U8, &[500], &[255; 500]);
+    let one = FrameSample::new(reference::encode(&one, true).unwrap());
+    let comment = "an alphabet of one symbol: decoding ends in the state that it began in, which is not the start state";
+    with("last-state", comment, "R-5.5", &one, one.blocks[0] + 16, &[1], true);
     with("number-of-blocks", "the trailer counts another number", "F-6.2", &coded, end - 16, &[2], true);
     invalid("empty-string", "no bytes", "F-3.1", "invalid", &[]);
     invalid("truncated", "the last byte is missing", "F-6.2", "invalid", &coded.frame[..end - 1]);

@@ -248,6 +248,38 @@ fn damage_is_found_by_verification() {
 }
 
 #[test]
+fn frames_in_a_checkpoint_and_on_their_own_are_linted_and_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let at = |name: &str| temp.path().join(name);
+    let packed = at("packed");
+    assert_eq!(code(&df11(&["compress", &path, "-o", text(&packed), "--codec", "rans"])), 0);
+    let output = df11(&["lint", text(&packed)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.starts_with("0 units, ") && said.contains(" frames: 0 invalid, 0 acceptable"), "{said}");
+
+    // One of them, by its name, to a file of its own.
+    let lint = |path: &Path| {
+        let output = df11(&["lint", text(path), "--json"]);
+        (code(&output), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (_, report) = lint(&packed);
+    let name = report["frames"][0]["name"].as_str().unwrap().to_owned();
+    let frame = at("one.frame");
+    let output = df11(&["transcode", text(&packed), "-o", text(&frame), "--to", "frame", "--unit", &name]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(lint(&frame).0, 0);
+
+    let mut damaged = fs::read(&frame).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&frame, damaged).unwrap();
+    let (exit, report) = lint(&frame);
+    assert_eq!((exit, &report["frames"][0]["findings"][0]["clause"]), (1, &"F-5.2".into()), "{report}");
+}
+
+#[test]
 fn the_linter_and_the_judge_tell_by_exit_code_and_in_one_document() {
     let temp = tempfile::tempdir().unwrap();
     let path = text(&fixtures::directory().join("short_output_positions.df11.safetensors")).to_owned();
@@ -301,15 +333,27 @@ fn every_operation_is_measured_at_every_level() {
     );
     assert!(report["memcpy_gbps"].as_f64().unwrap() > 0.0);
     let levels = || Level::all().map(|level| (level.name(), 1)).chain([(Level::best().name(), 2)]);
-    let expected = ["encode", "decode", "verify", "merge", "split"]
-        .into_iter()
-        .flat_map(|op| levels().map(move |(level, threads)| (op.into(), level.into(), threads.into())));
+    let operations = [
+        ("df11", "encode"),
+        ("df11", "decode"),
+        ("df11", "verify"),
+        ("rans", "encode"),
+        ("rans", "decode"),
+        ("none", "merge"),
+        ("none", "split"),
+    ];
+    let expected = operations.into_iter().flat_map(|(codec, op)| {
+        let row = move |(level, threads): (&str, i32)| {
+            [Value::from(codec), op.into(), level.into(), threads.into()]
+        };
+        levels().map(row)
+    });
     let rows = report["rows"].as_array().unwrap();
-    let found: Vec<(Value, Value, Value)> =
-        rows.iter().map(|row| (row["op"].clone(), row["level"].clone(), row["threads"].clone())).collect();
+    let found: Vec<[Value; 4]> =
+        rows.iter().map(|row| ["codec", "op", "level", "threads"].map(|key| row[key].clone())).collect();
     assert_eq!(found, expected.collect::<Vec<_>>());
     for row in rows {
-        assert_eq!((&row["codec"], &row["rounds"]), (&"df11".into(), &9.into()), "{row}");
+        assert_eq!(row["rounds"], 9, "{row}");
         let number = |key: &str| row[key].as_f64().unwrap();
         assert!(
             number("gbps") > 0.0 && number("ns_per_weight") > 0.0 && number("ratio_to_merge") > 0.0,

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use df11_conformance::judge::{Job, Report, run};
-use df11_conformance::lint::{Severity, lint};
-use df11_conformance::vectors::{Outcome, Task, Vectors, unit};
+use df11_conformance::lint::{Severity, lint, lint_frame};
+use df11_conformance::vectors::{FrameTest, Outcome, Task, Vectors, unit};
 use df11_core::Level;
 use df11_core::df11::{Decoder, Tensors, Unit};
+use df11_core::frame::{self, ElementType};
+use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bits, bytes, like_trained};
 use df11_tests::{fixtures, spec_text, vectors};
 use sha2::{Digest, Sha256};
@@ -75,7 +77,7 @@ fn keeps_the_vectors(decode: Decode) {
                 let sha256 = hex::encode(Sha256::digest(bytes(&weights)));
                 assert_eq!(Some(sha256), test.sha256, "{}", test.id);
             }
-            (Ok(_), Outcome::Invalid) => panic!("{} was accepted", test.id),
+            (Ok(_), Outcome::Invalid | Outcome::Unsupported) => panic!("{} was accepted", test.id),
             (Err(why), Outcome::Valid) => panic!("{} was refused: {why}", test.id),
             (Err(_), _) => {}
         }
@@ -194,6 +196,7 @@ fn judge(decoder: Option<&str>, encoder: Option<&str>, filter: Option<&str>) -> 
     run(&Job {
         decoder: decoder.map(|fault| faulty(fault, "{unit} {out}")),
         encoder: encoder.map(|fault| faulty(fault, "{bf16} {unit}")),
+        frame_decoder: None,
         time_limit: Duration::from_secs(20),
         filter: filter.map(str::to_owned),
     })
@@ -248,6 +251,7 @@ fn a_decoder_that_never_ends_is_found() {
     let job = Job {
         decoder: Some(format!("{} never-ends-on-jumps {{unit}} {{out}}", env!("CARGO_BIN_EXE_faulty"))),
         encoder: None,
+        frame_decoder: None,
         time_limit: Duration::from_millis(500),
         filter: Some("tables-2".to_owned()),
     };
@@ -270,10 +274,70 @@ fn an_encoder_that_forgets_gaps_is_found_with_the_clause() {
 }
 
 #[test]
+fn decoders_of_frames_pass_or_are_found() {
+    let judge = |fault: &str| {
+        let program = env!("CARGO_BIN_EXE_faulty");
+        let frame_decoder = Some(format!("{program} {fault} {{frame}} {{out}}"));
+        let time_limit = Duration::from_secs(20);
+        run(&Job { decoder: None, encoder: None, frame_decoder, time_limit, filter: None }).unwrap()
+    };
+    let report = judge("frame");
+    assert!(report.passed(), "{}", report.to_text());
+    assert_eq!(report.cases.len(), FrameTest::load().unwrap().len());
+    assert!(found(&judge("frame-stops-early"), "bytes instead of ") > 20);
+    let report = judge("frame-takes-anything");
+    assert!(found(&report, "state-too-small: accepted an invalid frame: a state below") > 20);
+    assert!(report.failures().any(|(case, _)| case.clauses == ["F-1.3"]));
+}
+
+#[test]
+fn the_linter_finds_every_invalid_frame_by_its_clause_and_nothing_in_what_we_write() {
+    for test in FrameTest::load().unwrap() {
+        let findings = lint_frame(&test.bytes().unwrap());
+        let worst = findings.iter().map(|finding| finding.severity).max();
+        if test.result == Outcome::Valid {
+            assert!(worst < Some(Severity::Acceptable), "{}: {findings:?}", test.id);
+        } else {
+            assert_eq!(worst, Some(Severity::Invalid), "{}", test.id);
+            assert_eq!(findings[0].clause, test.clauses[0], "{}: {}", test.id, findings[0].message);
+        }
+    }
+    let trained = bytes(&like_trained(100_000, 1));
+    let ours = frame::encode(ElementType::Bf16, &[100, 1000], &trained).unwrap();
+    assert_eq!(lint_frame(&ours), []);
+
+    // What others may do, with a word about it.
+    let mut sample = FrameSample::new(ours);
+    let digest = sample.frame.len() - 8;
+    sample.put(digest, &[1, 2, 3, 4]);
+    let clauses = |frame: &[u8]| lint_frame(frame).iter().map(|finding| finding.clause).collect::<Vec<_>>();
+    assert_eq!(clauses(&sample.repair()), ["F-6.3"]);
+    let tensor = |elements: &[u8]| df11_reference::frame::Tensor {
+        element_type: ElementType::U8.number(),
+        shape: vec![elements.len() as u64],
+        elements: elements.to_vec(),
+    };
+    let random: Vec<u8> = (0..256u32).map(|i| (i * 167) as u8).collect();
+    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&random), true).unwrap()), ["F-7.1"]);
+    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&[7; 5000]), false).unwrap()), ["F-7.1"]);
+    let small = frame::Encoder::new(ElementType::U8, &[5000], &{
+        let mut counts = [1; 256];
+        counts[7] = 5000;
+        counts
+    });
+    let mut small = small.unwrap();
+    let mut bytes = small.header();
+    bytes.extend_from_slice(small.blocks(&[7; 5000]).unwrap());
+    bytes.extend(small.finish().unwrap());
+    assert_eq!(clauses(&bytes), ["F-7.2"]);
+}
+
+#[test]
 fn commands_that_cannot_be_run_are_errors() {
     let job = |decoder: &str| Job {
         decoder: Some(decoder.to_owned()),
         encoder: None,
+        frame_decoder: None,
         time_limit: Duration::from_secs(1),
         filter: None,
     };
@@ -313,6 +377,7 @@ fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
                     test.id
                 );
             }
+            Outcome::Unsupported => panic!("{}: of the layout, all is supported", test.id),
             Outcome::Acceptable => assert_eq!(worst, Some(Severity::Acceptable), "{}: {findings:?}", test.id),
             Outcome::Valid => assert!(worst < Some(Severity::Acceptable), "{}: {findings:?}", test.id),
         }

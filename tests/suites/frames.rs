@@ -29,7 +29,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let result = frame.decode_into(&mut table, &mut elements).map(|()| elements);
     for level in Level::all() {
         let mut elements = vec![0x55; frame.elements_bytes()];
-        let found = frame.decode_at_level(&mut table, level, &mut elements).map(|()| elements);
+        let found = frame.clone().at_level(level).decode_into(&mut table, &mut elements).map(|()| elements);
         match &result {
             Ok(_) => assert_eq!(found, result, "{}", level.name()),
             // Of several damaged blocks, levels may come to another first.
@@ -313,7 +313,7 @@ fn what_is_not_known_is_unsupported_and_what_cannot_be_is_refused() {
         assert_eq!((error.kind(), error.clause()), (ErrorKind::Unsupported, Some("F-1.3")));
     }
     assert_eq!(with(14, 1).clause(), Some("F-1.2"));
-    assert_eq!(with(13, 33), Error::FrameField { field: "rank", value: 33 });
+    assert_eq!(with(13, 33), Error::FrameField { clause: "F-3.1", field: "rank", value: 33 });
     let too_many = [1 << 32, 1 << 32];
     assert!(matches!(frame::encode(ElementType::F32, &too_many, &[]), Err(Error::FrameField { .. })));
     assert!(frame::encode(ElementType::F32, &[3], &[0; 11]).is_err());

@@ -7,8 +7,8 @@ use df11_simd::{Level, Operation, Simd};
 
 use super::header::countable;
 use super::{
-    ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK,
-    SCALE_BITS, TRAILER_BYTES, VERSION, crc, padding, planes,
+    ALIGNMENT, BLOCK, BLOCK_HEADER, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK, SCALE_BITS,
+    TRAILER_BYTES, VERSION, crc, padding, planes,
 };
 use crate::rans::{EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound};
 use crate::{Error, bf16};
@@ -47,9 +47,37 @@ pub struct Encoder {
     directory: Vec<(u64, u32)>,
     digest: Digest,
     /// The blocks that were encoded last.
+    last: Blocks,
+}
+
+/// Blocks that were encoded one after the other, and the memory that it took: to be used again.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    /// The number of the first.
+    first: usize,
     bytes: Vec<u8>,
+    entries: Vec<Entry>,
     coded: Vec<u8>,
     words: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+/// What the directory and the digest need to know of a block.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bytes: usize,
+    checksum: u32,
+    elements_bytes: usize,
+    /// The checksum of its elements.
+    digest: u32,
+}
+
+impl Blocks {
+    /// Their bytes, as they stand in the frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Encoder {
@@ -61,11 +89,11 @@ impl Encoder {
     /// [`Error::FrameField`] if there are more than [`MAX_RANK`] dimensions, or so many elements that their bytes cannot be
     /// counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
-        let bad = |field, value| Error::FrameField { field, value };
+        let bad = |clause, field, value| Error::FrameField { clause, field, value };
         let mut dimensions = [0; MAX_RANK];
-        let used = dimensions.get_mut(..shape.len()).ok_or(bad("rank", shape.len() as u64))?;
+        let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
         used.copy_from_slice(shape);
-        let len = countable(element_type, shape).ok_or(bad("element count", u64::MAX))?;
+        let len = countable(element_type, shape).ok_or(bad("F-3.2", "element count", u64::MAX))?;
         let mut header = Header {
             element_type,
             block: BLOCK,
@@ -85,9 +113,7 @@ impl Encoder {
             offset: 0,
             directory: Vec::new(),
             digest: Digest::default(),
-            bytes: Vec::new(),
-            coded: Vec::new(),
-            words: Vec::new(),
+            last: Blocks::default(),
         };
         encoder.offset = encoder.header().len() as u64;
         Ok(encoder)
@@ -98,6 +124,12 @@ impl Encoder {
     pub const fn at_level(mut self, level: Level) -> Self {
         self.level = level;
         self
+    }
+
+    /// What the elements are.
+    #[must_use]
+    pub const fn element_type(&self) -> ElementType {
+        self.header.element_type
     }
 
     /// The bytes of the header.
@@ -133,29 +165,77 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if these are no whole blocks, or more than are left; [`Error::NoFrequency`] if the counts were
-    /// others. What was encoded before stays; the same elements can be tried again with no other result.
+    /// As [`encode_blocks`](Self::encode_blocks). What was encoded before stays; the same elements can be tried again with no
+    /// other result.
     pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
+        let mut last = core::mem::take(&mut self.last);
+        let result =
+            self.encode_blocks(self.directory.len(), elements, &mut last).and_then(|()| self.append(&last));
+        self.last = last;
+        result.map(|()| self.last.as_bytes())
+    }
+
+    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads can do so at once; what
+    /// they have encoded is then [appended](Self::append) in order.
+    ///
+    /// ```
+    /// use df11_core::frame::{BLOCK, Blocks, ElementType, Encoder, encode};
+    ///
+    /// let elements: Vec<u8> = (0..200_000u32).map(|i| (i % 17) as u8).collect();
+    /// let mut counts = [0; 256];
+    /// elements.iter().for_each(|&element| counts[usize::from(element)] += 1);
+    ///
+    /// let mut encoder = Encoder::new(ElementType::U8, &[200_000], &counts)?;
+    /// let (mut first, mut last) = (Blocks::default(), Blocks::default());
+    /// encoder.encode_blocks(2, &elements[2 * BLOCK..], &mut last)?;
+    /// encoder.encode_blocks(0, &elements[..2 * BLOCK], &mut first)?;
+    /// let mut frame = encoder.header();
+    /// for blocks in [first, last] {
+    ///     encoder.append(&blocks)?;
+    ///     frame.extend_from_slice(blocks.as_bytes());
+    /// }
+    /// frame.extend_from_slice(&encoder.finish()?);
+    /// assert_eq!(frame, encode(ElementType::U8, &[200_000], &elements)?);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferLength`] if these are no whole blocks, or more than are left; [`Error::NoFrequency`] if the counts were
+    /// others.
+    pub fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
         let size = BLOCK * self.header.element_type.bytes();
-        let first = self.directory.len();
         let all = self.header.len * self.header.element_type.bytes();
         let left = all.saturating_sub(first.saturating_mul(size));
         if elements.len() > left || (elements.len() < left && !elements.len().is_multiple_of(size)) {
             let (expected, found) = (left.min(size) as u64, elements.len() as u64);
             return Err(Error::BufferLength { buffer: "elements", expected, found });
         }
-        self.bytes.clear();
-        let (offset, digest) = (self.offset, self.digest.clone());
-        for some in elements.chunks(MANY * size) {
-            let level = self.level;
-            if let Err(error) = level.dispatch(Blocks { encoder: self, elements: some }) {
-                // As if nothing had been asked for.
-                (self.offset, self.digest) = (offset, digest);
-                self.directory.truncate(first);
-                return Err(error);
-            }
+        blocks.first = first;
+        blocks.bytes.clear();
+        blocks.entries.clear();
+        for elements in elements.chunks(MANY * size) {
+            self.level.dispatch(EncodeSome { encoder: self, blocks, elements })?;
         }
-        Ok(&self.bytes)
+        Ok(())
+    }
+
+    /// Notes blocks whose bytes come next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PlanMismatch`] if other blocks come next.
+    pub fn append(&mut self, blocks: &Blocks) -> Result<(), Error> {
+        if blocks.first != self.directory.len() || blocks.first + blocks.entries.len() > self.header.blocks()
+        {
+            return Err(Error::PlanMismatch { element: self.header.block_range(blocks.first).start as u64 });
+        }
+        for entry in &blocks.entries {
+            self.directory.push((self.offset, entry.checksum));
+            self.digest.append(entry.digest, entry.elements_bytes);
+            self.offset += entry.bytes as u64;
+        }
+        Ok(())
     }
 
     /// The bytes after the last block.
@@ -227,18 +307,34 @@ pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Resu
     Ok(frame)
 }
 
-/// How often each coded byte occurs.
-fn count(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], Error> {
+/// How often each coded byte occurs, for [`Encoder::new`]; counts of parts can be added up.
+///
+/// # Errors
+///
+/// [`Error::OddBytes`] or [`Error::BufferLength`] if the last element is not whole.
+///
+/// ```
+/// use df11_core::frame::{ElementType, count};
+///
+/// let counts = count(ElementType::F16, &[0x01, 0x3c, 0x02, 0x3c])?;
+/// assert_eq!(counts[0x3c], 2);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn count(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], Error> {
     let mut counts = [0; 256];
     if element_type == ElementType::Bf16 {
         bf16::add_to_histogram(elements, &mut counts)?;
         return Ok(counts);
     }
+    if !elements.len().is_multiple_of(element_type.bytes()) {
+        let expected = elements.len().next_multiple_of(element_type.bytes()) as u64;
+        return Err(Error::BufferLength { buffer: "elements", expected, found: elements.len() as u64 });
+    }
     let (mut coded, mut raw) = (vec![0; BLOCK], vec![0; BLOCK * element_type.raw_bytes()]);
     for block in elements.chunks(BLOCK * element_type.bytes()) {
         let n = block.len() / element_type.bytes();
         let (coded, raw) = (&mut coded[..n], &mut raw[..n * element_type.raw_bytes()]);
-        planes::split(element_type, &block[..n * element_type.bytes()], coded, raw);
+        planes::split(element_type, block, coded, raw);
         coded.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     }
     Ok(counts)
@@ -248,66 +344,68 @@ fn pad(bytes: &mut Vec<u8>, to: usize) {
     bytes.resize(bytes.len() + padding(bytes.len(), to), 0);
 }
 
-/// Encodes at most [`MANY`] blocks.
-struct Blocks<'e, 'a> {
-    encoder: &'e mut Encoder,
+/// Encodes at most [`MANY`] blocks, after those that are there.
+struct EncodeSome<'e, 'a> {
+    encoder: &'e Encoder,
+    blocks: &'e mut Blocks,
     elements: &'a [u8],
 }
 
-impl Operation for Blocks<'_, '_> {
+impl Operation for EncodeSome<'_, '_> {
     type Output = Result<(), Error>;
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Result<(), Error> {
-        let Blocks { encoder, elements } = self;
+        let EncodeSome { encoder, blocks, elements } = self;
+        let Blocks { first, bytes, entries, coded, words, raw } = blocks;
         let element_type = encoder.header.element_type;
         let size = BLOCK * element_type.bytes();
         let n = elements.len() / element_type.bytes();
-        encoder.coded.resize(n, 0);
-        let mut raws: [Vec<u8>; MANY] = [const { Vec::new() }; MANY];
+        let raw_size = BLOCK * element_type.raw_bytes();
         let mut states = [[0; STATES_BYTES]; MANY];
         let mut used = [0; MANY];
         if let Some(table) = &encoder.table {
-            let coded = encoder.coded.chunks_mut(BLOCK);
-            for ((elements, coded), raw) in elements.chunks(size).zip(coded).zip(&mut raws) {
-                raw.resize(coded.len() * element_type.raw_bytes(), 0);
+            coded.resize(n, 0);
+            raw.resize(n * element_type.raw_bytes(), 0);
+            words.resize(words_bound(n), 0);
+            for (i, (elements, coded)) in elements.chunks(size).zip(coded.chunks_mut(BLOCK)).enumerate() {
+                let raw = &mut raw[i * raw_size..][..coded.len() * element_type.raw_bytes()];
                 planes::split(element_type, elements, coded, raw);
             }
-            encoder.words.resize(words_bound(n), 0);
-            let words = encoder.words.chunks_mut(words_bound(BLOCK));
-            let blocks = encoder.coded.chunks(BLOCK).zip(words).zip(&mut states);
-            let mut blocks: Vec<_> = blocks
+            let parts = coded.chunks(BLOCK).zip(words.chunks_mut(words_bound(BLOCK))).zip(&mut states);
+            let mut encoded: Vec<_> = parts
                 .map(|((symbols, words), states)| EncodeBlock { symbols, states, words, words_bytes: 0 })
                 .collect();
-            table.encode_blocks(encoder.level, &mut blocks)?;
-            for (used, block) in used.iter_mut().zip(&blocks) {
+            table.encode_blocks(encoder.level, &mut encoded)?;
+            for (used, block) in used.iter_mut().zip(&encoded) {
                 *used = block.words_bytes;
             }
         }
-        let used_rans = encoder.header.codec() == Codec::Rans;
         for (i, elements) in elements.chunks(size).enumerate() {
-            let bytes = &mut encoder.bytes;
             let start = bytes.len();
-            encoder.digest.append(crc(0, elements), elements.len());
-            let coded = if used_rans { crc(0, &encoder.coded[i * BLOCK..n.min((i + 1) * BLOCK)]) } else { 0 };
             bytes.extend([0; 4]);
             bytes.extend((used[i] as u32).to_le_bytes());
-            bytes.extend(coded.to_le_bytes());
-            bytes.extend([0; BLOCK_HEADER - 12]);
-            match encoder.header.codec() {
-                Codec::Raw => bytes.extend_from_slice(elements),
-                Codec::Rans => {
-                    bytes.extend(states[i]);
-                    bytes.extend_from_slice(&encoder.words[i * words_bound(BLOCK)..][..used[i]]);
-                    pad(bytes, ALIGNMENT);
-                    bytes.extend_from_slice(&raws[i]);
-                }
+            if encoder.table.is_some() {
+                let coded = &coded[i * BLOCK..n.min((i + 1) * BLOCK)];
+                bytes.extend(crc(0, coded).to_le_bytes());
+                bytes.extend([0; BLOCK_HEADER - 12]);
+                bytes.extend(states[i]);
+                bytes.extend_from_slice(&words[i * words_bound(BLOCK)..][..used[i]]);
+                pad(bytes, ALIGNMENT);
+                bytes.extend_from_slice(&raw[i * raw_size..][..coded.len() * element_type.raw_bytes()]);
+            } else {
+                bytes.extend([0; BLOCK_HEADER - 8]);
+                bytes.extend_from_slice(elements);
             }
             pad(bytes, ALIGNMENT);
-            let checksum = crc(encoder.directory.len() as u32, &bytes[start + 4..]);
+            let checksum = crc((*first + entries.len()) as u32, &bytes[start + 4..]);
             bytes[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
-            encoder.directory.push((encoder.offset, checksum));
-            encoder.offset += (bytes.len() - start) as u64;
+            entries.push(Entry {
+                bytes: bytes.len() - start,
+                checksum,
+                elements_bytes: elements.len(),
+                digest: crc(0, elements),
+            });
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Header {
             return unsupported("model", model);
         }
         if usize::from(rank) > MAX_RANK {
-            return Err(Error::FrameField { field: "rank", value: u64::from(rank) });
+            return Err(Error::FrameField { clause: "F-3.1", field: "rank", value: u64::from(rank) });
         }
         cursor.reserved::<2>()?;
         let count = u64::from_le_bytes(*cursor.take()?);
@@ -161,7 +161,7 @@ impl Header {
                 if alphabet[symbol / 8] >> (symbol % 8) & 1 == 1 {
                     *frequency = u16::from_le_bytes(*cursor.take()?);
                     if *frequency == 0 {
-                        return Err(Error::FrameField { field: "frequency", value: 0 });
+                        return Err(Error::FrameField { clause: "F-3.3", field: "frequency", value: 0 });
                     }
                 }
             }
@@ -174,17 +174,17 @@ impl Header {
         cursor.padding(ALIGNMENT)?;
 
         if codec != model || (codec == 1 && count == 0) || (model == 0 && scale_bits != 0) {
-            return Err(Error::FrameField { field: "model", value: u64::from(model) });
+            return Err(Error::FrameField { clause: "F-3.3", field: "model", value: u64::from(model) });
         }
         let frequencies = if model == 1 { Some(Frequencies::new(&known, scale_bits)?) } else { None };
         if !block.is_multiple_of(64) || !(4096..=65536).contains(&block) {
-            return Err(Error::FrameField { field: "block size", value: u64::from(block) });
+            return Err(Error::FrameField { clause: "F-3.1", field: "block size", value: u64::from(block) });
         }
         let len = countable(element_type, &shape[..usize::from(rank)]).filter(|len| *len as u64 == count);
         let header = Header {
             element_type,
             block: block as usize,
-            len: len.ok_or(Error::FrameField { field: "element count", value: count })?,
+            len: len.ok_or(Error::FrameField { clause: "F-3.2", field: "element count", value: count })?,
             shape,
             rank: usize::from(rank),
             frequencies,
@@ -222,6 +222,12 @@ impl Header {
         self.frequencies.as_ref()
     }
 
+    /// The elements of every block but the last.
+    #[must_use]
+    pub const fn block_len(&self) -> usize {
+        self.block
+    }
+
     /// The number of blocks.
     #[must_use]
     pub const fn blocks(&self) -> usize {
@@ -239,7 +245,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Error::FrameField`] if the block says that it has more words than symbols.
+    /// [`Error::FrameField`] if the block says that it has more words than symbols, or half a word.
     ///
     /// ```
     /// use df11_core::frame::{self, ElementType, Header};
@@ -261,7 +267,11 @@ impl Header {
     /// Where the parts of a block are, from its start.
     pub(super) fn parts(&self, block: usize, words: u32) -> Result<Parts, Error> {
         let elements = self.block_range(block).len();
-        let too_many = Error::FrameField { field: "number of words", value: u64::from(words) };
+        let number = u64::from(words);
+        if number % 2 != 0 {
+            return Err(Error::FrameField { clause: "F-5.2", field: "bytes of words", value: number });
+        }
+        let too_many = Error::FrameField { clause: "F-5.3", field: "bytes of words", value: number };
         let (states, raw) = match self.codec() {
             Codec::Raw => (0, elements * self.element_type.bytes()),
             Codec::Rans => (STATES_BYTES, elements * self.element_type.raw_bytes()),

@@ -27,7 +27,7 @@ pub(crate) mod planes;
 mod view;
 
 #[cfg(feature = "alloc")]
-pub use encode::{Encoder, encode};
+pub use encode::{Blocks, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
 pub use view::Frame;
 
@@ -60,8 +60,16 @@ const ALIGNMENT: usize = 16;
 /// Bytes of a block before its states or elements (F-5.2).
 const BLOCK_HEADER: usize = 16;
 
-/// CRC-32, continued from `seed` (F-8.1).
-fn crc(seed: u32, bytes: &[u8]) -> u32 {
+/// CRC-32, continued from `seed` (F-8.1): what the parts of a frame are checked by, and its digest.
+///
+/// ```
+/// use df11_core::frame::crc;
+///
+/// assert_eq!(crc(0, b"123456789"), 0xcbf4_3926);
+/// assert_eq!(crc(crc(0, b"1234"), b"56789"), 0xcbf4_3926);
+/// ```
+#[must_use]
+pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()

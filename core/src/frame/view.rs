@@ -28,6 +28,7 @@ pub struct Frame<'a> {
     /// The offset of each block, and its checksum.
     directory: &'a [[u8; ENTRY_BYTES]],
     digest: u32,
+    level: Level,
 }
 
 /// A block whose checksum is right.
@@ -70,10 +71,14 @@ impl<'a> Frame<'a> {
             return Err(Error::FrameChecksum { part: FramePart::Trailer });
         }
         if number != blocks as u64 {
-            return Err(Error::FrameField { field: "number of blocks", value: number });
+            return Err(Error::FrameField { clause: "F-6.2", field: "number of blocks", value: number });
         }
         if offset != directory_start as u64 {
-            return Err(Error::FrameField { field: "offset of the directory", value: offset });
+            return Err(Error::FrameField {
+                clause: "F-6.2",
+                field: "offset of the directory",
+                value: offset,
+            });
         }
         let directory = directory.as_chunks().0;
         // From block to block, to the directory.
@@ -82,15 +87,32 @@ impl<'a> Frame<'a> {
             let (entry, _) = read_entry(entry);
             let fits = if i == 0 { entry == least } else { entry >= least };
             if !fits || !entry.is_multiple_of(ALIGNMENT as u64) {
-                return Err(Error::FrameField { field: "offset of a block", value: entry });
+                return Err(Error::FrameField { clause: "F-6.1", field: "offset of a block", value: entry });
             }
             least = entry.saturating_add(BLOCK_HEADER as u64);
         }
         let reached = if blocks == 0 { offset == least } else { least <= offset };
         if !reached {
-            return Err(Error::FrameField { field: "offset of the directory", value: offset });
+            return Err(Error::FrameField {
+                clause: "F-6.2",
+                field: "offset of the directory",
+                value: offset,
+            });
         }
-        Ok(Frame { bytes, header, directory, digest })
+        Ok(Frame { bytes, header, directory, digest, level: Level::best() })
+    }
+
+    /// The same, decoded with another level of instructions.
+    #[must_use]
+    pub const fn at_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Its header.
@@ -166,7 +188,7 @@ impl<'a> Frame<'a> {
         }
         let start = self.header.block_range(blocks.start).start;
         let number = self.header.block_range(blocks.end).start - start;
-        self.decode_blocks(table, Level::best(), blocks.start, elements, number)
+        self.decode_blocks(table, blocks.start, elements, number)
     }
 
     /// Decodes all elements. `table` is the caller's memory.
@@ -178,29 +200,14 @@ impl<'a> Frame<'a> {
     /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
     /// with a block. The content of `elements` is then unspecified.
     pub fn decode_into(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
-        self.decode_at_level(table, Level::best(), elements)
-    }
-
-    /// [`decode_into`](Self::decode_into), with this level of instructions.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode_into`](Self::decode_into).
-    pub fn decode_at_level(
-        &self,
-        table: &mut DecodeTable,
-        level: Level,
-        elements: &mut [u8],
-    ) -> Result<(), Error> {
         self.build(table);
-        self.decode_blocks(table, level, 0, elements, self.header.len)
+        self.decode_blocks(table, 0, elements, self.header.len)
     }
 
     /// Decodes so many elements, from a block on.
     fn decode_blocks(
         &self,
         table: &DecodeTable,
-        level: Level,
         first: usize,
         elements: &mut [u8],
         len: usize,
@@ -218,9 +225,9 @@ impl<'a> Frame<'a> {
         }
         #[cfg(feature = "alloc")]
         if element_type == ElementType::Bf16 && elements.len() > STREAM_BYTES {
-            return level.dispatch(DecodePast { frame: self, table, level, first, elements });
+            return self.level.dispatch(DecodePast { frame: self, table, first, elements });
         }
-        level.dispatch(DecodeInPlace { frame: self, table, level, first, elements })
+        self.level.dispatch(DecodeInPlace { frame: self, table, first, elements })
     }
 
     /// Decodes the coded bytes of some blocks to where they are wanted; returns their raw parts.
@@ -228,7 +235,6 @@ impl<'a> Frame<'a> {
     fn decode_coded<'c>(
         &self,
         table: &DecodeTable,
-        level: Level,
         first: usize,
         parts: impl Iterator<Item = &'c mut [u8]>,
     ) -> Result<[&'a [u8]; MANY], Error> {
@@ -248,7 +254,7 @@ impl<'a> Frame<'a> {
             coded[j] = DecodeBlock { states, words, words_bytes, symbols };
             number += 1;
         }
-        table.decode_blocks(level, &mut coded[..number])?;
+        table.decode_blocks(self.level, &mut coded[..number])?;
         for (j, (block, checksum)) in coded[..number].iter().zip(checksums).enumerate() {
             let found = crc(0, block.symbols);
             if found != checksum {
@@ -300,7 +306,11 @@ impl Header {
         }
         let coded = u32::from_le_bytes(*coded);
         if self.codec() == Codec::Raw && coded != 0 {
-            return Err(Error::FrameField { field: "checksum of coded bytes", value: u64::from(coded) });
+            return Err(Error::FrameField {
+                clause: "F-5.2",
+                field: "checksum of coded bytes",
+                value: u64::from(coded),
+            });
         }
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         if !is_zero(reserved) || !is_zero(&bytes[words_end..raw_start]) || !is_zero(&bytes[raw_end..]) {
@@ -321,7 +331,6 @@ impl Header {
 struct DecodeInPlace<'d, 'a> {
     frame: &'d Frame<'a>,
     table: &'d DecodeTable,
-    level: Level,
     first: usize,
     elements: &'d mut [u8],
 }
@@ -331,12 +340,12 @@ impl Operation for DecodeInPlace<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Result<(), Error> {
-        let DecodeInPlace { frame, table, level, first, elements } = self;
+        let DecodeInPlace { frame, table, first, elements } = self;
         let Header { element_type, block, .. } = frame.header;
         let size = block * element_type.bytes();
         for (i, elements) in elements.chunks_mut(MANY * size).enumerate() {
             let coded = elements.chunks_mut(size).map(|part| planes::coded_part(element_type, part));
-            let raws = frame.decode_coded(table, level, first + MANY * i, coded)?;
+            let raws = frame.decode_coded(table, first + MANY * i, coded)?;
             for (part, raw) in elements.chunks_mut(size).zip(raws) {
                 planes::merge(element_type, part, raw);
             }
@@ -351,7 +360,6 @@ impl Operation for DecodeInPlace<'_, '_> {
 struct DecodePast<'d, 'a> {
     frame: &'d Frame<'a>,
     table: &'d DecodeTable,
-    level: Level,
     first: usize,
     elements: &'d mut [u8],
 }
@@ -362,9 +370,9 @@ impl Operation for DecodePast<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Result<(), Error> {
-        let DecodePast { frame, table, level, first, elements } = self;
+        let DecodePast { frame, table, first, elements } = self;
         let len = elements.len() / ElementType::Bf16.bytes();
-        Writer::lend(simd, elements, true, MergePast { frame, table, level, first, len })
+        Writer::lend(simd, elements, true, MergePast { frame, table, first, len })
     }
 }
 
@@ -372,7 +380,6 @@ impl Operation for DecodePast<'_, '_> {
 struct MergePast<'d, 'a> {
     frame: &'d Frame<'a>,
     table: &'d DecodeTable,
-    level: Level,
     first: usize,
     len: usize,
 }
@@ -383,12 +390,12 @@ impl Write for MergePast<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S, writer: &mut Writer<'_, S>) -> Result<(), Error> {
-        let MergePast { frame, table, level, first, len } = self;
+        let MergePast { frame, table, first, len } = self;
         let block = frame.header.block;
         let mut memory = alloc::vec![0; MANY * block];
         for (i, at) in (0..len).step_by(MANY * block).enumerate() {
             let coded = &mut memory[..(len - at).min(MANY * block)];
-            let raws = frame.decode_coded(table, level, first + MANY * i, coded.chunks_mut(block))?;
+            let raws = frame.decode_coded(table, first + MANY * i, coded.chunks_mut(block))?;
             for (j, (coded, raw)) in coded.chunks(block).zip(raws).enumerate() {
                 writer.merge(at + j * block, coded, raw);
             }

@@ -3,7 +3,8 @@
 //! A decoder is a command with `{unit}`, a safetensors file with the parts of one unit (`unit.luts` and so on), and `{out}`,
 //! where it writes the weights: little-endian BF16, all tensors one after the other, nothing else. An encoder is a command with
 //! `{bf16}`, a safetensors file with the tensors `0`, `1`, ... in this order, and `{unit}`, where it writes a safetensors file
-//! with one unit. Either refuses by ending with an exit code from 1 to 100, without a crash.
+//! with one unit. A decoder of frames is a command with `{frame}`, a frame, and `{out}`, where it writes the elements and
+//! nothing else. Each refuses by ending with an exit code from 1 to 100, without a crash.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -12,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use df11_core::df11::{PARTS, Unit};
+use df11_core::frame::Frame;
+use df11_core::rans::DecodeTable;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
@@ -19,7 +22,7 @@ use sha2::{Digest, Sha256};
 use wait_timeout::ChildExt;
 
 use crate::lint::{Severity, lint};
-use crate::vectors::{Outcome, Task, Test, Vectors, unit};
+use crate::vectors::{FrameTest, Outcome, Task, Test, Vectors, unit};
 
 /// What to judge.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct Job {
     pub decoder: Option<String>,
     /// A command with `{bf16}` and `{unit}`.
     pub encoder: Option<String>,
+    /// A command with `{frame}` and `{out}`.
+    pub frame_decoder: Option<String>,
     /// How long a single case may take.
     pub time_limit: Duration,
     /// Only tests whose name holds this text.
@@ -74,31 +79,33 @@ enum End {
 ///
 /// If there is nothing to run, a command cannot be understood or started, or temporary files cannot be written.
 pub fn run(job: &Job) -> Result<Report, String> {
-    let vectors = Vectors::load()?;
+    let (vectors, frames) = (Vectors::load()?, FrameTest::load()?);
     let temp =
         tempfile::tempdir().map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     let mut report = Report { cases: Vec::new() };
+    let is_wanted = |id: &str| job.filter.as_ref().is_none_or(|filter| id.contains(filter.as_str()));
+    let stderr = temp.path().join("stderr");
+    let output = temp.path().join("output");
     for (task, test) in vectors.tests() {
         let command = match task {
             Task::UnitDecode => &job.decoder,
-            Task::UnitEncode => &job.encoder,
+            _ => &job.encoder,
         };
-        let Some(command) = command else { continue };
-        if job.filter.as_ref().is_some_and(|filter| !test.id.contains(filter.as_str())) {
-            continue;
-        }
-        let (input, output) = (temp.path().join("input.safetensors"), temp.path().join("output"));
+        let Some(command) = command.as_ref().filter(|_| is_wanted(&test.id)) else { continue };
+        let input = temp.path().join("input.safetensors");
         let prefix = if task == Task::UnitDecode { "unit." } else { "" };
         write(&input, prefix, test)?;
         let _ = fs::remove_file(&output);
         let names = if task == Task::UnitDecode { ["{unit}", "{out}"] } else { ["{bf16}", "{unit}"] };
         let started = Instant::now();
-        let end = execute(command, &names, [&input, &output], job.time_limit, &temp.path().join("stderr"))?;
+        let end = execute(command, &names, [&input, &output], job.time_limit, &stderr)?;
         let seconds = started.elapsed().as_secs_f64();
         let refused = matches!(end, End::Refused(_));
         let failure = match task {
-            Task::UnitDecode => judge_decoder(test, end, &output),
-            Task::UnitEncode => judge_encoder(test, end, &output),
+            Task::UnitDecode => judge_decoder("unit", test.result, &test.comment, &test.clauses, end, || {
+                compare(test, &output)
+            }),
+            _ => judge_encoder(test, end, &output),
         };
         report.cases.push(Case {
             id: test.id.clone(),
@@ -110,9 +117,32 @@ pub fn run(job: &Job) -> Result<Report, String> {
             seconds,
         });
     }
+    for test in frames.iter().filter(|test| is_wanted(&test.id)) {
+        let Some(command) = &job.frame_decoder else { continue };
+        let input = temp.path().join("input.frame");
+        fs::write(&input, test.bytes()?)
+            .map_err(|error| format!("cannot write {}: {error}", input.display()))?;
+        let _ = fs::remove_file(&output);
+        let started = Instant::now();
+        let end = execute(command, &["{frame}", "{out}"], [&input, &output], job.time_limit, &stderr)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let refused = matches!(end, End::Refused(_));
+        let compare = || compare_elements(test, &output);
+        let judged = judge_decoder("frame", test.result, &test.comment, &test.clauses, end, compare);
+        report.cases.push(Case {
+            id: test.id.clone(),
+            task: Task::FrameDecode,
+            comment: test.comment.clone(),
+            clauses: test.clauses.clone(),
+            failure: judged.err(),
+            refused,
+            seconds,
+        });
+    }
     if report.cases.is_empty() {
         return Err(
-            "no test was run: name a --decoder or an --encoder, and a --filter that matches".to_owned()
+            "no test was run: name a --decoder, an --encoder or a --frame-decoder, and a --filter that matches"
+                .to_owned(),
         );
     }
     Ok(report)
@@ -174,22 +204,54 @@ fn execute(
     })
 }
 
-fn judge_decoder(test: &Test, end: End, output: &Path) -> Result<(), String> {
-    match (end, test.result) {
+fn judge_decoder(
+    what: &str,
+    outcome: Outcome,
+    comment: &str,
+    clauses: &[String],
+    end: End,
+    compare: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    match (end, outcome) {
         (End::Failed(how), _) => Err(how),
-        (End::Refused(_), Outcome::Invalid | Outcome::Acceptable) => Ok(()),
-        (End::Refused(how), Outcome::Valid) => Err(format!("refused a valid unit ({how})")),
-        (End::Done, Outcome::Invalid) => {
-            let rule = test.clauses.first().map_or("", String::as_str);
-            Err(format!("accepted an invalid unit: {} ({rule})", test.comment))
+        (End::Refused(how), Outcome::Valid) => Err(format!("refused a valid {what} ({how})")),
+        (End::Refused(_), _) => Ok(()),
+        (End::Done, Outcome::Invalid | Outcome::Unsupported) => {
+            let rule = clauses.first().map_or("", String::as_str);
+            Err(format!("accepted an invalid {what}: {comment} ({rule})"))
         }
-        (End::Done, _) => compare(test, output),
+        (End::Done, Outcome::Valid | Outcome::Acceptable) => compare(),
     }
 }
 
+/// Whether the elements of a frame are right.
+fn compare_elements(test: &FrameTest, output: &Path) -> Result<(), String> {
+    let found = read_output(output)?;
+    if Some(hex::encode(Sha256::digest(&found))) == test.sha256 {
+        return Ok(());
+    }
+    let bytes = test.bytes()?;
+    let frame = Frame::new(&bytes).map_err(|error| error.to_string())?;
+    let mut expected = vec![0; frame.elements_bytes()];
+    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut expected).map_err(|error| error.to_string())?;
+    if found.len() != expected.len() {
+        return Err(format!("gave {} bytes instead of {}", found.len(), expected.len()));
+    }
+    let mut differs =
+        found.iter().zip(&expected).enumerate().filter(|(_, (found, expected))| found != expected);
+    let Some((first, (found, expected))) = differs.next() else { return Err("gave other bytes".to_owned()) };
+    Err(format!(
+        "{} bytes are wrong; byte {first} is {found:#04x} instead of {expected:#04x}",
+        1 + differs.count()
+    ))
+}
+
+fn read_output(output: &Path) -> Result<Vec<u8>, String> {
+    fs::read(output).map_err(|error| format!("ended well, but its output cannot be read: {error}"))
+}
+
 fn compare(test: &Test, output: &Path) -> Result<(), String> {
-    let found =
-        fs::read(output).map_err(|error| format!("ended well, but its output cannot be read: {error}"))?;
+    let found = read_output(output)?;
     if Some(hex::encode(Sha256::digest(&found))) == test.sha256 {
         return Ok(());
     }
@@ -223,9 +285,9 @@ fn expected(test: &Test) -> Result<Vec<u8>, String> {
 fn judge_encoder(test: &Test, end: End, output: &Path) -> Result<(), String> {
     match (end, test.result) {
         (End::Failed(how), _) => Err(how),
-        (End::Refused(_), Outcome::Invalid | Outcome::Acceptable) => Ok(()),
         (End::Refused(how), Outcome::Valid) => Err(format!("refused weights that the layout holds ({how})")),
-        (End::Done, Outcome::Invalid) => {
+        (End::Refused(_), _) => Ok(()),
+        (End::Done, Outcome::Invalid | Outcome::Unsupported) => {
             let written = check_written(test, output);
             let rule = test.clauses.first().map_or("", String::as_str);
             let wrote = written.err().unwrap_or_default();
@@ -233,7 +295,7 @@ fn judge_encoder(test: &Test, end: End, output: &Path) -> Result<(), String> {
                 .trim_end_matches("; ")
                 .to_owned())
         }
-        (End::Done, _) => check_written(test, output),
+        (End::Done, Outcome::Valid | Outcome::Acceptable) => check_written(test, output),
     }
 }
 
@@ -294,7 +356,11 @@ impl Report {
         for (case, failure) in self.failures() {
             let _ = writeln!(out, "FAILED {} ({}): {failure}", case.id, case.clauses.join(", "));
         }
-        for (task, name) in [(Task::UnitDecode, "decoder"), (Task::UnitEncode, "encoder")] {
+        for (task, name) in [
+            (Task::UnitDecode, "decoder"),
+            (Task::UnitEncode, "encoder"),
+            (Task::FrameDecode, "frame decoder"),
+        ] {
             let cases = || self.cases.iter().filter(|case| case.task == task);
             let failed = cases().filter(|case| case.failure.is_some()).count();
             if cases().next().is_some() {
@@ -318,7 +384,11 @@ impl Report {
         let _ =
             writeln!(out, "<testsuite name=\"DF11\" tests=\"{}\" failures=\"{failures}\">", self.cases.len());
         for case in &self.cases {
-            let class = if case.task == Task::UnitDecode { "decode" } else { "encode" };
+            let class = match case.task {
+                Task::UnitDecode => "decode",
+                Task::UnitEncode => "encode",
+                Task::FrameDecode => "frame",
+            };
             let (id, seconds) = (escape(&case.id), case.seconds);
             let _ = write!(out, "  <testcase classname=\"{class}\" name=\"{id}\" time=\"{seconds:.3}\"");
             let _ = match &case.failure {

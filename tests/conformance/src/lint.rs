@@ -1,7 +1,9 @@
-//! Every rule that a unit bends, by clause of `spec/DF11.md`.
+//! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md` and `RANS.md`.
 
 use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
+use df11_core::frame::{self, Frame};
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11_core::rans::DecodeTable;
 use df11_core::{Error, bf16};
 use serde::Serialize;
 
@@ -19,7 +21,7 @@ pub enum Severity {
     Invalid,
 }
 
-/// A rule that a unit bends.
+/// A rule that a unit or a frame bends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The clause.
@@ -48,13 +50,67 @@ pub struct Finding {
 /// ```
 #[must_use]
 pub fn lint(tensors: &Tensors<'_>) -> Vec<Finding> {
-    match sound(tensors) {
-        Ok(findings) => findings,
-        Err(error) => {
-            let clause = error.clause().unwrap_or("D-1.1");
-            vec![Finding { clause, severity: Severity::Invalid, message: error.to_string() }]
-        }
+    sound(tensors).unwrap_or_else(|error| invalid(error, "D-1.1"))
+}
+
+/// Checks a frame against every rule, all blocks included.
+///
+/// ```
+/// use df11_conformance::lint::{Severity, lint_frame};
+/// use df11_core::frame::{ElementType, encode};
+///
+/// let mut frame = encode(ElementType::F32, &[], &[0, 0, 0x80, 0x3f])?;
+/// assert!(lint_frame(&frame).is_empty());
+/// frame[16] = 2; // elements
+/// let findings = lint_frame(&frame);
+/// assert_eq!((findings[0].clause, findings[0].severity), ("F-3.1", Severity::Invalid));
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[must_use]
+pub fn lint_frame(bytes: &[u8]) -> Vec<Finding> {
+    sound_frame(bytes).unwrap_or_else(|error| invalid(error, "F-1.1"))
+}
+
+fn invalid(error: Error, otherwise: &'static str) -> Vec<Finding> {
+    let clause = error.clause().unwrap_or(otherwise);
+    vec![Finding { clause, severity: Severity::Invalid, message: error.to_string() }]
+}
+
+/// The findings about a frame that is not invalid.
+fn sound_frame(bytes: &[u8]) -> Result<Vec<Finding>, Error> {
+    let frame = Frame::new(bytes)?;
+    let mut elements = vec![0; frame.elements_bytes()];
+    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements)?;
+    let header = frame.header();
+
+    let mut findings = Vec::new();
+    let mut found = |clause, severity, message: String| findings.push(Finding { clause, severity, message });
+    let digest = frame::crc(0, &elements);
+    if digest != frame.digest() {
+        let message = format!("the digest is {:#010x}, but the elements have {digest:#010x}", frame.digest());
+        found("F-6.3", Severity::Acceptable, message);
     }
+    let shape: Vec<u64> = header.shape().collect();
+    let ours = frame::encode(header.element_type(), &shape, &elements)?;
+    let codec = Frame::new(&ours)?.header().codec();
+    if codec != header.codec() {
+        let (ours, theirs) = (ours.len(), bytes.len());
+        let message = format!("codec {} would take {ours} bytes instead of {theirs}", codec.name());
+        found("F-7.1", Severity::Advice, message);
+    } else if ours != bytes && digest == frame.digest() {
+        let message = match header.frequencies() {
+            _ if header.block_len() != frame::BLOCK => {
+                format!("blocks have {} elements instead of {}", header.block_len(), frame::BLOCK)
+            }
+            Some(frequencies) if frequencies.scale_bits() != frame::SCALE_BITS => {
+                format!("there are {} scale bits instead of {}", frequencies.scale_bits(), frame::SCALE_BITS)
+            }
+            _ => "the frequencies are not those of R-2.5".to_owned(),
+        };
+        found("F-7.2", Severity::Advice, message);
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
 }
 
 /// The findings about a unit that is not invalid.

@@ -1,4 +1,4 @@
-//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, compiled in.
+//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`, compiled in.
 
 use df11_core::df11::Tensors;
 use safetensors::SafeTensors;
@@ -44,6 +44,8 @@ pub enum Task {
     UnitDecode,
     /// Encode weights, or refuse them.
     UnitEncode,
+    /// Decode a frame, or refuse it.
+    FrameDecode,
 }
 
 /// Tests of one kind and origin.
@@ -79,6 +81,8 @@ pub enum Outcome {
     Invalid,
     /// Refuse, or give exactly the bits.
     Acceptable,
+    /// Refuse, though nothing is damaged: this version of the format does not have it.
+    Unsupported,
 }
 
 /// A test.
@@ -185,6 +189,63 @@ fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)
         .collect();
     found.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     Ok(found)
+}
+
+/// A test of a frame, as `frames.json` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FrameTest {
+    /// Number, unique among these tests.
+    pub tc_id: usize,
+    /// Name, unique among these tests.
+    pub id: String,
+    /// What it is about.
+    pub comment: String,
+    /// Clauses of `FRAME.md` and `RANS.md` that decide it: the rule that is broken.
+    pub clauses: Vec<String>,
+    /// What a reader has to do.
+    pub result: Outcome,
+    /// The frame, in hexadecimal.
+    pub frame: String,
+    /// What its elements are; `null` where there is no sound answer.
+    pub element_type: Option<String>,
+    /// Its dimensions; `null` where there is no sound answer.
+    pub shape: Option<Vec<u64>>,
+    /// SHA-256 of its elements; `null` where there is no sound answer.
+    pub sha256: Option<String>,
+}
+
+impl FrameTest {
+    /// The tests that are compiled in.
+    ///
+    /// # Errors
+    ///
+    /// If they are damaged, which a test of this crate rules out.
+    ///
+    /// ```
+    /// let tests = df11_conformance::vectors::FrameTest::load()?;
+    /// assert_eq!(tests[0].bytes()?[..8], df11_core::frame::MAGIC);
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn load() -> Result<Vec<Self>, String> {
+        /// The part of the file that is about frames.
+        #[derive(Deserialize)]
+        struct File {
+            frames: Vec<FrameTest>,
+        }
+        serde_json::from_str(include_str!("../../../spec/vectors/frames.json"))
+            .map(|file: File| file.frames)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The bytes of the frame.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+        hex::decode(&self.frame).map_err(|error| format!("{}: {error}", self.id))
+    }
 }
 
 /// The parts of a unit among named tensors; `None` if one is missing.

@@ -21,12 +21,27 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let [_, fault, input, output] = args.as_slice() else { panic!("usage: faulty FAULT INPUT OUTPUT") };
     let bytes = fs::read(input).unwrap();
+    if fault.starts_with("frame") {
+        return decode_frame(fault, &bytes, output);
+    }
     let file = SafeTensors::deserialize(&bytes).unwrap();
     if fault.starts_with("encode") {
         encode(fault, &file, output);
     } else {
         decode(fault, &file, output);
     }
+}
+
+fn decode_frame(fault: &str, frame: &[u8], output: &str) {
+    let mut elements = match (df11_reference::frame::decode(frame), fault) {
+        (Ok(tensor), _) => tensor.elements,
+        (Err(_), "frame-takes-anything") => vec![0; 10],
+        (Err(violation), _) => refuse(&violation.to_string()),
+    };
+    if fault == "frame-stops-early" {
+        elements.pop();
+    }
+    fs::write(output, elements).unwrap();
 }
 
 fn refuse(why: &str) -> ! {
