@@ -29,7 +29,7 @@ mod view;
 #[cfg(feature = "alloc")]
 pub use encode::{Blocks, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
-pub use view::Frame;
+pub use view::{BlockLayout, Frame};
 
 use crc32fast::Hasher;
 

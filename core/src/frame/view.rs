@@ -31,6 +31,20 @@ pub struct Frame<'a> {
     level: Level,
 }
 
+/// Where the parts of a block are, in bytes from the start of the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockLayout {
+    /// Where the states begin: [`STATES_BYTES`] of them.
+    pub states: usize,
+    /// The words.
+    pub words: Range<usize>,
+    /// The planes of the raw part.
+    pub raw: Range<usize>,
+    /// The checksum of the block's coded bytes.
+    pub coded_checksum: u32,
+}
+
 /// A block whose checksum is right.
 struct Block<'a> {
     states: &'a [u8; STATES_BYTES],
@@ -131,6 +145,37 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn elements_bytes(&self) -> usize {
         self.header.len * self.header.element_type.bytes()
+    }
+
+    /// Where the parts of a block of codec rANS are, for decoders elsewhere, GPUs among them. Its checksum is compared first.
+    ///
+    /// ```
+    /// use df11_core::frame::{self, ElementType, Frame};
+    ///
+    /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
+    /// let bytes = frame::encode(ElementType::U8, &[100_000], &elements)?;
+    /// let layout = Frame::new(&bytes)?.block_layout(1)?;
+    /// assert_eq!((layout.words.start - layout.states) as usize, df11_core::rans::STATES_BYTES);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RangeOutOfBounds`] if there is no such block, or what is wrong with it, short of decoding it.
+    pub fn block_layout(&self, block: usize) -> Result<BlockLayout, Error> {
+        let len = self.header.blocks();
+        if block >= len {
+            return Err(Error::RangeOutOfBounds { start: block, end: block.saturating_add(1), len });
+        }
+        let found = self.block(block)?;
+        let start = read_entry(&self.directory[block]).0 as usize;
+        let parts = self.header.parts(block, found.words_bytes as u32)?;
+        Ok(BlockLayout {
+            states: start + BLOCK_HEADER,
+            words: start + parts.words_start..start + parts.words_end,
+            raw: start + parts.raw_start..start + parts.raw_end,
+            coded_checksum: found.coded,
+        })
     }
 
     /// Builds the table for [`decode_block_into`](Self::decode_block_into).

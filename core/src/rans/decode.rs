@@ -66,6 +66,24 @@ impl DecodeTable {
         self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
     }
 
+    /// What decoders elsewhere need, GPUs among them: for each slot (2 to the power of the scale bits) the symbol in the low byte,
+    /// above it the frequency less one, 12 bits, and the slot less the cumulative frequency, 12 bits.
+    ///
+    /// ```
+    /// use df11_core::rans::{DecodeTable, Frequencies};
+    ///
+    /// let mut counts = [0; 256];
+    /// (counts[7], counts[9]) = (3, 1);
+    /// let mut table = DecodeTable::EMPTY;
+    /// table.build(&Frequencies::normalise(&counts, 9)?);
+    /// assert_eq!(table.slots()[385], 1 << 20 | 127 << 8 | 9);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn slots(&self) -> &[u32] {
+        &self.slots[..1 << self.scale_bits]
+    }
+
     /// Decodes a block.
     ///
     /// # Errors

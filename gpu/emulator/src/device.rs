@@ -1,0 +1,135 @@
+//! The memory of the device: buffers that know what has been written.
+
+/// The address of the first buffer; those of shared memory are below.
+pub(crate) const GLOBAL: u64 = 0x7000_0000_0000;
+
+/// Generic addresses of shared memory begin here.
+pub(crate) const SHARED: u64 = 0x6000_0000_0000;
+
+/// Buffers begin at multiples of this, as those of a driver do.
+const ALIGNMENT: u64 = 256;
+
+/// A buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) address: u64,
+    pub(crate) bytes: Vec<u8>,
+    /// A bit for each byte: whether it was written.
+    pub(crate) defined: Vec<u64>,
+    /// By byte: the thread that wrote it in this launch, counted from 1, and when. Empty until one has.
+    pub(crate) writers: Vec<(u32, u32)>,
+}
+
+impl Buffer {
+    pub(crate) fn is_defined(&self, at: usize, len: usize) -> bool {
+        (at..at + len).all(|at| self.defined[at / 64] >> (at % 64) & 1 == 1)
+    }
+
+    pub(crate) fn define(&mut self, at: usize, len: usize) {
+        (at..at + len).for_each(|at| self.defined[at / 64] |= 1 << (at % 64));
+    }
+}
+
+/// The memory of a device.
+///
+/// ```
+/// let mut device = df11_emulator::Device::new();
+/// let buffer = device.allocate(100);
+/// device.write(buffer + 10, b"abc");
+/// assert_eq!(device.read(buffer + 11, 2), b"bc");
+/// device.free(buffer);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Device {
+    /// By address.
+    pub(crate) buffers: Vec<Buffer>,
+    next: u64,
+}
+
+impl Device {
+    /// A device with no buffers.
+    #[must_use]
+    pub fn new() -> Self {
+        Device::default()
+    }
+
+    /// A new buffer of so many bytes, aligned to 256 bytes. What is in it is undefined. Between buffers there is always some
+    /// room that belongs to none.
+    pub fn allocate(&mut self, len: usize) -> u64 {
+        let address = GLOBAL + self.next;
+        // Never twice, so that what was freed is not hit by accident.
+        self.next += (len as u64).next_multiple_of(ALIGNMENT) + ALIGNMENT;
+        let defined = vec![0; len.div_ceil(64)];
+        self.buffers.push(Buffer { address, bytes: vec![0; len], defined, writers: Vec::new() });
+        address
+    }
+
+    /// Gives a buffer back.
+    ///
+    /// # Panics
+    ///
+    /// If there is none at this address.
+    pub fn free(&mut self, address: u64) {
+        let at = self.buffers.binary_search_by_key(&address, |buffer| buffer.address);
+        #[expect(clippy::expect_used, reason = "the caller's mistake, as documented")]
+        self.buffers.remove(at.expect("no buffer begins at this address"));
+    }
+
+    /// Writes from the host.
+    ///
+    /// # Panics
+    ///
+    /// If it is out of bounds.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) {
+        let (buffer, at) = self.host(address, bytes.len());
+        buffer.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        buffer.define(at, bytes.len());
+    }
+
+    /// Reads from the host.
+    ///
+    /// # Panics
+    ///
+    /// If it is out of bounds.
+    #[must_use]
+    pub fn read(&mut self, address: u64, len: usize) -> &[u8] {
+        let (buffer, at) = self.host(address, len);
+        &buffer.bytes[at..at + len]
+    }
+
+    /// How many of some bytes nobody has written.
+    ///
+    /// # Panics
+    ///
+    /// If they are out of bounds.
+    #[must_use]
+    pub fn undefined(&mut self, address: u64, len: usize) -> usize {
+        let (buffer, at) = self.host(address, len);
+        (at..at + len).filter(|&at| !buffer.is_defined(at, 1)).count()
+    }
+
+    fn host(&mut self, address: u64, len: usize) -> (&mut Buffer, usize) {
+        #[expect(clippy::expect_used, reason = "the caller's mistake, as documented")]
+        self.find(address, len as u64).expect("the host reads and writes buffers only")
+    }
+
+    /// The buffer that holds all of these bytes, and where in it they are.
+    pub(crate) fn find(&mut self, address: u64, len: u64) -> Option<(&mut Buffer, usize)> {
+        let after = self.buffers.partition_point(|buffer| buffer.address <= address);
+        let buffer = self.buffers.get_mut(after.checked_sub(1)?)?;
+        let at = address - buffer.address;
+        (at.checked_add(len)? <= buffer.bytes.len() as u64).then_some((buffer, at as usize))
+    }
+
+    /// Says where an address is.
+    pub(crate) fn describe(&self, address: u64) -> String {
+        let after = self.buffers.partition_point(|buffer| buffer.address <= address);
+        match after.checked_sub(1).and_then(|at| self.buffers.get(at)) {
+            Some(buffer) => {
+                let (number, len) = (after - 1, buffer.bytes.len());
+                format!("offset {} of buffer {number}, which has {len} bytes", address - buffer.address)
+            }
+            None => "before every buffer".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Instructions as they are executed: names are resolved, types are known.
+
+/// The type of an operand: only integers, and bits as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Type {
+    /// Bytes: 1, 2, 4 or 8; 0 for predicates.
+    pub(crate) bytes: u8,
+    pub(crate) is_signed: bool,
+}
+
+impl Type {
+    pub(crate) const PREDICATE: Type = Type { bytes: 0, is_signed: false };
+
+    pub(crate) const fn bits(self) -> u32 {
+        if self.bytes == 0 { 1 } else { 8 * self.bytes as u32 }
+    }
+
+    /// The value without the bits above its type.
+    pub(crate) const fn cut(self, value: u64) -> u64 {
+        value & (u64::MAX >> (64 - self.bits()))
+    }
+
+    /// The number that a value stands for.
+    pub(crate) const fn number(self, value: u64) -> i128 {
+        let value = self.cut(value);
+        if self.is_signed && value >> (self.bits() - 1) == 1 {
+            value as i128 - (1 << self.bits())
+        } else {
+            value as i128
+        }
+    }
+
+    /// The same type with twice the bytes.
+    pub(crate) const fn wide(self) -> Type {
+        Type { bytes: 2 * self.bytes, is_signed: self.is_signed }
+    }
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    /// Of a register.
+    Register(u32),
+    /// A predicate, negated.
+    Not(u32),
+    Immediate(u64),
+    Special(Special),
+}
+
+/// Registers that say where a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
+    Thread(usize),
+    Threads(usize),
+    Block(usize),
+    Blocks(usize),
+    Lane,
+    Warp,
+    /// Lanes that are less than, at most, equal to, at least, greater than this one.
+    LanesLess,
+    LanesAtMost,
+    LanesEqual,
+    LanesAtLeast,
+    LanesGreater,
+    DynamicShared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    MulLo,
+    MulHi,
+    MulWide,
+    Div,
+    Rem,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unary {
+    Mov,
+    Not,
+    Cnot,
+    Neg,
+    Abs,
+    Popc,
+    Clz,
+    Brev,
+    Bfind { shift_amount: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ternary {
+    MadLo,
+    MadHi,
+    MadWide,
+    Bfe,
+    Prmt,
+    ShfLeft { clamp: bool },
+    ShfRight { clamp: bool },
+    Lop3(u8),
+    Sad,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Combine {
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    Generic,
+    Global,
+    Shared,
+    Parameter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shuffle {
+    Up,
+    Down,
+    Butterfly,
+    Index,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vote {
+    All,
+    Any,
+    Uniform,
+    Ballot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Atomic {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    CompareAndSwap,
+    Increment,
+    Decrement,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Unary(Unary),
+    Binary(Binary),
+    Ternary(Ternary),
+    Bfi,
+    Select,
+    Compare {
+        compare: Compare,
+        combine: Option<Combine>,
+    },
+    Convert {
+        from: Type,
+        saturate: bool,
+    },
+    /// Adds or takes away the start of a space in generic addresses.
+    ToGeneric(Space),
+    FromGeneric(Space),
+    IsSpace(Space),
+    Load {
+        space: Space,
+        vector: usize,
+    },
+    Store {
+        space: Space,
+        vector: usize,
+    },
+    Atomic {
+        space: Space,
+        atomic: Atomic,
+    },
+    /// `cp.async`: bytes to copy.
+    CopyAsync {
+        bytes: u64,
+    },
+    CopyCommit,
+    /// Waits until at most so many groups of copies are under way.
+    CopyWait,
+    Branch {
+        target: usize,
+    },
+    Exit,
+    Barrier,
+    WarpBarrier,
+    Shuffle(Shuffle),
+    Vote(Vote),
+    Match {
+        all: bool,
+    },
+    ActiveMask,
+    Fence,
+    Trap,
+}
+
+/// Destinations and sources of an instruction at the most.
+pub(crate) const OPERANDS: usize = 5;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instruction {
+    pub(crate) operation: Operation,
+    pub(crate) ty: Type,
+    /// The predicate that must be true, or false if negated.
+    pub(crate) guard: Option<(u32, bool)>,
+    /// The registers that it writes, from the first on; `NONE` after them.
+    pub(crate) to: [u32; 4],
+    /// What it reads.
+    pub(crate) from: [Operand; OPERANDS],
+    /// Added to the first of `from`, an address.
+    pub(crate) offset: u64,
+    /// The line in the PTX, from 1 on.
+    pub(crate) line: u32,
+    /// File and line of the source.
+    pub(crate) source: Option<(u32, u32)>,
+}
+
+/// No register.
+pub(crate) const NONE: u32 = u32::MAX;

@@ -1,0 +1,113 @@
+//! Who touched a byte of shared memory last, and whether anything stands between that and the next who does.
+
+use crate::findings::Kind;
+
+/// A thread of a thread block, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Access {
+    /// From 1 on; 0 is nobody.
+    thread: u32,
+    when: u32,
+}
+
+/// What happened to a byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    writer: Access,
+    /// Whether the writer was an atomic operation, which others may follow.
+    is_atomic: bool,
+    /// Two different readers since then: whoever writes next is at most one of them.
+    readers: [Access; 2],
+}
+
+/// What orders the threads of a thread block.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Order {
+    /// Counts the instructions of the thread block's warps.
+    pub(crate) now: u32,
+    /// When all threads last met at a barrier.
+    pub(crate) barrier: u32,
+    /// By warp: which lanes met, and when; the last few times.
+    pub(crate) in_warp: Vec<[(u32, u32); 4]>,
+}
+
+impl Order {
+    /// Lanes of a warp have met.
+    pub(crate) fn meet(&mut self, warp: usize, lanes: u32) {
+        let met = &mut self.in_warp[warp];
+        met.rotate_right(1);
+        met[0] = (lanes, self.now);
+    }
+
+    /// What kind of race it is if thread `b` now touches what `a` did.
+    fn race(&self, a: Access, b: u32) -> Option<Kind> {
+        if a.thread == 0 || a.thread == b || a.when < self.barrier {
+            return None;
+        }
+        let (first, second) = (a.thread - 1, b - 1);
+        if first / 32 != second / 32 {
+            return Some(Kind::Race);
+        }
+        let both = 1u32 << (first % 32) | 1 << (second % 32);
+        let met = self.in_warp[(first / 32) as usize];
+        let is_between = met.iter().any(|(lanes, when)| lanes & both == both && *when >= a.when);
+        (!is_between).then_some(Kind::RaceInWarp)
+    }
+}
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Read,
+    /// Whether every byte is what it was before.
+    Write {
+        is_same: bool,
+    },
+    Atomic,
+}
+
+/// The bytes of the shared memory of a thread block.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shadow(Vec<Cell>);
+
+impl Shadow {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Shadow(vec![Cell::default(); bytes])
+    }
+
+    /// Notes an access by a thread, counted from 1; tells what it races with, and that thread.
+    pub(crate) fn touch(
+        &mut self,
+        order: &Order,
+        at: usize,
+        len: usize,
+        thread: u32,
+        touch: Touch,
+    ) -> Option<(Kind, u32)> {
+        let mut found = None;
+        let now = Access { thread, when: order.now };
+        for cell in &mut self.0[at..at + len] {
+            let writer = cell.writer;
+            // Lanes that write the same in the same instruction do no harm.
+            let together = touch == Touch::Write { is_same: true } && writer.when == order.now;
+            let both_atomic = touch == Touch::Atomic && cell.is_atomic;
+            if !together && !both_atomic {
+                found = found.or(order.race(writer, thread).map(|kind| (kind, writer.thread)));
+            }
+            if touch == Touch::Read {
+                let [a, b] = &mut cell.readers;
+                if a.thread == thread || a.thread == 0 || a.when < order.barrier {
+                    *a = now;
+                } else {
+                    *b = now;
+                }
+                continue;
+            }
+            for reader in cell.readers {
+                found = found.or(order.race(reader, thread).map(|kind| (kind, reader.thread)));
+            }
+            *cell = Cell { writer: now, is_atomic: touch == Touch::Atomic, readers: [Access::default(); 2] };
+        }
+        found
+    }
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Compiles the kernels to PTX, in this folder, and assembles that for every card that it is for; prints the registers and the
+# shared memory that they take. With --check, nothing is written, and it is an error if what is here is something else.
+#   gpu/ptx/build.sh [--check]
+# Needs Python 3 with pip, and no CUDA: the compiler comes as Python packages, into target/cuda.
+set -euo pipefail
+cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
+packages="nvidia-cuda-nvcc==13.5.37 nvidia-nvvm==13.5.37 nvidia-cuda-crt==13.5.37 nvidia-cuda-runtime==13.5.37
+    nvidia-cuda-cuobjdump==13.5.37 nvidia-cuda-nvdisasm==13.5.37"
+
+cuda=$root/target/cuda
+if [ "$(cat "$cuda/packages" 2> /dev/null)" != "$packages" ]; then
+    rm -rf "$cuda"
+    python3 -m venv "$cuda"
+    # shellcheck disable=SC2086
+    "$cuda/bin/pip" install --quiet --disable-pip-version-check $packages
+    echo "$packages" > "$cuda/packages"
+fi
+bin=$(dirname "$(find "$cuda/lib" -name nvcc -path '*/bin/*' | head -n 1)")
+
+# For each target the least version of PTX, so that drivers of that age load it (the text uses nothing newer), and the cards.
+targets="sm_75:6.3:sm_75
+sm_80:7.0:sm_80,sm_86,sm_89
+sm_90:7.8:sm_90
+sm_100:8.6:sm_100,sm_120"
+kernels="df11_decode rans_decode"
+
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+to=.
+if [ "${1:-}" = --check ]; then
+    to=$temporary
+fi
+for row in $targets; do
+    IFS=: read -r target version _ <<< "$row"
+    for kernel in $kernels; do
+        # Lines of the source stay, for those who measure; files lose their folders, and functions that were inlined their names,
+        # which version 6.3 does not have.
+        (cd ../kernels && "$bin/nvcc" -ptx -O3 -std=c++17 -lineinfo "-arch=$target" "$kernel.cu" -o "$temporary/raw.ptx")
+        sed -e "s/^\.version .*/.version $version/" \
+            -e 's|^\(\s*\.file\s*[0-9]*\) "[^"]*/\([^"/]*\)".*|\1 "\2"|' \
+            -e 's/^\(\s*\.loc\s*[0-9]*\s[0-9]*\s[0-9]*\),.*/\1/' \
+            -e '/^\/\/ Compiler Build ID/d' -e '/^\s*\.section/,/^\s*}/d' "$temporary/raw.ptx" > "$to/$kernel.$target.ptx"
+    done
+done
+
+for row in $targets; do
+    IFS=: read -r target _ cards <<< "$row"
+    for kernel in $kernels; do
+        if ! cmp -s "$to/$kernel.$target.ptx" "$kernel.$target.ptx"; then
+            echo "gpu/ptx/$kernel.$target.ptx is not what gpu/kernels/$kernel.cu compiles to: run gpu/ptx/build.sh" >&2
+            exit 1
+        fi
+        for card in ${cards//,/ }; do
+            # Told the register and what a kernel spills; whoever spills is slow.
+            "$bin/ptxas" -v "-arch=$card" "$kernel.$target.ptx" -o "$temporary/cubin" 2> "$temporary/said" ||
+                { cat "$temporary/said" >&2; exit 1; }
+            awk -v card="$card" '
+                /Compiling entry function/ { split($0, parts, "\x27"); entry = parts[2] }
+                /bytes spill stores/ { spilled = $5 + $9 }
+                /Used/ {
+                    match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)
+                    match($0, /[0-9]+ bytes smem/); shared = substr($0, RSTART, RLENGTH) + 0
+                    printf "| %s | %s | %d | %d | %d |\n", entry, card, registers, shared, spilled
+                    if (spilled > 0) bad = 1
+                }
+                END { exit bad }' "$temporary/said" || { echo "a kernel spills registers" >&2; exit 1; }
+        done
+    done
+done

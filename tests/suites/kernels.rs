@@ -1,0 +1,418 @@
+//! The kernels, run by the emulator: what they decode is what core decodes, bit for bit, and nothing else is wrong with them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::sync::LazyLock;
+
+use df11_conformance::vectors::{Outcome, Task, Vectors, unit};
+use df11_core::df11::{EncodedUnit, Options as EncodeOptions, Tensors, Unit, encode};
+use df11_core::frame::{self, ElementType, Frame};
+use df11_core::rans::{DecodeTable, Frequencies};
+use df11_core::{Error, dietgpu};
+use df11_emulator::{Counters, Device, Kind, Launch, Module, Options, Policy, Report};
+use df11_tests::weights::{Random, bytes, like_trained};
+use df11_tests::{cases, part};
+
+/// Kernels as they are checked in, by the target that they were compiled for.
+macro_rules! kernels {
+    ($name:literal) => {
+        LazyLock::new(|| {
+            [
+                ("sm_75", include_str!(concat!("../../gpu/ptx/", $name, ".sm_75.ptx"))),
+                ("sm_80", include_str!(concat!("../../gpu/ptx/", $name, ".sm_80.ptx"))),
+                ("sm_90", include_str!(concat!("../../gpu/ptx/", $name, ".sm_90.ptx"))),
+                ("sm_100", include_str!(concat!("../../gpu/ptx/", $name, ".sm_100.ptx"))),
+            ]
+            .map(|(target, text)| (target, Module::parse(text).unwrap()))
+        })
+    };
+}
+
+type Kernels = LazyLock<[(&'static str, Module); 4]>;
+
+static DF11: Kernels = kernels!("df11_decode");
+static RANS: Kernels = kernels!("rans_decode");
+
+/// Threads of a thread block of both kernels.
+const THREADS: [u32; 3] = [256, 1, 1];
+
+/// A buffer that holds these bytes, `skipped` bytes after its start.
+fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
+    let buffer = device.allocate(skipped + bytes.len()) + skipped as u64;
+    device.write(buffer, bytes);
+    buffer
+}
+
+/// The arguments of a kernel with the published signature, and where the weights go.
+fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> ([u64; 9], u64) {
+    let n = tensors.sign_mantissa.len();
+    let [luts, codes, sign_mantissa, positions, gaps, _] =
+        tensors.parts().map(|part| upload(device, part, skipped));
+    let outputs = device.allocate(2 * n + skipped) + skipped as u64;
+    let sizes = [tensors.luts.len() / 256, tensors.encoded_exponent.len(), n].map(|size| size as u64);
+    let [n_luts, n_bytes, n] = sizes;
+    ([luts, codes, sign_mantissa, positions, gaps, outputs, n_luts, n_bytes, n], outputs)
+}
+
+/// Decodes a unit with our kernel on so many thread blocks.
+fn df11_decode(
+    module: &Module,
+    tensors: &Tensors<'_>,
+    blocks: u32,
+    skipped: usize,
+    options: &Options,
+) -> (Vec<u8>, Report) {
+    let mut device = Device::new();
+    let (arguments, outputs) = arguments(&mut device, tensors, skipped);
+    let launch = Launch { grid: [blocks, 1, 1], block: THREADS, shared_bytes: 0, arguments: &arguments };
+    let report = module.launch("df11_decode", &mut device, &launch, options).unwrap();
+    (device.read(outputs, 2 * tensors.sign_mantissa.len()).to_vec(), report)
+}
+
+/// Options that differ with a number: who goes first, in which order.
+fn options(number: u64) -> Options {
+    let policy = if number.is_multiple_of(2) { Policy::Together } else { Policy::Apart { seed: number } };
+    Options { policy, order: number, ..Options::default() }
+}
+
+#[track_caller]
+fn is_clean(report: &Report, what: &str) {
+    let found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{what}: {found:#?}");
+}
+
+/// Whatever a kernel is given, it may read what nobody has written, and nothing worse.
+#[track_caller]
+fn is_harmless(report: &Report, what: &str) {
+    let bad: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.kind != Kind::UndefinedRead)
+        .map(ToString::to_string)
+        .collect();
+    assert!(bad.is_empty(), "{what}: {bad:#?}");
+}
+
+/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair; what is in them is the
+/// kernel's.
+fn has_right_lengths(tensors: &Tensors<'_>) -> bool {
+    !matches!(
+        Unit::new(*tensors),
+        Err(Error::GapsLength { .. }
+            | Error::PositionsLength { .. }
+            | Error::TablesLength { .. }
+            | Error::EmptyUnit)
+    )
+}
+
+#[test]
+fn df11_kernels_decode_every_vector() {
+    for (task, test) in Vectors::load().unwrap().tests() {
+        let tensors = test.tensors().unwrap();
+        let (Task::UnitDecode, Some(parts)) = (task, unit(&tensors)) else { continue };
+        if !has_right_lengths(&parts) {
+            continue;
+        }
+        let number = test.tc_id as u64;
+        let (target, module) = &DF11[test.tc_id % 4];
+        let (found, report) = df11_decode(module, &parts, 1 + number as u32 % 5, 0, &options(number / 4));
+        if test.result == Outcome::Invalid {
+            is_harmless(&report, &test.id);
+            continue;
+        }
+        is_clean(&report, &test.id);
+        let unit = Unit::new(parts).unwrap();
+        let mut expected = vec![0; 2 * unit.len()];
+        unit.decode_into(&mut expected).unwrap();
+        assert!(found == expected, "{}: {target}", test.id);
+    }
+}
+
+/// Weights of all kinds: like trained ones, few exponents, many, long runs.
+fn weights(random: &mut Random) -> Vec<u8> {
+    let most = [100, 5000, 30_000][random.below(3) as usize];
+    let n = 1 + random.below(most) as usize;
+    match random.below(4) {
+        0 => (0..n).flat_map(|_| ((random.next() as u16 % 240) << 7 | 0x55).to_le_bytes()).collect(),
+        1 => {
+            let exponent = random.below(240) as u16;
+            (0..n)
+                .flat_map(|i| {
+                    (((exponent + u16::from(i % 977 == 0)) % 240) << 7 | i as u16 & 0x7f).to_le_bytes()
+                })
+                .collect()
+        }
+        2 => (0..n)
+            .flat_map(|_| {
+                // Exponents that halve in frequency: long codes.
+                let exponent = random.next().trailing_zeros() as u16;
+                (exponent << 7 | random.next() as u16 & 0x807f).to_le_bytes()
+            })
+            .collect(),
+        _ => bytes(&like_trained(n, random.next())),
+    }
+}
+
+#[test]
+fn df11_kernels_decode_generated_units_on_any_grid_and_at_any_address() {
+    let mut random = Random(3);
+    for round in 0..cases(40) as usize {
+        let weights = weights(&mut random);
+        let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+        let (target, module) = &DF11[round % 4];
+        let skipped = [0, 16, 1, 8][random.below(4) as usize];
+        let (found, report) = df11_decode(
+            module,
+            &encoded.tensors(),
+            1 + round as u32 % 3,
+            skipped,
+            &options(round as u64 / 4),
+        );
+        is_clean(&report, target);
+        assert!(found == weights, "round {round}: {target}");
+    }
+}
+
+#[test]
+fn df11_kernels_stay_in_bounds_and_end_whatever_the_parts_hold() {
+    let mut random = Random(4);
+    for round in 0..cases(60) as usize {
+        let mut encoded: EncodedUnit = encode(&[&weights(&mut random)], &EncodeOptions::default()).unwrap();
+        for _ in 0..1 + random.below(4) {
+            let part = part(&mut encoded, random.below(5) as usize);
+            let at = random.below(part.len() as u64) as usize;
+            let len = 1 + random.below(40).min((part.len() - at) as u64 - 1) as usize;
+            part[at..at + len].iter_mut().for_each(|byte| *byte = random.next() as u8);
+        }
+        let (target, module) = &DF11[round % 4];
+        let tensors = encoded.tensors();
+        let (_, report) = df11_decode(module, &tensors, 2, 0, &options(round as u64 / 4));
+        is_harmless(&report, &format!("round {round}: {target}"));
+    }
+}
+
+#[test]
+fn units_of_a_transformer_block_are_decoded_in_one_launch_each_to_its_own_place() {
+    let mut random = Random(5);
+    let all: Vec<Vec<u8>> = (0..5).map(|_| weights(&mut random)).collect();
+    let units: Vec<_> =
+        all.iter().map(|weights| encode(&[weights], &EncodeOptions::default()).unwrap()).collect();
+    for (target, module) in &*DF11 {
+        let mut device = Device::new();
+        let described: Vec<_> = units.iter().map(|unit| arguments(&mut device, &unit.tensors(), 0)).collect();
+        let table: Vec<u8> = described
+            .iter()
+            .flat_map(|(arguments, _)| arguments.iter().flat_map(|n| n.to_le_bytes()))
+            .collect();
+        let table = upload(&mut device, &table, 0);
+        let launch = Launch { grid: [2, 5, 1], block: THREADS, shared_bytes: 0, arguments: &[table] };
+        let report = module.launch("df11_decode_batch", &mut device, &launch, &options(9)).unwrap();
+        is_clean(&report, target);
+        for ((_, outputs), weights) in described.iter().zip(&all) {
+            assert!(device.read(*outputs, weights.len()) == weights, "{target}");
+        }
+    }
+}
+
+/// What `rans_decode` takes for a block.
+struct RansBlock {
+    states: usize,
+    words: std::ops::Range<usize>,
+    raw: usize,
+    first: usize,
+    symbols: usize,
+}
+
+/// Decodes blocks of rANS; gives what was written, and each block's status.
+fn rans_decode(
+    module: &Module,
+    data: &[u8],
+    blocks: &[RansBlock],
+    frequencies: &Frequencies,
+    kind: u64,
+    bytes: usize,
+    options: &Options,
+) -> (Vec<u8>, Vec<u32>, Report) {
+    let mut device = Device::new();
+    let data = upload(&mut device, data, 0);
+    let described: Vec<u8> = blocks
+        .iter()
+        .flat_map(|block| {
+            let offsets =
+                [block.states, block.words.start, block.raw, block.first].map(|n| (n as u64).to_le_bytes());
+            let sizes = [block.words.len() / 2, block.symbols].map(|n| (n as u32).to_le_bytes());
+            [offsets.concat(), sizes.concat()].concat()
+        })
+        .collect();
+    let described = upload(&mut device, &described, 0);
+    let outputs = device.allocate(bytes);
+    let status = device.allocate(4 * blocks.len());
+    let mut table = Box::new(DecodeTable::EMPTY);
+    table.build(frequencies);
+    let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+    let slots = upload(&mut device, &slots, 0);
+    let scale_bits = u64::from(frequencies.scale_bits());
+    let arguments = [data, described, outputs, status, slots, scale_bits, blocks.len() as u64, kind];
+    let launch = Launch { grid: [2, 1, 1], block: THREADS, shared_bytes: 0, arguments: &arguments };
+    let report = module.launch("rans_decode", &mut device, &launch, options).unwrap();
+    let status = device.read(status, 4 * blocks.len()).as_chunks::<4>().0.iter().copied();
+    let status = status.map(u32::from_le_bytes).collect();
+    (device.read(outputs, bytes).to_vec(), status, report)
+}
+
+/// The blocks of a frame, and how their elements are put together.
+fn frame_blocks(frame: &Frame<'_>) -> (Vec<RansBlock>, u64) {
+    let header = frame.header();
+    let blocks = (0..header.blocks()).map(|block| {
+        let layout = frame.block_layout(block).unwrap();
+        let range = header.block_range(block);
+        RansBlock {
+            states: layout.states,
+            words: layout.words,
+            raw: layout.raw.start,
+            first: range.start,
+            symbols: range.len(),
+        }
+    });
+    let kind = match header.element_type() {
+        ElementType::Bf16 => 1,
+        ElementType::F16 => 2,
+        ElementType::F32 => 3,
+        _ => 0,
+    };
+    (blocks.collect(), kind)
+}
+
+/// A frame of codec rANS.
+fn sample_frame(element_type: ElementType, n: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut elements = bytes(&like_trained((n * element_type.bytes()).div_ceil(2), 1));
+    elements.truncate(n * element_type.bytes());
+    (frame::encode(element_type, &[n as u64], &elements).unwrap(), elements)
+}
+
+#[test]
+fn rans_kernels_decode_frames_of_every_element_type() {
+    let types = [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::U8];
+    for (i, element_type) in types.into_iter().enumerate() {
+        for n in [4003, 70_000] {
+            let (bytes, elements) = sample_frame(element_type, n);
+            let frame = Frame::new(&bytes).unwrap();
+            let (blocks, kind) = frame_blocks(&frame);
+            let frequencies = frame.header().frequencies().unwrap();
+            let (target, module) = &RANS[i];
+            let options = options(i as u64 + n as u64);
+            let (found, status, report) =
+                rans_decode(module, &bytes, &blocks, frequencies, kind, elements.len(), &options);
+            is_clean(&report, target);
+            assert!(found == elements, "{element_type:?} {target}");
+            assert!(status.iter().all(|status| *status == 0));
+        }
+    }
+}
+
+#[test]
+fn rans_kernels_decode_the_blocks_of_dietgpus_archives() {
+    let coded: Vec<u8> = like_trained(30_000, 2).iter().map(|bits| (bits >> 7) as u8).collect();
+    for (scale_bits, (target, module)) in (9..12).zip(&*RANS) {
+        let bytes = dietgpu::encode(&coded, scale_bits, false).unwrap();
+        let archive = dietgpu::Archive::new(&bytes).unwrap();
+        // Section 2 of DIETGPU.md.
+        let n = coded.len().div_ceil(dietgpu::BLOCK);
+        let directory = 544 + 128 * n;
+        let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let blocks: Vec<RansBlock> = (0..n)
+            .map(|block| {
+                let (sizes, start) = (field(directory + 8 * block), field(directory + 8 * block + 4));
+                let words = directory + 8 * n.next_multiple_of(2) + 2 * start;
+                RansBlock {
+                    states: 544 + 128 * block,
+                    words: words..words + 2 * (sizes & 0xffff),
+                    raw: 0,
+                    first: dietgpu::BLOCK * block,
+                    symbols: sizes >> 16,
+                }
+            })
+            .collect();
+        let frequencies = archive.frequencies().unwrap();
+        let (found, status, report) =
+            rans_decode(module, &bytes, &blocks, frequencies, 0, coded.len(), &options(3));
+        is_clean(&report, target);
+        assert!(found == coded && status.iter().all(|status| *status == 0), "{target}");
+    }
+}
+
+#[test]
+fn rans_kernels_say_what_is_wrong_with_a_block_as_core_does_and_stay_in_bounds() {
+    let (sound, elements) = sample_frame(ElementType::U8, 5000);
+    let frame = Frame::new(&sound).unwrap();
+    let (blocks, kind) = frame_blocks(&frame);
+    let frequencies = frame.header().frequencies().unwrap();
+    let mut table = Box::new(DecodeTable::EMPTY);
+    table.build(frequencies);
+    let RansBlock { states, words, .. } = &blocks[0];
+    let (mut random, mut seen) = (Random(6), [0; 5]);
+    for round in 0..cases(80) as usize {
+        let mut bytes = sound.clone();
+        let mut block = RansBlock { words: words.clone(), ..blocks[0] };
+        match random.below(6) {
+            0 => bytes[states + random.below(128) as usize] ^= 1 << random.below(8),
+            1 => bytes[states + 4 * random.below(32) as usize + 3] |= 0x80,
+            2 => bytes[words.start + random.below(words.len() as u64) as usize] ^= 1 << random.below(8),
+            // One of those that are taken last.
+            3 => bytes[words.start + random.below(8) as usize] ^= 1 << random.below(8),
+            // More words than there are, or fewer symbols.
+            4 => block.words.start -= 2 * (1 + random.below(20) as usize),
+            _ => block.symbols -= 1 + random.below(100) as usize,
+        }
+        let mut expected = vec![0; block.symbols];
+        let result = table.decode_into(
+            bytes[*states..].first_chunk().unwrap(),
+            &bytes[block.words.clone()],
+            &mut expected,
+        );
+        let status = match result {
+            Ok(()) => 0,
+            Err(Error::LaneState { .. }) => 1,
+            Err(Error::WordsMissing { .. }) => 2,
+            Err(Error::WordsLeft { .. }) => 3,
+            Err(_) => 4,
+        };
+        seen[status as usize] += 1;
+        let (target, module) = &RANS[round % 4];
+        let (found, found_status, report) =
+            rans_decode(module, &bytes, &[block], frequencies, kind, elements.len(), &options(round as u64));
+        is_harmless(&report, target);
+        assert_eq!(found_status, [status], "round {round}: {target} {result:?}");
+        assert!(status != 0 || found[..expected.len()] == expected, "round {round}: {target}");
+    }
+    assert!(cases(80) < 80 || seen[1..].iter().all(|times| *times > 0), "{seen:?}");
+}
+
+/// Counts for each element.
+fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
+    let Counters {
+        warp_instructions, load_sectors, store_sectors, shared_wavefronts, shared_conflicts, ..
+    } = counters;
+    [warp_instructions, load_sectors, store_sectors, shared_wavefronts, shared_conflicts]
+        .map(|count| format!("{:.4}", *count as f64 / elements as f64))
+}
+
+#[test]
+fn the_kernels_do_as_much_as_they_did() {
+    let weights = bytes(&like_trained(300_000, 1));
+    let unit = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    let (_, module) = &DF11[2];
+    let (_, report) = df11_decode(module, &unit.tensors(), 4, 0, &Options::default());
+    // Instructions, sectors read and written, wavefronts of shared memory, of which conflicts. Whoever changes a kernel looks
+    // whether it became better, and writes down what it became.
+    assert_eq!(per_element(&report.counters, 300_000), ["1.2478", "0.0515", "0.0642", "0.2942", "0.1410"]);
+
+    let (bytes, elements) = sample_frame(ElementType::Bf16, 300_000);
+    let frame = Frame::new(&bytes).unwrap();
+    let (blocks, kind) = frame_blocks(&frame);
+    let frequencies = frame.header().frequencies().unwrap();
+    let (_, module) = &RANS[2];
+    let (_, _, report) =
+        rans_decode(module, &bytes, &blocks, frequencies, kind, elements.len(), &Options::default());
+    assert_eq!(per_element(&report.counters, 300_000), ["1.0986", "0.1011", "0.0625", "0.1105", "0.0783"]);
+}
