@@ -14,8 +14,8 @@ struct Access {
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
     writer: Access,
-    /// Whether the writer was an atomic operation, which others may follow.
-    is_atomic: bool,
+    /// The last atomic operation since then, which others may follow.
+    atomic: Access,
     /// Two different readers since then: whoever writes next is at most one of them.
     readers: [Access; 2],
 }
@@ -87,26 +87,32 @@ impl Shadow {
         let mut found = None;
         let now = Access { thread, when: order.now };
         for cell in &mut self.0[at..at + len] {
-            let writer = cell.writer;
-            // Lanes that write the same in the same instruction do no harm.
-            let together = touch == Touch::Write { is_same: true } && writer.when == order.now;
-            let both_atomic = touch == Touch::Atomic && cell.is_atomic;
-            if !together && !both_atomic {
-                found = found.or(order.race(writer, thread).map(|kind| (kind, writer.thread)));
-            }
-            if touch == Touch::Read {
-                let [a, b] = &mut cell.readers;
-                if a.thread == thread || a.thread == 0 || a.when < order.barrier {
-                    *a = now;
-                } else {
-                    *b = now;
+            let mut before = [cell.writer, cell.atomic, cell.readers[0], cell.readers[1]];
+            match touch {
+                Touch::Read => {
+                    before[2..].fill(Access::default());
+                    let [a, b] = &mut cell.readers;
+                    if a.thread == thread || a.thread == 0 || a.when < order.barrier {
+                        *a = now;
+                    } else {
+                        *b = now;
+                    }
                 }
-                continue;
+                Touch::Write { is_same } => {
+                    // Lanes that write the same in the same instruction do no harm.
+                    if is_same && cell.writer.when == order.now {
+                        before[0] = Access::default();
+                    }
+                    *cell = Cell { writer: now, ..Cell::default() };
+                }
+                Touch::Atomic => {
+                    before[1] = Access::default();
+                    cell.atomic = now;
+                }
             }
-            for reader in cell.readers {
-                found = found.or(order.race(reader, thread).map(|kind| (kind, reader.thread)));
+            for other in before {
+                found = found.or(order.race(other, thread).map(|kind| (kind, other.thread)));
             }
-            *cell = Cell { writer: now, is_atomic: touch == Touch::Atomic, readers: [Access::default(); 2] };
         }
         found
     }
