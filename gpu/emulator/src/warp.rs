@@ -136,7 +136,9 @@ pub(crate) fn binary(operation: Binary, ty: Type, a: u64, b: u64) -> u64 {
         Binary::Add => a.wrapping_add(b),
         Binary::Sub => a.wrapping_sub(b),
         Binary::MulLo => a.wrapping_mul(b),
-        Binary::MulHi => ((ty.number(a) * ty.number(b)) >> bits) as u64,
+        Binary::MulHi if ty.is_signed => ((ty.number(a) * ty.number(b)) >> bits) as u64,
+        // As signed numbers, products of 64 bits would not fit.
+        Binary::MulHi => ((u128::from(ty.cut(a)) * u128::from(ty.cut(b))) >> bits) as u64,
         Binary::MulWide => (ty.number(a) * ty.number(b)) as u64,
         // What cards give, though it is not promised.
         Binary::Div if ty.cut(b) == 0 => u64::MAX,
