@@ -3,7 +3,12 @@
 //!
 //! Needs the assembler, which `gpu/ptx/build.sh` fetches to `target/cuda`; without it the test says that it was skipped.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, which say what they ran"
+)]
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -1,7 +1,12 @@
 //! Faults that were planted in small kernels: each must be found, as what it is and on its line, and the same kernel without
 //! it must be clean. Many of them give the right answer all the same, in whatever order warps run here.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, which say what they ran"
+)]
 
 use df11_emulator::{Device, Finding, Kind, Launch, Module, Options, Policy, Report};
 

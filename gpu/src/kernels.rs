@@ -1,0 +1,46 @@
+//! The kernels as PTX, built from `gpu/kernels` by `gpu/ptx/build.sh`.
+
+/// A kernel, for one generation of cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ptx {
+    /// The least compute capability that it is for: 75 for 7.5.
+    pub capability: i32,
+    /// The text.
+    pub text: &'static str,
+}
+
+/// Threads of a thread block, of all kernels.
+pub const THREADS: u32 = 256;
+
+/// Warps of a thread block, each of which takes a block of rANS.
+pub const WARPS: u32 = THREADS / 32;
+
+macro_rules! ptx {
+    ($name:literal) => {
+        [
+            Ptx { capability: 75, text: include_str!(concat!("../ptx/", $name, ".sm_75.ptx")) },
+            Ptx { capability: 80, text: include_str!(concat!("../ptx/", $name, ".sm_80.ptx")) },
+            Ptx { capability: 90, text: include_str!(concat!("../ptx/", $name, ".sm_90.ptx")) },
+            Ptx { capability: 100, text: include_str!(concat!("../ptx/", $name, ".sm_100.ptx")) },
+        ]
+    };
+}
+
+/// `df11_decode`, with the arguments of the published kernel, and `df11_decode_batch`, for many units in one launch.
+pub const DF11_DECODE: [Ptx; 4] = ptx!("df11_decode");
+
+/// `rans_decode`, for blocks of frames and of dietgpu's archives.
+pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
+
+/// The best of some kernels for a compute capability; `None` if it is below all.
+///
+/// ```
+/// use df11_gpu::kernels::{DF11_DECODE, best};
+///
+/// assert_eq!(best(&DF11_DECODE, 89).map(|ptx| ptx.capability), Some(80));
+/// assert_eq!(best(&DF11_DECODE, 70), None);
+/// ```
+#[must_use]
+pub fn best(kernels: &[Ptx], capability: i32) -> Option<Ptx> {
+    kernels.iter().filter(|ptx| ptx.capability <= capability).max_by_key(|ptx| ptx.capability).copied()
+}

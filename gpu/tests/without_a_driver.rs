@@ -1,0 +1,18 @@
+//! Where there is no driver, everything links, starts, and says so.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says whether it ran")]
+
+use df11_gpu::{Backend, Emulation, Error, Gpu, backend, devices};
+
+#[test]
+fn without_a_driver_everything_says_so() {
+    if backend() != Backend::None {
+        println!("not run: this machine has a driver");
+        return;
+    }
+    assert_eq!(devices().unwrap(), []);
+    let error = Gpu::open(0).unwrap_err();
+    assert!(matches!(error, Error::NoDriver));
+    assert!(error.to_string().contains("no CUDA driver"));
+    assert!(matches!(Gpu::emulated(Emulation::default()), Err(Error::OtherBackend)));
+}
