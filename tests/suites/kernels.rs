@@ -1,6 +1,11 @@
 //! The kernels, run by the emulator: what they decode is what core decodes, bit for bit, and nothing else is wrong with them.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests, which say what they ran"
+)]
 
 use std::sync::LazyLock;
 
@@ -11,7 +16,7 @@ use df11_core::rans::{DecodeTable, Frequencies};
 use df11_core::{Error, dietgpu};
 use df11_emulator::{Counters, Device, Kind, Launch, Module, Options, Policy, Report};
 use df11_tests::weights::{Random, bytes, like_trained};
-use df11_tests::{cases, part};
+use df11_tests::{cases, corpus, part};
 
 /// Kernels as they are checked in, by the target that they were compiled for.
 macro_rules! kernels {
@@ -415,4 +420,121 @@ fn the_kernels_do_as_much_as_they_did() {
     let (_, _, report) =
         rans_decode(module, &bytes, &blocks, frequencies, kind, elements.len(), &Options::default());
     assert_eq!(per_element(&report.counters, 300_000), ["1.0986", "0.1011", "0.0625", "0.1105", "0.0783"]);
+}
+
+/// Runs `df11_decode` with one line of its text left out.
+fn without_line(line: usize, tensors: &Tensors<'_>, options: &Options) -> (Vec<u8>, Report) {
+    let text = include_str!("../../gpu/ptx/df11_decode.sm_90.ptx");
+    let lines = text.lines().enumerate().filter(|(number, _)| *number != line);
+    let text: Vec<&str> = lines.map(|(_, line)| line).collect();
+    df11_decode(&Module::parse(&text.join("\n")).unwrap(), tensors, 1, 0, options)
+}
+
+#[test]
+fn every_barrier_of_the_df11_kernel_is_needed_and_is_missed() {
+    let text = include_str!("../../gpu/ptx/df11_decode.sm_90.ptx");
+    let start = text.lines().position(|line| line.contains(".entry df11_decode(")).unwrap();
+    let end = text.lines().skip(start).position(|line| line == "}").unwrap() + start;
+    let barriers: Vec<usize> = text
+        .lines()
+        .enumerate()
+        .filter(|(number, line)| (start..end).contains(number) && line.trim().starts_with("bar.sync"))
+        .map(|(number, _)| number)
+        .collect();
+    assert!(barriers.len() >= 6, "{barriers:?}");
+    // Three blocks, of which the last needs the direct way.
+    let mut weights = bytes(&like_trained(30_000, 1));
+    weights.extend([0; 80_000]);
+    let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    let mut right_all_the_same = 0;
+    for line in barriers {
+        let (found, report) = without_line(line, &encoded.tensors(), &Options::default());
+        let is_race = |kind| matches!(kind, Kind::Race | Kind::RaceInWarp);
+        let found_race = report.findings.iter().any(|finding| is_race(finding.kind));
+        assert!(found_race, "without the barrier of line {}: {:?}", line + 1, report.findings);
+        right_all_the_same += usize::from(found == weights);
+    }
+    assert!(right_all_the_same >= 2, "{right_all_the_same}");
+}
+
+/// The published kernel, if it has been fetched; otherwise says that the test is skipped.
+fn published() -> Option<Module> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/dfloat11/decode.ptx");
+    let text = std::fs::read_to_string(path).ok();
+    if text.is_none() {
+        println!("skipped: the published kernel is not there; gpu/fetch_published.sh fetches it");
+    }
+    text.map(|text| Module::parse(&text).unwrap())
+}
+
+/// Decodes a unit with the published kernel.
+fn published_decode(module: &Module, encoded: &EncodedUnit, options: &Options) -> (Vec<u8>, Report) {
+    let (unit, mut device) = (encoded.as_unit(), Device::new());
+    let (arguments, outputs) = arguments(&mut device, &encoded.tensors(), 0);
+    let shared_bytes = unit.shared_memory_bytes() as usize;
+    let launch = Launch {
+        grid: [unit.blocks() as u32, 1, 1],
+        block: [512, 1, 1],
+        shared_bytes,
+        arguments: &arguments,
+    };
+    let report = module.launch("decode", &mut device, &launch, options).unwrap();
+    (device.read(outputs, 2 * unit.len()).to_vec(), report)
+}
+
+#[test]
+fn the_published_kernel_decodes_our_units_and_reads_one_gap_too_many() {
+    let Some(module) = published() else { return };
+    let mut random = Random(8);
+    for round in 0..12 {
+        let weights = weights(&mut random);
+        let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+        if encoded.as_unit().shared_memory_bytes() > 100_000 {
+            continue;
+        }
+        let (found, report) = published_decode(&module, &encoded, &options(round));
+        assert!(found == weights, "round {round}");
+        let text: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        let [finding] = report.findings.as_slice() else { panic!("round {round}: {text:#?}") };
+        let gaps = encoded.gaps.len();
+        assert_eq!(finding.kind, Kind::ReadOutOfBounds);
+        assert!(finding.detail.contains(&format!("1 bytes at offset {gaps} of buffer 4")), "{finding}");
+    }
+}
+
+#[test]
+fn real_weights_come_back_from_every_kernel_for_every_target() {
+    let Some(file) = corpus::fetched("bf16/model.safetensors") else { return };
+    let all = df11_model::bf16_weights(&file).unwrap();
+    // All of them take some minutes.
+    let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
+    let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
+    let encoded = encode(&[weights], &EncodeOptions::default()).unwrap();
+    let bytes = frame::encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap();
+    let frame = Frame::new(&bytes).unwrap();
+    let (blocks, kind) = frame_blocks(&frame);
+    let frequencies = frame.header().frequencies().unwrap();
+    std::thread::scope(|scope| {
+        for targets in [[0, 1], [2, 3]] {
+            let (encoded, bytes, blocks) = (&encoded, &bytes, &blocks);
+            scope.spawn(move || {
+                for number in targets {
+                    let (target, module) = &DF11[number];
+                    let options = Options { most_steps: u64::from(u32::MAX - 1), ..Options::default() };
+                    let (found, report) = df11_decode(module, &encoded.tensors(), 264, 0, &options);
+                    is_clean(&report, target);
+                    assert!(found == weights, "df11_decode for {target}");
+                    let (target, module) = &RANS[number];
+                    let (found, status, report) =
+                        rans_decode(module, bytes, blocks, frequencies, kind, weights.len(), &options);
+                    is_clean(&report, target);
+                    assert!(
+                        found == weights && status.iter().all(|status| *status == 0),
+                        "rans_decode for {target}"
+                    );
+                }
+            });
+        }
+    });
+    println!("{} weights for {} targets, nothing found", weights.len() / 2, DF11.len());
 }
