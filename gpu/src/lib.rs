@@ -21,6 +21,7 @@
 //! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`].
 
 mod device;
+pub mod emulate;
 mod error;
 pub mod kernels;
 mod units;

@@ -10,9 +10,10 @@ use std::ffi::c_void;
 use cust::memory::{AsyncCopyDestination, DeviceBuffer, DeviceSlice};
 use cust::stream::Stream;
 use df11_core::df11::{Tensors, Unit};
-use df11_core::frame::{ElementType, Frame};
+use df11_core::frame::Frame;
 use df11_core::rans::DecodeTable;
 
+use crate::emulate::{RansBlock, frame_blocks};
 use crate::error::driver;
 use crate::kernels::{THREADS, WARPS};
 use crate::{Error, Gpu};
@@ -115,19 +116,8 @@ impl Gpu {
         let frequencies = header.frequencies().ok_or(Error::RawFrame)?;
         let mut table = Box::new(DecodeTable::EMPTY);
         table.build(frequencies);
-        let mut blocks = Vec::with_capacity(5 * header.blocks());
-        for block in 0..header.blocks() {
-            let (layout, range) = (frame.block_layout(block)?, header.block_range(block));
-            let offsets = [layout.states, layout.words.start, layout.raw.start, range.start];
-            blocks.extend(offsets.map(|offset| offset as u64));
-            blocks.push((layout.words.len() / 2) as u64 | (range.len() as u64) << 32);
-        }
-        let kind = match header.element_type() {
-            ElementType::Bf16 => 1,
-            ElementType::F16 => 2,
-            ElementType::F32 => 3,
-            _ => 0,
-        };
+        let (blocks, kind) = frame_blocks(frame)?;
+        let blocks: Vec<u64> = blocks.iter().flat_map(RansBlock::describe).collect();
         Ok(DeviceFrame {
             bytes: self.copy(frame.as_bytes())?,
             blocks: self.copy(&blocks)?,

@@ -15,48 +15,18 @@ use df11_core::frame::{self, ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_core::{Error, dietgpu};
 use df11_emulator::{Counters, Device, Kind, Launch, Module, Options, Policy, Report};
+use df11_gpu::emulate::{self, RansBlock, Shape, arguments, frame_blocks, upload};
+use df11_gpu::kernels::{DF11_DECODE, Ptx, RANS_DECODE, THREADS};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, corpus, part};
 
-/// Kernels as they are checked in, by the target that they were compiled for.
-macro_rules! kernels {
-    ($name:literal) => {
-        LazyLock::new(|| {
-            [
-                ("sm_75", include_str!(concat!("../../gpu/ptx/", $name, ".sm_75.ptx"))),
-                ("sm_80", include_str!(concat!("../../gpu/ptx/", $name, ".sm_80.ptx"))),
-                ("sm_90", include_str!(concat!("../../gpu/ptx/", $name, ".sm_90.ptx"))),
-                ("sm_100", include_str!(concat!("../../gpu/ptx/", $name, ".sm_100.ptx"))),
-            ]
-            .map(|(target, text)| (target, Module::parse(text).unwrap()))
-        })
-    };
-}
+type Kernels = LazyLock<[(String, Module); 4]>;
 
-type Kernels = LazyLock<[(&'static str, Module); 4]>;
+static DF11: Kernels = LazyLock::new(|| parse(DF11_DECODE));
+static RANS: Kernels = LazyLock::new(|| parse(RANS_DECODE));
 
-static DF11: Kernels = kernels!("df11_decode");
-static RANS: Kernels = kernels!("rans_decode");
-
-/// Threads of a thread block of both kernels.
-const THREADS: [u32; 3] = [256, 1, 1];
-
-/// A buffer that holds these bytes, `skipped` bytes after its start.
-fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
-    let buffer = device.allocate(skipped + bytes.len()) + skipped as u64;
-    device.write(buffer, bytes);
-    buffer
-}
-
-/// The arguments of a kernel with the published signature, and where the weights go.
-fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> ([u64; 9], u64) {
-    let n = tensors.sign_mantissa.len();
-    let [luts, codes, sign_mantissa, positions, gaps, _] =
-        tensors.parts().map(|part| upload(device, part, skipped));
-    let outputs = device.allocate(2 * n + skipped) + skipped as u64;
-    let sizes = [tensors.luts.len() / 256, tensors.encoded_exponent.len(), n].map(|size| size as u64);
-    let [n_luts, n_bytes, n] = sizes;
-    ([luts, codes, sign_mantissa, positions, gaps, outputs, n_luts, n_bytes, n], outputs)
+fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
+    kernels.map(|ptx| (format!("sm_{}", ptx.capability), Module::parse(ptx.text).unwrap()))
 }
 
 /// Decodes a unit with our kernel on so many thread blocks.
@@ -67,11 +37,7 @@ fn df11_decode(
     skipped: usize,
     options: &Options,
 ) -> (Vec<u8>, Report) {
-    let mut device = Device::new();
-    let (arguments, outputs) = arguments(&mut device, tensors, skipped);
-    let launch = Launch { grid: [blocks, 1, 1], block: THREADS, shared_bytes: 0, arguments: &arguments };
-    let report = module.launch("df11_decode", &mut device, &launch, options).unwrap();
-    (device.read(outputs, 2 * tensors.sign_mantissa.len()).to_vec(), report)
+    emulate::unit(module, "df11_decode", tensors, Shape::ours(blocks), skipped, options).unwrap()
 }
 
 /// Options that differ with a number: who goes first, in which order.
@@ -210,7 +176,7 @@ fn units_of_a_transformer_block_are_decoded_in_one_launch_each_to_its_own_place(
             .flat_map(|(arguments, _)| arguments.iter().flat_map(|n| n.to_le_bytes()))
             .collect();
         let table = upload(&mut device, &table, 0);
-        let launch = Launch { grid: [2, 5, 1], block: THREADS, shared_bytes: 0, arguments: &[table] };
+        let launch = Launch { grid: [2, 5, 1], block: [THREADS, 1, 1], shared_bytes: 0, arguments: &[table] };
         let report = module.launch("df11_decode_batch", &mut device, &launch, &options(9)).unwrap();
         is_clean(&report, target);
         for ((_, outputs), weights) in described.iter().zip(&all) {
@@ -219,73 +185,17 @@ fn units_of_a_transformer_block_are_decoded_in_one_launch_each_to_its_own_place(
     }
 }
 
-/// What `rans_decode` takes for a block.
-struct RansBlock {
-    states: usize,
-    words: std::ops::Range<usize>,
-    raw: usize,
-    first: usize,
-    symbols: usize,
-}
-
-/// Decodes blocks of rANS; gives what was written, and each block's status.
+/// Decodes blocks of rANS on two thread blocks; gives what was written, and each block's status.
 fn rans_decode(
     module: &Module,
     data: &[u8],
     blocks: &[RansBlock],
     frequencies: &Frequencies,
-    kind: u64,
+    kind: u32,
     bytes: usize,
     options: &Options,
 ) -> (Vec<u8>, Vec<u32>, Report) {
-    let mut device = Device::new();
-    let data = upload(&mut device, data, 0);
-    let described: Vec<u8> = blocks
-        .iter()
-        .flat_map(|block| {
-            let offsets =
-                [block.states, block.words.start, block.raw, block.first].map(|n| (n as u64).to_le_bytes());
-            let sizes = [block.words.len() / 2, block.symbols].map(|n| (n as u32).to_le_bytes());
-            [offsets.concat(), sizes.concat()].concat()
-        })
-        .collect();
-    let described = upload(&mut device, &described, 0);
-    let outputs = device.allocate(bytes);
-    let status = device.allocate(4 * blocks.len());
-    let mut table = Box::new(DecodeTable::EMPTY);
-    table.build(frequencies);
-    let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
-    let slots = upload(&mut device, &slots, 0);
-    let scale_bits = u64::from(frequencies.scale_bits());
-    let arguments = [data, described, outputs, status, slots, scale_bits, blocks.len() as u64, kind];
-    let launch = Launch { grid: [2, 1, 1], block: THREADS, shared_bytes: 0, arguments: &arguments };
-    let report = module.launch("rans_decode", &mut device, &launch, options).unwrap();
-    let status = device.read(status, 4 * blocks.len()).as_chunks::<4>().0.iter().copied();
-    let status = status.map(u32::from_le_bytes).collect();
-    (device.read(outputs, bytes).to_vec(), status, report)
-}
-
-/// The blocks of a frame, and how their elements are put together.
-fn frame_blocks(frame: &Frame<'_>) -> (Vec<RansBlock>, u64) {
-    let header = frame.header();
-    let blocks = (0..header.blocks()).map(|block| {
-        let layout = frame.block_layout(block).unwrap();
-        let range = header.block_range(block);
-        RansBlock {
-            states: layout.states,
-            words: layout.words,
-            raw: layout.raw.start,
-            first: range.start,
-            symbols: range.len(),
-        }
-    });
-    let kind = match header.element_type() {
-        ElementType::Bf16 => 1,
-        ElementType::F16 => 2,
-        ElementType::F32 => 3,
-        _ => 0,
-    };
-    (blocks.collect(), kind)
+    emulate::rans(module, data, blocks, frequencies, kind, bytes, 2, options).unwrap()
 }
 
 /// A frame of codec rANS.
@@ -302,7 +212,7 @@ fn rans_kernels_decode_frames_of_every_element_type() {
         for n in [4003, 70_000] {
             let (bytes, elements) = sample_frame(element_type, n);
             let frame = Frame::new(&bytes).unwrap();
-            let (blocks, kind) = frame_blocks(&frame);
+            let (blocks, kind) = frame_blocks(&frame).unwrap();
             let frequencies = frame.header().frequencies().unwrap();
             let (target, module) = &RANS[i];
             let options = options(i as u64 + n as u64);
@@ -350,7 +260,7 @@ fn rans_kernels_decode_the_blocks_of_dietgpus_archives() {
 fn rans_kernels_say_what_is_wrong_with_a_block_as_core_does_and_stay_in_bounds() {
     let (sound, elements) = sample_frame(ElementType::U8, 5000);
     let frame = Frame::new(&sound).unwrap();
-    let (blocks, kind) = frame_blocks(&frame);
+    let (blocks, kind) = frame_blocks(&frame).unwrap();
     let frequencies = frame.header().frequencies().unwrap();
     let mut table = Box::new(DecodeTable::EMPTY);
     table.build(frequencies);
@@ -414,7 +324,7 @@ fn the_kernels_do_as_much_as_they_did() {
 
     let (bytes, elements) = sample_frame(ElementType::Bf16, 300_000);
     let frame = Frame::new(&bytes).unwrap();
-    let (blocks, kind) = frame_blocks(&frame);
+    let (blocks, kind) = frame_blocks(&frame).unwrap();
     let frequencies = frame.header().frequencies().unwrap();
     let (_, module) = &RANS[2];
     let (_, _, report) =
@@ -424,7 +334,7 @@ fn the_kernels_do_as_much_as_they_did() {
 
 /// Runs `df11_decode` with one line of its text left out.
 fn without_line(line: usize, tensors: &Tensors<'_>, options: &Options) -> (Vec<u8>, Report) {
-    let text = include_str!("../../gpu/ptx/df11_decode.sm_90.ptx");
+    let text = DF11_DECODE[2].text;
     let lines = text.lines().enumerate().filter(|(number, _)| *number != line);
     let text: Vec<&str> = lines.map(|(_, line)| line).collect();
     df11_decode(&Module::parse(&text.join("\n")).unwrap(), tensors, 1, 0, options)
@@ -432,7 +342,7 @@ fn without_line(line: usize, tensors: &Tensors<'_>, options: &Options) -> (Vec<u
 
 #[test]
 fn every_barrier_of_the_df11_kernel_is_needed_and_is_missed() {
-    let text = include_str!("../../gpu/ptx/df11_decode.sm_90.ptx");
+    let text = DF11_DECODE[2].text;
     let start = text.lines().position(|line| line.contains(".entry df11_decode(")).unwrap();
     let end = text.lines().skip(start).position(|line| line == "}").unwrap() + start;
     let barriers: Vec<usize> = text
@@ -467,21 +377,6 @@ fn published() -> Option<Module> {
     text.map(|text| Module::parse(&text).unwrap())
 }
 
-/// Decodes a unit with the published kernel.
-fn published_decode(module: &Module, encoded: &EncodedUnit, options: &Options) -> (Vec<u8>, Report) {
-    let (unit, mut device) = (encoded.as_unit(), Device::new());
-    let (arguments, outputs) = arguments(&mut device, &encoded.tensors(), 0);
-    let shared_bytes = unit.shared_memory_bytes() as usize;
-    let launch = Launch {
-        grid: [unit.blocks() as u32, 1, 1],
-        block: [512, 1, 1],
-        shared_bytes,
-        arguments: &arguments,
-    };
-    let report = module.launch("decode", &mut device, &launch, options).unwrap();
-    (device.read(outputs, 2 * unit.len()).to_vec(), report)
-}
-
 #[test]
 fn the_published_kernel_decodes_our_units_and_reads_one_gap_too_many() {
     let Some(module) = published() else { return };
@@ -489,10 +384,10 @@ fn the_published_kernel_decodes_our_units_and_reads_one_gap_too_many() {
     for round in 0..12 {
         let weights = weights(&mut random);
         let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
-        if encoded.as_unit().shared_memory_bytes() > 100_000 {
-            continue;
-        }
-        let (found, report) = published_decode(&module, &encoded, &options(round));
+        let unit = encoded.as_unit();
+        let shape = Shape::published(unit.blocks(), unit.shared_memory_bytes());
+        let (found, report) =
+            emulate::unit(&module, "decode", &encoded.tensors(), shape, 0, &options(round)).unwrap();
         assert!(found == weights, "round {round}");
         let text: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         let [finding] = report.findings.as_slice() else { panic!("round {round}: {text:#?}") };
@@ -512,7 +407,7 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
     let encoded = encode(&[weights], &EncodeOptions::default()).unwrap();
     let bytes = frame::encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap();
     let frame = Frame::new(&bytes).unwrap();
-    let (blocks, kind) = frame_blocks(&frame);
+    let (blocks, kind) = frame_blocks(&frame).unwrap();
     let frequencies = frame.header().frequencies().unwrap();
     std::thread::scope(|scope| {
         for targets in [[0, 1], [2, 3]] {

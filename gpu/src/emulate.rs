@@ -1,0 +1,177 @@
+//! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
+
+use df11_core::df11::Tensors;
+use df11_core::frame::{ElementType, Frame};
+use df11_core::rans::{DecodeTable, Frequencies};
+use df11_emulator::{Device, Error, Launch, Module, Options, Report};
+
+use crate::kernels::THREADS;
+
+/// How a kernel is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Thread blocks.
+    pub blocks: u32,
+    /// Threads of each.
+    pub threads: u32,
+    /// Bytes of shared memory besides those that the kernel states.
+    pub shared_bytes: usize,
+}
+
+impl Shape {
+    /// That of the kernels here, on so many thread blocks.
+    #[must_use]
+    pub const fn ours(blocks: u32) -> Self {
+        Shape { blocks, threads: THREADS, shared_bytes: 0 }
+    }
+
+    /// That of the published kernel, for a unit of so many blocks and bytes of
+    /// [shared memory](df11_core::df11::Unit::shared_memory_bytes).
+    #[must_use]
+    pub const fn published(blocks: usize, shared_bytes: u64) -> Self {
+        Shape { blocks: blocks as u32, threads: 512, shared_bytes: shared_bytes as usize }
+    }
+}
+
+/// A buffer that holds these bytes, `skipped` bytes after its start.
+pub fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
+    let buffer = device.allocate(skipped + bytes.len()) + skipped as u64;
+    device.write(buffer, bytes);
+    buffer
+}
+
+/// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a kernel with the published signature,
+/// and where the weights go.
+pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> ([u64; 9], u64) {
+    let n = tensors.sign_mantissa.len();
+    let [luts, codes, sign_mantissa, positions, gaps, _] =
+        tensors.parts().map(|part| upload(device, part, skipped));
+    let outputs = device.allocate(2 * n + skipped) + skipped as u64;
+    let sizes = [tensors.luts.len() / 256, tensors.encoded_exponent.len(), n].map(|size| size as u64);
+    let [n_luts, n_bytes, n] = sizes;
+    ([luts, codes, sign_mantissa, positions, gaps, outputs, n_luts, n_bytes, n], outputs)
+}
+
+/// Decodes a unit with a kernel of the published signature.
+///
+/// # Errors
+///
+/// As [`Module::launch`].
+///
+/// ```
+/// use df11_core::df11::{self, Options};
+/// use df11_emulator::Module;
+/// use df11_gpu::{emulate, kernels};
+///
+/// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
+/// let unit = df11::encode(&[&weights], &Options::default())?;
+/// let module = Module::parse(kernels::DF11_DECODE[0].text)?;
+/// let shape = emulate::Shape::ours(1);
+/// let (found, report) = emulate::unit(&module, "df11_decode", &unit.tensors(), shape, 0, &Default::default())?;
+/// assert_eq!(found, weights);
+/// assert!(report.findings.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn unit(
+    module: &Module,
+    entry: &str,
+    tensors: &Tensors<'_>,
+    shape: Shape,
+    skipped: usize,
+    options: &Options,
+) -> Result<(Vec<u8>, Report), Error> {
+    let mut device = Device::new();
+    let (arguments, outputs) = arguments(&mut device, tensors, skipped);
+    let Shape { blocks, threads, shared_bytes } = shape;
+    let launch = Launch { grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes, arguments: &arguments };
+    let report = module.launch(entry, &mut device, &launch, options)?;
+    Ok((device.read(outputs, 2 * tensors.sign_mantissa.len()).to_vec(), report))
+}
+
+/// What `rans_decode` takes for a block: offsets in bytes, and numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RansBlock {
+    /// Where its states are.
+    pub states: usize,
+    /// Where its words are.
+    pub words: std::ops::Range<usize>,
+    /// Where the planes of its raw part are.
+    pub raw: usize,
+    /// Its first element.
+    pub first: usize,
+    /// Its symbols.
+    pub symbols: usize,
+}
+
+impl RansBlock {
+    /// The same in the form of the kernel.
+    #[must_use]
+    pub fn describe(&self) -> [u64; 5] {
+        let RansBlock { states, words, raw, first, symbols } = self;
+        let numbers = (words.len() / 2) as u64 | (*symbols as u64) << 32;
+        [*states as u64, words.start as u64, *raw as u64, *first as u64, numbers]
+    }
+}
+
+/// The blocks of a frame, and what the kernel calls the way in which its elements are put together.
+///
+/// # Errors
+///
+/// As [`Frame::block_layout`].
+pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11_core::Error> {
+    let header = frame.header();
+    let block = |block| {
+        let (layout, range) = (frame.block_layout(block)?, header.block_range(block));
+        Ok(RansBlock {
+            states: layout.states,
+            words: layout.words,
+            raw: layout.raw.start,
+            first: range.start,
+            symbols: range.len(),
+        })
+    };
+    let kind = match header.element_type() {
+        ElementType::Bf16 => 1,
+        ElementType::F16 => 2,
+        ElementType::F32 => 3,
+        _ => 0,
+    };
+    Ok(((0..header.blocks()).map(block).collect::<Result<_, _>>()?, kind))
+}
+
+/// Decodes blocks of rANS to so many bytes; gives these, and what became of each block.
+///
+/// # Errors
+///
+/// As [`Module::launch`].
+#[expect(clippy::too_many_arguments, reason = "what the kernel takes, and how")]
+pub fn rans(
+    module: &Module,
+    data: &[u8],
+    blocks: &[RansBlock],
+    frequencies: &Frequencies,
+    kind: u32,
+    bytes: usize,
+    grid: u32,
+    options: &Options,
+) -> Result<(Vec<u8>, Vec<u32>, Report), Error> {
+    let mut device = Device::new();
+    let data = upload(&mut device, data, 0);
+    let described: Vec<u8> =
+        blocks.iter().flat_map(|block| block.describe()).flat_map(u64::to_le_bytes).collect();
+    let described = upload(&mut device, &described, 0);
+    let (outputs, status) = (device.allocate(bytes), device.allocate(4 * blocks.len()));
+    let mut table = Box::new(DecodeTable::EMPTY);
+    table.build(frequencies);
+    let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+    let slots = upload(&mut device, &slots, 0);
+    let scale_bits = u64::from(frequencies.scale_bits());
+    let arguments =
+        [data, described, outputs, status, slots, scale_bits, blocks.len() as u64, u64::from(kind)];
+    let launch =
+        Launch { grid: [grid, 1, 1], block: [THREADS, 1, 1], shared_bytes: 0, arguments: &arguments };
+    let report = module.launch("rans_decode", &mut device, &launch, options)?;
+    let status = device.read(status, 4 * blocks.len()).as_chunks::<4>().0.iter().copied();
+    let status = status.map(u32::from_le_bytes).collect();
+    Ok((device.read(outputs, bytes).to_vec(), status, report))
+}
