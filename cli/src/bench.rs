@@ -141,6 +141,14 @@ struct Setting {
     threads: usize,
 }
 
+/// The weights that ship with the program.
+pub(crate) fn shipped() -> Result<Vec<u8>, Error> {
+    let temp = demo::temporary_directory()?;
+    let model = temp.path().join("model");
+    demo::write_model(&model)?;
+    bf16_weights(&model)
+}
+
 /// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program, repeated to
 /// `at_least` bytes.
 pub(crate) fn run(
@@ -152,12 +160,7 @@ pub(crate) fn run(
     let path = file.unwrap_or(Path::new(SHIPPED));
     let mut weights = match file {
         Some(path) => bf16_weights(path)?,
-        None => {
-            let temp = demo::temporary_directory()?;
-            let model = temp.path().join("model");
-            demo::write_model(&model)?;
-            bf16_weights(&model)?
-        }
+        None => shipped()?,
     };
     let times = (at_least as usize).div_ceil(weights.len());
     if times > 1 {

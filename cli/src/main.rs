@@ -6,6 +6,7 @@ mod bars;
 mod bench;
 mod conformance;
 mod demo;
+mod gpu;
 mod print;
 
 use std::fs;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use df11_core::frame::ElementType;
+use df11_gpu::Target;
 use df11_model::{
     Codec, CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions,
     compress, decompress, inspect, transcode, verify,
@@ -150,9 +152,38 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// List where can be decoded: the processor, the emulator, and the CUDA devices of this machine.
+    Devices,
+    /// What the GPU kernels do, and whether a device decodes as the CPU does.
+    #[command(subcommand)]
+    Gpu(GpuCommand),
     /// Judge another implementation of DF11 with the test vectors.
     #[command(subcommand)]
     Conformance(Conformance),
+}
+
+#[derive(Subcommand)]
+enum GpuCommand {
+    /// Count what the kernels do, in the emulator, beside the published kernel. (These are no times.)
+    Report {
+        /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, a part of the shipped weights.
+        file: Option<PathBuf>,
+        /// The published kernel: decode.ptx of the Python package dfloat11 (gpu/fetch_published.sh fetches it).
+        #[arg(long, value_name = "PTX")]
+        published: Option<PathBuf>,
+        /// A folder with NVIDIA's ptxas and nvdisasm, for machine instructions and registers (gpu/ptx/build.sh fetches them to
+        /// target/cuda).
+        #[arg(long, value_name = "DIR")]
+        tools: Option<PathBuf>,
+    },
+    /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the CPU, bit for bit.
+    Check {
+        /// The compressed checkpoint.
+        path: PathBuf,
+        /// Where to decode: cuda:N or emulated.
+        #[arg(long, default_value = "cuda:0")]
+        device: Target,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -211,6 +242,16 @@ enum Conformance {
         /// A decoder of frames: a command in which {frame} stands for the file to read and {out} for the file to write.
         #[arg(long, value_name = "CMD")]
         frame_decoder: Option<String>,
+        /// A CUDA kernel with the arguments of the published one, as PTX: run in the emulator, which also finds what is wrong with its
+        /// accesses of memory.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["decoder", "encoder", "frame_decoder"])]
+        ptx: Option<PathBuf>,
+        /// The name of the kernel.
+        #[arg(long, value_name = "NAME", default_value = "decode", requires = "ptx")]
+        entry: String,
+        /// Threads of a thread block of the kernel.
+        #[arg(long, value_name = "N", default_value_t = 512, requires = "ptx")]
+        block_threads: u32,
         /// Seconds that a single case may take.
         #[arg(long, value_name = "S", default_value_t = 10.0)]
         time_limit: f64,
@@ -311,12 +352,22 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             decoder,
             encoder,
             frame_decoder,
+            ptx,
+            entry,
+            block_threads,
             time_limit,
             filter,
             junit,
         }) => {
             let job = conformance::job(decoder, encoder, frame_decoder, *time_limit, filter)?;
-            let report = df11_conformance::judge::run(&job).map_err(Error::Usage)?;
+            let report = match ptx {
+                Some(ptx) => {
+                    let judged =
+                        gpu::Judged { ptx: ptx.clone(), entry: entry.clone(), threads: *block_threads };
+                    gpu::judge(&judged, filter.as_deref())?
+                }
+                None => df11_conformance::judge::run(&job).map_err(Error::Usage)?,
+            };
             if let Some(path) = junit {
                 fs::write(path, report.to_junit()).map_err(|source| Error::Io {
                     action: "cannot write",
@@ -337,6 +388,18 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             };
             let report = transcode(input, output, &options)?;
             show(common, &report, || print::transcoded(&report))
+        }
+        Command::Devices => {
+            let devices = gpu::devices()?;
+            show(common, &devices, || gpu::list(&devices))
+        }
+        Command::Gpu(GpuCommand::Report { file, published, tools }) => {
+            let report = gpu::report(file.as_deref(), published.as_deref(), tools.as_deref())?;
+            show(common, &report, || report.to_text())
+        }
+        Command::Gpu(GpuCommand::Check { path, device }) => {
+            let report = gpu::check(path, *device)?;
+            show(common, &report, || report.to_text())
         }
         Command::Demo => {
             let report = demo::run(threads)?;

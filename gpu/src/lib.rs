@@ -24,6 +24,7 @@ mod device;
 pub mod emulate;
 mod error;
 pub mod kernels;
+pub mod report;
 mod units;
 
 use std::fmt;

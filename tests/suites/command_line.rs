@@ -280,6 +280,59 @@ fn frames_in_a_checkpoint_and_on_their_own_are_linted_and_read() {
 }
 
 #[test]
+fn devices_are_listed_and_the_emulated_one_decodes_as_the_processor_does() {
+    let output = df11(&["devices"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("cpu ") && stdout(&output).contains("emulated "));
+
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    for codec in ["df11", "rans"] {
+        let packed = temp.path().join(codec);
+        assert_eq!(code(&df11(&["compress", &path, "-o", text(&packed), "--codec", codec])), 0);
+        let output = df11(&["gpu", "check", text(&packed), "--device", "emulated", "--json"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["units"].as_u64().unwrap() + report["frames"].as_u64().unwrap(), 1);
+        // An emulator has no times of a card.
+        assert_eq!((&report["bytes"], &report["device_seconds"]), (&(2 * 256 * 300).into(), &Value::Null));
+    }
+    let cpu = df11(&["gpu", "check", &path, "--device", "cpu"]);
+    assert_eq!(code(&cpu), 2, "{}", stderr(&cpu));
+}
+
+#[test]
+fn kernels_are_counted_and_judged() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let report = df11(&["gpu", "report", &path, "--json"]);
+    assert_eq!(code(&report), 0, "{}", stderr(&report));
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        assert_eq!(row["findings"], Value::Array(Vec::new()), "{row}");
+        assert!(row["ptx_instructions"].as_f64().unwrap() > 0.5 && row["machine_instructions"].is_null());
+    }
+    assert!(stdout(&df11(&["gpu", "report", &path])).contains("these are no times"));
+
+    let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/ptx/df11_decode.sm_75.ptx");
+    let judge = |more: &[&str]| df11(&[&["conformance", "run", "--ptx", kernel], more].concat());
+    let output = judge(&["--entry", "df11_decode", "--block-threads", "256"]);
+    assert_eq!(code(&output), 0, "{}", stdout(&output));
+    assert!(stdout(&output).contains(" passed (0 refused)"));
+    // On half of the threads that it is written for, it decodes half.
+    let output = judge(&["--entry", "df11_decode", "--block-threads", "128", "--filter", "size-"]);
+    assert_eq!(code(&output), 1, "{}", stdout(&output));
+    let output = judge(&["--entry", "nothing"]);
+    assert!(
+        stderr(&output).contains("there is no kernel \"nothing\"; the module has df11_decode"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_linter_and_the_judge_tell_by_exit_code_and_in_one_document() {
     let temp = tempfile::tempdir().unwrap();
     let path = text(&fixtures::directory().join("short_output_positions.df11.safetensors")).to_owned();

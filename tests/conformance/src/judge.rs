@@ -252,7 +252,7 @@ fn read_output(output: &Path) -> Result<Vec<u8>, String> {
 
 fn compare(test: &Test, output: &Path) -> Result<(), String> {
     let found = read_output(output)?;
-    if Some(hex::encode(Sha256::digest(&found))) == test.sha256 {
+    if test.is_answer(&found) {
         return Ok(());
     }
     let expected = expected(test)?;

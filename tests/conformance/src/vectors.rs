@@ -4,6 +4,7 @@ use df11_core::df11::Tensors;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// All vectors, as `df11.json` holds them; `df11.schema.json` describes the form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +166,12 @@ impl Test {
     /// If the vectors are damaged.
     pub fn tensors(&self) -> Result<Vec<(String, TensorView<'static>)>, String> {
         tensors(&self.file, &self.prefix)
+    }
+
+    /// Whether these are the weights that a decoder has to give, as little-endian bytes.
+    #[must_use]
+    pub fn is_answer(&self, weights: &[u8]) -> bool {
+        Some(hex::encode(Sha256::digest(weights))) == self.sha256
     }
 
     /// The weights that a decoder has to give, where they are kept (for large units, only their digest is).
