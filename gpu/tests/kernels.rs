@@ -433,3 +433,27 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
     });
     println!("{} weights for {} targets, nothing found", weights.len() / 2, DF11.len());
 }
+
+#[test]
+fn what_the_errata_say_of_the_published_kernel_shows() {
+    let Some(module) = published() else { return };
+    let run = |id: &str| {
+        let vectors = Vectors::load().unwrap();
+        let (_, test) = vectors.tests().find(|(_, test)| test.id == id).unwrap();
+        let tensors = test.tensors().unwrap();
+        let parts = unit(&tensors).unwrap();
+        let blocks = parts.encoded_exponent.len().div_ceil(4096);
+        let shape = Shape::published(blocks, df11_core::df11::PUBLISHED_SHARED_MEMORY);
+        let options = Options { most_steps: 1_000_000, ..Options::default() };
+        emulate::unit(&module, "decode", &parts, shape, 0, &options).unwrap().1.findings
+    };
+    let has = |id: &str, kind: Kind, detail: &str| {
+        let findings = run(id);
+        let found = findings.iter().any(|finding| finding.kind == kind && finding.detail.contains(detail));
+        assert!(found, "{id}: {findings:?}");
+    };
+    // 5, 7 and 8 of ERRATA.md. Buffer 4 is `gaps`, buffer 3 `output_positions`.
+    has("tables-17", Kind::ReadOutOfBounds, "of buffer 4");
+    has("short-positions-2", Kind::ReadOutOfBounds, "of buffer 3");
+    has("length-zero", Kind::StepLimit, "");
+}
