@@ -22,6 +22,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod eight;
 mod group;
 pub mod lanes;
 pub mod rans;
@@ -35,7 +36,7 @@ pub mod neon;
 pub mod x86;
 
 pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group};
-use rans::{RansTable, Stream, Writing};
+use rans::{DecodeTables, EncodeTables, Stream, Writing};
 pub use scalar::Scalar;
 pub use table::{Codeword, TABLE_BITS, Table};
 pub use writer::{Write, Writer};
@@ -106,16 +107,16 @@ pub trait Simd: sealed::Sealed + Copy {
     ///
     /// States must be at least [`rans::START_STATE`] and less than 2^31, or what is written is nothing in particular.
     #[inline(always)]
-    fn encode_rans<const N: usize>(self, _table: &RansTable, _blocks: &mut [Writing<'_>; N]) -> usize {
+    fn encode_rans<const N: usize>(self, _tables: EncodeTables<'_>, _blocks: &mut [Writing<'_>; N]) -> usize {
         0
     }
 
     /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
-    /// or may run out of words, and where the table knows no slots: such steps are the caller's.
+    /// or may run out of words: such steps are the caller's.
     ///
     /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no particular ones.
     #[inline(always)]
-    fn decode_rans<const N: usize>(self, _table: &RansTable, _streams: &mut [Stream<'_>; N]) -> usize {
+    fn decode_rans<const N: usize>(self, _tables: DecodeTables<'_>, _streams: &mut [Stream<'_>; N]) -> usize {
         0
     }
 

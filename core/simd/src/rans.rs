@@ -1,7 +1,9 @@
-//! Steps of interleaved rANS, 32 lanes at a time, without gathers.
+//! Steps of interleaved rANS, several lanes at a time.
 //!
-//! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): gathering from a table of slots takes a
-//! processor longer than everything else, and alphabets of exponents are small. So the symbol of a slot is found in
+//! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes gather their slots from a table.
+//!
+//! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything else, and alphabets of
+//! exponents are small. So the symbol of a slot is found in
 //! tables that fit registers: the top seven bits of the slot choose a *bucket*, which knows the first symbol that has slots
 //! in it; one comparison says whether the slot belongs to the next one. Rare symbols crowd into one bucket; as they
 //! are the least and the greatest exponents, their slots lie at both ends, and the 64 slots at either end are looked up
@@ -107,6 +109,32 @@ impl RansTable {
     }
 }
 
+/// What finds symbols by slots.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeTables<'a> {
+    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative
+    /// frequency, 12 bits.
+    pub slots: &'a [u32; 1 << 12],
+    /// 9 to 12.
+    pub scale_bits: u32,
+    /// The same for small alphabets.
+    pub ranks: Option<&'a RansTable>,
+}
+
+/// What finds frequencies by symbols.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeTables<'a> {
+    /// By symbol: the frequency less one, 12 bits, and above it the cumulative frequency, 12 bits; [`NO_ENTRY`] without a frequency.
+    pub entries: &'a [u32; 256],
+    /// 9 to 12.
+    pub scale_bits: u32,
+    /// The same for small alphabets.
+    pub ranks: Option<&'a RansTable>,
+}
+
+/// The entry of a symbol without a frequency.
+pub const NO_ENTRY: u32 = u32::MAX;
+
 /// A block that is being encoded, from its first step to its last.
 #[derive(Debug)]
 pub struct Writing<'a> {
@@ -148,14 +176,20 @@ mod tests {
             let (mut words, mut symbols) = ([[7; 2]; 64], [[120; LANES]; 2]);
             let mut streams =
                 [Stream { states: [START_STATE; LANES], words: &words, left: number, symbols: &mut symbols }];
-            assert_eq!(simd.decode_rans(table, &mut streams), 0);
+            let slots = [0; 1 << 12];
+            let tables = DecodeTables { slots: &slots, scale_bits: 9, ranks: Some(table) };
+            assert_eq!(simd.decode_rans(tables, &mut streams), 0);
+            assert_eq!(simd.decode_rans(DecodeTables { ranks: None, ..tables }, &mut streams), 0);
             let mut blocks = [Writing {
                 states: [START_STATE; LANES],
                 symbols: &symbols,
                 words: &mut words,
                 used: number,
             }];
-            assert_eq!(simd.encode_rans(table, &mut blocks), 0);
+            let entries = [300 - 1; 256];
+            let tables = EncodeTables { entries: &entries, scale_bits: 9, ranks: Some(table) };
+            assert_eq!(simd.encode_rans(tables, &mut blocks), 0);
+            assert_eq!(simd.encode_rans(EncodeTables { ranks: None, ..tables }, &mut blocks), 0);
             assert_eq!(words, [[7; 2]; 64]);
         }
     }

@@ -4,10 +4,10 @@
 //!
 //! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last that is left, which
 //!    is the order of without counting first who needs one.
-//! 2. Where the machine has vectors for it, and the alphabet is small, 32 lanes go at once, and several blocks in turn, so
-//!    that each hides how long the others take; see [`df11_simd::rans`].
+//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn,
+//!    so that each hides how long the others take; see [`df11_simd::rans`].
 
-use df11_simd::rans::{RansTable, Stream};
+use df11_simd::rans::{DecodeTables, RansTable, Stream};
 use df11_simd::{Level, Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
@@ -154,15 +154,20 @@ impl DecodeTable {
             }
         });
         error?;
-        if let (true, Some(vector)) = (S::RANS, &self.vector) {
+        if S::RANS {
+            let tables = DecodeTables {
+                slots: &self.slots,
+                scale_bits: u32::from(self.scale_bits),
+                ranks: self.vector.as_ref(),
+            };
             // The first steps: a vector of words is read where it begins, so there must be some more after them.
             for stream in &mut streams {
                 while stream.left + LANES > stream.words.len() && self.step(stream)? {}
             }
-            simd.decode_rans(vector, &mut streams);
+            simd.decode_rans(tables, &mut streams);
             for stream in &mut streams {
                 // Blocks may be of different lengths.
-                simd.decode_rans(vector, core::array::from_mut(stream));
+                simd.decode_rans(tables, core::array::from_mut(stream));
             }
         }
         for stream in &mut streams {

@@ -6,10 +6,10 @@
 //!    less than `x`, and `x < f 2^(31-P)`; so `x m div 2^(31+P)` is `x div f` exactly, since what is lost, less than `f
 //!    2^(31-P)`, is at most `2^(31+P) / f`, the least by which a remainder can differ from its divisor.
 //! 2. A word is always stored; it counts if it was to be appended.
-//! 3. Where the machine has vectors for it, and the alphabet is small, 32 lanes go at once, and several blocks in turn; see
-//!    [`df11_simd::rans`].
+//! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn;
+//!    see [`df11_simd::rans`].
 
-use df11_simd::rans::{RansTable, Writing};
+use df11_simd::rans::{EncodeTables, NO_ENTRY, RansTable, Writing};
 use df11_simd::{Level, Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES, words_bound};
@@ -31,10 +31,12 @@ struct Entry {
 /// Blocks that are encoded in turn.
 const MANY: usize = 4;
 
-/// Frequencies as the encoder looks them up. 7 KiB.
+/// Frequencies as the encoder looks them up. 8 KiB.
 #[derive(Clone, Debug)]
 pub struct EncodeTable {
     entries: [Entry; 256],
+    /// As [`EncodeTables`] has them.
+    packed: [u32; 256],
     scale_bits: u8,
     vector: Option<RansTable>,
 }
@@ -58,7 +60,9 @@ impl EncodeTable {
     pub fn new(frequencies: &Frequencies) -> Self {
         let scale_bits = frequencies.scale_bits();
         let mut entries = [Entry::default(); 256];
+        let mut packed = [NO_ENTRY; 256];
         for (symbol, frequency, start) in frequencies.symbols() {
+            packed[usize::from(symbol)] = start << 12 | (frequency - 1);
             entries[usize::from(symbol)] = Entry {
                 reciprocal: (1u64 << (STATE_BITS + u32::from(scale_bits))).div_ceil(u64::from(frequency)),
                 limit: frequency << (STATE_BITS - u32::from(scale_bits)),
@@ -67,7 +71,7 @@ impl EncodeTable {
             };
         }
         let vector = RansTable::new(frequencies.as_array(), u32::from(scale_bits));
-        EncodeTable { entries, scale_bits, vector }
+        EncodeTable { entries, packed, scale_bits, vector }
     }
 
     /// Encodes a block of at least one symbol. Returns how many bytes of words there are, at the front of `words`, which
@@ -146,11 +150,16 @@ impl EncodeTable {
             words: block.words.as_chunks_mut().0,
             used: 0,
         });
-        if let (true, Some(vector)) = (S::RANS, &self.vector) {
-            simd.encode_rans(vector, &mut writing);
+        if S::RANS {
+            let tables = EncodeTables {
+                entries: &self.packed,
+                scale_bits: u32::from(self.scale_bits),
+                ranks: self.vector.as_ref(),
+            };
+            simd.encode_rans(tables, &mut writing);
             for writing in &mut writing {
                 // Blocks may be of different lengths.
-                simd.encode_rans(vector, core::array::from_mut(writing));
+                simd.encode_rans(tables, core::array::from_mut(writing));
             }
         }
         let written = writing.map(|writing| (writing.states, writing.symbols.len(), writing.used));

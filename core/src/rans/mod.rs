@@ -56,4 +56,4 @@ pub const fn words_bound(symbols: usize) -> usize {
     symbols.saturating_mul(WORD_BYTES)
 }
 
-const _: () = assert!(size_of::<DecodeTable>() <= 18 << 10 && size_of::<EncodeTable>() <= 8 << 10);
+const _: () = assert!(size_of::<DecodeTable>() <= 18 << 10 && size_of::<EncodeTable>() <= 9 << 10);

@@ -1,0 +1,214 @@
+//! Steps of interleaved rANS, eight lanes at a time, by tables of slots and of symbols: for alphabets of any size, and for
+//! machines whose vectors cannot hold a table.
+
+use crate::rans::{DecodeTables, EncodeTables, LANES, START_STATE, Stream, Writing};
+
+/// Lanes of a vector.
+pub(crate) const WIDTH: usize = 8;
+
+/// The bits of lanes at which vectors begin: 0, 8, 16 and 24. Anything else is cut to one of them, so that no number leads out of
+/// bounds.
+pub(crate) const PLACES: usize = LANES - WIDTH;
+
+/// Vectors for all lanes.
+pub(crate) const VECTORS: usize = LANES / WIDTH;
+
+/// For each mask of eight lanes: which of some words each lane takes, if those in the mask take one each, in order.
+pub(crate) const EXPAND: [[u8; WIDTH]; 256] = {
+    let mut table = [[0; WIDTH]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < WIDTH {
+            table[mask][lane] = next;
+            next += (mask >> lane & 1) as u8;
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+/// For each mask of eight lanes: the lanes in it, in order.
+pub(crate) const COMPRESS: [[u8; WIDTH]; 256] = {
+    let mut table = [[0; WIDTH]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < WIDTH {
+            if mask >> lane & 1 == 1 {
+                table[mask][next] = lane as u8;
+                next += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+/// Vectors of eight numbers of 32 bits.
+pub(crate) trait Eight: Copy {
+    type V: Copy;
+
+    /// Numbers from `at` on.
+    fn load(self, from: &[u32; LANES], at: usize) -> Self::V;
+    fn store(self, vector: Self::V, to: &mut [u32; LANES], at: usize);
+    /// Bytes from `at` on, a number each.
+    fn load_bytes(self, from: &[u8; LANES], at: usize) -> Self::V;
+    /// The low bytes of all numbers.
+    fn store_bytes(self, vectors: [Self::V; VECTORS], to: &mut [u8; LANES]);
+    fn splat(self, number: u32) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
+    fn shift_right(self, a: Self::V, bits: u32) -> Self::V;
+    /// All ones where `a` is less than `b`, as signed numbers.
+    fn less(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Of ones and zeros, a bit for each lane.
+    fn mask(self, a: Self::V) -> usize;
+    /// `a` where there are ones, `b` elsewhere.
+    fn select(self, ones: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// The quotient of numbers below 2^31, rounded in whatever way, or one more or less.
+    fn divide(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The numbers of a table at these places, each less than its length.
+    ///
+    /// # Safety
+    ///
+    /// They must be.
+    unsafe fn gather(self, table: &[u32], at: Self::V) -> Self::V;
+    /// The lanes in the mask get the next words each, the others any.
+    ///
+    /// # Safety
+    ///
+    /// There must be eight words at `from`.
+    unsafe fn expand(self, from: *const [u8; 2], mask: usize) -> Self::V;
+    /// Stores the low words of the lanes in the mask, in order, and after them any.
+    ///
+    /// # Safety
+    ///
+    /// There must be room for eight words at `to`.
+    unsafe fn compress(self, vector: Self::V, mask: usize, to: *mut [u8; 2]);
+}
+
+/// [`Simd::decode_rans`](crate::Simd::decode_rans), for any alphabet.
+#[inline(always)]
+pub(crate) fn decode<const N: usize>(
+    simd: impl Eight,
+    tables: DecodeTables<'_>,
+    streams: &mut [Stream<'_>; N],
+) -> usize {
+    let (scale_bits, slots) = (tables.scale_bits, tables.slots);
+    if !(9..=12).contains(&scale_bits) {
+        return 0;
+    }
+    let (slot_mask, twelve) = (simd.splat((1 << scale_bits) - 1), simd.splat(0xfff));
+    let start = simd.splat(START_STATE);
+    let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
+    let mut run = 0;
+    'steps: while run < most {
+        // A step takes 32 words at the most; and whatever it takes, up to eight more are read.
+        for stream in &*streams {
+            let fits = stream.words.len().checked_sub(LANES).is_some_and(|most| stream.left <= most);
+            if stream.left < LANES || !fits {
+                break 'steps;
+            }
+        }
+        for stream in &mut *streams {
+            let mut symbols = [simd.splat(0); VECTORS];
+            for vector in (0..VECTORS).rev() {
+                let state = simd.load(&stream.states, WIDTH * vector);
+                // SAFETY: the table has 2^12 slots, and the mask leaves at most 12 bits.
+                let entry = unsafe { simd.gather(slots, simd.and(state, slot_mask)) };
+                symbols[vector] = entry;
+                let quotient = simd.shift_right(state, scale_bits);
+                let frequency = simd.and(simd.shift_right(entry, 8), twelve);
+                let sum = simd.add(quotient, simd.shift_right(entry, 20));
+                let next = simd.add(simd.mul(frequency, quotient), sum);
+                let needy = simd.less(next, start);
+                let mask = simd.mask(needy);
+                stream.left -= mask.count_ones() as usize;
+                // SAFETY: of at least 32 words that were left at most 32 are taken in all, and from what was left there were 32 more:
+                // so there are eight from here.
+                let words = unsafe { simd.expand(stream.words.as_ptr().add(stream.left), mask) };
+                let more = simd.add(simd.shift_left(next, 16), words);
+                simd.store(simd.select(needy, more, next), &mut stream.states, WIDTH * vector);
+            }
+            let Some((last, before)) = core::mem::take(&mut stream.symbols).split_last_mut() else {
+                return run;
+            };
+            simd.store_bytes(symbols, last);
+            stream.symbols = before;
+        }
+        run += 1;
+    }
+    run
+}
+
+/// [`Simd::encode_rans`](crate::Simd::encode_rans), for any alphabet.
+#[inline(always)]
+pub(crate) fn encode<const N: usize>(
+    simd: impl Eight,
+    tables: EncodeTables<'_>,
+    blocks: &mut [Writing<'_>; N],
+) -> usize {
+    let scale_bits = tables.scale_bits;
+    if !(9..=12).contains(&scale_bits) {
+        return 0;
+    }
+    let (twelve, one) = (simd.splat(0xfff), simd.splat(1));
+    let (zero, sixteen) = (simd.splat(0), simd.splat(0xffff));
+    let most = blocks.iter().map(|block| block.symbols.len()).min().unwrap_or(0);
+    let mut run = 0;
+    'steps: while run < most {
+        let mut entries = [[zero; VECTORS]; N];
+        for (block, entries) in blocks.iter().zip(&mut entries) {
+            let Some(symbols) = block.symbols.first() else { break 'steps };
+            let mut missing = 0;
+            for (vector, entry) in entries.iter_mut().enumerate() {
+                // SAFETY: the table has an entry for each byte.
+                *entry = unsafe { simd.gather(tables.entries, simd.load_bytes(symbols, WIDTH * vector)) };
+                missing |= simd.mask(simd.less(*entry, zero));
+            }
+            // Whatever a vector has, eight words are stored.
+            let fits = block.words.len().checked_sub(LANES + WIDTH).is_some_and(|most| block.used <= most);
+            if missing != 0 || !fits {
+                break 'steps;
+            }
+        }
+        for (block, entries) in blocks.iter_mut().zip(&entries) {
+            for (vector, entry) in entries.iter().enumerate() {
+                let state = simd.load(&block.states, WIDTH * vector);
+                let frequency = simd.add(simd.and(*entry, twelve), one);
+                // Full from `f 2^(31-P)` on: compared without the lower bits.
+                let high = simd.shift_right(state, 31 - scale_bits);
+                let not_full = simd.less(high, frequency);
+                let mask = !simd.mask(not_full) & 0xff;
+                // SAFETY: there is room for 32 words of this step and eight more, of which those before took at most 8 each.
+                unsafe {
+                    let to = block.words.as_mut_ptr().add(block.used);
+                    simd.compress(simd.and(state, sixteen), mask, to);
+                }
+                block.used += mask.count_ones() as usize;
+                let x = simd.select(not_full, state, simd.shift_right(state, 16));
+                let quotient = simd.divide(x, frequency);
+                let remainder = simd.sub(x, simd.mul(quotient, frequency));
+                // One too many, or one too few.
+                let over = simd.less(remainder, zero);
+                let (quotient, remainder) =
+                    (simd.add(quotient, over), simd.add(remainder, simd.and(over, frequency)));
+                let within = simd.less(remainder, frequency);
+                let quotient = simd.select(within, quotient, simd.add(quotient, one));
+                let remainder = simd.select(within, remainder, simd.sub(remainder, frequency));
+                let place = simd.add(remainder, simd.shift_right(*entry, 12));
+                let next = simd.add(simd.shift_left(quotient, scale_bits), place);
+                simd.store(next, &mut block.states, WIDTH * vector);
+            }
+            block.symbols = &block.symbols[1..];
+        }
+        run += 1;
+    }
+    run
+}
