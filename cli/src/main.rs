@@ -6,6 +6,8 @@ mod bars;
 mod bench;
 mod conformance;
 mod demo;
+#[cfg(target_os = "linux")]
+mod devices;
 mod gpu;
 mod print;
 
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use df11_core::frame::ElementType;
+#[cfg(target_os = "linux")]
 use df11_gpu::Target;
 use df11_model::{
     Codec, CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions,
@@ -153,6 +156,7 @@ enum Command {
         force: bool,
     },
     /// List where can be decoded: the processor, the emulator, and the CUDA devices of this machine.
+    #[cfg(target_os = "linux")]
     Devices,
     /// What the GPU kernels do, and whether a device decodes as the CPU does.
     #[command(subcommand)]
@@ -177,6 +181,7 @@ enum GpuCommand {
         tools: Option<PathBuf>,
     },
     /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the CPU, bit for bit.
+    #[cfg(target_os = "linux")]
     Check {
         /// The compressed checkpoint.
         path: PathBuf,
@@ -389,16 +394,18 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             let report = transcode(input, output, &options)?;
             show(common, &report, || print::transcoded(&report))
         }
+        #[cfg(target_os = "linux")]
         Command::Devices => {
-            let devices = gpu::devices()?;
-            show(common, &devices, || gpu::list(&devices))
+            let devices = devices::devices()?;
+            show(common, &devices, || devices::list(&devices))
         }
         Command::Gpu(GpuCommand::Report { file, published, tools }) => {
             let report = gpu::report(file.as_deref(), published.as_deref(), tools.as_deref())?;
             show(common, &report, || report.to_text())
         }
+        #[cfg(target_os = "linux")]
         Command::Gpu(GpuCommand::Check { path, device }) => {
-            let report = gpu::check(path, *device)?;
+            let report = devices::check(path, *device)?;
             show(common, &report, || report.to_text())
         }
         Command::Demo => {

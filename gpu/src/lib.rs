@@ -1,6 +1,7 @@
 //! Decoding of DF11 units and of frames on GPUs, launched through `cust`.
 //!
 //! ```
+//! # #[cfg(target_os = "linux")] {
 //! use df11_core::df11::{Options, encode};
 //! use df11_gpu::{Emulation, Gpu};
 //!
@@ -11,6 +12,7 @@
 //! let gpu = Gpu::emulated(Emulation::default())?;
 //! let uploaded = gpu.upload(&unit.tensors())?;
 //! assert_eq!(gpu.decode_to_host(&uploaded)?, weights);
+//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -18,23 +20,32 @@
 //! they find. They have been run instruction by instruction by `df11-emulator`, and by nothing else: **no kernel of this crate has
 //! run on a card yet, and nothing is known about its speed there.**
 //!
-//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`].
+//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices are for Linux alone; [`emulate`] and
+//! [`report`], which run kernels in the emulator without a driver, are for all systems.
 
+#[cfg(target_os = "linux")]
 mod device;
 pub mod emulate;
+#[cfg(target_os = "linux")]
 mod error;
 pub mod kernels;
 pub mod report;
+#[cfg(target_os = "linux")]
 mod units;
 
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(target_os = "linux")]
 pub use cust;
+#[cfg(target_os = "linux")]
 pub use df11_cuda_driver::{Backend, Emulation, backend};
 
+#[cfg(target_os = "linux")]
 pub use device::{DeviceInfo, Gpu, devices};
+#[cfg(target_os = "linux")]
 pub use error::Error;
+#[cfg(target_os = "linux")]
 pub use units::{DeviceFrame, DeviceUnit};
 
 /// Where to decode: `cpu`, `cuda:0` (or another number), `emulated`.

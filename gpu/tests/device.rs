@@ -1,6 +1,7 @@
 //! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator, whose streams do
 //! nothing before somebody waits for them.
 
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

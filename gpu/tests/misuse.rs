@@ -1,5 +1,6 @@
 //! What the host does wrong shows in the emulator. One test for the process: a driver that has failed stays so.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]
 
 use cust::memory::{AsyncCopyDestination, DeviceBuffer};

@@ -1,5 +1,6 @@
 //! Where there is no driver, everything links, starts, and says so.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says whether it ran")]
 
 use df11_gpu::{Backend, Emulation, Error, Gpu, backend, devices};

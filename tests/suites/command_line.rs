@@ -279,6 +279,7 @@ fn frames_in_a_checkpoint_and_on_their_own_are_linted_and_read() {
     assert_eq!((exit, &report["frames"][0]["findings"][0]["clause"]), (1, &"F-5.2".into()), "{report}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn devices_are_listed_and_the_emulated_one_decodes_as_the_processor_does() {
     let output = df11(&["devices"]);

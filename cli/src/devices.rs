@@ -1,0 +1,170 @@
+//! `df11 devices` and `df11 gpu check`: thin over the library for GPUs. On Linux alone, where there are drivers.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use df11_core::df11::Unit;
+use df11_core::frame::Frame;
+use df11_core::rans::DecodeTable;
+use df11_gpu::{DeviceInfo, Emulation, Gpu, Target};
+use df11_model::{Error, Stored, for_each_stored};
+use serde::Serialize;
+
+fn refused(error: &df11_gpu::Error) -> Error {
+    Error::Usage(error.to_string())
+}
+
+/// A device, as `df11 devices` lists it.
+#[derive(Serialize)]
+pub(crate) struct ListedDevice {
+    device: String,
+    name: String,
+    compute_capability: String,
+    memory: usize,
+    driver: String,
+}
+
+pub(crate) fn devices() -> Result<Vec<ListedDevice>, Error> {
+    let listed = |info: DeviceInfo| ListedDevice {
+        device: Target::Cuda(info.number).to_string(),
+        name: info.name,
+        compute_capability: format!("{}.{}", info.capability.0, info.capability.1),
+        memory: info.memory,
+        driver: format!("{}.{}", info.driver.0, info.driver.1),
+    };
+    df11_gpu::devices()
+        .map(|devices| devices.into_iter().map(listed).collect())
+        .map_err(|error| refused(&error))
+}
+
+pub(crate) fn list(devices: &[ListedDevice]) -> String {
+    let mut out = "cpu       this machine's processor\nemulated  kernels on the processor, instruction by instruction\n".to_owned();
+    for ListedDevice { device, name, compute_capability, memory, driver } in devices {
+        let gigabytes = *memory as f64 / 1e9;
+        let _ = writeln!(
+            out,
+            "{device:9} {name}, compute capability {compute_capability}, {gigabytes:.1} GB, driver for CUDA {driver}"
+        );
+    }
+    if devices.is_empty() {
+        out.push_str("No CUDA driver or no CUDA device was found.\n");
+    }
+    out
+}
+
+/// What a device made of a checkpoint.
+#[derive(Serialize)]
+pub(crate) struct CheckReport {
+    device: String,
+    name: String,
+    units: usize,
+    frames: usize,
+    frames_not_compressed: usize,
+    bytes: u64,
+    /// Of the kernels alone, by the device's clock; nothing from the emulator.
+    device_seconds: Option<f64>,
+    seconds: f64,
+}
+
+impl CheckReport {
+    pub(crate) fn to_text(&self) -> String {
+        let CheckReport { device, name, units, frames, bytes, seconds, .. } = self;
+        let mut out = format!(
+            "{device} ({name}): {units} units and {frames} frames, {bytes} bytes of weights, the same as from the CPU, bit for bit\n"
+        );
+        match self.device_seconds {
+            Some(time) => {
+                let speed = *bytes as f64 / time / 1e9;
+                let _ = writeln!(
+                    out,
+                    "kernels: {time:.4} s, {speed:.1} GB/s; with uploads and comparison {seconds:.1} s"
+                );
+            }
+            None => {
+                let _ = writeln!(out, "emulated in {seconds:.1} s, which says nothing about a card");
+            }
+        }
+        out
+    }
+}
+
+/// Decodes everything in a checkpoint on a device and on the CPU, and compares.
+pub(crate) fn check(path: &Path, target: Target) -> Result<CheckReport, Error> {
+    let gpu = match target {
+        Target::Cuda(number) => Gpu::open(number),
+        Target::Emulated => Gpu::emulated(Emulation::default()),
+        Target::Cpu => return Err(Error::Usage("the CPU is what devices are compared with".to_owned())),
+    };
+    let gpu = gpu.map_err(|error| refused(&error))?;
+    let started = Instant::now();
+    let mut report = CheckReport {
+        device: target.to_string(),
+        name: gpu.info().name.clone(),
+        units: 0,
+        frames: 0,
+        frames_not_compressed: 0,
+        bytes: 0,
+        device_seconds: None,
+        seconds: 0.0,
+    };
+    let (mut elapsed, mut failure) = (Duration::ZERO, None);
+    for_each_stored(path, |file, name, stored| {
+        if failure.is_some() {
+            return;
+        }
+        match on_device(&gpu, stored) {
+            Ok(None) => report.frames_not_compressed += 1,
+            Ok(Some((found, expected, time))) if found == expected => {
+                match stored {
+                    Stored::Unit(_) => report.units += 1,
+                    _ => report.frames += 1,
+                }
+                report.bytes += found.len() as u64;
+                elapsed += time;
+            }
+            Ok(Some(_)) => {
+                failure = Some(format!("{file}: {name}: the device gives other weights; please report this"))
+            }
+            Err(error) => failure = Some(format!("{file}: {name}: {error}")),
+        }
+    })?;
+    if let Some(problem) = failure {
+        return Err(Error::File { path: path.to_owned(), problem });
+    }
+    report.device_seconds = (!gpu.is_emulated()).then_some(elapsed.as_secs_f64());
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// What a device makes of a unit or frame, what it should, and how long the kernel took.
+type Compared = (Vec<u8>, Vec<u8>, Duration);
+
+/// Decodes a unit or frame on a device and here; nothing for frames of codec raw.
+fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu::Error> {
+    let stream = gpu.stream();
+    match stored {
+        Stored::Unit(tensors) => {
+            let unit = Unit::new(tensors)?;
+            let mut expected = vec![0; 2 * unit.len()];
+            unit.verify_blocks_into(0..unit.blocks(), &mut expected)?;
+            let uploaded = gpu.upload(&tensors)?;
+            let mut outputs = gpu.allocate(expected.len())?;
+            let time = gpu.time(stream, || gpu.decode(stream, &uploaded, &mut outputs))?;
+            Ok(Some((gpu.download(stream, &outputs)?, expected, time)))
+        }
+        Stored::Frame(bytes) => {
+            let frame = Frame::new(bytes)?;
+            if frame.header().frequencies().is_none() {
+                return Ok(None);
+            }
+            let mut expected = vec![0; frame.elements_bytes()];
+            frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut expected)?;
+            let uploaded = gpu.upload_frame(&frame)?;
+            let mut outputs = gpu.allocate(expected.len())?;
+            let time = gpu.time(stream, || gpu.decode_frame(stream, &uploaded, &mut outputs))?;
+            Ok(Some((gpu.download(stream, &outputs)?, expected, time)))
+        }
+        _ => Ok(None),
+    }
+}
