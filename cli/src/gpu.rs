@@ -8,15 +8,12 @@ use std::time::Instant;
 use comfy_table::{CellAlignment, Table, presets};
 use df11_conformance::judge::{Case, Report};
 use df11_conformance::vectors::{Outcome, Task, Test, Vectors, unit};
-use df11_core::df11::Unit;
+use df11_core::df11::{BLOCK_BYTES, PUBLISHED_SHARED_MEMORY, Unit};
 use df11_emulator::{Kind, Module, Options};
 use df11_gpu::emulate::{self, Shape};
 use df11_gpu::report::{Row, Tools, rows};
 use df11_model::{Error, bf16_weights};
 use serde::Serialize;
-
-/// Bytes of code of a block.
-const BLOCK_BYTES: usize = 4096;
 
 /// Weights that are run where no file says which.
 const SHIPPED: usize = 400_000;
@@ -141,21 +138,12 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
         }
         let tensors = test.tensors().map_err(Error::Usage)?;
         let Some(parts) = unit(&tensors) else { continue };
-        let valid = Unit::new(parts);
-        let has_lengths = !matches!(
-            valid,
-            Err(df11_core::Error::GapsLength { .. }
-                | df11_core::Error::PositionsLength { .. }
-                | df11_core::Error::TablesLength { .. }
-                | df11_core::Error::EmptyUnit)
-        );
-        if !has_lengths {
+        if !emulate::has_right_lengths(&parts) {
             continue;
         }
         let blocks = parts.encoded_exponent.len().div_ceil(BLOCK_BYTES).max(1);
         // As published loaders do it; for what is not valid, as much as they ever ask for.
-        let shared =
-            valid.map_or(df11_core::df11::PUBLISHED_SHARED_MEMORY, |unit| unit.shared_memory_bytes());
+        let shared = Unit::new(parts).map_or(PUBLISHED_SHARED_MEMORY, |unit| unit.shared_memory_bytes());
         let shape = Shape { threads: judged.threads, ..Shape::published(blocks, shared) };
         let started = Instant::now();
         // Many times what a block of real weights takes.

@@ -1,6 +1,6 @@
 //! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
 
-use df11_core::df11::Tensors;
+use df11_core::df11::{Tensors, Unit};
 use df11_core::frame::{ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
@@ -31,6 +31,30 @@ impl Shape {
     pub const fn published(blocks: usize, shared_bytes: u64) -> Self {
         Shape { blocks: blocks as u32, threads: 512, shared_bytes: shared_bytes as usize }
     }
+}
+
+/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair, and what is in them the kernel's.
+///
+/// ```
+/// use df11_core::df11::{Options, encode};
+/// use df11_gpu::emulate::has_right_lengths;
+///
+/// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
+/// unit.gaps[0] = 0xff;
+/// assert!(has_right_lengths(&unit.tensors()));
+/// unit.gaps.pop();
+/// assert!(!has_right_lengths(&unit.tensors()));
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[must_use]
+pub fn has_right_lengths(tensors: &Tensors<'_>) -> bool {
+    !matches!(
+        Unit::new(*tensors),
+        Err(df11_core::Error::GapsLength { .. }
+            | df11_core::Error::PositionsLength { .. }
+            | df11_core::Error::TablesLength { .. }
+            | df11_core::Error::EmptyUnit)
+    )
 }
 
 /// A buffer that holds these bytes, `skipped` bytes after its start.

@@ -15,7 +15,7 @@ use df11_core::frame::{self, ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_core::{Error, dietgpu};
 use df11_emulator::{Counters, Device, Kind, Launch, Module, Options, Policy, Report};
-use df11_gpu::emulate::{self, RansBlock, Shape, arguments, frame_blocks, upload};
+use df11_gpu::emulate::{self, RansBlock, Shape, arguments, frame_blocks, has_right_lengths, upload};
 use df11_gpu::kernels::{DF11_DECODE, Ptx, RANS_DECODE, THREADS};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, corpus, part};
@@ -62,18 +62,6 @@ fn is_harmless(report: &Report, what: &str) {
         .map(ToString::to_string)
         .collect();
     assert!(bad.is_empty(), "{what}: {bad:#?}");
-}
-
-/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair; what is in them is the
-/// kernel's.
-fn has_right_lengths(tensors: &Tensors<'_>) -> bool {
-    !matches!(
-        Unit::new(*tensors),
-        Err(Error::GapsLength { .. }
-            | Error::PositionsLength { .. }
-            | Error::TablesLength { .. }
-            | Error::EmptyUnit)
-    )
 }
 
 #[test]
@@ -442,7 +430,7 @@ fn what_the_errata_say_of_the_published_kernel_shows() {
         let (_, test) = vectors.tests().find(|(_, test)| test.id == id).unwrap();
         let tensors = test.tensors().unwrap();
         let parts = unit(&tensors).unwrap();
-        let blocks = parts.encoded_exponent.len().div_ceil(4096);
+        let blocks = parts.encoded_exponent.len().div_ceil(df11_core::df11::BLOCK_BYTES);
         let shape = Shape::published(blocks, df11_core::df11::PUBLISHED_SHARED_MEMORY);
         let options = Options { most_steps: 1_000_000, ..Options::default() };
         emulate::unit(&module, "decode", &parts, shape, 0, &options).unwrap().1.findings

@@ -67,8 +67,9 @@ pub fn verify(
 
     // One tensor, hashed and compared as its bytes come.
     let check = Check { described: &described, original: original.as_ref() };
-    let framed = plain.iter().filter(|(_, tensor)| described.framed(&tensor.name).is_some());
-    let framed_bytes: u64 = framed.map(|(_, tensor)| tensor.bytes()).sum();
+    let (frames, plain): (Vec<_>, Vec<_>) =
+        plain.iter().partition(|(_, tensor)| described.framed(&tensor.name).is_some());
+    let framed_bytes: u64 = frames.iter().map(|(_, tensor)| tensor.bytes()).sum();
     progress.begin("verifying", units.iter().map(PackedUnit::bytes).sum::<u64>() + framed_bytes);
     let pool = pool(threads)?;
     let elements: Vec<Result<u64, Error>> = pool.install(|| {
@@ -96,8 +97,6 @@ pub fn verify(
             .collect()
     });
     let elements = elements.into_iter().sum::<Result<u64, Error>>()?;
-    let (frames, plain): (Vec<_>, Vec<_>) =
-        plain.iter().partition(|(_, tensor)| described.framed(&tensor.name).is_some());
     pool.install(|| {
         frames.par_iter().with_max_len(1).try_for_each(|(container, tensor)| {
             let Some(original) = described.framed(&tensor.name) else { return Ok(()) };

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 
 use crate::device::{Device, GLOBAL, SHARED};
 use crate::findings::{Finding, Kind};
-use crate::instruction::{Instruction, NONE, Operand, Operation, Space, Type, Vote};
+use crate::instruction::{Binary, Instruction, NONE, Operand, Operation, Space, Ternary, Type, Unary, Vote};
 use crate::parse::{Kernel, Module};
 use crate::race::{Order, Shadow, Touch};
-use crate::warp::{Copy, LANES, Places, Values, Warp, each};
+use crate::warp::{Copy, LANES, Places, Values, Warp, each, mask};
 use crate::{Counters, Error, warp};
+
+/// Threads of a thread block at the most, of any card so far.
+const MOST_THREADS: u32 = 1024;
 
 /// What to run a kernel on.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +94,7 @@ impl Module {
             return problem(format!("it has {expected} parameters, but there are {found} arguments"));
         }
         let threads = launch.block.iter().map(|&n| u64::from(n)).product::<u64>();
-        let most = kernel.most_threads.unwrap_or(1024).min(1024);
+        let most = kernel.most_threads.unwrap_or(MOST_THREADS).min(MOST_THREADS);
         if threads == 0 || threads > u64::from(most) {
             return problem(format!("{threads} threads in a thread block; there may be 1 to {most}"));
         }
@@ -145,6 +148,30 @@ struct Block {
     order: Order,
     /// Whether something was found after which it makes no sense to go on.
     is_over: bool,
+}
+
+impl Block {
+    /// Whether there are so many bytes of shared memory there.
+    fn has_shared(&self, at: usize, len: usize) -> bool {
+        at.checked_add(len).is_some_and(|end| end <= self.shared.len())
+    }
+
+    /// Says where an offset in shared memory is.
+    fn describe(&self, at: usize) -> String {
+        format!("offset {at} of {} bytes of shared memory", self.shared.len())
+    }
+}
+
+/// Whether what one thread wrote, and when, may come before or after what thread `me` does now. Threads are counted from 1;
+/// 0 is nobody. Within a thread block, a barrier since then orders them.
+fn is_unordered((writer, when): (u32, u32), me: u32, barrier: u32) -> bool {
+    let is_other = writer != 0 && writer != me;
+    is_other && !((writer - 1) / MOST_THREADS == (me - 1) / MOST_THREADS && when < barrier)
+}
+
+/// The number in some bytes.
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 struct Machine<'m> {
@@ -315,8 +342,7 @@ impl Machine<'_> {
                     (warp.next[lane.unwrap_or(0)], 1 + random % 30)
                 }
             };
-            let group = each(runnable).filter(|&lane| warp.next[lane] == at);
-            let group = group.fold(0u32, |group, lane| group | 1 << lane);
+            let group = mask(each(runnable).filter(|&lane| warp.next[lane] == at));
             let others = runnable & !group;
             let meets = each(others).map(|lane| warp.next[lane]).min().unwrap_or(usize::MAX);
             self.run_group(warp, group, at, meets, most);
@@ -352,9 +378,7 @@ impl Machine<'_> {
                 Some((register, is_negated)) => {
                     self.check_defined(warp, instruction, Operand::Register(register), group);
                     let values = &warp.values[register as usize];
-                    each(group)
-                        .filter(|&lane| (values[lane] & 1 == 1) != is_negated)
-                        .fold(0, |all, lane| all | 1 << lane)
+                    mask(each(group).filter(|&lane| (values[lane] & 1 == 1) != is_negated))
                 }
             };
             self.counters.warp_instructions += 1;
@@ -439,8 +463,7 @@ impl Machine<'_> {
                 format!("it is for lanes that have ended: {gone:#010x}")
             });
         }
-        let here =
-            each(warp.waiting).filter(|&lane| warp.next[lane] == at).fold(lanes, |all, lane| all | 1 << lane);
+        let here = lanes | mask(each(warp.waiting).filter(|&lane| warp.next[lane] == at));
         if members & warp.live & !here != 0 {
             warp.waiting |= lanes;
             each(lanes).for_each(|lane| warp.next[lane] = at);
@@ -493,25 +516,20 @@ impl Machine<'_> {
         match *operation {
             Operation::Unary(unary) => {
                 each(lanes).for_each(|lane| result[lane] = warp::unary(unary, ty, a[lane]));
-                if matches!(
-                    unary,
-                    crate::instruction::Unary::Popc
-                        | crate::instruction::Unary::Clz
-                        | crate::instruction::Unary::Bfind { .. }
-                ) {
+                if matches!(unary, Unary::Popc | Unary::Clz | Unary::Bfind { .. }) {
                     result_type = Type { bytes: 4, is_signed: false };
                 }
             }
             Operation::Binary(binary) => {
                 each(lanes).for_each(|lane| result[lane] = warp::binary(binary, ty, a[lane], b[lane]));
-                if binary == crate::instruction::Binary::MulWide {
+                if binary == Binary::MulWide {
                     result_type = ty.wide();
                 }
             }
             Operation::Ternary(ternary) => {
                 each(lanes)
                     .for_each(|lane| result[lane] = warp::ternary(ternary, ty, a[lane], b[lane], c[lane]));
-                if ternary == crate::instruction::Ternary::MadWide {
+                if ternary == Ternary::MadWide {
                     result_type = ty.wide();
                 }
             }
@@ -557,8 +575,7 @@ impl Machine<'_> {
                 warp.write(to[1], Type::PREDICATE, lanes, &within);
             }
             Operation::Vote(vote) => {
-                let ballot =
-                    each(lanes).filter(|&lane| a[lane] & 1 == 1).fold(0u32, |all, lane| all | 1 << lane);
+                let ballot = mask(each(lanes).filter(|&lane| a[lane] & 1 == 1));
                 let value = match vote {
                     Vote::Ballot => u64::from(ballot),
                     Vote::All => u64::from(ballot == lanes),
@@ -570,8 +587,7 @@ impl Machine<'_> {
             Operation::Match { all } => {
                 let mut is_all = [0; LANES];
                 for lane in each(lanes) {
-                    let same = each(lanes).filter(|&other| ty.cut(a[other]) == ty.cut(a[lane]));
-                    let same = same.fold(0u32, |all, lane| all | 1 << lane);
+                    let same = mask(each(lanes).filter(|&other| ty.cut(a[other]) == ty.cut(a[lane])));
                     is_all[lane] = u64::from(same == lanes);
                     result[lane] = if !all || same == lanes { u64::from(same) } else { 0 };
                 }
@@ -645,18 +661,12 @@ impl Machine<'_> {
 
     /// Counts what an access of several lanes takes.
     fn count(&mut self, addresses: &[u64], space: Space, len: u64, is_store: bool) {
-        let is_shared = |address: &u64| {
-            space == Space::Shared || (space == Space::Generic && (SHARED..GLOBAL).contains(address))
-        };
-        if space == Space::Parameter || addresses.is_empty() {
-            return;
-        }
-        if is_shared(&addresses[0]) {
-            self.counters.shared(addresses, len);
-        } else {
-            let sectors = Counters::sectors(addresses, len);
-            *(if is_store { &mut self.counters.store_sectors } else { &mut self.counters.load_sectors }) +=
-                sectors;
+        let Some(&first) = addresses.first() else { return };
+        match self.place(space, first) {
+            Place::Parameter(_) => {}
+            Place::Shared(_) => self.counters.shared(addresses, len),
+            Place::Global if is_store => self.counters.store_sectors += Counters::sectors(addresses, len),
+            Place::Global => self.counters.load_sectors += Counters::sectors(addresses, len),
         }
     }
 
@@ -680,7 +690,7 @@ impl Machine<'_> {
             let bytes = &mut bytes[..size * vector];
             self.read(warp, instruction, lane, space, address, bytes);
             for (result, bytes) in results.iter_mut().zip(bytes.chunks(size)) {
-                result[lane] = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+                result[lane] = little_endian(bytes);
             }
         }
         self.count(&all[..number], space, (size * vector) as u64, false);
@@ -773,11 +783,10 @@ impl Machine<'_> {
                 None => outside(self, "an address past the parameters".to_owned()),
             },
             Place::Shared(at) => {
-                let Some(found) = at.checked_add(len).and_then(|end| self.block.shared.get(at..end)) else {
-                    let place = format!("offset {at} of {} bytes of shared memory", self.block.shared.len());
-                    return outside(self, place);
-                };
-                bytes.copy_from_slice(found);
+                if !self.block.has_shared(at, len) {
+                    return outside(self, self.block.describe(at));
+                }
+                bytes.copy_from_slice(&self.block.shared[at..at + len]);
                 if self.block.shared_defined[at..at + len].contains(&false) {
                     self.find(warp, lane, instruction, Kind::UndefinedRead, Some(address), |_| {
                         "shared memory that nobody has written".to_owned()
@@ -788,36 +797,37 @@ impl Machine<'_> {
             Place::Global => {
                 let me = self.thread_number(warp, lane);
                 let barrier = self.block.order.barrier;
-                let block = (me - 1) / 1024;
                 let Some((buffer, at)) = self.device.find(address, len as u64) else {
                     let place = self.device.describe(address);
                     return outside(self, place);
                 };
                 bytes.copy_from_slice(&buffer.bytes[at..at + len]);
                 let is_defined = buffer.is_defined(at, len);
-                let is_racing = buffer.writers.get(at..at + len).is_some_and(|writers| {
-                    writers.iter().any(|&(writer, when)| {
-                        let is_ordered = (writer.wrapping_sub(1)) / 1024 == block && when < barrier;
-                        writer != 0 && writer != me && !is_ordered
-                    })
-                });
+                let is_racing = buffer
+                    .writers
+                    .get(at..at + len)
+                    .is_some_and(|writers| writers.iter().any(|writer| is_unordered(*writer, me, barrier)));
                 if !is_defined {
                     self.find(warp, lane, instruction, Kind::UndefinedRead, Some(address), |machine| {
                         format!("{}: nobody has written it", machine.device.describe(address))
                     });
                 }
                 if is_racing {
-                    self.find(warp, lane, instruction, Kind::Race, Some(address), |machine| {
-                        format!("{}: another thread has written it", machine.device.describe(address))
-                    });
+                    self.found_race(warp, lane, instruction, address);
                 }
             }
         }
     }
 
-    /// The number of a thread in the grid, from 1 on, with room for 1024 in each thread block.
+    fn found_race(&mut self, warp: &Warp, lane: usize, instruction: &Instruction, address: u64) {
+        self.find(warp, lane, instruction, Kind::Race, Some(address), |machine| {
+            format!("{}: another thread has written it", machine.device.describe(address))
+        });
+    }
+
+    /// The number of a thread in the grid, from 1 on, with room for the most threads in each thread block.
     fn thread_number(&self, warp: &Warp, lane: usize) -> u32 {
-        self.block.number.wrapping_mul(1024) + (warp.number * LANES + lane) as u32 + 1
+        self.block.number.wrapping_mul(MOST_THREADS) + (warp.number * LANES + lane) as u32 + 1
     }
 
     fn write(
@@ -839,10 +849,10 @@ impl Machine<'_> {
         match self.place(space, address) {
             Place::Parameter(_) => outside(self, "a parameter".to_owned()),
             Place::Shared(at) => {
-                let Some(to) = at.checked_add(len).and_then(|end| self.block.shared.get_mut(at..end)) else {
-                    let place = format!("offset {at} of {} bytes of shared memory", self.block.shared.len());
-                    return outside(self, place);
-                };
+                if !self.block.has_shared(at, len) {
+                    return outside(self, self.block.describe(at));
+                }
+                let to = &mut self.block.shared[at..at + len];
                 let is_same = to == bytes;
                 to.copy_from_slice(bytes);
                 self.block.shared_defined[at..at + len].fill(true);
@@ -861,18 +871,13 @@ impl Machine<'_> {
                 let is_same = buffer.bytes[at..at + len] == *bytes;
                 let mut is_racing = false;
                 for writer in &mut buffer.writers[at..at + len] {
-                    let is_mine = writer.0 == 0 || writer.0 == me;
-                    let is_ordered =
-                        (writer.0.wrapping_sub(1)) / 1024 == (me - 1) / 1024 && writer.1 < barrier;
-                    is_racing |= !is_mine && !is_ordered && !is_same;
+                    is_racing |= !is_same && is_unordered(*writer, me, barrier);
                     *writer = (me, now);
                 }
                 buffer.bytes[at..at + len].copy_from_slice(bytes);
                 buffer.define(at, len);
                 if is_racing {
-                    self.find(warp, lane, instruction, Kind::Race, Some(address), |machine| {
-                        format!("{}: another thread has written it", machine.device.describe(address))
-                    });
+                    self.found_race(warp, lane, instruction, address);
                 }
             }
         }
@@ -891,11 +896,10 @@ impl Machine<'_> {
         let ty = instruction.ty;
         let len = usize::from(ty.bytes);
         self.check_aligned(warp, instruction, lane, address, len);
-        let value = |bytes: &[u8]| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
         self.count(&[address], space, len as u64, true);
         let (old, is_defined) = match self.place(space, address) {
-            Place::Shared(at) if at.checked_add(len).is_some_and(|end| end <= self.block.shared.len()) => {
-                let old = value(&self.block.shared[at..at + len]);
+            Place::Shared(at) if self.block.has_shared(at, len) => {
+                let old = little_endian(&self.block.shared[at..at + len]);
                 let is_defined = !self.block.shared_defined[at..at + len].contains(&false);
                 self.block.shared[at..at + len].copy_from_slice(&change(old).to_le_bytes()[..len]);
                 self.touch(warp, instruction, lane, at, len, Touch::Atomic);
@@ -903,7 +907,7 @@ impl Machine<'_> {
             }
             Place::Global if self.device.find(address, len as u64).is_some() => {
                 let Some((buffer, at)) = self.device.find(address, len as u64) else { return 0 };
-                let old = value(&buffer.bytes[at..at + len]);
+                let old = little_endian(&buffer.bytes[at..at + len]);
                 buffer.bytes[at..at + len].copy_from_slice(&change(old).to_le_bytes()[..len]);
                 (old, buffer.is_defined(at, len))
             }

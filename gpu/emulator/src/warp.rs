@@ -107,6 +107,11 @@ pub(crate) fn each(lanes: u32) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The mask of some lanes.
+pub(crate) fn mask(lanes: impl Iterator<Item = usize>) -> u32 {
+    lanes.fold(0, |all, lane| all | 1 << lane)
+}
+
 pub(crate) fn unary(operation: Unary, ty: Type, a: u64) -> u64 {
     let bits = u64::from(ty.bits());
     let a = ty.cut(a);

@@ -18,7 +18,6 @@ use df11_core::rans::DecodeTable;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use wait_timeout::ChildExt;
 
 use crate::lint::{Severity, lint};
@@ -227,7 +226,7 @@ fn judge_decoder(
 /// Whether the elements of a frame are right.
 fn compare_elements(test: &FrameTest, output: &Path) -> Result<(), String> {
     let found = read_output(output)?;
-    if Some(hex::encode(Sha256::digest(&found))) == test.sha256 {
+    if test.is_answer(&found) {
         return Ok(());
     }
     let bytes = test.bytes()?;

@@ -171,7 +171,7 @@ impl Test {
     /// Whether these are the weights that a decoder has to give, as little-endian bytes.
     #[must_use]
     pub fn is_answer(&self, weights: &[u8]) -> bool {
-        Some(hex::encode(Sha256::digest(weights))) == self.sha256
+        is_digest(&self.sha256, weights)
     }
 
     /// The weights that a decoder has to give, where they are kept (for large units, only their digest is).
@@ -183,6 +183,11 @@ impl Test {
         let found = tensors("weights.safetensors", &self.id)?;
         Ok(found.into_iter().find(|(name, _)| name == "all").map(|(_, view)| view.data()))
     }
+}
+
+/// Whether bytes have a digest, if there is one.
+fn is_digest(expected: &Option<String>, bytes: &[u8]) -> bool {
+    Some(hex::encode(Sha256::digest(bytes))) == *expected
 }
 
 fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)>, String> {
@@ -243,6 +248,12 @@ impl FrameTest {
         serde_json::from_str(include_str!("../../../spec/vectors/frames.json"))
             .map(|file: File| file.frames)
             .map_err(|error| error.to_string())
+    }
+
+    /// Whether these are the elements that a reader has to give.
+    #[must_use]
+    pub fn is_answer(&self, elements: &[u8]) -> bool {
+        is_digest(&self.sha256, elements)
     }
 
     /// The bytes of the frame.
