@@ -88,6 +88,12 @@ impl Container {
         Mapped::new(&self.file, &tensor.range).map_err(io("cannot map", &self.path))
     }
 
+    /// The whole file, mapped: a tensor's bytes are at its range.
+    pub(crate) fn map_all(&self) -> Result<Mapped, Error> {
+        let end = self.tensors.last().map_or(0, |last| last.range.end);
+        Mapped::new(&self.file, &(0..end)).map_err(io("cannot map", &self.path))
+    }
+
     /// Reads bytes of a tensor, from `offset` in it.
     pub(crate) fn read_at(&self, tensor: &Tensor, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         read_exact_at(&self.file, buffer, tensor.range.start + offset).map_err(io("cannot read", &self.path))

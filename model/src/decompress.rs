@@ -266,17 +266,10 @@ fn foreign_file(
     for unit in units {
         let mapped = unit.map()?;
         for (name, range) in names[&unit.path].iter().zip(mapped.unit()?.tensor_ranges()) {
-            // A file out of one of our checkpoints, on its own, still knows the shapes of its tensors.
-            let own = described.tensors.get(name).map(|tensor| tensor.shape.clone());
-            let known = own.or_else(|| config::shape(checkpoint.config()?, name).map(Vec::from));
-            let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            let shape = match known.filter(|shape| count(shape) == Some(range.len())) {
-                Some(shape) => shape,
-                None => {
-                    flat += 1;
-                    vec![range.len()]
-                }
-            };
+            let shape = shape_of(checkpoint, described, name, range.len()).unwrap_or_else(|| {
+                flat += 1;
+                vec![range.len()]
+            });
             entries.push((name.clone(), Dtype::BF16, shape));
         }
     }
@@ -324,6 +317,20 @@ pub(crate) fn check_files(
         }
     }
     Ok(())
+}
+
+/// The shape of a tensor of so many elements in a unit, if anything tells it.
+pub(crate) fn shape_of(
+    checkpoint: &Checkpoint,
+    described: &Described,
+    name: &str,
+    len: usize,
+) -> Option<Vec<usize>> {
+    // A file out of one of our checkpoints, on its own, still knows the shapes of its tensors.
+    let own = described.tensors.get(name).map(|tensor| tensor.shape.clone());
+    let known = own.or_else(|| config::shape(checkpoint.config()?, name).map(Vec::from));
+    let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    known.filter(|shape| count(shape) == Some(len))
 }
 
 fn begin_file(output: &Output, file: &RestoredFile) -> Result<NamedTempFile, Error> {

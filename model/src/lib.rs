@@ -2,7 +2,8 @@
 //!
 //! A checkpoint is one safetensors file, or a directory in Hugging Face form: one weight file, or shards with an index,
 //! and `config.json`. [`compress`] writes it in the published DF11 layout, about 30 % smaller; [`decompress`] gives the
-//! original files back byte for byte; [`verify`] checks every rule and every digest; [`inspect`] shows what is inside.
+//! original files back byte for byte; [`verify`] checks every rule and every digest; [`inspect`] shows what is inside;
+//! [`Reader`] decodes single tensors, or ranges of them, into the memory of a program that runs the model.
 //!
 //! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`): smaller, of every element type, but
 //! read by this program alone.
@@ -48,6 +49,7 @@ mod pattern;
 mod pieces;
 mod plan;
 mod progress;
+mod reader;
 mod report;
 mod transcode;
 mod units;
@@ -62,6 +64,7 @@ pub use inspect::{Stored, for_each_stored, inspect};
 pub use pattern::{Pattern, PatternDict};
 pub use pieces::{count_pieces, encode_pieces};
 pub use progress::Progress;
+pub use reader::{Reader, ReaderTensor, ReaderUnit};
 pub use report::{
     CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport,
     VerifyReport, entropy,

@@ -18,7 +18,7 @@ pub(crate) fn dtype(name: &str) -> Dtype {
 }
 
 /// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
-const CODE: usize = 1;
+pub(crate) const CODE: usize = 1;
 
 /// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3 MiB of weights, usually
 /// a third of that.

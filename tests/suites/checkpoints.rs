@@ -8,8 +8,8 @@ use std::path::Path;
 
 use df11_core::df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
-    Codec, CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, compress,
-    decompress, inspect, verify,
+    Codec, CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, Reader,
+    ReaderTensor, compress, decompress, inspect, verify,
 };
 use df11_tests::corpus::{Tensor, Tensors, read, write, write_shards};
 use df11_tests::fixtures;
@@ -56,7 +56,50 @@ fn there_and_back(model: &Path, options: &CompressOptions) -> (TempDir, Compress
     for (name, bytes) in &original {
         assert!(restored[name] == *bytes, "{name} differs");
     }
+    reads_as(&packed, model);
     (temp, report)
+}
+
+/// Checks that a reader gives the same tensors, whole and in parts, out of both checkpoints; returns it.
+fn reads_as(packed: &Path, model: &Path) -> Reader {
+    let (reader, plain) = (Reader::open(packed).unwrap(), Reader::open(model).unwrap());
+    assert_eq!(reader.tensors().len(), plain.tensors().len());
+    let mut random = Random(5);
+    for (tensor, expected) in reader.tensors().zip(plain.tensors()) {
+        assert!(expected.is_plain());
+        assert_eq!(
+            (tensor.name(), tensor.dtype(), tensor.shape(), tensor.bytes()),
+            (expected.name(), expected.dtype(), expected.shape(), expected.bytes())
+        );
+        let name = tensor.name();
+        let [mut found, mut original] = [0, 1].map(|_| vec![0; tensor.bytes() as usize]);
+        reader.decode_into(name, &mut found).unwrap();
+        plain.decode_into(name, &mut original).unwrap();
+        assert!(found == original, "{name} differs");
+        let elements: u64 = tensor.shape().iter().map(|&dimension| dimension as u64).product();
+        let size = tensor.bytes().checked_div(elements).unwrap_or(0);
+        for _ in 0..8 {
+            let cuts = [0, 1].map(|_| random.below(elements + 1));
+            let range = cuts[0].min(cuts[1])..cuts[0].max(cuts[1]);
+            let bytes = (size * range.start) as usize..(size * range.end) as usize;
+            let mut part = vec![0; bytes.len()];
+            reader.decode_range_into(name, range.clone(), &mut part).unwrap();
+            assert!(part == original[bytes], "{name} differs in {range:?}");
+        }
+    }
+    for (i, unit) in reader.units().iter().enumerate() {
+        let mut all = vec![0; 2 * unit.elements() as usize];
+        reader.decode_unit_into(i, &mut all).unwrap();
+        let mut expected = Vec::new();
+        for name in unit.tensors() {
+            assert_eq!(reader.tensor(name).unwrap().unit(), Some(i));
+            let at = expected.len();
+            expected.resize(at + reader.tensor(name).unwrap().bytes() as usize, 0);
+            plain.decode_into(name, &mut expected[at..]).unwrap();
+        }
+        assert!(all == expected, "unit {} differs", unit.path());
+    }
+    reader
 }
 
 fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
@@ -544,6 +587,8 @@ fn foreign_models_give_plain_tensors_with_shapes_from_the_config() {
     let config: Value = serde_json::from_slice(&fs::read(restored.join("config.json")).unwrap()).unwrap();
     assert_eq!(config, llama_config());
 
+    reads_as(&packed, model.path());
+
     // A config of no known family: the bits are there, in one dimension, with a warning.
     let config = fs::read_to_string(packed.join("config.json")).unwrap().replace("\"llama\"", "\"other\"");
     fs::write(packed.join("config.json"), config).unwrap();
@@ -574,6 +619,13 @@ fn every_fixture_is_verified_and_restored() {
     }
     // With a dictionary the tensors have their names.
     let dict: PatternDict = serde_json::from_value(json!({"unit": ["w0", "w1"]})).unwrap();
+    let reader =
+        Reader::open_with(&fixtures::directory().join("real_two_tensors.df11.safetensors"), Some(&dict))
+            .unwrap();
+    assert_eq!(
+        reader.tensors().map(ReaderTensor::name).collect::<Vec<_>>(),
+        ["unit.w0.weight", "unit.w1.weight"]
+    );
     let options = DecompressOptions { pattern_dict: Some(dict), ..DecompressOptions::default() };
     let out = temp.path().join("named.safetensors");
     decompress(&fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &())
@@ -582,6 +634,69 @@ fn every_fixture_is_verified_and_restored() {
     let named = read(&out);
     assert_eq!(named.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
     assert!(named.iter().all(|(name, tensor)| tensor.bytes == original[name].bytes));
+}
+
+#[test]
+fn a_reader_finds_a_row_in_any_block_of_a_frame() {
+    // Three blocks and a part of one.
+    let tensors = Tensors::from([("w".to_owned(), matrix(425, 512, 3))]);
+    let model = model(&tensors, None, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    assert_eq!(compress(model.path(), &packed, &options, &()).unwrap().frames.len(), 1);
+    let reader = reads_as(&packed, model.path());
+    for row in 0..425 {
+        let mut found = [0; 1024];
+        reader.decode_range_into("w", 512 * row..512 * (row + 1), &mut found).unwrap();
+        assert_eq!(found, tensors["w"].bytes[1024 * row as usize..][..1024], "row {row}");
+    }
+    // From the middle of one block, over two whole ones, to the end.
+    for range in [65_536..217_600, 1..217_600, 0..131_072, 65_000..196_609] {
+        let mut found = vec![0; 2 * (range.end - range.start) as usize];
+        reader.decode_range_into("w", range.clone(), &mut found).unwrap();
+        assert!(found == tensors["w"].bytes[2 * range.start as usize..2 * range.end as usize], "{range:?}");
+    }
+}
+
+#[test]
+fn a_reader_says_what_was_asked_wrongly_and_what_is_damaged() {
+    let model = model(&llama(2), Some(&llama_config()), 1);
+    let temp = tempfile::tempdir().unwrap();
+    let name = "model.layers.1.mlp.up_proj.weight";
+    for codec in [Codec::Df11, Codec::Rans] {
+        let packed = temp.path().join(format!("{codec:?}"));
+        compress(model.path(), &packed, &CompressOptions { codec, ..CompressOptions::default() }, &())
+            .unwrap();
+        let reader = Reader::open(&packed).unwrap();
+        let mut out = vec![0; 2 * 128 * 64];
+        let units = reader.units().len();
+        #[expect(clippy::reversed_empty_ranges, reason = "one of the faults")]
+        for (error, says) in [
+            (reader.decode_into("nothing", &mut out), "nothing: is not in this checkpoint"),
+            (reader.decode_into(name, &mut out[..100]), "takes 16384 bytes, but 100 were given"),
+            (reader.decode_range_into(name, 0..8193, &mut out), "elements 0 to 8193 of its 8192"),
+            (reader.decode_range_into(name, 9..8, &mut []), "elements 9 to 8 of its 8192"),
+            (reader.decode_range_into(name, 0..u64::MAX, &mut out), "of its 8192"),
+            (reader.decode_unit_into(units, &mut out), "there is no unit"),
+        ] {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        // Zeros for all that is stored: whatever is noticed on opening or decoding names the file.
+        for path in fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                let mut bytes = fs::read(&path).unwrap();
+                let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+                bytes[data..].fill(0);
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+        let error = Reader::open(&packed).and_then(|reader| reader.decode_into(name, &mut out)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+        assert!(error.to_string().contains(".safetensors"), "{error}");
+    }
 }
 
 #[test]

@@ -117,6 +117,11 @@ proptest! {
         let mut part = vec![0; 2 * range.len()];
         encoded.as_unit().decode_range_into(range.clone(), &mut part).unwrap();
         prop_assert!(part == all[2 * range.start..2 * range.end]);
+        for level in Level::all() {
+            part.fill(0);
+            Decoder::at_level(&encoded.as_unit(), level).decode_range_into(range.clone(), &mut part).unwrap();
+            prop_assert!(part == all[2 * range.start..2 * range.end], "{}", level.name());
+        }
     }
 
     #[test]

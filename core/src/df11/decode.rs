@@ -154,10 +154,24 @@ impl Unit<'_> {
     /// # Ok::<(), df11_core::Error>(())
     /// ```
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        #[cfg(feature = "alloc")]
+        if weights.len() >= bf16::BYTES * WORTH_TABLES {
+            return super::Decoder::new(self).decode_range_into(range, weights);
+        }
+        self.decode_range_compact(range, weights)
+    }
+
+    /// Checks that a range is there, and that `weights` is as long as it asks for.
+    pub(super) fn expect_range(&self, range: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
         if range.start > range.end || range.end > self.len() {
             return Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len: self.len() });
         }
-        bf16::expect_len("weights", weights.len(), bf16::BYTES * range.len())?;
+        bf16::expect_len("weights", weights.len(), bf16::BYTES * range.len())
+    }
+
+    /// [`decode_range_into`](Self::decode_range_into) by the compact decoder.
+    pub(super) fn decode_range_compact(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        self.expect_range(&range, weights)?;
         let decoder = Compact::new(self.tables);
         let mut weights = weights;
         let mut from = range.start;

@@ -15,9 +15,9 @@ use df11_simd::{Codeword, GROUP, Level, Operation, Simd, Table, Write, Writer, l
 
 use super::encoder::pack;
 use super::{GAP_BITS, Unit, WINDOW_BITS};
-use crate::Error;
 use crate::bits::BitReader;
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
+use crate::{Error, bf16};
 
 /// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer fits the registers of
 /// x86-64; three are for what six leave over.
@@ -119,6 +119,42 @@ impl<'a> Decoder<'a> {
             Some(()) => Ok(()),
             None => self.unit.decode_blocks_compact(blocks, weights),
         }
+    }
+
+    /// Decodes any range of elements: see [`Unit::decode_range_into`]. Whole blocks within it go the fast way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Unit::decode_range_into`].
+    ///
+    /// ```
+    /// use df11_core::df11::{self, Decoder, Options};
+    ///
+    /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
+    /// let encoded = df11::encode(&[&weights], &Options::default())?;
+    /// let mut most = vec![0; 2 * 19_000];
+    /// Decoder::new(&encoded.as_unit()).decode_range_into(500..19_500, &mut most)?;
+    /// assert_eq!(most, weights[2 * 500..2 * 19_500]);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        let unit = &self.unit;
+        unit.expect_range(&range, weights)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (mut first, last) = (unit.block_of(range.start), unit.block_of(range.end - 1));
+        first += usize::from(unit.block_range(first).start < range.start);
+        let last = last + usize::from(unit.block_range(last).end == range.end);
+        if first >= last {
+            return unit.decode_range_compact(range, weights);
+        }
+        let (start, end) = (unit.block_range(first).start, unit.block_range(last - 1).end);
+        let (head, rest) = weights.split_at_mut(bf16::BYTES * (start - range.start));
+        let (whole, tail) = rest.split_at_mut(bf16::BYTES * (end - start));
+        unit.decode_range_compact(range.start..start, head)?;
+        self.decode_blocks_into(first..last, whole)?;
+        unit.decode_range_compact(end..range.end, tail)
     }
 
     /// Decodes a run of blocks and checks every gap: see [`Unit::verify_blocks_into`].

@@ -1,0 +1,416 @@
+//! Reading tensors out of a checkpoint, one at a time, for programs that run models.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use df11_core::bf16;
+use df11_core::df11::{PARTS, Tensors, Unit};
+use df11_core::frame::Frame;
+use df11_core::rans::DecodeTable;
+
+use crate::checkpoint::Checkpoint;
+use crate::container::{Located, Tensor};
+use crate::decompress::{check_config, name_units, shape_of};
+use crate::error::Error;
+use crate::framed;
+use crate::map::Mapped;
+use crate::metadata::Described;
+use crate::packed;
+use crate::pattern::PatternDict;
+
+/// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
+///
+/// It may be compressed, as units or as frames, by this program or a published one, or not compressed at all: tensors have
+/// the names, types and bytes of the original. Files stay memory-mapped as long as the reader lives, and nothing decoded is
+/// kept. Every function can be called from many threads at once, and works on the thread that called it.
+///
+/// Units are checked by their rules as they are decoded, and frames by their checksums too; the digests of the originals are
+/// compared by [`verify`](crate::verify), not here.
+///
+/// ```
+/// use df11_model::{CompressOptions, Reader, compress};
+/// use safetensors::tensor::{Dtype, TensorView, serialize};
+///
+/// let weights: Vec<u8> = (0..256 * 256).flat_map(|i: u32| (0x3c00 + (i * 7 % 512) as u16).to_le_bytes()).collect();
+/// let matrix = TensorView::new(Dtype::BF16, vec![256, 256], &weights)?;
+/// let directory = tempfile::tempdir()?;
+/// let [model, packed] = ["model.safetensors", "packed"].map(|name| directory.path().join(name));
+/// std::fs::write(&model, serialize([("layers.0.up_proj.weight", matrix)], None)?)?;
+/// compress(&model, &packed, &CompressOptions::default(), &())?;
+///
+/// let reader = Reader::open(&packed)?;
+/// let tensor = reader.tensor("layers.0.up_proj.weight").ok_or("not there")?;
+/// assert_eq!((tensor.dtype(), tensor.shape()), ("BF16", &[256, 256][..]));
+/// let mut decoded = vec![0; tensor.bytes() as usize];
+/// reader.decode_into(tensor.name(), &mut decoded)?;
+/// assert!(decoded == weights);
+/// // Row 3 alone.
+/// let mut row = vec![0; 2 * 256];
+/// reader.decode_range_into(tensor.name(), 3 * 256..4 * 256, &mut row)?;
+/// assert_eq!(row, weights[2 * 3 * 256..2 * 4 * 256]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    checkpoint: Checkpoint,
+    /// The files of the checkpoint, whole.
+    maps: Vec<Mapped>,
+    tensors: BTreeMap<String, ReaderTensor>,
+    units: Vec<ReaderUnit>,
+    stored_bytes: u64,
+}
+
+/// An original tensor of a [`Reader`].
+#[derive(Clone, Debug)]
+pub struct ReaderTensor {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: u64,
+    place: Place,
+}
+
+/// A unit of a [`Reader`]: tensors that are stored together, under one code.
+#[derive(Clone, Debug)]
+pub struct ReaderUnit {
+    path: String,
+    tensors: Vec<String>,
+    elements: u64,
+    stored_bytes: u64,
+    /// File and position in it of each of [`PARTS`].
+    parts: [(usize, usize); 6],
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// As it was; file and position in it.
+    Plain(usize, usize),
+    /// A frame; file and position in it.
+    Frame(usize, usize),
+    /// In a unit; its elements there.
+    Unit(usize, Range<usize>),
+}
+
+impl ReaderTensor {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of its elements, as safetensors calls it: `BF16`, `F32`, ….
+    #[must_use]
+    pub fn dtype(&self) -> &str {
+        &self.dtype
+    }
+
+    /// Its dimensions, the last of which is contiguous. Files of other programs carry none for the tensors of a unit: those
+    /// that `config.json` does not give have one dimension.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The bytes that it decodes to: its elements, little-endian.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The number of its unit in [`Reader::units`], if it is in one.
+    #[must_use]
+    pub const fn unit(&self) -> Option<usize> {
+        match self.place {
+            Place::Unit(unit, _) => Some(unit),
+            Place::Plain(..) | Place::Frame(..) => None,
+        }
+    }
+
+    /// Whether it is stored as it was.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.place, Place::Plain(..))
+    }
+}
+
+impl ReaderUnit {
+    /// Its module path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The names of its tensors, in order.
+    #[must_use]
+    pub fn tensors(&self) -> &[String] {
+        &self.tensors
+    }
+
+    /// The weights of all its tensors, of two bytes each.
+    #[must_use]
+    pub const fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// The bytes that store it.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
+}
+
+impl Reader {
+    /// Opens the checkpoint at `path`: a safetensors file, or a directory in Hugging Face form.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if a file cannot be opened or mapped, headers or units are not sound, or a tensor is there twice.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, None)
+    }
+
+    /// Opens a checkpoint of another program, with the pattern dictionary that names the tensors of its units. Without one,
+    /// the dictionary in `config.json` counts; tensors that none names are numbered.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or if the dictionary does not fit the units.
+    pub fn open_with(path: &Path, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(path, None)?;
+        check_config(&checkpoint)?;
+        let described = Described::collect(&checkpoint)?;
+        let (packed, plain) = packed::units(&checkpoint)?;
+        let names = name_units(&checkpoint, &packed, &described, pattern_dict, &mut Vec::new())?;
+
+        let mut tensors = BTreeMap::new();
+        let mut insert = |tensor: ReaderTensor, path: &Path| match tensors.entry(tensor.name.clone()) {
+            std::collections::btree_map::Entry::Occupied(_) => {
+                Err(Error::tensor(path, &tensor.name, "is there twice; keep one of the two"))
+            }
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(tensor);
+                Ok(())
+            }
+        };
+        for &(container, tensor) in &plain {
+            insert(plain_tensor(&checkpoint, &described, (container, tensor))?, &container.path)?;
+        }
+        let mut units = Vec::with_capacity(packed.len());
+        for unit in &packed {
+            let mapped = unit.map()?;
+            let view = mapped.unit()?;
+            let tensors = &names[&unit.path];
+            for (name, range) in tensors.iter().zip(view.tensor_ranges()) {
+                let len = range.len();
+                let tensor = ReaderTensor {
+                    name: name.clone(),
+                    dtype: "BF16".to_owned(),
+                    shape: shape_of(&checkpoint, &described, name, len).unwrap_or_else(|| vec![len]),
+                    bytes: (bf16::BYTES * len) as u64,
+                    place: Place::Unit(units.len(), range),
+                };
+                insert(tensor, &unit.container().path)?;
+            }
+            units.push(ReaderUnit {
+                path: unit.path.clone(),
+                tensors: tensors.clone(),
+                elements: view.len() as u64,
+                stored_bytes: unit.bytes(),
+                parts: PARTS.map(|(key, _)| checkpoint.tensors[&packed::tensor_name(&unit.path, key)]),
+            });
+        }
+        let maps = checkpoint.files.iter().map(|file| file.map_all()).collect::<Result<_, _>>()?;
+        let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
+        Ok(Reader { maps, tensors, units, stored_bytes, checkpoint })
+    }
+
+    /// All original tensors, in the order of their names.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &ReaderTensor> {
+        self.tensors.values()
+    }
+
+    /// A tensor by its name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&ReaderTensor> {
+        self.tensors.get(name)
+    }
+
+    /// The units, in natural order of their paths. There are none in a checkpoint of frames.
+    #[must_use]
+    pub fn units(&self) -> &[ReaderUnit] {
+        &self.units
+    }
+
+    /// The bytes of everything stored: units, frames and plain tensors.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
+
+    /// Decodes a tensor to `out`, which must have its [length](ReaderTensor::bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if there is no such tensor or `out` has another length; otherwise what is wrong with the data. The
+    /// content of `out` is then unspecified.
+    pub fn decode_into(&self, name: &str, out: &mut [u8]) -> Result<(), Error> {
+        let tensor = self.find(name)?;
+        self.decode(tensor, 0..tensor.bytes, out)
+    }
+
+    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. What does not overlap with
+    /// it costs as good as nothing: a row of a large matrix takes a block of its unit or frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not lie within the tensor.
+    pub fn decode_range_into(&self, name: &str, range: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
+        let tensor = self.find(name)?;
+        let elements: u64 = tensor.shape.iter().map(|&dimension| dimension as u64).product();
+        if range.start > range.end || range.end > elements {
+            let Range { start, end } = range;
+            return Err(
+                self.usage(name, format!("elements {start} to {end} of its {elements} were asked for"))
+            );
+        }
+        // Elements of less than a byte begin where a byte does, or not at all.
+        let bits = if elements == 0 { 0 } else { u128::from(tensor.bytes) * 8 / u128::from(elements) };
+        let at = |element: u64| u128::from(element) * bits;
+        if at(range.start) % 8 != 0 || at(range.end) % 8 != 0 {
+            let Range { start, end } = range;
+            return Err(self.usage(name, format!("elements {start} to {end} are not whole bytes")));
+        }
+        self.decode(tensor, (at(range.start) / 8) as u64..(at(range.end) / 8) as u64, out)
+    }
+
+    /// Decodes all tensors of a unit, one after the other, to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if there is no such unit or `out` does not take two bytes for each of its
+    /// [elements](ReaderUnit::elements); otherwise the rule that the unit breaks.
+    pub fn decode_unit_into(&self, unit: usize, out: &mut [u8]) -> Result<(), Error> {
+        let Some(found) = self.units.get(unit) else {
+            return Err(Error::Usage(format!(
+                "{}: there is no unit {unit}, but {}",
+                self.checkpoint.path.display(),
+                self.units.len()
+            )));
+        };
+        if out.len() as u64 != 2 * found.elements {
+            let (needed, given) = (2 * found.elements, out.len());
+            return Err(Error::Usage(format!(
+                "unit {} takes {needed} bytes, but {given} were given",
+                found.path
+            )));
+        }
+        self.decode_unit(unit, 0..found.elements as usize, out)
+    }
+
+    fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {
+        self.tensors.get(name).ok_or_else(|| self.usage(name, "is not in this checkpoint".to_owned()))
+    }
+
+    fn usage(&self, name: &str, problem: String) -> Error {
+        Error::Usage(format!("{}: tensor {name}: {problem}", self.checkpoint.path.display()))
+    }
+
+    /// Decodes a range of bytes, which begins and ends where an element does.
+    fn decode(&self, tensor: &ReaderTensor, bytes: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
+        if out.len() as u64 != bytes.end - bytes.start {
+            let (needed, given) = (bytes.end - bytes.start, out.len());
+            return Err(self.usage(&tensor.name, format!("takes {needed} bytes, but {given} were given")));
+        }
+        // Within a tensor that is mapped, so these fit.
+        let bytes = bytes.start as usize..bytes.end as usize;
+        match &tensor.place {
+            &Place::Plain(file, at) => {
+                out.copy_from_slice(&self.bytes(file, at)[bytes]);
+                Ok(())
+            }
+            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out).map_err(|error| {
+                Error::tensor(&self.checkpoint.files[file].path, &tensor.name, error.to_string())
+            }),
+            Place::Unit(unit, range) => {
+                let of = |at: usize| range.start + at / bf16::BYTES;
+                self.decode_unit(*unit, of(bytes.start)..of(bytes.end), out)
+            }
+        }
+    }
+
+    fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let found = &self.units[unit];
+        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
+            found.parts.map(|(file, at)| self.bytes(file, at));
+        let parts =
+            Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions };
+        let decoded = Unit::new(parts).and_then(|unit| unit.decode_range_into(range, out));
+        decoded.map_err(|error| {
+            Error::unit(&self.checkpoint.files[found.parts[packed::CODE].0].path, &found.path, error)
+        })
+    }
+
+    /// The stored bytes of a tensor.
+    fn bytes(&self, file: usize, at: usize) -> &[u8] {
+        let Range { start, end } = self.checkpoint.files[file].tensors[at].range;
+        &self.maps[file][start as usize..end as usize]
+    }
+}
+
+/// A tensor that is stored on its own.
+fn plain_tensor(
+    checkpoint: &Checkpoint,
+    described: &Described,
+    (container, tensor): Located<'_>,
+) -> Result<ReaderTensor, Error> {
+    let &(file, at) = &checkpoint.tensors[&tensor.name];
+    let Tensor { name, dtype, shape, .. } = tensor;
+    Ok(match described.framed(name) {
+        Some(original) => ReaderTensor {
+            name: name.clone(),
+            dtype: original.dtype.clone(),
+            shape: original.shape.clone(),
+            bytes: framed::original_bytes(container, tensor, original)?,
+            place: Place::Frame(file, at),
+        },
+        None => ReaderTensor {
+            name: name.clone(),
+            dtype: dtype.to_string(),
+            shape: shape.clone(),
+            bytes: tensor.bytes(),
+            place: Place::Plain(file, at),
+        },
+    })
+}
+
+/// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.
+fn decode_frame(frame: &[u8], bytes: Range<usize>, mut out: &mut [u8]) -> Result<(), df11_core::Error> {
+    let frame = Frame::new(frame)?;
+    let mut table = Box::new(DecodeTable::EMPTY);
+    frame.build(&mut table);
+    let header = frame.header();
+    let size = header.block_len() * header.element_type().bytes();
+    let end_of = |blocks: usize| (blocks * size).min(frame.elements_bytes());
+    let mut side = Vec::new();
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let block = at / size;
+        let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
+        let (until, now);
+        if at.is_multiple_of(size) && whole > block {
+            until = end_of(whole);
+            (now, out) = out.split_at_mut(until - at);
+            frame.decode_blocks_into(&table, block..whole, now)?;
+        } else {
+            let (start, end) = (block * size, end_of(block + 1));
+            until = end.min(bytes.end);
+            (now, out) = out.split_at_mut(until - at);
+            side.resize(end - start, 0);
+            frame.decode_block_into(&table, block, &mut side)?;
+            now.copy_from_slice(&side[at - start..until - start]);
+        }
+        at = until;
+    }
+    Ok(())
+}
