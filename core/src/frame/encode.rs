@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::header::countable;
+use super::header::{checked_block_len, countable};
 use super::{
     ALIGNMENT, BLOCK, BLOCK_HEADER, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK, SCALE_BITS,
     TRAILER_BYTES, VERSION, crc, padding, planes,
@@ -89,6 +89,36 @@ impl Encoder {
     /// [`Error::FrameField`] if there are more than [`MAX_RANK`] dimensions, or so many elements that their bytes cannot be
     /// counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
+        Self::with_block_len(BLOCK, element_type, shape, counts)
+    }
+
+    /// The same with blocks of so many elements, a multiple of 64 from 4,096 to 65,536: the smaller, the less memory a decoder
+    /// of single blocks needs, as on a microcontroller, and the larger the frame.
+    ///
+    /// ```
+    /// use df11_core::frame::{ElementType, Encoder, Frame, count};
+    ///
+    /// let elements: Vec<u8> = (0..10_000u16).map(|i| (i % 17) as u8).collect();
+    /// let counts = count(ElementType::U8, &elements)?;
+    /// let mut encoder = Encoder::with_block_len(4096, ElementType::U8, &[10_000], &counts)?;
+    /// let mut bytes = encoder.header();
+    /// for block in elements.chunks(4096) {
+    ///     bytes.extend_from_slice(encoder.blocks(block)?);
+    /// }
+    /// bytes.extend(encoder.finish()?);
+    /// assert_eq!(Frame::new(&bytes)?.header().blocks(), 3);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); [`Error::FrameField`] for another number of elements.
+    pub fn with_block_len(
+        block: usize,
+        element_type: ElementType,
+        shape: &[u64],
+        counts: &[u64; 256],
+    ) -> Result<Self, Error> {
         let bad = |clause, field, value| Error::FrameField { clause, field, value };
         let mut dimensions = [0; MAX_RANK];
         let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
@@ -96,7 +126,7 @@ impl Encoder {
         let len = countable(element_type, shape).ok_or(bad("F-3.2", "element count", u64::MAX))?;
         let mut header = Header {
             element_type,
-            block: BLOCK,
+            block: checked_block_len(block as u64).ok_or(bad("F-3.1", "block size", block as u64))?,
             len,
             shape: dimensions,
             rank: shape.len(),
@@ -143,7 +173,7 @@ impl Encoder {
         let codec = self.header.codec().number();
         bytes.extend([VERSION, element_type.number(), codec, model, scale_bits, *rank as u8, 0, 0]);
         bytes.extend((*len as u64).to_le_bytes());
-        bytes.extend((*block as u32).to_le_bytes());
+        bytes.extend((block.get() as u32).to_le_bytes());
         bytes.extend([0; 4]);
         self.header.shape().for_each(|dimension| bytes.extend(dimension.to_le_bytes()));
         if let Some(frequencies) = frequencies {
@@ -161,7 +191,8 @@ impl Encoder {
         bytes
     }
 
-    /// Encodes the next elements: whole blocks of [`BLOCK`] elements, or what is left. Returns their bytes.
+    /// Encodes the next elements: whole blocks ([`BLOCK`] elements, unless
+    /// [told otherwise](Self::with_block_len)), or what is left. Returns their bytes.
     ///
     /// # Errors
     ///
@@ -204,7 +235,7 @@ impl Encoder {
     /// [`Error::BufferLength`] if these are no whole blocks, or more than are left; [`Error::NoFrequency`] if the counts were
     /// others.
     pub fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
-        let size = BLOCK * self.header.element_type.bytes();
+        let size = self.header.block_len() * self.header.element_type.bytes();
         let all = self.header.len * self.header.element_type.bytes();
         let left = all.saturating_sub(first.saturating_mul(size));
         if elements.len() > left || (elements.len() < left && !elements.len().is_multiple_of(size)) {
@@ -359,20 +390,22 @@ impl Operation for EncodeSome<'_, '_> {
         let EncodeSome { encoder, blocks, elements } = self;
         let Blocks { first, bytes, entries, coded, words, raw } = blocks;
         let element_type = encoder.header.element_type;
-        let size = BLOCK * element_type.bytes();
+        let block_len = encoder.header.block_len();
+        let size = block_len * element_type.bytes();
         let n = elements.len() / element_type.bytes();
-        let raw_size = BLOCK * element_type.raw_bytes();
+        let raw_size = block_len * element_type.raw_bytes();
         let mut states = [[0; STATES_BYTES]; MANY];
         let mut used = [0; MANY];
         if let Some(table) = &encoder.table {
             coded.resize(n, 0);
             raw.resize(n * element_type.raw_bytes(), 0);
             words.resize(words_bound(n), 0);
-            for (i, (elements, coded)) in elements.chunks(size).zip(coded.chunks_mut(BLOCK)).enumerate() {
+            for (i, (elements, coded)) in elements.chunks(size).zip(coded.chunks_mut(block_len)).enumerate() {
                 let raw = &mut raw[i * raw_size..][..coded.len() * element_type.raw_bytes()];
                 planes::split(element_type, elements, coded, raw);
             }
-            let parts = coded.chunks(BLOCK).zip(words.chunks_mut(words_bound(BLOCK))).zip(&mut states);
+            let parts =
+                coded.chunks(block_len).zip(words.chunks_mut(words_bound(block_len))).zip(&mut states);
             let mut encoded: Vec<_> = parts
                 .map(|((symbols, words), states)| EncodeBlock { symbols, states, words, words_bytes: 0 })
                 .collect();
@@ -386,11 +419,11 @@ impl Operation for EncodeSome<'_, '_> {
             bytes.extend([0; 4]);
             bytes.extend((used[i] as u32).to_le_bytes());
             if encoder.table.is_some() {
-                let coded = &coded[i * BLOCK..n.min((i + 1) * BLOCK)];
+                let coded = &coded[i * block_len..n.min((i + 1) * block_len)];
                 bytes.extend(crc(0, coded).to_le_bytes());
                 bytes.extend([0; BLOCK_HEADER - 12]);
                 bytes.extend(states[i]);
-                bytes.extend_from_slice(&words[i * words_bound(BLOCK)..][..used[i]]);
+                bytes.extend_from_slice(&words[i * words_bound(block_len)..][..used[i]]);
                 pad(bytes, ALIGNMENT);
                 bytes.extend_from_slice(&raw[i * raw_size..][..coded.len() * element_type.raw_bytes()]);
             } else {

@@ -1,6 +1,8 @@
 //! The header of a frame (section 3), and what follows from it about the blocks.
 
-use super::{ALIGNMENT, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
+use core::num::NonZeroUsize;
+
+use super::{ALIGNMENT, BLOCK, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
 use crate::rans::{Frequencies, STATES_BYTES};
 use crate::{Error, FramePart};
 
@@ -37,7 +39,8 @@ impl Codec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) element_type: ElementType,
-    pub(super) block: usize,
+    /// Elements of every block but the last, as [`checked_block_len`] has them.
+    pub(super) block: NonZeroUsize,
     pub(super) len: usize,
     pub(super) shape: [u64; MAX_RANK],
     pub(super) rank: usize,
@@ -65,6 +68,15 @@ pub fn element_count(shape: &[u64]) -> Option<u64> {
 pub(super) fn countable(element_type: ElementType, shape: &[u64]) -> Option<usize> {
     let count = usize::try_from(element_count(shape)?).ok()?;
     count.checked_mul(element_type.bytes()).map(|_| count)
+}
+
+/// The fewest elements of a block, but for the last of a frame (F-3.1).
+pub(super) const SHORTEST_BLOCK: usize = 4096;
+
+/// The elements of a block, if there may be so many (F-3.1).
+pub(super) fn checked_block_len(block: u64) -> Option<NonZeroUsize> {
+    let is_good = block.is_multiple_of(64) && (SHORTEST_BLOCK as u64..=BLOCK as u64).contains(&block);
+    NonZeroUsize::new(block as usize).filter(|_| is_good)
 }
 
 /// Takes bytes off the front.
@@ -121,9 +133,26 @@ impl Header {
     /// # Ok::<(), df11_core::Error>(())
     /// ```
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Error> {
+        let mut header = Header::UNREAD;
+        let end = header.read(bytes)?;
+        Ok((header, end))
+    }
+
+    /// What [`read`](Self::read) overwrites.
+    pub(super) const UNREAD: Header = Header {
+        element_type: ElementType::U8,
+        block: NonZeroUsize::MIN,
+        len: 0,
+        shape: [0; MAX_RANK],
+        rank: 0,
+        frequencies: None,
+    };
+
+    /// [`parse`](Self::parse) to where the header is to be: it takes most of a KiB, and each move would take as much stack. After
+    /// an error it is no header.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let mut cursor = Cursor { bytes, at: 0 };
-        let seen = bytes.len().min(MAGIC.len());
-        if bytes[..seen] != MAGIC[..seen] {
+        if bytes.iter().zip(&MAGIC).any(|(found, wanted)| found != wanted) {
             return Err(Error::NotAFrame);
         }
         cursor.take::<8>()?;
@@ -149,26 +178,29 @@ impl Header {
         let count = u64::from_le_bytes(*cursor.take()?);
         let block = u32::from_le_bytes(*cursor.take()?);
         cursor.reserved::<4>()?;
-        let mut shape = [0; MAX_RANK];
-        for dimension in &mut shape[..usize::from(rank)] {
+        let shape = &mut self.shape;
+        for dimension in shape.iter_mut().take(usize::from(rank)) {
             *dimension = u64::from_le_bytes(*cursor.take()?);
         }
         // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
-        let mut known = [0u16; 256];
+        self.frequencies = None;
         if model == 1 {
-            let alphabet: [u8; 32] = *cursor.take()?;
-            for (symbol, frequency) in known.iter_mut().enumerate() {
-                if alphabet[symbol / 8] >> (symbol % 8) & 1 == 1 {
-                    *frequency = u16::from_le_bytes(*cursor.take()?);
-                    if *frequency == 0 {
-                        return Err(Error::FrameField { clause: "F-3.3", field: "frequency", value: 0 });
+            let known = self.frequencies.insert(Frequencies::unchecked(scale_bits)).as_unchecked_array();
+            let alphabet: &[u8; 32] = cursor.take()?;
+            for (marks, known) in alphabet.iter().zip(known.as_chunks_mut::<8>().0) {
+                for (symbol, frequency) in known.iter_mut().enumerate() {
+                    if marks >> symbol & 1 == 1 {
+                        *frequency = u16::from_le_bytes(*cursor.take()?);
+                        if *frequency == 0 {
+                            return Err(Error::FrameField { clause: "F-3.3", field: "frequency", value: 0 });
+                        }
                     }
                 }
             }
         }
         cursor.padding(4)?;
         let end = cursor.at;
-        if u32::from_le_bytes(*cursor.take()?) != crc(0, &bytes[..end]) {
+        if u32::from_le_bytes(*cursor.take()?) != crc(0, bytes.get(..end).unwrap_or_default()) {
             return Err(Error::FrameChecksum { part: FramePart::Header });
         }
         cursor.padding(ALIGNMENT)?;
@@ -176,20 +208,19 @@ impl Header {
         if codec != model || (codec == 1 && count == 0) || (model == 0 && scale_bits != 0) {
             return Err(Error::FrameField { clause: "F-3.3", field: "model", value: u64::from(model) });
         }
-        let frequencies = if model == 1 { Some(Frequencies::new(&known, scale_bits)?) } else { None };
-        if !block.is_multiple_of(64) || !(4096..=65536).contains(&block) {
-            return Err(Error::FrameField { clause: "F-3.1", field: "block size", value: u64::from(block) });
+        if let Some(frequencies) = &self.frequencies {
+            frequencies.check()?;
         }
-        let len = countable(element_type, &shape[..usize::from(rank)]).filter(|len| *len as u64 == count);
-        let header = Header {
-            element_type,
-            block: block as usize,
-            len: len.ok_or(Error::FrameField { clause: "F-3.2", field: "element count", value: count })?,
-            shape,
-            rank: usize::from(rank),
-            frequencies,
+        let Some(block_len) = checked_block_len(u64::from(block)) else {
+            return Err(Error::FrameField { clause: "F-3.1", field: "block size", value: u64::from(block) });
         };
-        Ok((header, cursor.at))
+        let dimensions = shape.get(..usize::from(rank)).unwrap_or_default();
+        let len = countable(element_type, dimensions).filter(|len| *len as u64 == count);
+        self.element_type = element_type;
+        self.block = block_len;
+        self.len = len.ok_or(Error::FrameField { clause: "F-3.2", field: "element count", value: count })?;
+        self.rank = usize::from(rank);
+        Ok(cursor.at)
     }
 
     /// What the elements are.
@@ -225,19 +256,24 @@ impl Header {
     /// The elements of every block but the last.
     #[must_use]
     pub const fn block_len(&self) -> usize {
-        self.block
+        self.block.get()
+    }
+
+    /// The bytes of the elements of every block but the last: never 0, and no more than those of all elements, if these are so many.
+    pub(super) fn block_bytes_of_elements(&self) -> usize {
+        self.block.get().saturating_mul(self.element_type.bytes()).max(1)
     }
 
     /// The number of blocks.
     #[must_use]
     pub const fn blocks(&self) -> usize {
-        self.len.div_ceil(self.block)
+        self.len.div_ceil(self.block.get())
     }
 
     /// The elements of a block; empty for one that is not there.
     #[must_use]
     pub fn block_range(&self, block: usize) -> core::ops::Range<usize> {
-        let at = |block: usize| block.saturating_mul(self.block).min(self.len);
+        let at = |block: usize| block.saturating_mul(self.block.get()).min(self.len);
         at(block)..at(block.saturating_add(1))
     }
 

@@ -20,6 +20,9 @@
 //! # Ok::<(), df11_core::Error>(())
 //! ```
 
+// Also where tests compare it with the library.
+#[cfg(any(test, not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))))]
+mod crc;
 #[cfg(feature = "alloc")]
 mod encode;
 mod header;
@@ -31,7 +34,10 @@ pub use encode::{Blocks, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
 pub use view::{BlockLayout, Frame};
 
+#[cfg(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))]
 use crc32fast::Hasher;
+
+use crate::rans::{STATES_BYTES, WORD_BYTES};
 
 /// The first bytes of a frame (F-3.1).
 pub const MAGIC: [u8; 8] = *b"\x89DF11\r\n\x1a";
@@ -70,9 +76,14 @@ const BLOCK_HEADER: usize = 16;
 /// ```
 #[must_use]
 pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(seed);
-    hasher.update(bytes);
-    hasher.finalize()
+    #[cfg(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut hasher = Hasher::new_with_initial(seed);
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+    #[cfg(not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64")))]
+    crc::crc(seed, bytes)
 }
 
 /// The digest of elements whose parts have these checksums and lengths in bytes, one after the other.
@@ -89,6 +100,33 @@ impl Digest {
     fn finish(self) -> u32 {
         self.0.finalize()
     }
+}
+
+/// The most bytes that the frame of so many elements takes, whatever they are and however long its blocks; `None` if they
+/// cannot be counted.
+///
+/// ```
+/// use df11_core::frame::{self, ElementType};
+///
+/// // Bytes of which nothing can be gained.
+/// let elements: Vec<u8> = (0..100_000u32).map(|i| (i * i >> 5) as u8).collect();
+/// let bound = frame::bound(ElementType::U8, &[100_000]).ok_or("too many")?;
+/// assert!(frame::encode(ElementType::U8, &[100_000], &elements)?.len() <= bound);
+/// assert_eq!(frame::bound(ElementType::U8, &[u64::MAX, 2]), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn bound(element_type: ElementType, shape: &[u64]) -> Option<usize> {
+    /// The fields before the shape (F-3.1), marks and frequencies of 256 symbols (F-3.3), the checksum, and padding.
+    const HEADER: usize = 32 + 32 + 2 * 256 + 4 + 2 * ALIGNMENT;
+    let elements = header::countable(element_type, shape)?;
+    let blocks = elements.div_ceil(header::SHORTEST_BLOCK);
+    let each = BLOCK_HEADER + STATES_BYTES + 2 * ALIGNMENT + ENTRY_BYTES;
+    // Coded bytes: at most a word each. Where that is more than the elements, they are mostly kept as they are.
+    elements
+        .checked_mul(element_type.raw_bytes() + WORD_BYTES)?
+        .checked_add(blocks.checked_mul(each)?)?
+        .checked_add(HEADER + 8 * shape.len() + TRAILER_BYTES)
 }
 
 /// How many zeros follow so many bytes up to a multiple of `to`.

@@ -46,8 +46,7 @@ pub(super) fn split(element_type: ElementType, elements: &[u8], coded: &mut [u8]
 #[inline(always)]
 pub(super) fn coded_part(element_type: ElementType, elements: &mut [u8]) -> &mut [u8] {
     let n = elements.len() / element_type.bytes();
-    let start = elements.len() - n;
-    &mut elements[start..]
+    elements.split_at_mut_checked(elements.len() - n).unwrap_or_default().1
 }
 
 /// Merges raw planes with the coded bytes at the end of `elements`, in place.
@@ -81,25 +80,37 @@ pub(crate) fn in_place<const S: usize, const R: usize>(
     let n = elements.len() / S;
     let start = elements.len() - n;
     let planes: [&[u8]; R] = core::array::from_fn(|plane| raw.get(plane * n..(plane + 1) * n).unwrap_or(&[]));
+    // What is looked up below is there: returning where it is not, instead of panicking, is never done.
     for at in (0..n).step_by(SOME) {
         let end = n.min(at + SOME);
         let mut coded = [0; SOME];
         let mut raw = [[0; SOME]; R];
         if end - at == SOME {
             // Of known length: a vector each.
-            coded.copy_from_slice(&elements[start + at..start + at + SOME]);
+            let Some(from) = some(elements, start + at) else { return };
+            coded = *from;
             for (raw, plane) in raw.iter_mut().zip(&planes) {
-                raw.copy_from_slice(&plane[at..at + SOME]);
+                let Some(from) = some(plane, at) else { return };
+                *raw = *from;
             }
-            let to = &mut elements[S * at..S * (at + SOME)];
-            for (i, to) in to.as_chunks_mut::<S>().0.iter_mut().enumerate() {
-                *to = element(coded[i], core::array::from_fn(|plane| raw[plane][i]));
+            let Some(to) = elements.get_mut(S * at..S * (at + SOME)) else { return };
+            for (i, (to, coded)) in to.as_chunks_mut::<S>().0.iter_mut().zip(&coded).enumerate() {
+                *to = element(*coded, core::array::from_fn(|plane| raw[plane][i]));
             }
         } else {
-            coded[..end - at].copy_from_slice(&elements[start + at..start + end]);
-            for (i, to) in elements[S * at..S * end].as_chunks_mut::<S>().0.iter_mut().enumerate() {
-                *to = element(coded[i], core::array::from_fn(|plane| planes[plane][at + i]));
+            let from = elements.get(start + at..start + end).unwrap_or_default();
+            coded.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            let to = elements.get_mut(S * at..S * end).unwrap_or_default();
+            for (i, (to, coded)) in to.as_chunks_mut::<S>().0.iter_mut().zip(&coded).enumerate() {
+                let byte = |plane: usize| planes[plane].get(at + i).copied().unwrap_or(0);
+                *to = element(*coded, core::array::from_fn(byte));
             }
         }
     }
+}
+
+/// The bytes from a place on.
+#[inline(always)]
+fn some(bytes: &[u8], at: usize) -> Option<&[u8; SOME]> {
+    bytes.get(at..)?.first_chunk()
 }

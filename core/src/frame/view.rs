@@ -10,11 +10,8 @@ use df11_simd::{Write, Writer};
 use super::ElementType;
 use super::header::Parts;
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
-use crate::rans::{DecodeBlock, DecodeTable, STATES_BYTES};
+use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
 use crate::{Error, FramePart};
-
-/// Blocks that are decoded together: as many as rANS takes in turn.
-const MANY: usize = 4;
 
 /// Elements of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
 #[cfg(feature = "alloc")]
@@ -64,24 +61,25 @@ impl<'a> Frame<'a> {
     /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or [`Error::FrameField`] for what breaks a rule of
     /// section 6.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
-        let (header, start) = Header::parse(bytes)?;
-        let blocks = header.blocks();
+        let mut frame =
+            Frame { bytes, header: Header::UNREAD, directory: &[], digest: 0, level: Level::best() };
+        let start = frame.header.read(bytes)?;
+        let blocks = frame.header.blocks();
         // At least its header for each block; and so no product of lengths can be too large.
         let least = (blocks as u64).saturating_mul((BLOCK_HEADER + ENTRY_BYTES) as u64);
         let least = least.saturating_add((start + TRAILER_BYTES) as u64);
+        let too_short =
+            Error::FrameLength { part: FramePart::Frame, expected: least, found: bytes.len() as u64 };
         if (bytes.len() as u64) < least {
-            return Err(Error::FrameLength {
-                part: FramePart::Frame,
-                expected: least,
-                found: bytes.len() as u64,
-            });
+            return Err(too_short);
         }
-        let directory_start = bytes.len() - TRAILER_BYTES - ENTRY_BYTES * blocks;
-        let (directory, trailer) = bytes[directory_start..].split_at(ENTRY_BYTES * blocks);
-        let field = |i: usize| trailer[4 * i..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field));
-        let [offset, number] = [0, 2].map(|i| u64::from(field(i + 1)) << 32 | u64::from(field(i)));
-        let [digest, checksum] = [4, 5].map(field);
-        if crc(0, &bytes[directory_start..bytes.len() - 4]) != checksum {
+        let (rest, trailer) = bytes.split_last_chunk::<TRAILER_BYTES>().ok_or(too_short)?;
+        let directory_start = rest.len().wrapping_sub(ENTRY_BYTES * blocks);
+        let (_, directory) = rest.split_at_checked(directory_start).ok_or(too_short)?;
+        let [offset, number, last] = read_fields(trailer);
+        let [digest, checksum] = [last as u32, (last >> 32) as u32];
+        let (checked, _) = trailer.split_at(TRAILER_BYTES - 4);
+        if crc(crc(0, directory), checked) != checksum {
             return Err(Error::FrameChecksum { part: FramePart::Trailer });
         }
         if number != blocks as u64 {
@@ -113,7 +111,8 @@ impl<'a> Frame<'a> {
                 value: offset,
             });
         }
-        Ok(Frame { bytes, header, directory, digest, level: Level::best() })
+        (frame.directory, frame.digest) = (directory, digest);
+        Ok(frame)
     }
 
     /// The same, decoded with another level of instructions.
@@ -168,7 +167,7 @@ impl<'a> Frame<'a> {
             return Err(Error::RangeOutOfBounds { start: block, end: block.saturating_add(1), len });
         }
         let found = self.block(block)?;
-        let start = read_entry(&self.directory[block]).0 as usize;
+        let start = self.directory.get(block).map_or(0, |entry| read_entry(entry).0 as usize);
         let parts = self.header.parts(block, found.words_bytes as u32)?;
         Ok(BlockLayout {
             states: start + BLOCK_HEADER,
@@ -263,8 +262,8 @@ impl<'a> Frame<'a> {
             return Err(Error::BufferLength { buffer: "elements", expected, found });
         }
         if self.header.codec() == Codec::Raw {
-            for (i, part) in elements.chunks_mut(self.header.block * element_type.bytes()).enumerate() {
-                part.copy_from_slice(self.block(first + i)?.raw);
+            for (i, part) in elements.chunks_mut(self.header.block_bytes_of_elements()).enumerate() {
+                copy(part, self.block(first + i)?.raw);
             }
             return Ok(());
         }
@@ -292,15 +291,17 @@ impl<'a> Frame<'a> {
             symbols: &mut [],
         });
         let mut number = 0;
-        for (j, symbols) in parts.enumerate().take(MANY) {
-            let block = self.block(first + j)?;
-            (raws[j], checksums[j]) = (block.raw, block.coded);
+        let places = raws.iter_mut().zip(&mut checksums).zip(&mut coded);
+        for (((raw, checksum), place), symbols) in places.zip(parts) {
+            let block = self.block(first + number)?;
+            (*raw, *checksum) = (block.raw, block.coded);
             let Block { states, words, words_bytes, .. } = block;
-            coded[j] = DecodeBlock { states, words, words_bytes, symbols };
+            *place = DecodeBlock { states, words, words_bytes, symbols };
             number += 1;
         }
-        table.decode_blocks(self.level, &mut coded[..number])?;
-        for (j, (block, checksum)) in coded[..number].iter().zip(checksums).enumerate() {
+        let coded = coded.get_mut(..number).unwrap_or_default();
+        table.decode_blocks(self.level, coded)?;
+        for (j, (block, checksum)) in coded.iter().zip(checksums).enumerate() {
             let found = crc(0, block.symbols);
             if found != checksum {
                 return Err(Error::FrameDigest { block: (first + j) as u64, expected: checksum, found });
@@ -311,7 +312,7 @@ impl<'a> Frame<'a> {
 
     /// Finds a block and checks it.
     fn block(&self, block: usize) -> Result<Block<'a>, Error> {
-        let directory = self.bytes.len() - TRAILER_BYTES - ENTRY_BYTES * self.directory.len();
+        let directory = self.bytes.len().wrapping_sub(TRAILER_BYTES + ENTRY_BYTES * self.directory.len());
         let entry = |i: usize| self.directory.get(i).map_or((directory as u64, 0), read_entry);
         let ((start, checksum), (end, _)) = (entry(block), entry(block + 1));
         let bytes = self.bytes.get(start as usize..end as usize).unwrap_or(&[]);
@@ -322,11 +323,24 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Copies bytes to a place that is as long.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    if to.len() == from.len() {
+        to.copy_from_slice(from);
+    }
+}
+
+/// The fields of a trailer, of 8 bytes each; the last are two of 4.
+fn read_fields(trailer: &[u8; TRAILER_BYTES]) -> [u64; 3] {
+    let fields = trailer.as_chunks().0;
+    core::array::from_fn(|i| fields.get(i).map_or(0, |field| u64::from_le_bytes(*field)))
+}
+
 /// The offset and the checksum of a block.
 fn read_entry(entry: &[u8; ENTRY_BYTES]) -> (u64, u32) {
-    let [a, b, c] =
-        core::array::from_fn(|i| entry[4 * i..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field)));
-    (u64::from(b) << 32 | u64::from(a), c)
+    let [a, b, c, d, e, f, g, h, checksum @ ..] = *entry;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(checksum))
 }
 
 impl Header {
@@ -357,15 +371,17 @@ impl Header {
                 value: u64::from(coded),
             });
         }
+        // All are there: the block is as long as its parts say.
+        let part = |range: Range<usize>| bytes.get(range).unwrap_or_default();
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-        if !is_zero(reserved) || !is_zero(&bytes[words_end..raw_start]) || !is_zero(&bytes[raw_end..]) {
+        if !is_zero(reserved) || !is_zero(part(words_end..raw_start)) || !is_zero(part(raw_end..end)) {
             return Err(Error::FrameReserved { part: FramePart::Block(block as u64) });
         }
         Ok(Block {
-            states: bytes[BLOCK_HEADER..].first_chunk().unwrap_or(&[0; STATES_BYTES]),
-            words: &bytes[words_start..],
+            states: part(BLOCK_HEADER..end).first_chunk().unwrap_or(&[0; STATES_BYTES]),
+            words: part(words_start..end),
             words_bytes: words_end - words_start,
-            raw: &bytes[raw_start..raw_end],
+            raw: part(raw_start..raw_end),
             coded,
         })
     }
@@ -386,8 +402,7 @@ impl Operation for DecodeInPlace<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Result<(), Error> {
         let DecodeInPlace { frame, table, first, elements } = self;
-        let Header { element_type, block, .. } = frame.header;
-        let size = block * element_type.bytes();
+        let (element_type, size) = (frame.header.element_type, frame.header.block_bytes_of_elements());
         for (i, elements) in elements.chunks_mut(MANY * size).enumerate() {
             let coded = elements.chunks_mut(size).map(|part| planes::coded_part(element_type, part));
             let raws = frame.decode_coded(table, first + MANY * i, coded)?;
@@ -436,7 +451,7 @@ impl Write for MergePast<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S, writer: &mut Writer<'_, S>) -> Result<(), Error> {
         let MergePast { frame, table, first, len } = self;
-        let block = frame.header.block;
+        let block = frame.header.block_len();
         let mut memory = alloc::vec![0; MANY * block];
         for (i, at) in (0..len).step_by(MANY * block).enumerate() {
             let coded = &mut memory[..(len - at).min(MANY * block)];

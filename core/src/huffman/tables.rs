@@ -70,6 +70,11 @@ impl<'a> PrefixTables<'a> {
         self.tables
     }
 
+    /// Table 0. There always is one; a look-up that gives something else otherwise is what shows the compiler that nothing panics.
+    pub(crate) fn root(&self) -> &'a [u8; 256] {
+        self.tables.first().unwrap_or(self.lengths)
+    }
+
     /// The code lengths in bits, indexed by symbol; 0 for symbols without a codeword. Only the first 240 count.
     #[must_use]
     pub const fn code_lengths(&self) -> &'a [u8; 256] {
@@ -107,7 +112,9 @@ impl<'a> PrefixTables<'a> {
     pub fn decode(&self, code: u32, bit: u64) -> Result<(u8, u8), Error> {
         let mut table = 0;
         for (depth, index) in (0u8..).zip(code.to_be_bytes()) {
-            let symbol = self.tables[table][usize::from(index)];
+            // By the invariant, it is there.
+            let Some(row) = self.tables.get(table) else { break };
+            let symbol = row[usize::from(index)];
             if let Some(target) = self.jump(symbol) {
                 table = target;
                 continue;

@@ -7,25 +7,26 @@
 //! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn,
 //!    so that each hides how long the others take; see [`df11_simd::rans`].
 
-use df11_simd::rans::{DecodeTables, RansTable, Stream};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use df11_simd::rans::RansTable;
+use df11_simd::rans::{DecodeTables, Stream};
 use df11_simd::{Level, Operation, Simd};
 
-use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
+use super::{Frequencies, LANES, MANY, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
 use crate::Error;
 
 /// The most slots: 2 to the power of 12 scale bits.
 const SLOTS: usize = 1 << 12;
 
-/// Blocks that are decoded in turn.
-const MANY: usize = 4;
-
-/// Frequencies as the decoder looks them up, in the caller's memory: 18 KiB.
+/// Frequencies as the decoder looks them up, in the caller's memory: 18 KiB, and 16 KiB on machines that have no vectors
+/// for it.
 #[derive(Clone, Debug)]
 pub struct DecodeTable {
     /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative
     /// frequency, 12 bits.
     slots: [u32; SLOTS],
     scale_bits: u8,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     vector: Option<RansTable>,
 }
 
@@ -44,14 +45,14 @@ pub struct DecodeBlock<'a> {
 
 impl DecodeTable {
     /// The table of an alphabet of one symbol, 0; to be [built](Self::build) for others.
-    pub const EMPTY: DecodeTable = {
-        let mut slots = [0; SLOTS];
-        let mut slot = 0;
-        while slot < SLOTS {
-            slots[slot] = (slot as u32) << 20 | (SLOTS as u32 - 1) << 8;
-            slot += 1;
-        }
-        DecodeTable { slots, scale_bits: 12, vector: None }
+    ///
+    /// Of one symbol with 0 scale bits: so it is all zeros, but for machines with vectors, and a variable that begins as this
+    /// takes no room in the image of a program.
+    pub const EMPTY: DecodeTable = DecodeTable {
+        slots: [0; SLOTS],
+        scale_bits: 0,
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        vector: None,
     };
 
     /// Makes this the table of these frequencies.
@@ -63,7 +64,10 @@ impl DecodeTable {
                 *slot = offset << 20 | (frequency - 1) << 8 | u32::from(symbol);
             }
         }
-        self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        {
+            self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
+        }
     }
 
     /// What decoders elsewhere need, GPUs among them: for each slot (2 to the power of the scale bits) the symbol in the low byte,
@@ -81,7 +85,7 @@ impl DecodeTable {
     /// ```
     #[must_use]
     pub fn slots(&self) -> &[u32] {
-        &self.slots[..1 << self.scale_bits]
+        self.slots.get(..1 << self.scale_bits).unwrap_or(&self.slots)
     }
 
     /// Decodes a block.
@@ -158,7 +162,10 @@ impl DecodeTable {
             let tables = DecodeTables {
                 slots: &self.slots,
                 scale_bits: u32::from(self.scale_bits),
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 ranks: self.vector.as_ref(),
+                #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+                ranks: None,
             };
             // The first steps: a vector of words is read where it begins, so there must be some more after them.
             for stream in &mut streams {
@@ -175,8 +182,9 @@ impl DecodeTable {
             if stream.left > 0 {
                 return Err(Error::WordsLeft { words: stream.left });
             }
-            if let Some(lane) = stream.states.iter().position(|&state| state != START_STATE) {
-                return Err(Error::LastState { lane, state: stream.states[lane] });
+            let mut states = stream.states.into_iter().enumerate();
+            if let Some((lane, state)) = states.find(|(_, state)| *state != START_STATE) {
+                return Err(Error::LastState { lane, state });
             }
         }
         Ok(())

@@ -88,14 +88,32 @@ impl Frequencies {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn new(frequencies: &[u16; 256], scale_bits: u8) -> Result<Self, Error> {
-        if !SCALE_BITS.contains(&scale_bits) {
-            return Err(Error::ScaleBits { bits: scale_bits });
+        let frequencies = Frequencies { frequencies: *frequencies, scale_bits };
+        frequencies.check().map(|()| frequencies)
+    }
+
+    /// None yet, to be filled in where they are: they are not small. They have to pass [`check`](Self::check) before anything
+    /// else sees them.
+    pub(crate) const fn unchecked(scale_bits: u8) -> Self {
+        Frequencies { frequencies: [0; 256], scale_bits }
+    }
+
+    /// All frequencies, by symbol, to be filled in.
+    pub(crate) const fn as_unchecked_array(&mut self) -> &mut [u16; 256] {
+        &mut self.frequencies
+    }
+
+    /// What [`new`](Self::new) checks.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Frequencies { frequencies, scale_bits } = self;
+        if !SCALE_BITS.contains(scale_bits) {
+            return Err(Error::ScaleBits { bits: *scale_bits });
         }
         let sum = frequencies.iter().map(|&frequency| u32::from(frequency)).sum();
         if sum != 1 << scale_bits {
-            return Err(Error::FrequencySum { sum, scale_bits });
+            return Err(Error::FrequencySum { sum, scale_bits: *scale_bits });
         }
-        Ok(Frequencies { frequencies: *frequencies, scale_bits })
+        Ok(())
     }
 
     /// The frequency of a symbol; 0 if it cannot be coded.

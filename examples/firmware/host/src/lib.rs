@@ -1,0 +1,132 @@
+//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a DF11 unit and as a rANS
+//! frame, and of each a copy with one bit changed.
+//!
+//! The build script of the images calls [`files`]; nothing that is made here is checked in, so nothing can be out of date.
+
+use std::error::Error;
+
+use df11_core::df11::{self, EncodedUnit, Options};
+use df11_core::frame::{ElementType, Encoder, Frame, count};
+use safetensors::SafeTensors;
+
+/// The file that the weights come from.
+pub const SOURCE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../../cli/demo/model-00001-of-00002.safetensors");
+
+/// The tensor in it.
+pub const TENSOR: &str = "encoder.layer.0.attention.self.query.weight";
+
+/// Rows of the matrix that are taken.
+pub const ROWS: usize = 96;
+
+/// Weights of a row.
+pub const COLUMNS: usize = 384;
+
+/// The row that is decoded alone.
+pub const ROW: usize = 61;
+
+/// Elements of a block of the frame: the fewest that FRAME.md permits (F-3.1), so that the buffer for one is small.
+pub const BLOCK: usize = 4096;
+
+/// The weights, two little-endian bytes each.
+///
+/// # Errors
+///
+/// If the file is not what ships with the repository.
+pub fn weights() -> Result<Vec<u8>, Box<dyn Error>> {
+    let file = std::fs::read(SOURCE)?;
+    let file = SafeTensors::deserialize(&file)?;
+    let tensor = file.tensor(TENSOR)?;
+    if tensor.shape().get(1) != Some(&COLUMNS) {
+        return Err(format!("{TENSOR} has the shape {:?}", tensor.shape()).into());
+    }
+    Ok(tensor.data().get(..2 * ROWS * COLUMNS).ok_or("too few rows")?.to_vec())
+}
+
+/// The weights as a DF11 unit.
+///
+/// # Errors
+///
+/// As [`weights`].
+pub fn unit() -> Result<EncodedUnit, Box<dyn Error>> {
+    Ok(df11::encode(&[&weights()?], &Options::default())?)
+}
+
+/// A unit whose code has one bit changed, in the middle.
+#[must_use]
+pub fn damaged_unit(mut unit: EncodedUnit) -> EncodedUnit {
+    let middle = unit.encoded_exponent.len() / 2;
+    if let Some(byte) = unit.encoded_exponent.get_mut(middle) {
+        *byte ^= 0x10;
+    }
+    unit
+}
+
+/// The weights as a frame.
+///
+/// # Errors
+///
+/// As [`weights`].
+pub fn frame() -> Result<Vec<u8>, Box<dyn Error>> {
+    let weights = weights()?;
+    let shape = [ROWS as u64, COLUMNS as u64];
+    let counts = count(ElementType::Bf16, &weights)?;
+    let mut encoder = Encoder::with_block_len(BLOCK, ElementType::Bf16, &shape, &counts)?;
+    let mut frame = encoder.header();
+    for block in weights.chunks(2 * BLOCK) {
+        frame.extend_from_slice(encoder.blocks(block)?);
+    }
+    frame.extend(encoder.finish()?);
+    Ok(frame)
+}
+
+/// A frame that has one bit changed, in the middle.
+#[must_use]
+pub fn damaged_frame(mut frame: Vec<u8>) -> Vec<u8> {
+    let middle = frame.len() / 2;
+    if let Some(byte) = frame.get_mut(middle) {
+        *byte ^= 0x10;
+    }
+    frame
+}
+
+/// A file's name, and what is in it.
+pub type File = (&'static str, Vec<u8>);
+
+/// The files that the images include.
+///
+/// # Errors
+///
+/// As [`weights`]; if what was encoded does not decode to the weights.
+pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
+    let (weights, unit, frame) = (weights()?, unit()?, frame()?);
+    let mut restored = vec![0; weights.len()];
+    unit.as_unit().decode_into(&mut restored)?;
+    if restored != weights {
+        return Err("the unit holds other weights".into());
+    }
+    restored.fill(0);
+    Frame::new(&frame)?.decode_into(&mut df11_core::rans::DecodeTable::EMPTY.clone(), &mut restored)?;
+    if restored != weights {
+        return Err("the frame holds other weights".into());
+    }
+    let constants = format!(
+        "/// Weights of a row.\npub(crate) const COLUMNS: usize = {COLUMNS};\n\
+         /// The row that is decoded alone.\npub(crate) const ROW: usize = {ROW};\n\
+         /// The most weights of a block of the unit.\npub(crate) const UNIT_BLOCK: usize = {};\n\
+         /// The most weights of a block of the frame.\npub(crate) const FRAME_BLOCK: usize = {BLOCK};\n",
+        unit.as_unit().largest_block(),
+    );
+    Ok(vec![
+        ("constants.rs", constants.into_bytes()),
+        ("damaged_frame", damaged_frame(frame.clone())),
+        ("frame", frame),
+        ("damaged_code", damaged_unit(unit.clone()).encoded_exponent),
+        ("luts", unit.luts),
+        ("code", unit.encoded_exponent),
+        ("sign_mantissa", unit.sign_mantissa),
+        ("positions", unit.output_positions),
+        ("gaps", unit.gaps),
+        ("splits", unit.split_positions),
+    ])
+}
