@@ -1,6 +1,6 @@
 //! The header of a frame (section 3), and what follows from it about the blocks.
 
-use super::{ALIGNMENT, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
+use super::{ALIGNMENT, BLOCK, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
 use crate::rans::{Frequencies, STATES_BYTES};
 use crate::{Error, FramePart};
 
@@ -66,6 +66,9 @@ pub(super) fn countable(element_type: ElementType, shape: &[u64]) -> Option<usiz
     let count = usize::try_from(element_count(shape)?).ok()?;
     count.checked_mul(element_type.bytes()).map(|_| count)
 }
+
+/// The fewest elements of a block, but for the last of a frame (F-3.1).
+pub(super) const SHORTEST_BLOCK: usize = 4096;
 
 /// Takes bytes off the front.
 struct Cursor<'a> {
@@ -177,7 +180,7 @@ impl Header {
             return Err(Error::FrameField { clause: "F-3.3", field: "model", value: u64::from(model) });
         }
         let frequencies = if model == 1 { Some(Frequencies::new(&known, scale_bits)?) } else { None };
-        if !block.is_multiple_of(64) || !(4096..=65536).contains(&block) {
+        if !block.is_multiple_of(64) || !(SHORTEST_BLOCK as u32..=BLOCK as u32).contains(&block) {
             return Err(Error::FrameField { clause: "F-3.1", field: "block size", value: u64::from(block) });
         }
         let len = countable(element_type, &shape[..usize::from(rank)]).filter(|len| *len as u64 == count);

@@ -33,6 +33,8 @@ pub use view::{BlockLayout, Frame};
 
 use crc32fast::Hasher;
 
+use crate::rans::{STATES_BYTES, WORD_BYTES};
+
 /// The first bytes of a frame (F-3.1).
 pub const MAGIC: [u8; 8] = *b"\x89DF11\r\n\x1a";
 
@@ -89,6 +91,33 @@ impl Digest {
     fn finish(self) -> u32 {
         self.0.finalize()
     }
+}
+
+/// The most bytes that the frame of so many elements takes, whatever they are and however long its blocks; `None` if they
+/// cannot be counted.
+///
+/// ```
+/// use df11_core::frame::{self, ElementType};
+///
+/// // Bytes of which nothing can be gained.
+/// let elements: Vec<u8> = (0..100_000u32).map(|i| (i * i >> 5) as u8).collect();
+/// let bound = frame::bound(ElementType::U8, &[100_000]).ok_or("too many")?;
+/// assert!(frame::encode(ElementType::U8, &[100_000], &elements)?.len() <= bound);
+/// assert_eq!(frame::bound(ElementType::U8, &[u64::MAX, 2]), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn bound(element_type: ElementType, shape: &[u64]) -> Option<usize> {
+    /// The fields before the shape (F-3.1), marks and frequencies of 256 symbols (F-3.3), the checksum, and padding.
+    const HEADER: usize = 32 + 32 + 2 * 256 + 4 + 2 * ALIGNMENT;
+    let elements = header::countable(element_type, shape)?;
+    let blocks = elements.div_ceil(header::SHORTEST_BLOCK);
+    let each = BLOCK_HEADER + STATES_BYTES + 2 * ALIGNMENT + ENTRY_BYTES;
+    // Coded bytes: at most a word each. Where that is more than the elements, they are mostly kept as they are.
+    elements
+        .checked_mul(element_type.raw_bytes() + WORD_BYTES)?
+        .checked_add(blocks.checked_mul(each)?)?
+        .checked_add(HEADER + 8 * shape.len() + TRAILER_BYTES)
 }
 
 /// How many zeros follow so many bytes up to a multiple of `to`.
