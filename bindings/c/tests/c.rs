@@ -67,8 +67,9 @@ fn the_example_prints_the_checksum_of_the_original() {
         let expected = format!("{:08x}  {}  {} bytes\n", crc(0, &original), tensor.dtype(), tensor.bytes());
         assert_eq!(run(&program, &[&packed, Path::new(tensor.name())]), expected);
     }
-    let lines = std::fs::read_to_string(here().join("examples/checksum.c")).unwrap().lines().count();
-    assert!(lines < 60, "{lines} lines");
+    let source = std::fs::read_to_string(here().join("examples/checksum.c")).unwrap();
+    assert!(source.lines().count() < 60);
+    assert!(std::fs::read_to_string(here().join("README.md")).unwrap().contains(&source), "README has another");
 }
 
 #[test]
