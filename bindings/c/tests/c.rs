@@ -69,7 +69,10 @@ fn the_example_prints_the_checksum_of_the_original() {
     }
     let source = std::fs::read_to_string(here().join("examples/checksum.c")).unwrap();
     assert!(source.lines().count() < 60);
-    assert!(std::fs::read_to_string(here().join("README.md")).unwrap().contains(&source), "README has another");
+    assert!(
+        std::fs::read_to_string(here().join("README.md")).unwrap().contains(&source),
+        "README has another"
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eight;
 mod group;
 pub mod lanes;
