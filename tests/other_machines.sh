@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the suites of the codec for machines that this one is not, under emulation: tests/other_machines.sh [TARGET ...].
-# Without arguments: 64-bit Arm, whose NEON level no x86-64 machine can run.
+# Without arguments: 64-bit Arm, whose NEON level no x86-64 machine can run; s390x, which is big-endian; 32-bit Arm.
 #
 # Needs Debian's cross compilers, qemu, and its rustc with the sources of std (`rustc-web`, `rust-web-src`), since std has
 # to be built for the target. What is missing is installed with apt-get, as root; where that cannot be done, the script
@@ -15,12 +15,13 @@ not_run() {
     exit 0
 }
 
-[ $# -gt 0 ] || set -- aarch64-unknown-linux-gnu
+[ $# -gt 0 ] || set -- aarch64-unknown-linux-gnu s390x-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 packages=(rustc-web rust-web-src qemu-user)
 for target in "$@"; do
     case $target in
         aarch64-unknown-linux-gnu) packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
         s390x-unknown-linux-gnu) packages+=(gcc-s390x-linux-gnu libc6-dev-s390x-cross) ;;
+        armv7-unknown-linux-gnueabihf) packages+=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
         *)
             echo "no cross compiler is known for $target" >&2
             exit 2
@@ -45,9 +46,11 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/other_machines"
 export PROPTEST_CASES=${PROPTEST_CASES:-6}
 for target in "$@"; do
     machine=${target%%-*}
+    machine=${machine/armv7/arm}
+    system=$machine-linux-${target##*-}
     name=${target//-/_}
-    export "CARGO_TARGET_${name^^}_LINKER=$machine-linux-gnu-gcc"
-    export "CARGO_TARGET_${name^^}_RUNNER=qemu-$machine -L /usr/$machine-linux-gnu"
+    export "CARGO_TARGET_${name^^}_LINKER=$system-gcc"
+    export "CARGO_TARGET_${name^^}_RUNNER=qemu-$machine -L /usr/$system"
     printf '\n== %s, under %s\n' "$target" "$("qemu-$machine" --version | head -n 1)"
     run() { cargo test --quiet -Zbuild-std=std,panic_abort,test --target "$target" "$@"; }
     run -p df11-simd -p df11-core --lib --features df11-core/std

@@ -413,6 +413,35 @@ pub fn normalise(counts: &[u32; 256], scale_bits: u8) -> Result<Frequencies, Err
     Frequencies::new(&frequencies.map(|frequency| frequency as u16), scale_bits)
 }
 
+/// The most bytes that an archive takes: of floats of this type, or of bytes for [`U8`](ElementType::U8). `None` if they cannot
+/// be counted, or there are no such archives.
+///
+/// ```
+/// use df11_core::dietgpu;
+/// use df11_core::frame::ElementType;
+///
+/// let floats = vec![0x3c; 2 * 10_000];
+/// let bound = dietgpu::bound(ElementType::F16, 10_000).ok_or("too many")?;
+/// assert!(dietgpu::encode_floats(ElementType::F16, &floats, 10, true)?.len() <= bound);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn bound(element_type: ElementType, elements: usize) -> Option<usize> {
+    let len = u32::try_from(elements).ok()?;
+    let raw = match element_type {
+        ElementType::U8 => 0,
+        ElementType::F16 | ElementType::Bf16 | ElementType::F32 => {
+            FLOAT_HEADER as u64 + raw_len(element_type, u64::from(len))
+        }
+        _ => return None,
+    };
+    // States, directory and padding of a block; its words are at most as many as its symbols.
+    let each = STATES_BYTES + 8 + WORD_BYTES * WORDS_ALIGNMENT;
+    let words = WORD_BYTES as u64 * u64::from(len);
+    let blocks = u64::from(len).div_ceil(BLOCK as u64) * each as u64;
+    usize::try_from(raw + STATES as u64 + 8 + blocks + words).ok()
+}
+
 /// Writes bytes as an ANS archive; zeros where the format leaves bytes undefined.
 ///
 /// # Errors

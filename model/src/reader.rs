@@ -308,6 +308,15 @@ impl Reader {
         self.decode_unit(unit, 0..found.elements as usize, out)
     }
 
+    /// The parts of a unit, where they lie in the mapped files: for programs that decode it by themselves. `None` if there is
+    /// no such unit.
+    #[must_use]
+    pub fn unit_parts(&self, unit: usize) -> Option<Tensors<'_>> {
+        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
+            self.units.get(unit)?.parts.map(|(file, at)| self.bytes(file, at));
+        Some(Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions })
+    }
+
     fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {
         self.tensors.get(name).ok_or_else(|| self.usage(name, "is not in this checkpoint".to_owned()))
     }
@@ -340,11 +349,8 @@ impl Reader {
     }
 
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let Some(parts) = self.unit_parts(unit) else { return Ok(()) };
         let found = &self.units[unit];
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
-            found.parts.map(|(file, at)| self.bytes(file, at));
-        let parts =
-            Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions };
         let decoded = Unit::new(parts).and_then(|unit| unit.decode_range_into(range, out));
         decoded.map_err(|error| {
             Error::unit(&self.checkpoint.files[found.parts[packed::CODE].0].path, &found.path, error)

@@ -205,6 +205,10 @@ impl<'p> Encoder<'p> {
                     bits.saturating_add(frequency.saturating_mul(u64::from(length)))
                 });
                 let end = bits.saturating_add(bit);
+                // Also keeps what follows within a `usize` of 32 bits.
+                if end > self.plan.code_bits() {
+                    return Err(mismatch);
+                }
                 let owned = bit.div_ceil(WINDOW_BITS) as usize..end.div_ceil(WINDOW_BITS) as usize;
                 let parts = rest.take(&owned, piece.elements.len()).ok_or(mismatch)?;
                 let weights = piece.weights(tensors);

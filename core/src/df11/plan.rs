@@ -4,7 +4,7 @@ use df11_simd::Level;
 
 use super::encoder::{Codebook, Encode, Entry, WholeUnit};
 use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS};
-use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
+use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_ROWS, PrefixTablesBuf};
 use crate::{Error, bf16};
 
 /// From this many weights on, the table of pairs pays for its building.
@@ -46,6 +46,36 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// The most that each tensor of a unit takes, whatever the weights are: to set memory aside before they are known. `None` if
+    /// no unit holds so many elements.
+    ///
+    /// ```
+    /// use df11_core::df11::{Options, Plan, Sizes};
+    ///
+    /// let weights = [0x80, 0x3f, 0x00, 0x40];
+    /// let (bound, sizes) = (Sizes::bound(2, 1).ok_or("too many")?, Plan::new(&[&weights], &Options::default())?.sizes());
+    /// assert!(sizes.luts <= bound.luts && sizes.encoded_exponent <= bound.encoded_exponent);
+    /// assert_eq!((sizes.sign_mantissa, sizes.gaps), (bound.sign_mantissa, bound.gaps));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn bound(elements: usize, tensors: usize) -> Option<Sizes> {
+        if elements > MAX_ELEMENTS || elements == 0 || tensors == 0 {
+            return None;
+        }
+        // With 8 bits for each of 240 symbols there is a code within every limit, and none that is chosen is longer.
+        let encoded_exponent = elements;
+        let blocks = encoded_exponent.div_ceil(BLOCK_BYTES);
+        Some(Sizes {
+            luts: 256 * MAX_ROWS,
+            encoded_exponent,
+            sign_mantissa: elements,
+            output_positions: 4 * (blocks + 1),
+            gaps: GAP_BYTES_PER_BLOCK * blocks,
+            split_positions: (tensors - 1).saturating_mul(8),
+        })
+    }
+
     /// The sum of all six.
     ///
     /// ```

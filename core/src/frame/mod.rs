@@ -109,7 +109,7 @@ impl Digest {
 /// use df11_core::frame::{self, ElementType};
 ///
 /// // Bytes of which nothing can be gained.
-/// let elements: Vec<u8> = (0..100_000u32).map(|i| (i * i >> 5) as u8).collect();
+/// let elements: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 5) as u8).collect();
 /// let bound = frame::bound(ElementType::U8, &[100_000]).ok_or("too many")?;
 /// assert!(frame::encode(ElementType::U8, &[100_000], &elements)?.len() <= bound);
 /// assert_eq!(frame::bound(ElementType::U8, &[u64::MAX, 2]), None);

@@ -114,27 +114,6 @@ pub struct Test {
     pub sha256: Option<String>,
 }
 
-/// A file that the official encoder wrote.
-macro_rules! official {
-    ($name:literal) => {
-        (
-            concat!("official-0.5.0/", $name, ".df11.safetensors"),
-            include_bytes!(concat!("../../../spec/vectors/official-0.5.0/", $name, ".df11.safetensors")),
-        )
-    };
-}
-/// The files that the vectors name.
-const FILES: [(&str, &[u8]); 8] = [
-    ("units.safetensors", include_bytes!("../../../spec/vectors/units.safetensors")),
-    ("weights.safetensors", include_bytes!("../../../spec/vectors/weights.safetensors")),
-    official!("real_two_tensors"),
-    official!("real_single"),
-    official!("four_exponents"),
-    official!("long_codes"),
-    official!("byte_aligned_end"),
-    official!("short_output_positions"),
-];
-
 impl Vectors {
     /// The vectors that are compiled in.
     ///
@@ -148,8 +127,7 @@ impl Vectors {
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Self, String> {
-        serde_json::from_str(include_str!("../../../spec/vectors/df11.json"))
-            .map_err(|error| error.to_string())
+        serde_json::from_str(df11_vectors::DF11).map_err(|error| error.to_string())
     }
 
     /// All tests with what is asked in each.
@@ -191,7 +169,8 @@ fn is_digest(expected: &Option<String>, bytes: &[u8]) -> bool {
 }
 
 fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)>, String> {
-    let (_, bytes) = FILES.iter().find(|(name, _)| *name == file).ok_or(format!("no file {file}"))?;
+    let (_, bytes) =
+        df11_vectors::FILES.iter().find(|(name, _)| *name == file).ok_or(format!("no file {file}"))?;
     let parsed = SafeTensors::deserialize(bytes).map_err(|error| format!("{file}: {error}"))?;
     let prefix = format!("{prefix}.");
     let mut found: Vec<_> = parsed
@@ -245,7 +224,7 @@ impl FrameTest {
         struct File {
             frames: Vec<FrameTest>,
         }
-        serde_json::from_str(include_str!("../../../spec/vectors/frames.json"))
+        serde_json::from_str(df11_vectors::FRAMES)
             .map(|file: File| file.frames)
             .map_err(|error| error.to_string())
     }

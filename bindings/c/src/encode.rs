@@ -1,0 +1,206 @@
+//! Writing units of DF11.
+
+use df11_core::df11::{Buffers, Options, Plan, Sizes};
+
+use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, read, run, write};
+use crate::status::{Failure, df11_error, df11_status};
+
+/// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for the usual ones: 1 and 32.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct df11_options {
+    /// The shortest codeword, in bits, 1 to 8. With 2, no block holds more than 16,384 weights.
+    pub least_code_length: u8,
+    /// The longest codeword, in bits, up to 32.
+    pub max_code_length: u8,
+}
+
+/// The size in bytes of each part of a unit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct df11_sizes {
+    /// Prefix tables and code lengths.
+    pub luts: usize,
+    /// Codewords of the exponents.
+    pub encoded_exponent: usize,
+    /// Signs and mantissas.
+    pub sign_mantissa: usize,
+    /// Output positions.
+    pub output_positions: usize,
+    /// Gaps.
+    pub gaps: usize,
+    /// Split positions.
+    pub split_positions: usize,
+}
+
+/// Where the parts of a unit are written; each as long as `df11_plan_sizes` says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct df11_buffers {
+    /// Prefix tables and code lengths.
+    pub luts: df11_buffer,
+    /// Codewords of the exponents.
+    pub encoded_exponent: df11_buffer,
+    /// Signs and mantissas.
+    pub sign_mantissa: df11_buffer,
+    /// Output positions.
+    pub output_positions: df11_buffer,
+    /// Gaps.
+    pub gaps: df11_buffer,
+    /// Split positions.
+    pub split_positions: df11_buffer,
+}
+
+/// A unit that is about to be encoded: its code, its tables, and the size of everything. Lies in memory of the caller, borrows
+/// nothing, may be copied, and needs no closing.
+#[repr(C)]
+#[derive(Debug)]
+pub struct df11_plan {
+    /// The library's own.
+    opaque: [u64; 1024],
+}
+
+// SAFETY: A plan borrows nothing.
+unsafe impl Opaque for df11_plan {
+    type Value = Plan;
+    const MARK: u64 = u64::from_le_bytes(*b"df11plan");
+}
+
+impl From<Sizes> for df11_sizes {
+    fn from(sizes: Sizes) -> Self {
+        let Sizes { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } = sizes;
+        df11_sizes { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+    }
+}
+
+/// The tensors of a unit.
+///
+/// # Safety
+///
+/// As [`array`] for the array, [`df11_bytes::get`] for each of its elements.
+unsafe fn slices<'a>(tensors: *const df11_bytes, count: usize) -> Result<Vec<&'a [u8]>, Failure> {
+    // SAFETY: The caller's promises.
+    unsafe { array(tensors, count)?.iter().map(|tensor| tensor.get()).collect() }
+}
+
+/// The most that each part of a unit takes, whatever the weights are.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_unit_bound(
+    elements: usize,
+    tensors: usize,
+    sizes: *mut df11_sizes,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let bound = Sizes::bound(elements, tensors);
+            write(
+                sizes,
+                bound.ok_or(Failure::Input("the number of elements", "is none that a unit has"))?.into(),
+            )
+        })
+    }
+}
+
+/// Plans the unit that these tensors make, in this order. Each is BF16, little-endian; pointers need no alignment. Reads every
+/// weight once.
+///
+/// Weights whose magnitude is 2^113 or more, infinities and NaN have no place in a unit: `DF11_UNSUPPORTED`. Frames take them.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_plan_new(
+    plan: *mut df11_plan,
+    tensors: *const df11_bytes,
+    count: usize,
+    options: *const df11_options,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let options = if options.is_null() {
+                Options::default()
+            } else {
+                let df11_options { least_code_length, max_code_length } = read(options)?;
+                Options { least_code_length, max_code_length }
+            };
+            put(plan, Plan::new(&slices(tensors, count)?, &options)?)
+        })
+    }
+}
+
+/// Gives the exact size of each part that `df11_plan_encode` will write.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_plan_sizes(
+    plan: *const df11_plan,
+    sizes: *mut df11_sizes,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe { run(error, || write(sizes, get(plan)?.sizes().into())) }
+}
+
+/// Encodes the tensors that were planned. The same tensors and options always give the same bytes. For 65,536 weights and more
+/// it takes up to 576 KiB from the allocator while it runs.
+///
+/// If it fails, what is in the buffers is unspecified. Verify what you keep: `df11_unit_verify`, then compare.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_plan_encode(
+    plan: *const df11_plan,
+    tensors: *const df11_bytes,
+    count: usize,
+    buffers: *const df11_buffers,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on; that buffers do not overlap with one another is checked before any of them
+    // becomes a slice.
+    unsafe {
+        run(error, || {
+            let plan = get(plan)?;
+            let tensors = slices(tensors, count)?;
+            let buffers = read(buffers)?;
+            expect_apart(&buffers)?;
+            let buffers = Buffers {
+                luts: buffers.luts.get(&tensors)?,
+                encoded_exponent: buffers.encoded_exponent.get(&tensors)?,
+                sign_mantissa: buffers.sign_mantissa.get(&tensors)?,
+                output_positions: buffers.output_positions.get(&tensors)?,
+                gaps: buffers.gaps.get(&tensors)?,
+                split_positions: buffers.split_positions.get(&tensors)?,
+            };
+            Ok(plan.encode_into(&tensors, buffers)?)
+        })
+    }
+}
+
+/// Checks that no two of these overlap.
+fn expect_apart(buffers: &df11_buffers) -> Result<(), Failure> {
+    let df11_buffers { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } =
+        buffers;
+    let mut all = [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions]
+        .map(|buffer| (buffer.data.addr(), buffer.len));
+    all.sort_unstable();
+    let mut used = all.iter().filter(|(_, len)| *len > 0).peekable();
+    while let Some((start, len)) = used.next() {
+        if used.peek().is_some_and(|(next, _)| start.saturating_add(*len) > *next) {
+            return Err(Failure::Input("a buffer", "overlaps with another"));
+        }
+    }
+    Ok(())
+}

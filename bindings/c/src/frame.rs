@@ -1,0 +1,298 @@
+//! Frames: one tensor of any float type, with checksums.
+
+use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame, MAX_RANK};
+use df11_core::rans::DecodeTable;
+
+use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, run, write};
+use crate::status::{Failure, df11_error, df11_status};
+
+/// The most dimensions of a tensor in a frame.
+pub const DF11_MAX_RANK: usize = 32;
+
+/// Plain bytes, and whatever has no type of its own.
+pub const DF11_TYPE_U8: u8 = 0;
+/// BF16.
+pub const DF11_TYPE_BF16: u8 = 1;
+/// IEEE 754 half precision.
+pub const DF11_TYPE_F16: u8 = 2;
+/// IEEE 754 single precision.
+pub const DF11_TYPE_F32: u8 = 3;
+/// 8 bits, 4 of them exponent.
+pub const DF11_TYPE_F8_E4M3: u8 = 4;
+/// 8 bits, 5 of them exponent.
+pub const DF11_TYPE_F8_E5M2: u8 = 5;
+
+/// The codec of a frame whose elements are kept as they are.
+pub const DF11_CODEC_RAW: u8 = 0;
+/// The codec of a frame with rANS.
+pub const DF11_CODEC_RANS: u8 = 1;
+
+const _: () = assert!(DF11_MAX_RANK == MAX_RANK);
+const _: () = assert!(ElementType::ALL[DF11_TYPE_F8_E5M2 as usize].number() == DF11_TYPE_F8_E5M2);
+
+/// An open frame. Lies in memory of the caller, and may be copied; needs no closing. It borrows the bytes that it was opened
+/// with, which must stay where they are, unchanged, as long as it is used. Many threads may use one at the same time.
+#[repr(C)]
+#[derive(Debug)]
+pub struct df11_frame {
+    /// The library's own.
+    opaque: [u64; 128],
+}
+
+/// The table that decoding of rANS needs: 18 KiB and a little, in memory of the caller. One that has been built for a frame can
+/// be used by many threads at the same time; it borrows nothing and needs no closing. Build it where it stays: a copy may be
+/// refused, since the table begins where a line of the cache does.
+#[repr(C)]
+#[derive(Debug)]
+pub struct df11_table {
+    /// The library's own.
+    opaque: [u64; 2400],
+}
+
+/// What a frame holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct df11_frame_info {
+    /// The type of its elements: `DF11_TYPE_BF16` and so on.
+    pub element_type: u8,
+    /// How they are stored: `DF11_CODEC_RAW` or `DF11_CODEC_RANS`.
+    pub codec: u8,
+    /// How many dimensions there are.
+    pub rank: usize,
+    /// The dimensions, the last of which is contiguous; 0 behind them.
+    pub shape: [u64; DF11_MAX_RANK],
+    /// The number of elements.
+    pub elements: usize,
+    /// The bytes that they take, decoded.
+    pub elements_bytes: usize,
+    /// The number of blocks.
+    pub blocks: usize,
+    /// The elements of every block but the last, which may have fewer.
+    pub block_elements: usize,
+    /// CRC-32 of all elements, as they were encoded.
+    pub digest: u32,
+}
+
+/// What stands in a [`df11_frame`].
+#[derive(Clone, Debug)]
+pub(crate) struct Open<'a>(Frame<'a>);
+
+// SAFETY: The lifetime is that of the bytes, which the caller of every function here promises to keep.
+unsafe impl Opaque for df11_frame {
+    type Value = Open<'static>;
+    const MARK: u64 = u64::from_le_bytes(*b"df11fram");
+}
+
+// SAFETY: A table borrows nothing.
+unsafe impl Opaque for df11_table {
+    type Value = DecodeTable;
+    const MARK: u64 = u64::from_le_bytes(*b"df11rans");
+}
+
+/// The type of this number.
+pub(crate) fn element_type(number: u8) -> Result<ElementType, Failure> {
+    let found = ElementType::ALL.into_iter().find(|element_type| element_type.number() == number);
+    found.ok_or(Failure::Input("the element type", "is none that there is"))
+}
+
+/// Opens the frame that these bytes are: checks its header, its directory and its trailer, by their checksums, too. The checksum
+/// of a block is checked when it is decoded. `frame` is memory of the caller.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid, and the bytes stay as long as the frame is used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_open(
+    frame: *mut df11_frame,
+    data: *const u8,
+    len: usize,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe { run(error, || put(frame, Open(Frame::new(df11_bytes { data, len }.get()?)?))) }
+}
+
+/// Says what a frame holds.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_describe(
+    frame: *const df11_frame,
+    info: *mut df11_frame_info,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let Open(frame) = get(frame)?;
+            let header = frame.header();
+            let mut shape = [0; DF11_MAX_RANK];
+            let rank = shape.iter_mut().zip(header.shape()).map(|(to, dimension)| *to = dimension).count();
+            let raw = header.codec() == frame::Codec::Raw;
+            write(
+                info,
+                df11_frame_info {
+                    element_type: header.element_type().number(),
+                    codec: if raw { DF11_CODEC_RAW } else { DF11_CODEC_RANS },
+                    rank,
+                    shape,
+                    elements: header.len(),
+                    elements_bytes: frame.elements_bytes(),
+                    blocks: header.blocks(),
+                    block_elements: header.block_len(),
+                    digest: frame.digest(),
+                },
+            )
+        })
+    }
+}
+
+/// Builds the table for decoding the blocks of a frame; takes some microseconds. `table` is memory of the caller.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_build_table(
+    frame: *const df11_frame,
+    table: *mut df11_table,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let Open(frame) = get(frame)?;
+            let mut built = DecodeTable::EMPTY;
+            frame.build(&mut built);
+            put(table, built)
+        })
+    }
+}
+
+/// Decodes all elements of a frame, little-endian, with the table that was built for it. `out_len` must be `elements_bytes`.
+///
+/// If it fails, what is in `out` is unspecified. With a table of another frame it fails, or a checksum would have to be fooled.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_decode(
+    frame: *const df11_frame,
+    table: *const df11_table,
+    out: *mut u8,
+    out_len: usize,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let Open(frame) = get(frame)?;
+            let out = df11_buffer { data: out, len: out_len }.get(&[frame.as_bytes()])?;
+            Ok(frame.decode_blocks_into(get(table)?, 0..frame.header().blocks(), out)?)
+        })
+    }
+}
+
+/// Decodes the blocks from `first` to before `last`; `out_len` must be what their elements take. Calls for different blocks may
+/// run on different threads.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_decode_blocks(
+    frame: *const df11_frame,
+    table: *const df11_table,
+    first: usize,
+    last: usize,
+    out: *mut u8,
+    out_len: usize,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let Open(frame) = get(frame)?;
+            let out = df11_buffer { data: out, len: out_len }.get(&[frame.as_bytes()])?;
+            Ok(frame.decode_blocks_into(get(table)?, first..last, out)?)
+        })
+    }
+}
+
+/// The most bytes that the frame of a tensor of this type and shape takes; 0 if there can be none.
+///
+/// # Safety
+///
+/// `shape` must point to `rank` dimensions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_bound(element_type: u8, shape: *const u64, rank: usize) -> usize {
+    // SAFETY: The caller's promise.
+    let shape = unsafe { array(shape, rank) };
+    match (self::element_type(element_type), shape) {
+        (Ok(element_type), Ok(shape)) if rank <= MAX_RANK => frame::bound(element_type, shape).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Encodes a tensor as a frame, to `out`, which has room for `out_len` bytes; `df11_frame_bound` says how many are always
+/// enough. `*written` is how many it took. What does not become smaller is kept as it is, inside the frame. It takes less than
+/// 2 MiB, and 12 bytes for every 65,536 elements, from the allocator while it runs.
+///
+/// # Safety
+///
+/// Pointers must be NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn df11_frame_encode(
+    element_type: u8,
+    shape: *const u64,
+    rank: usize,
+    elements: *const u8,
+    elements_len: usize,
+    out: *mut u8,
+    out_len: usize,
+    written: *mut usize,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let element_type = self::element_type(element_type)?;
+            let elements = df11_bytes { data: elements, len: elements_len }.get()?;
+            let out = df11_buffer { data: out, len: out_len }.get(&[elements])?;
+            let len = encode(element_type, array(shape, rank)?, elements, out)?;
+            write(written, len)
+        })
+    }
+}
+
+/// Encodes blocks one after the other to where they belong.
+fn encode(
+    element_type: ElementType,
+    shape: &[u64],
+    elements: &[u8],
+    out: &mut [u8],
+) -> Result<usize, Failure> {
+    /// Blocks at a time.
+    const MANY: usize = 4;
+    let mut encoder = Encoder::new(element_type, shape, &frame::count(element_type, elements)?)?;
+    let mut at = 0;
+    let mut append = |bytes: &[u8]| {
+        let room = out.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()));
+        room.ok_or(Failure::Input(
+            "the output",
+            "is too short for the frame; df11_frame_bound says what is enough",
+        ))?
+        .copy_from_slice(bytes);
+        at += bytes.len();
+        Ok::<(), Failure>(())
+    };
+    append(&encoder.header())?;
+    for some in elements.chunks(MANY * BLOCK * element_type.bytes()) {
+        append(encoder.blocks(some)?)?;
+    }
+    append(&encoder.finish()?)?;
+    Ok(at)
+}

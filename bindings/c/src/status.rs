@@ -1,0 +1,163 @@
+//! How functions end.
+
+use std::ffi::c_char;
+use std::fmt::Write as _;
+
+use df11_core::ErrorKind;
+
+/// How a function ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum df11_status {
+    /// All went well.
+    DF11_OK = 0,
+    /// Bytes are missing: more of the same input could make it valid.
+    DF11_TRUNCATED = 1,
+    /// The bytes are there and contradict the format.
+    DF11_CORRUPT = 2,
+    /// The data is sound, but the layout has no way to hold it.
+    DF11_UNSUPPORTED = 3,
+    /// A stated limit of the layout is exceeded.
+    DF11_LIMIT_EXCEEDED = 4,
+    /// The data decodes, but not to what its checksum promises.
+    DF11_CHECKSUM = 5,
+    /// The caller passed something that cannot be meant: a NULL pointer, a buffer of the wrong length, a range that is not
+    /// there, memory that overlaps or was never opened, a name that no tensor has.
+    DF11_INVALID_INPUT = 6,
+    /// The operating system refused to open, read or map a file.
+    DF11_IO = 7,
+    /// A defect of the library; please report the message.
+    DF11_INTERNAL = 8,
+}
+
+/// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
+///
+/// Written by every function that takes one, also when all went well. Texts are UTF-8, end with a zero byte, and are cut where
+/// they would be longer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct df11_error {
+    /// The same as the function returned.
+    pub status: df11_status,
+    /// The clause of the specification that is broken, as in "D-5.6" (DF11.md), "F-3.1" (FRAME.md), "R-2.1" (RANS.md) or "G-2.2"
+    /// (DIETGPU.md); empty where no clause is.
+    pub clause: [c_char; 12],
+    /// One line: the rule, where it is broken (file, tensor, offset), the values that break it.
+    pub message: [c_char; 240],
+}
+
+/// Why something failed, on this side of the boundary.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Core(df11_core::Error),
+    #[cfg(feature = "files")]
+    Model(df11_model::Error),
+    /// Something that the caller passed.
+    Input(&'static str, &'static str),
+}
+
+impl From<df11_core::Error> for Failure {
+    fn from(error: df11_core::Error) -> Self {
+        Failure::Core(error)
+    }
+}
+
+#[cfg(feature = "files")]
+impl From<df11_model::Error> for Failure {
+    fn from(error: df11_model::Error) -> Self {
+        Failure::Model(error)
+    }
+}
+
+const fn status_of(error: &df11_core::Error) -> df11_status {
+    match error.kind() {
+        ErrorKind::Truncated => df11_status::DF11_TRUNCATED,
+        ErrorKind::Unsupported => df11_status::DF11_UNSUPPORTED,
+        ErrorKind::LimitExceeded => df11_status::DF11_LIMIT_EXCEEDED,
+        ErrorKind::Checksum => df11_status::DF11_CHECKSUM,
+        ErrorKind::InvalidInput => df11_status::DF11_INVALID_INPUT,
+        // Kinds are non-exhaustive; whatever is new is at least not sound.
+        _ => df11_status::DF11_CORRUPT,
+    }
+}
+
+impl Failure {
+    fn status(&self) -> df11_status {
+        match self {
+            Failure::Core(error) => status_of(error),
+            #[cfg(feature = "files")]
+            Failure::Model(df11_model::Error::Unit { source, .. }) => status_of(source),
+            #[cfg(feature = "files")]
+            Failure::Model(error) => match error.kind() {
+                df11_model::ErrorKind::Io => df11_status::DF11_IO,
+                df11_model::ErrorKind::Usage => df11_status::DF11_INVALID_INPUT,
+                _ => df11_status::DF11_CORRUPT,
+            },
+            Failure::Input(..) => df11_status::DF11_INVALID_INPUT,
+        }
+    }
+
+    fn clause(&self) -> &'static str {
+        match self {
+            Failure::Core(error) => error.clause().unwrap_or(""),
+            #[cfg(feature = "files")]
+            Failure::Model(df11_model::Error::Unit { source, .. }) => source.clause().unwrap_or(""),
+            #[cfg(feature = "files")]
+            Failure::Model(_) => "",
+            Failure::Input(..) => "",
+        }
+    }
+
+    fn write_message(&self, text: &mut Text<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Core(error) => write!(text, "{error}"),
+            #[cfg(feature = "files")]
+            Failure::Model(error) => write!(text, "{error}"),
+            Failure::Input(what, problem) => write!(text, "{what} {problem}"),
+        }
+    }
+}
+
+/// A text in an array of C, which always ends with a zero byte.
+struct Text<'a> {
+    array: &'a mut [c_char],
+    len: usize,
+}
+
+impl<'a> Text<'a> {
+    fn new(array: &'a mut [c_char]) -> Self {
+        array.fill(0);
+        Text { array, len: 0 }
+    }
+}
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let room = self.array.len() - 1 - self.len;
+        let fits = text.floor_char_boundary(room);
+        for (to, from) in self.array[self.len..].iter_mut().zip(&text.as_bytes()[..fits]) {
+            *to = from.cast_signed() as c_char;
+        }
+        self.len += fits;
+        // What comes after a cut would only mislead.
+        if fits < text.len() { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
+impl df11_error {
+    /// An error of nothing, or of this failure.
+    pub(crate) fn of(failure: Option<&Failure>, panicked: bool) -> Self {
+        let mut error = df11_error { status: df11_status::DF11_OK, clause: [0; 12], message: [0; 240] };
+        // Only what is too long fails, and that is cut.
+        if let Some(failure) = failure {
+            error.status = failure.status();
+            let _ = Text::new(&mut error.clause).write_str(failure.clause());
+            let _ = failure.write_message(&mut Text::new(&mut error.message));
+        } else if panicked {
+            error.status = df11_status::DF11_INTERNAL;
+            let _ = Text::new(&mut error.message)
+                .write_str("a defect of the library: it panicked; please report it");
+        }
+        error
+    }
+}
