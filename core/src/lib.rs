@@ -39,10 +39,17 @@
 //!
 //! # Crate features
 //!
-//! * `alloc`: [`df11::encode`], [`df11::EncodedUnit`], which return owned buffers; [`df11::Decoder`] and
-//!   [`df11::Encoder`], which are several times as fast as what needs no allocator. Everything else is there without it.
-//! * `std` (default): implies `alloc`; asks the processor at run time which instructions it has. Without it, those count
-//!   that the build was told of.
+//! | feature | what it brings | without it |
+//! |---|---|---|
+//! | `alloc` | [`df11::encode`], [`df11::EncodedUnit`], [`df11::Decoder`], [`df11::Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a fifth of the speed, and encoded through [`df11::Plan`]; frames and archives are decoded, not encoded |
+//! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
+//!
+//! # Versions
+//!
+//! Semantic versioning; before 1.0, a minor version may break programs. Enums and structures that may grow are non-exhaustive. The
+//! text of an error is for people and may change, its variant, [kind](Error::kind) and [clause](Error::clause) are not. The
+//! same weights and options give the same bytes on every machine; what one version wrote, every later one reads. The oldest
+//! compiler that is supported is `rust-version` in `Cargo.toml`, which rises in minor versions only.
 //!
 //! # Errors
 //!
