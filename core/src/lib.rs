@@ -41,7 +41,7 @@
 //!
 //! | feature | what it brings | without it |
 //! |---|---|---|
-//! | `alloc` | [`df11::encode`], [`df11::EncodedUnit`], [`df11::Decoder`], [`df11::Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a fifth of the speed, and encoded through [`df11::Plan`]; frames and archives are decoded, not encoded |
+//! | `alloc` | [`df11::encode`], [`df11::EncodedUnit`], [`df11::Decoder`], [`df11::Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`df11::Plan`]; frames and archives are decoded, not encoded |
 //! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
 //!
 //! # Versions
