@@ -44,6 +44,8 @@ fi
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/other_machines"
 export PROPTEST_CASES=${PROPTEST_CASES:-6}
+# Most of the time goes into building; what is emulated is slow anyway.
+export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 for target in "$@"; do
     machine=${target%%-*}
     machine=${machine/armv7/arm}
