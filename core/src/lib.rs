@@ -25,7 +25,7 @@
 //! Without an allocator, decoding a unit uses the tables that it brings and no others, and less than 1 KiB of stack, whatever the
 //! size of the unit: `examples/firmware` measures 560 bytes on a Cortex-M4F, the caller's view of the unit included.
 //! With one, units of a thousand weights and more are decoded by
-//! [`df11::Decoder`], whose tables take 48 KiB of heap, and which uses about 10 KiB of stack. Planning a code
+//! [`df11::Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more, not with AVX-512), and which uses about 10 KiB of stack. Planning a code
 //! uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB. Frames and archives are decoded with a
 //! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it), and for a frame with about
 //! 2 KiB of stack. Encoding 65,536 weights and more uses a table of 576 KiB on the

@@ -35,6 +35,15 @@ pub enum Error {
         /// The rule.
         source: df11_core::Error,
     },
+    /// A frame breaks a rule of its format.
+    Frame {
+        /// The file that holds it.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The rule.
+        source: df11_core::Error,
+    },
     /// A tensor is not what it should be.
     Tensor {
         /// The file.
@@ -67,7 +76,9 @@ impl Error {
         match self {
             Error::Io { .. } => ErrorKind::Io,
             Error::Usage(_) => ErrorKind::Usage,
-            Error::File { .. } | Error::Unit { .. } | Error::Tensor { .. } => ErrorKind::Data,
+            Error::File { .. } | Error::Unit { .. } | Error::Frame { .. } | Error::Tensor { .. } => {
+                ErrorKind::Data
+            }
         }
     }
 
@@ -77,6 +88,10 @@ impl Error {
 
     pub(crate) fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Error::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn frame(path: &Path, tensor: &str, source: df11_core::Error) -> Self {
+        Error::Frame { path: path.to_owned(), tensor: tensor.to_owned(), source }
     }
 
     pub(crate) fn unit(path: &Path, unit: &str, source: df11_core::Error) -> Self {
@@ -96,6 +111,9 @@ impl fmt::Display for Error {
             Error::Io { action, path, source } => write!(f, "{action} {}: {source}", path.display()),
             Error::File { path, problem } => write!(f, "{}: {problem}", path.display()),
             Error::Unit { path, unit, source } => write!(f, "{}: unit {unit}: {source}", path.display()),
+            Error::Frame { path, tensor, source } => {
+                write!(f, "{}: tensor {tensor}: {source}", path.display())
+            }
             Error::Tensor { path, tensor, problem } => {
                 write!(f, "{}: tensor {tensor}: {problem}", path.display())
             }
@@ -108,7 +126,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Io { source, .. } => Some(source),
-            Error::Unit { source, .. } => Some(source),
+            Error::Unit { source, .. } | Error::Frame { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -141,7 +141,7 @@ pub(crate) fn decode(
     mut each: impl FnMut(usize, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mapped = container.map(tensor)?;
-    let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
+    let refused = |error: df11_core::Error| Error::frame(&container.path, &tensor.name, error);
     let frame = Frame::new(&mapped).map_err(refused)?;
     let mut table = Box::new(DecodeTable::EMPTY);
     frame.build(&mut table);
@@ -159,6 +159,12 @@ pub(crate) fn decode(
     Ok(())
 }
 
+/// The elements of a shape, if they can be counted.
+pub(crate) fn elements(shape: &[usize]) -> Option<u64> {
+    let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+    frame::element_count(&shape)
+}
+
 /// The bytes that a frame decodes to, if it is one for such a tensor.
 pub(crate) fn original_bytes(
     container: &Container,
@@ -174,12 +180,18 @@ pub(crate) fn original_bytes(
         )));
     }
     let mapped = container.map(tensor)?;
-    let frame = Frame::new(&mapped).map_err(|error| wrong(error.to_string()))?;
+    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
     let header = frame.header();
     let name = header.element_type().name();
     let is_same =
         name == original.dtype && header.shape().eq(original.shape.iter().map(|&dimension| dimension as u64));
-    if !is_same && header.element_type() != ElementType::U8 {
+    // Types that frames do not know are plain bytes to them: as many as the original must have had.
+    let is_original = || {
+        let dtype: Dtype = serde_json::from_value(original.dtype.as_str().into()).ok()?;
+        let bits = elements(&original.shape)?.checked_mul(dtype.bitsize() as u64)?;
+        Some(header.element_type() == ElementType::U8 && bits == 8 * frame.elements_bytes() as u64)
+    };
+    if !is_same && is_original() != Some(true) {
         return Err(wrong(format!(
             "holds a frame of {name}, but was {} of shape {:?}",
             original.dtype, original.shape

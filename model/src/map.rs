@@ -28,8 +28,8 @@ impl Mapped {
         // proven is that no other process changes the file meanwhile: then bytes change under a `&[u8]`, and a file cut
         // short raises SIGBUS. This is the known contract of every tool that maps its input. Nothing here relies on a
         // byte read twice being the same: lengths and offsets are read from a file's header, which is not mapped, and
-        // every index computed from mapped bytes is bounds-checked where it is used. What comes out is compared with
-        // the source, or with its digest, before it becomes visible.
+        // every index computed from mapped bytes is bounds-checked where it is used. What is written to files is compared
+        // with the source, or with its digest, before it becomes visible; what a `Reader` gives is what the bytes are.
         let map = unsafe { options.map(file) }?;
         Ok(Mapped(Some(map)))
     }

@@ -10,7 +10,7 @@ use df11_core::frame::Frame;
 use df11_core::rans::DecodeTable;
 
 use crate::checkpoint::Checkpoint;
-use crate::container::{Located, Tensor};
+use crate::container::Located;
 use crate::decompress::{check_config, name_units, shape_of};
 use crate::error::Error;
 use crate::framed;
@@ -56,7 +56,8 @@ pub struct Reader {
     checkpoint: Checkpoint,
     /// The files of the checkpoint, whole.
     maps: Vec<Mapped>,
-    tensors: BTreeMap<String, ReaderTensor>,
+    /// In the order of their names.
+    tensors: Vec<ReaderTensor>,
     units: Vec<ReaderUnit>,
     stored_bytes: u64,
 }
@@ -67,6 +68,7 @@ pub struct ReaderTensor {
     name: String,
     dtype: String,
     shape: Vec<usize>,
+    elements: u64,
     bytes: u64,
     place: Place,
 }
@@ -110,6 +112,12 @@ impl ReaderTensor {
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// The number of its elements.
+    #[must_use]
+    pub const fn elements(&self) -> u64 {
+        self.elements
     }
 
     /// The bytes that it decodes to: its elements, little-endian.
@@ -183,15 +191,11 @@ impl Reader {
         let (packed, plain) = packed::units(&checkpoint)?;
         let names = name_units(&checkpoint, &packed, &described, pattern_dict, &mut Vec::new())?;
 
-        let mut tensors = BTreeMap::new();
-        let mut insert = |tensor: ReaderTensor, path: &Path| match tensors.entry(tensor.name.clone()) {
-            std::collections::btree_map::Entry::Occupied(_) => {
-                Err(Error::tensor(path, &tensor.name, "is there twice; keep one of the two"))
-            }
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(tensor);
-                Ok(())
-            }
+        let mut tensors: BTreeMap<String, ReaderTensor> = BTreeMap::new();
+        let mut insert = |tensor: ReaderTensor, path: &Path| match tensors.insert(tensor.name.clone(), tensor)
+        {
+            Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
+            None => Ok(()),
         };
         for &(container, tensor) in &plain {
             insert(plain_tensor(&checkpoint, &described, (container, tensor))?, &container.path)?;
@@ -207,6 +211,7 @@ impl Reader {
                     name: name.clone(),
                     dtype: "BF16".to_owned(),
                     shape: shape_of(&checkpoint, &described, name, len).unwrap_or_else(|| vec![len]),
+                    elements: len as u64,
                     bytes: (bf16::BYTES * len) as u64,
                     place: Place::Unit(units.len(), range),
                 };
@@ -222,18 +227,20 @@ impl Reader {
         }
         let maps = checkpoint.files.iter().map(|file| file.map_all()).collect::<Result<_, _>>()?;
         let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
+        let tensors = tensors.into_values().collect();
         Ok(Reader { maps, tensors, units, stored_bytes, checkpoint })
     }
 
     /// All original tensors, in the order of their names.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &ReaderTensor> {
-        self.tensors.values()
+        self.tensors.iter()
     }
 
     /// A tensor by its name.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&ReaderTensor> {
-        self.tensors.get(name)
+        let found = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(found)
     }
 
     /// The units, in natural order of their paths. There are none in a checkpoint of frames.
@@ -259,15 +266,16 @@ impl Reader {
         self.decode(tensor, 0..tensor.bytes, out)
     }
 
-    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. What does not overlap with
-    /// it costs as good as nothing: a row of a large matrix takes a block of its unit or frame.
+    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. A row of a large matrix takes
+    /// the block of its unit or frame that it lies in, and a check of the unit's tables and positions, or the frame's
+    /// header and directory: some microseconds for thousands of blocks.
     ///
     /// # Errors
     ///
     /// As [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not lie within the tensor.
     pub fn decode_range_into(&self, name: &str, range: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
         let tensor = self.find(name)?;
-        let elements: u64 = tensor.shape.iter().map(|&dimension| dimension as u64).product();
+        let elements = tensor.elements;
         if range.start > range.end || range.end > elements {
             let Range { start, end } = range;
             return Err(
@@ -312,13 +320,17 @@ impl Reader {
     /// no such unit.
     #[must_use]
     pub fn unit_parts(&self, unit: usize) -> Option<Tensors<'_>> {
+        self.units.get(unit).map(|unit| self.parts(unit))
+    }
+
+    fn parts(&self, unit: &ReaderUnit) -> Tensors<'_> {
         let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
-            self.units.get(unit)?.parts.map(|(file, at)| self.bytes(file, at));
-        Some(Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions })
+            unit.parts.map(|(file, at)| self.bytes(file, at));
+        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
     }
 
     fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {
-        self.tensors.get(name).ok_or_else(|| self.usage(name, "is not in this checkpoint".to_owned()))
+        self.tensor(name).ok_or_else(|| self.usage(name, "is not in this checkpoint".to_owned()))
     }
 
     fn usage(&self, name: &str, problem: String) -> Error {
@@ -338,9 +350,8 @@ impl Reader {
                 out.copy_from_slice(&self.bytes(file, at)[bytes]);
                 Ok(())
             }
-            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out).map_err(|error| {
-                Error::tensor(&self.checkpoint.files[file].path, &tensor.name, error.to_string())
-            }),
+            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out)
+                .map_err(|error| Error::frame(&self.checkpoint.files[file].path, &tensor.name, error)),
             Place::Unit(unit, range) => {
                 let of = |at: usize| range.start + at / bf16::BYTES;
                 self.decode_unit(*unit, of(bytes.start)..of(bytes.end), out)
@@ -349,8 +360,8 @@ impl Reader {
     }
 
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
-        let Some(parts) = self.unit_parts(unit) else { return Ok(()) };
         let found = &self.units[unit];
+        let parts = self.parts(found);
         let decoded = Unit::new(parts).and_then(|unit| unit.decode_range_into(range, out));
         decoded.map_err(|error| {
             Error::unit(&self.checkpoint.files[found.parts[packed::CODE].0].path, &found.path, error)
@@ -371,23 +382,17 @@ fn plain_tensor(
     (container, tensor): Located<'_>,
 ) -> Result<ReaderTensor, Error> {
     let &(file, at) = &checkpoint.tensors[&tensor.name];
-    let Tensor { name, dtype, shape, .. } = tensor;
-    Ok(match described.framed(name) {
-        Some(original) => ReaderTensor {
-            name: name.clone(),
-            dtype: original.dtype.clone(),
-            shape: original.shape.clone(),
-            bytes: framed::original_bytes(container, tensor, original)?,
-            place: Place::Frame(file, at),
-        },
-        None => ReaderTensor {
-            name: name.clone(),
-            dtype: dtype.to_string(),
-            shape: shape.clone(),
-            bytes: tensor.bytes(),
-            place: Place::Plain(file, at),
-        },
-    })
+    let (dtype, shape, bytes, place) = match described.framed(&tensor.name) {
+        Some(original) => {
+            let bytes = framed::original_bytes(container, tensor, original)?;
+            (original.dtype.clone(), original.shape.clone(), bytes, Place::Frame(file, at))
+        }
+        None => (tensor.dtype.to_string(), tensor.shape.clone(), tensor.bytes(), Place::Plain(file, at)),
+    };
+    let elements = framed::elements(&shape).ok_or_else(|| {
+        Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
+    })?;
+    Ok(ReaderTensor { name: tensor.name.clone(), dtype, shape, elements, bytes, place })
 }
 
 /// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.

@@ -700,6 +700,61 @@ fn a_reader_says_what_was_asked_wrongly_and_what_is_damaged() {
 }
 
 #[test]
+fn a_reader_believes_no_shape_that_the_data_does_not_have() {
+    let mut tensors = Tensors::new();
+    let bytes: Vec<u8> = (0..4000u16).flat_map(|i| (i % 9).to_le_bytes()).collect();
+    tensors.insert("w".to_owned(), Tensor { dtype: Dtype::I16, shape: vec![4000], bytes });
+    let model = model(&tensors, None, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    assert_eq!(compress(model.path(), &packed, &options, &()).unwrap().frames.len(), 1);
+    let path = packed.join("model.safetensors");
+    let sound = fs::read(&path).unwrap();
+    for (dtype, shape) in [
+        ("I16", json!([5])),
+        ("F32", json!([3])),
+        ("BF16", json!([1_000_000, 1000])),
+        ("X\0Y", json!([4000])),
+        ("I16", json!([1u64 << 40, 1u64 << 40])),
+        ("I16", json!([1u64 << 33, 1u64 << 33, 0])),
+        ("F4", json!([4000])),
+    ] {
+        fs::write(&path, &sound).unwrap();
+        with_metadata(&path, |metadata| {
+            metadata["tensors"][0]["dtype"] = json!(dtype);
+            metadata["tensors"][0]["shape"] = shape.clone();
+        });
+        let error = Reader::open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("w: holds a frame of U8"), "{dtype} {shape}: {error}");
+        assert_eq!(verify(&path, None, 1, &()).unwrap_err().to_string(), error.to_string());
+    }
+    // The same bytes by another name of as many bits are as good.
+    fs::write(&path, &sound).unwrap();
+    with_metadata(&path, |metadata| metadata["tensors"][0]["dtype"] = json!("U16"));
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.tensor("w").unwrap().elements(), 4000);
+}
+
+#[test]
+fn a_damaged_frame_tells_the_rule_through_a_reader() {
+    let model = model(&Tensors::from([("w".to_owned(), matrix(64, 512, 3))]), None, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let packed = temp.path().join("packed");
+    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    compress(model.path(), &packed, &options, &()).unwrap();
+    let path = packed.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = Reader::open(&path).unwrap().decode_into("w", &mut [0; 65_536]).unwrap_err();
+    let Error::Frame { tensor, source, .. } = error else { panic!("{error}") };
+    assert_eq!((tensor.as_str(), source.kind()), ("w", df11_core::ErrorKind::Checksum));
+}
+
+#[test]
 fn one_file_of_a_checkpoint_gives_its_tensors_with_their_shapes() {
     let tensors = llama(2);
     let model = model(&tensors, Some(&llama_config()), 1);

@@ -18,13 +18,13 @@ typedef struct df11_checkpoint df11_checkpoint;
 
 // A tensor of a checkpoint, as it was before compression. What is pointed to lives as long as the checkpoint is open.
 typedef struct df11_tensor {
-  // Its name.
+  // Its name; up to the first zero byte, should it have one.
   const char *name;
   // The type of its elements, as safetensors calls it: "BF16", "F32", ….
   const char *dtype;
   // The number of dimensions.
   size_t rank;
-  // The dimensions, the last of which is contiguous.
+  // The dimensions, the last of which is contiguous; not to be followed if there are none.
   const size_t *shape;
   // The bytes that it decodes to: its elements, little-endian.
   uint64_t bytes;
@@ -71,7 +71,8 @@ df11_status df11_tensor_find(const struct df11_checkpoint *checkpoint,
                              struct df11_tensor *tensor,
                              df11_error *error);
 
-// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread.
+// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes up to 300 KiB from the
+// allocator while it runs.
 //
 // If it fails, what is in `out` is unspecified.
 //

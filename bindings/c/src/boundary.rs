@@ -1,5 +1,6 @@
 //! What crosses the boundary: slices, values in memory of the caller, failures, panics.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::status::{Failure, df11_error, df11_status};
@@ -49,14 +50,15 @@ impl df11_bytes {
 }
 
 impl df11_buffer {
-    /// The memory, if the pointer is not NULL, the length possible, and it does not overlap with any of `inputs`.
+    /// The memory, if the pointer is not NULL, the length possible, and it does not overlap with any of `inputs`, which are
+    /// ranges of addresses.
     ///
     /// # Safety
     ///
     /// `data` must point to `len` bytes that can be written, and that nobody else reads or writes while `'a` lasts. They may
     /// be uninitialised: nothing here reads them before they are written, and what the caller has not written is, at this
     /// boundary, of some value.
-    pub(crate) unsafe fn get<'a>(self, inputs: &[&[u8]]) -> Result<&'a mut [u8], Failure> {
+    pub(crate) unsafe fn get<'a>(self, inputs: &[Range<usize>]) -> Result<&'a mut [u8], Failure> {
         if !can_be(self.data.addr(), self.len) {
             return Err(Failure::Input("a pointer to output", "is NULL, or its length impossible"));
         }
@@ -64,17 +66,24 @@ impl df11_buffer {
             return Ok(&mut []);
         }
         let (start, end) = (self.data.addr(), self.data.addr() + self.len);
-        let overlaps = |input: &&[u8]| {
-            let range = input.as_ptr_range();
-            !input.is_empty() && start < range.end.addr() && range.start.addr() < end
-        };
-        if inputs.iter().any(overlaps) {
+        if inputs.iter().any(|input| !input.is_empty() && start < input.end && input.start < end) {
             return Err(Failure::Input("the output", "overlaps with the input"));
         }
         // SAFETY: Not NULL, and of a length that can be, as was just checked; the caller's promise for the rest. It was
         // checked that no input which is borrowed here overlaps.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.data, self.len) })
     }
+}
+
+/// The addresses of some bytes.
+pub(crate) fn span(bytes: &[u8]) -> Range<usize> {
+    let range = bytes.as_ptr_range();
+    range.start.addr()..range.end.addr()
+}
+
+/// The addresses of a structure of the caller.
+pub(crate) fn span_of<T>(place: *const T) -> Range<usize> {
+    place.addr()..place.addr().saturating_add(size_of::<T>())
 }
 
 /// An opaque structure of the caller, in which a value of ours is put.

@@ -2,7 +2,7 @@
 
 use df11_core::df11::{Buffers, Options, Plan, Sizes};
 
-use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, read, run, write};
+use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
 
 /// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for the usual ones: 1 and 32.
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn df11_unit_bound(
 }
 
 /// Plans the unit that these tensors make, in this order. Each is BF16, little-endian; pointers need no alignment. Reads every
-/// weight once.
+/// weight once. From 65,536 weights on it takes up to 136 KiB from the allocator while it runs.
 ///
 /// Weights whose magnitude is 2^113 or more, infinities and NaN have no place in a unit: `DF11_UNSUPPORTED`. Frames take them.
 ///
@@ -172,17 +172,20 @@ pub unsafe extern "C" fn df11_plan_encode(
     // becomes a slice.
     unsafe {
         run(error, || {
+            let place = span_of(plan);
             let plan = get(plan)?;
             let tensors = slices(tensors, count)?;
             let buffers = read(buffers)?;
             expect_apart(&buffers)?;
+            let mut inputs: Vec<_> = tensors.iter().map(|tensor| span(tensor)).collect();
+            inputs.push(place);
             let buffers = Buffers {
-                luts: buffers.luts.get(&tensors)?,
-                encoded_exponent: buffers.encoded_exponent.get(&tensors)?,
-                sign_mantissa: buffers.sign_mantissa.get(&tensors)?,
-                output_positions: buffers.output_positions.get(&tensors)?,
-                gaps: buffers.gaps.get(&tensors)?,
-                split_positions: buffers.split_positions.get(&tensors)?,
+                luts: buffers.luts.get(&inputs)?,
+                encoded_exponent: buffers.encoded_exponent.get(&inputs)?,
+                sign_mantissa: buffers.sign_mantissa.get(&inputs)?,
+                output_positions: buffers.output_positions.get(&inputs)?,
+                gaps: buffers.gaps.get(&inputs)?,
+                split_positions: buffers.split_positions.get(&inputs)?,
             };
             Ok(plan.encode_into(&tensors, buffers)?)
         })

@@ -26,13 +26,13 @@ pub struct df11_checkpoint {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_tensor {
-    /// Its name.
+    /// Its name; up to the first zero byte, should it have one.
     pub name: *const c_char,
     /// The type of its elements, as safetensors calls it: "BF16", "F32", ….
     pub dtype: *const c_char,
     /// The number of dimensions.
     pub rank: usize,
-    /// The dimensions, the last of which is contiguous.
+    /// The dimensions, the last of which is contiguous; not to be followed if there are none.
     pub shape: *const usize,
     /// The bytes that it decodes to: its elements, little-endian.
     pub bytes: u64,
@@ -189,7 +189,8 @@ pub unsafe extern "C" fn df11_tensor_find(
     }
 }
 
-/// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread.
+/// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes up to 300 KiB from the
+/// allocator while it runs.
 ///
 /// If it fails, what is in `out` is unspecified.
 ///

@@ -86,7 +86,9 @@ impl Failure {
         match self {
             Failure::Core(error) => status_of(error),
             #[cfg(feature = "files")]
-            Failure::Model(df11_model::Error::Unit { source, .. }) => status_of(source),
+            Failure::Model(
+                df11_model::Error::Unit { source, .. } | df11_model::Error::Frame { source, .. },
+            ) => status_of(source),
             #[cfg(feature = "files")]
             Failure::Model(error) => match error.kind() {
                 df11_model::ErrorKind::Io => df11_status::DF11_IO,
@@ -101,7 +103,9 @@ impl Failure {
         match self {
             Failure::Core(error) => error.clause().unwrap_or(""),
             #[cfg(feature = "files")]
-            Failure::Model(df11_model::Error::Unit { source, .. }) => source.clause().unwrap_or(""),
+            Failure::Model(
+                df11_model::Error::Unit { source, .. } | df11_model::Error::Frame { source, .. },
+            ) => source.clause().unwrap_or(""),
             #[cfg(feature = "files")]
             Failure::Model(_) => "",
             Failure::Input(..) => "",

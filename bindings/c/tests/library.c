@@ -221,6 +221,31 @@ static void what_cannot_be_meant_is_invalid_input(void) {
     CHECK(df11_crc32(7, NULL, 0) == 7 && df11_crc32(0, (const uint8_t *)"123456789", 9) == 0xcbf43926u);
     CHECK(strchr(df11_version(), '.') != NULL);
 
+    /* Structures are inputs, too. */
+    size_t written = 0;
+    uint64_t shape[2] = {2, 2};
+    uint8_t bytes[1024];
+    CHECK(df11_frame_encode(DF11_TYPE_BF16, shape, 2, weights, 8, bytes, sizeof bytes, &written, &error) == DF11_OK);
+    CHECK(df11_frame_open(&frame, bytes, written, &error) == DF11_OK);
+    CHECK(df11_frame_build_table(&frame, &table, &error) == DF11_OK);
+    CHECK(df11_frame_decode(&frame, &table, out, 8, &error) == DF11_OK && memcmp(out, weights, 8) == 0);
+    CHECK(df11_frame_decode(&frame, &table, (uint8_t *)&table + 64, 8, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_frame_decode(&frame, &table, (uint8_t *)&frame, 8, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_unit_open(&unit, &parts.tensors, NULL) == DF11_OK);
+    CHECK(df11_unit_decode(&unit, (uint8_t *)&unit + 100, 8, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_frame_encode(DF11_TYPE_BF16, shape, 2, weights, 8, (uint8_t *)shape, 16, &written, &error) ==
+          DF11_INVALID_INPUT);
+    uint64_t many[33] = {0};
+    CHECK(df11_frame_encode(DF11_TYPE_BF16, many, 33, NULL, 0, bytes, sizeof bytes, &written, &error) ==
+          DF11_INVALID_INPUT);
+    shape[0] = UINT64_MAX;
+    CHECK(df11_frame_encode(DF11_TYPE_BF16, shape, 2, weights, 8, bytes, sizeof bytes, &written, &error) ==
+          DF11_INVALID_INPUT);
+    CHECK(df11_dietgpu_encode(DF11_TYPE_F8_E4M3, weights, 8, 10, true, bytes, sizeof bytes, &written, &error) ==
+          DF11_INVALID_INPUT);
+    CHECK(df11_dietgpu_encode(DF11_TYPE_BF16, weights, 7, 10, true, bytes, sizeof bytes, &written, &error) ==
+          DF11_INVALID_INPUT);
+
     /* A NaN has no place in a unit, and the error says which weight it is. */
     weights[3] = 0x7f;
     weights[2] = 0xc0;

@@ -95,9 +95,13 @@ impl Unit<'_> {
         if blocks.start > blocks.end || blocks.end > self.blocks() {
             return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len: self.blocks() });
         }
+        bf16::expect_len("weights", weights.len(), bf16::BYTES * self.elements_of(blocks))
+    }
+
+    /// The elements of a run of blocks that are there.
+    fn elements_of(&self, blocks: &Range<usize>) -> usize {
         // Validation has shown that positions do not fall.
-        let elements = (self.position(blocks.end) - self.position(blocks.start)) as usize;
-        bf16::expect_len("weights", weights.len(), bf16::BYTES * elements)
+        (self.position(blocks.end) - self.position(blocks.start)) as usize
     }
 
     /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), and also checks the gap of every
@@ -154,11 +158,24 @@ impl Unit<'_> {
     /// # Ok::<(), df11_core::Error>(())
     /// ```
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        self.expect_range(&range, weights)?;
         #[cfg(feature = "alloc")]
-        if weights.len() >= bf16::BYTES * WORTH_TABLES {
+        if self.elements_of(&self.whole_blocks(&range)) >= WORTH_TABLES {
             return super::Decoder::new(self).decode_range_into(range, weights);
         }
         self.decode_range_compact(range, weights)
+    }
+
+    /// The blocks that lie within a range of elements, which may be none.
+    #[cfg(feature = "alloc")]
+    pub(super) fn whole_blocks(&self, range: &Range<usize>) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        let (first, last) = (self.block_of(range.start), self.block_of(range.end - 1));
+        let first = first + usize::from(self.block_range(first).start < range.start);
+        let end = last + usize::from(self.block_range(last).end == range.end);
+        first..end.max(first)
     }
 
     /// Checks that a range is there, and that `weights` is as long as it asks for.

@@ -140,13 +140,8 @@ impl<'a> Decoder<'a> {
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         let unit = &self.unit;
         unit.expect_range(&range, weights)?;
-        if range.is_empty() {
-            return Ok(());
-        }
-        let (mut first, last) = (unit.block_of(range.start), unit.block_of(range.end - 1));
-        first += usize::from(unit.block_range(first).start < range.start);
-        let last = last + usize::from(unit.block_range(last).end == range.end);
-        if first >= last {
+        let Range { start: first, end: last } = unit.whole_blocks(&range);
+        if first == last {
             return unit.decode_range_compact(range, weights);
         }
         let (start, end) = (unit.block_range(first).start, unit.block_range(last - 1).end);

@@ -46,8 +46,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The most that each tensor of a unit takes, whatever the weights are: to set memory aside before they are known. `None` if
-    /// no unit holds so many elements.
+    /// The most that each tensor of a unit takes whose code [`Plan::new`] or [`Plan::from_frequencies`] has chosen, whatever the
+    /// weights are: to set memory aside before they are known. `None` if no unit holds so many elements.
     ///
     /// ```
     /// use df11_core::df11::{Options, Plan, Sizes};

@@ -226,10 +226,26 @@ impl<'a> Unit<'a> {
     /// # Ok::<(), df11_core::Error>(())
     /// ```
     pub fn tensor_ranges(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
-        let (splits, len) = (self.splits, self.len());
+        let unit = *self;
+        (0..self.tensors()).filter_map(move |tensor| unit.tensor_range(tensor))
+    }
+
+    /// The elements of one tensor, by its number; `None` for one that is not there.
+    ///
+    /// ```
+    /// use df11_core::df11::{self, Options};
+    ///
+    /// let encoded = df11::encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// assert_eq!([1, 2].map(|tensor| encoded.as_unit().tensor_range(tensor)), [Some(1..3), None]);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn tensor_range(&self, tensor: usize) -> Option<Range<usize>> {
         // Validation has shown that each split lies between 0 and the number of elements.
-        let at = move |i: usize| splits.get(i).map_or(len, |split| i64::from_le_bytes(*split) as usize);
-        (0..=splits.len()).map(move |i| if i == 0 { 0..at(0) } else { at(i - 1)..at(i) })
+        let at =
+            |i: usize| self.splits.get(i).map_or(self.len(), |split| i64::from_le_bytes(*split) as usize);
+        let start = if tensor == 0 { 0 } else { at(tensor - 1) };
+        (tensor < self.tensors()).then(|| start..at(tensor))
     }
 
     /// The elements whose codewords start in this block; empty for a block that is not there.

@@ -44,8 +44,8 @@
 //! A buffer is one `Vec<bf16>`. The thread decodes into it; [`Stream::take`] makes it the storage of a tensor, without a
 //! copy, of which the weights are views; when the [`Part`] is dropped, the vector is taken back out of that storage, with
 //! [`Tensor::inplace_op1`], and goes to the thread again. So nothing of a weight's size is allocated after the start. A
-//! tensor that was cloned out of a part and outlives it has lost its storage, and using it panics: it can never show the
-//! weights of another part.
+//! tensor that was cloned out of a part and outlives it has lost its storage, and using it panics, by candle's own checks: it does not
+//! show the weights of another part.
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian; their bytes are taken as elements as they are");
@@ -146,7 +146,7 @@ impl Weights {
                 if tensor.dtype() != "BF16" {
                     bail!("tensor {name} is {}; only BF16 is streamed, so load it instead", tensor.dtype());
                 }
-                Ok((name.clone(), tensor.shape().to_vec()))
+                Ok((name.clone(), tensor.shape().to_vec(), tensor.elements() as usize))
             });
             pieces.collect::<Result<Vec<_>>>().map(Plan::new)
         });
@@ -219,11 +219,11 @@ struct Piece {
 }
 
 impl Plan {
-    fn new(tensors: Vec<(String, Vec<usize>)>) -> Self {
+    fn new(tensors: Vec<(String, Vec<usize>, usize)>) -> Self {
         let mut len = 0;
-        let pieces = tensors.into_iter().map(|(name, shape)| {
+        let pieces = tensors.into_iter().map(|(name, shape, elements)| {
             let start = len;
-            len += shape.iter().product::<usize>();
+            len += elements;
             Piece { name, shape, range: start..len }
         });
         Plan { pieces: pieces.collect(), len }
@@ -438,7 +438,9 @@ fn tensor_of(
         shape: Vec<usize>,
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Tensor> {
-        let mut elements = vec![T::zeroed(); shape.iter().product()];
+        // Dimensions beside a 0 may be any; others fit, since the tensor's bytes are there.
+        let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
+        let mut elements = vec![T::zeroed(); count];
         fill(cast_slice_mut(&mut elements))?;
         Tensor::from_vec(elements, shape, &Device::Cpu)
     }
@@ -464,7 +466,7 @@ mod tests {
 
     /// Three parts of four weights each.
     fn plans() -> Vec<Plan> {
-        ["a", "b", "c"].map(|name| Plan::new(vec![(name.to_owned(), vec![2, 2])])).into()
+        ["a", "b", "c"].map(|name| Plan::new(vec![(name.to_owned(), vec![2, 2], 4)])).into()
     }
 
     /// Fills a tensor with its name, and says so.

@@ -17,7 +17,7 @@ pub(crate) fn write(character: u8) {
     /// SYS_WRITEC: the parameter is the address of a character.
     const WRITE: usize = 0x03;
     // SAFETY: the operation reads one byte at the address, where there is one.
-    unsafe { this::semihosting(WRITE, (&raw const character).addr()) };
+    unsafe { this::semihosting(WRITE, (&raw const character).expose_provenance()) };
 }
 
 /// Ends the program with this status.
@@ -28,7 +28,7 @@ pub(crate) fn exit(status: u32) -> ! {
     const REASON: u32 = 0x2_0026;
     let block = [REASON, status];
     // SAFETY: the operation reads two words at the address, where there are two.
-    unsafe { this::semihosting(EXIT, block.as_ptr().addr()) };
+    unsafe { this::semihosting(EXIT, block.as_ptr().expose_provenance()) };
     // Without a debugger, nobody listens.
     loop {
         core::hint::spin_loop();
