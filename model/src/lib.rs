@@ -32,6 +32,11 @@
 //! assert_eq!(std::fs::read(restored.join("model.safetensors"))?, std::fs::read(&model)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Versions
+//!
+//! Semantic versioning; before 1.0, a minor version may break programs. Files that one version wrote, every later one
+//! restores. The oldest compiler that is supported is `rust-version` in `Cargo.toml`.
 
 mod checkpoint;
 mod compress;

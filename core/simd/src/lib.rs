@@ -16,6 +16,19 @@
 //! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a `cfg`, not a feature,
 //! because features of one crate are shared by everything in a build. Within a program, [`Level::all`] lists what the
 //! machine has, and every function of `df11-core` that depends on a level can be told one.
+//!
+//! # For whom this is
+//!
+//! For `df11-core`, which is the interface; this crate may change with any of its versions.
+//!
+//! ```
+//! use df11_simd::Level;
+//!
+//! // The best level of this machine, and everything below it.
+//! assert!(Level::all().any(|level| level == Level::best()));
+//! ```
+//!
+//! The feature `std` asks the processor at run time; without it, those levels count that the build was told of.
 
 #![no_std]
 

@@ -1,8 +1,30 @@
-//! Judges implementations of DF11.
+//! Judges implementations of DF11, and of frames.
 //!
-//! * [`vectors`]: the test vectors in `spec/vectors`, as data.
-//! * [`judge`]: runs an external decoder or encoder on every vector and says what it did wrong.
-//! * [`lint`]: every rule that a unit bends, by clause of `spec/DF11.md`.
+//! * [`judge`]: runs a program on every vector, and says what it did wrong, by clause; the command `df11 conformance` is thin over it.
+//! * [`lint`]: every rule that a unit or a frame bends, by clause of `spec/DF11.md` or `spec/FRAME.md`.
+//! * [`vectors`]: the vectors themselves, parsed, for an implementation in Rust that is to be tested in its own process.
+//!
+//! ```
+//! use df11_conformance::vectors::{FrameTest, Outcome};
+//! use df11_core::frame::Frame;
+//! use df11_core::rans::DecodeTable;
+//!
+//! // A decoder of frames, judged in process: here that of df11-core.
+//! for test in FrameTest::load()? {
+//!     let bytes = test.bytes()?;
+//!     let decoded = Frame::new(&bytes).and_then(|frame| {
+//!         let mut elements = vec![0; frame.elements_bytes()];
+//!         frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut elements).map(|()| elements)
+//!     });
+//!     match decoded {
+//!         Ok(elements) => assert!(test.result == Outcome::Valid && test.is_answer(&elements), "{}", test.id),
+//!         Err(error) => assert!(test.result != Outcome::Valid, "{}: {error}", test.id),
+//!     }
+//! }
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! Versions follow those of the other crates of df11: semantic, and before 1.0 a minor version may break programs.
 
 pub mod judge;
 pub mod lint;
