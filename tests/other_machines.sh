@@ -10,10 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-not_run() {
-    echo "not run: $*"
-    exit 0
-}
+. tests/debian.sh
 
 [ $# -gt 0 ] || set -- aarch64-unknown-linux-gnu s390x-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 packages=(rustc-web rust-web-src qemu-user)
@@ -29,16 +26,7 @@ for target in "$@"; do
     esac
 done
 
-command -v dpkg-query > /dev/null || not_run "this is not a Debian system"
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query --show --showformat '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    [ "$(id -u)" = 0 ] || not_run "${missing[*]} not installed, and only root can do that"
-    { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } > /dev/null 2>&1 ||
-        not_run "${missing[*]} could not be installed"
-fi
+need_packages "${packages[@]}"
 
 # Debian's compiler takes the flags of a nightly one, and cargo the option that builds std.
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1

@@ -23,10 +23,8 @@ step() { printf '\n-- %s\n' "$*"; }
 step "headers"
 $here/headers.sh --check
 
-if ! command -v clang++ > /dev/null || ! clang -print-file-name=libclang_rt.asan-x86_64.a | grep -q /; then
-    { apt-get update && apt-get install --yes --no-install-recommends clang libclang-rt-14-dev; } > /dev/null 2>&1 ||
-        { echo "clang is missing and could not be installed" >&2; exit 1; }
-fi
+. tests/debian.sh
+need_packages gcc g++ clang libclang-rt-14-dev
 
 step "the library, and a checkpoint of each codec to read"
 cargo build --quiet --release -p df11-capi

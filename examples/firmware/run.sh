@@ -16,10 +16,7 @@ max_code=$((12 << 10))
 max_tables=$((6 << 10))
 max_stack=$((1 << 10))
 
-not_run() {
-    echo "not run: $*"
-    exit 0
-}
+. ../../tests/debian.sh
 
 [ $# -gt 0 ] || set -- cortex-m riscv
 packages=(rustc-web rust-web-src llvm)
@@ -34,16 +31,7 @@ for machine in "$@"; do
     esac
 done
 
-command -v dpkg-query > /dev/null || not_run "this is not a Debian system"
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query --show --showformat '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    [ "$(id -u)" = 0 ] || not_run "${missing[*]} not installed, and only root can do that"
-    { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } > /dev/null 2>&1 ||
-        not_run "${missing[*]} could not be installed"
-fi
+need_packages "${packages[@]}"
 
 lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/rust-lld
 [ -x "$lld" ] || not_run "the Rust toolchain has no rust-lld"

@@ -1,5 +1,7 @@
 //! Frames: one tensor of any float type, with checksums.
 
+use std::ops::Range;
+
 use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame, MAX_RANK};
 use df11_core::rans::DecodeTable;
 
@@ -171,6 +173,31 @@ pub unsafe extern "C" fn df11_frame_build_table(
     }
 }
 
+/// Decodes blocks of a frame, all if none are named.
+///
+/// # Safety
+///
+/// As [`get`](crate::boundary::get) for `frame` and `table`, [`df11_buffer::get`] for `out`, [`run`] for `error`.
+unsafe fn decode(
+    frame: *const df11_frame,
+    table: *const df11_table,
+    blocks: Option<Range<usize>>,
+    out: df11_buffer,
+    error: *mut df11_error,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let (frame_place, table_place) = (span_of(frame), span_of(table));
+            let Open(frame) = get(frame)?;
+            let table = get(table)?;
+            let out = out.get(&[span(frame.as_bytes()), frame_place, table_place])?;
+            let blocks = blocks.unwrap_or(0..frame.header().blocks());
+            Ok(frame.decode_blocks_into(table, blocks, out)?)
+        })
+    }
+}
+
 /// Decodes all elements of a frame, little-endian, with the table that was built for it. `out_len` must be `elements_bytes`.
 ///
 /// If it fails, what is in `out` is unspecified. It fails if it needs a table, and this is that of another frame. For more than
@@ -187,16 +214,9 @@ pub unsafe extern "C" fn df11_frame_decode(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
+    let out = df11_buffer { data: out, len: out_len };
     // SAFETY: The caller's promises, passed on.
-    unsafe {
-        run(error, || {
-            let places = (span_of(frame), span_of(table));
-            let Open(frame) = get(frame)?;
-            let out =
-                df11_buffer { data: out, len: out_len }.get(&[span(frame.as_bytes()), places.0, places.1])?;
-            Ok(frame.decode_blocks_into(get(table)?, 0..frame.header().blocks(), out)?)
-        })
-    }
+    unsafe { decode(frame, table, None, out, error) }
 }
 
 /// Decodes the blocks from `first` to before `last`; `out_len` must be what their elements take. Calls for different blocks may
@@ -215,16 +235,9 @@ pub unsafe extern "C" fn df11_frame_decode_blocks(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
+    let out = df11_buffer { data: out, len: out_len };
     // SAFETY: The caller's promises, passed on.
-    unsafe {
-        run(error, || {
-            let places = (span_of(frame), span_of(table));
-            let Open(frame) = get(frame)?;
-            let out =
-                df11_buffer { data: out, len: out_len }.get(&[span(frame.as_bytes()), places.0, places.1])?;
-            Ok(frame.decode_blocks_into(get(table)?, first..last, out)?)
-        })
-    }
+    unsafe { decode(frame, table, Some(first..last), out, error) }
 }
 
 /// The most bytes that the frame of a tensor of this type and shape takes; 0 if there can be none.
