@@ -2,16 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 
 use df11_core::df11::{EncodedUnit, Encoder, PARTS, Plan};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::checkpoint::{CONFIG, Checkpoint, file_name, plain_name};
 use crate::container::{Tensor, lay_out, write_all_at};
@@ -26,9 +22,6 @@ use crate::progress::Progress;
 use crate::report::{CompressReport, FrameReport, PlainReport, UnitReport};
 use crate::units::{LeftPlain, UnitSpec, Units};
 use crate::{config, framed, pool};
-
-/// Files that may wait to be published.
-const WAITING: usize = 4;
 
 /// The file for everything that belongs to no unit.
 const REST: &str = "model.safetensors";
@@ -117,22 +110,10 @@ pub fn compress(
         rest.checkpoint = Some(metadata);
     }
     progress.begin("compressing", checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum());
-    // To wait for the disk needs no processor: files are published on a thread of their own, while the next are encoded. A
-    // few may wait, so that not too many are open.
-    let (publish, finished) = sync_channel(WAITING);
-    let (written, published): (Vec<Result<Written, Error>>, _) = thread::scope(|scope| {
-        let publisher = scope.spawn(|| {
-            finished.into_iter().try_for_each(|(file, name): (_, PathBuf)| target.publish(file, &name))
-        });
-        let written = pool.install(|| {
-            let files = files.par_iter().with_max_len(1);
-            let write = |file| write_file(&checkpoint, file, options.codec, &target, &publish, progress);
-            files.map(write).collect()
-        });
-        drop(publish);
-        (written, publisher.join())
+    let written: Vec<Result<Written, Error>> = pool.install(|| {
+        let files = files.par_iter().with_max_len(1);
+        files.map(|file| write_file(&checkpoint, file, options.codec, &target, progress)).collect()
     });
-    published.unwrap_or_else(|panic| resume_unwind(panic))?;
 
     let mut report = CompressReport {
         units_from: units.origin,
@@ -299,7 +280,6 @@ fn write_file(
     file: &OutputFile<'_>,
     codec: Codec,
     output: &Output,
-    publish: &SyncSender<(NamedTempFile, PathBuf)>,
     progress: &dyn Progress,
 ) -> Result<Written, Error> {
     // Read every weight once: digests, histograms, and from these the exact sizes.
@@ -425,8 +405,7 @@ fn write_file(
             Ok(())
         })?;
         let largest_blocks = compare(partial.path())?;
-        // Fails if publishing has failed, which then says why.
-        let _ = publish.send((partial, file.name.clone()));
+        output.publish(partial, &file.name)?;
         largest_blocks
     };
 
