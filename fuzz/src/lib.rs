@@ -40,8 +40,7 @@ impl<'a> Parts<'a> {
 
     /// The parts for `df11-core`.
     pub fn tensors(&self) -> Tensors<'a> {
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = self.0;
-        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+        Tensors::from_parts(self.0)
     }
 
     /// The parts for the reference.

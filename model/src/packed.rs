@@ -113,8 +113,7 @@ impl<'a> PackedUnit<'a> {
 
 impl MappedUnit<'_> {
     pub(crate) fn tensors(&self) -> Tensors<'_> {
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = &self.maps;
-        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+        Tensors::from_parts(self.maps.each_ref().map(|map| &**map))
     }
 
     pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {

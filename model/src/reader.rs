@@ -324,9 +324,7 @@ impl Reader {
     }
 
     fn parts(&self, unit: &ReaderUnit) -> Tensors<'_> {
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
-            unit.parts.map(|(file, at)| self.bytes(file, at));
-        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+        Tensors::from_parts(unit.parts.map(|(file, at)| self.bytes(file, at)))
     }
 
     fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {
@@ -403,11 +401,12 @@ fn decode_frame(frame: &[u8], bytes: Range<usize>, mut out: &mut [u8]) -> Result
     let header = frame.header();
     let size = header.block_len() * header.element_type().bytes();
     let end_of = |blocks: usize| (blocks * size).min(frame.elements_bytes());
+    // Blocks before this one end within the range.
+    let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
     let mut side = Vec::new();
     let mut at = bytes.start;
     while at < bytes.end {
         let block = at / size;
-        let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
         let (until, now);
         if at.is_multiple_of(size) && whole > block {
             until = end_of(whole);

@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString, OsStr, c_char};
 use std::path::PathBuf;
 use std::ptr;
 
-use df11_core::df11::Tensors;
 use df11_model::Reader;
 
 use crate::boundary::{df11_buffer, df11_bytes, run, write};
@@ -189,6 +188,28 @@ pub unsafe extern "C" fn df11_tensor_find(
     }
 }
 
+/// Decodes something of a tensor.
+///
+/// # Safety
+///
+/// As [`open`] for `checkpoint`, [`text`] for `name`, [`df11_buffer::get`] for `out`, [`run`] for `error`.
+unsafe fn decode(
+    checkpoint: *const df11_checkpoint,
+    name: *const c_char,
+    out: df11_buffer,
+    error: *mut df11_error,
+    f: impl FnOnce(&Reader, &str, &mut [u8]) -> Result<(), df11_model::Error>,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on. The files are mapped for reading alone: `out` cannot overlap with them and be
+    // memory that can be written, as the caller promises it is.
+    unsafe {
+        run(error, || {
+            let out = out.get(&[])?;
+            Ok(f(&open(checkpoint)?.reader, &text(name)?.to_string_lossy(), out)?)
+        })
+    }
+}
+
 /// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes up to 300 KiB from the
 /// allocator while it runs.
 ///
@@ -205,14 +226,9 @@ pub unsafe extern "C" fn df11_tensor_decode(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on. The files are mapped for reading alone: `out` cannot overlap with them and be
-    // memory that can be written, as the caller promises it is.
-    unsafe {
-        run(error, || {
-            let out = df11_buffer { data: out, len: out_len }.get(&[])?;
-            Ok(open(checkpoint)?.reader.decode_into(&text(name)?.to_string_lossy(), out)?)
-        })
-    }
+    let out = df11_buffer { data: out, len: out_len };
+    // SAFETY: The caller's promises, passed on.
+    unsafe { decode(checkpoint, name, out, error, |reader, name, out| reader.decode_into(name, out)) }
 }
 
 /// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are stored: rows of a matrix, say.
@@ -230,12 +246,11 @@ pub unsafe extern "C" fn df11_tensor_decode_range(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: As in `df11_tensor_decode`.
+    let out = df11_buffer { data: out, len: out_len };
+    // SAFETY: The caller's promises, passed on.
     unsafe {
-        run(error, || {
-            let out = df11_buffer { data: out, len: out_len }.get(&[])?;
-            let name = text(name)?.to_string_lossy();
-            Ok(open(checkpoint)?.reader.decode_range_into(&name, start..end, out)?)
+        decode(checkpoint, name, out, error, |reader, name, out| {
+            reader.decode_range_into(name, start..end, out)
         })
     }
 }
@@ -271,16 +286,15 @@ pub unsafe extern "C" fn df11_unit_at(
             let checkpoint = open(checkpoint)?;
             let parts = checkpoint.reader.unit_parts(index);
             let parts = parts.ok_or(Failure::Input("the number of a unit", "is none of this checkpoint"))?;
-            let Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } =
-                parts;
-            let bytes = |part: &[u8]| df11_bytes { data: part.as_ptr(), len: part.len() };
+            let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
+                parts.parts().map(|part| df11_bytes { data: part.as_ptr(), len: part.len() });
             let parts = df11_tensors {
-                luts: bytes(luts),
-                encoded_exponent: bytes(encoded_exponent),
-                sign_mantissa: bytes(sign_mantissa),
-                output_positions: bytes(output_positions),
-                gaps: bytes(gaps),
-                split_positions: bytes(split_positions),
+                luts,
+                encoded_exponent,
+                sign_mantissa,
+                output_positions,
+                gaps,
+                split_positions,
             };
             if !path.is_null() {
                 write(path, checkpoint.paths[index].as_ptr())?;

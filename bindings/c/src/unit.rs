@@ -1,5 +1,7 @@
 //! Units of DF11.
 
+use std::ops::Range;
+
 use df11_core::df11::{Tensors, Unit};
 
 use crate::boundary::{Opaque, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
@@ -99,6 +101,29 @@ unsafe fn with(
     }
 }
 
+/// Gives a range of the weights of an open unit.
+///
+/// # Safety
+///
+/// As [`get`](crate::boundary::get) for `unit`, [`write`] for `start` and `end`, [`run`] for `error`.
+unsafe fn give_range(
+    unit: *const df11_unit,
+    start: *mut usize,
+    end: *mut usize,
+    error: *mut df11_error,
+    find: impl FnOnce(&Unit<'_>) -> Result<Range<usize>, Failure>,
+) -> df11_status {
+    // SAFETY: The caller's promises, passed on.
+    unsafe {
+        run(error, || {
+            let Open { unit, .. } = get(unit)?;
+            let range = find(unit)?;
+            write(start, range.start)?;
+            write(end, range.end)
+        })
+    }
+}
+
 /// Opens a unit: checks its tables, its output and split positions and all lengths. Takes time in proportion to the number of
 /// blocks; codewords and gaps are checked as they are decoded.
 ///
@@ -159,16 +184,9 @@ pub unsafe extern "C" fn df11_unit_tensor_range(
     end: *mut usize,
     error: *mut df11_error,
 ) -> df11_status {
+    let missing = Failure::Input("the number of a tensor", "is none of this unit");
     // SAFETY: The caller's promises, passed on.
-    unsafe {
-        run(error, || {
-            let Open { unit, .. } = get(unit)?;
-            let range = unit.tensor_range(tensor);
-            let range = range.ok_or(Failure::Input("the number of a tensor", "is none of this unit"))?;
-            write(start, range.start)?;
-            write(end, range.end)
-        })
-    }
+    unsafe { give_range(unit, start, end, error, |unit| unit.tensor_range(tensor).ok_or(missing)) }
 }
 
 /// Gives the weights of a block: from `*start` to before `*end`.
@@ -184,18 +202,10 @@ pub unsafe extern "C" fn df11_unit_block_range(
     end: *mut usize,
     error: *mut df11_error,
 ) -> df11_status {
+    let missing = Failure::Input("the number of a block", "is none of this unit");
+    let find = |unit: &Unit<'_>| (block < unit.blocks()).then(|| unit.block_range(block)).ok_or(missing);
     // SAFETY: The caller's promises, passed on.
-    unsafe {
-        run(error, || {
-            let Open { unit, .. } = get(unit)?;
-            if block >= unit.blocks() {
-                return Err(Failure::Input("the number of a block", "is none of this unit"));
-            }
-            let range = unit.block_range(block);
-            write(start, range.start)?;
-            write(end, range.end)
-        })
-    }
+    unsafe { give_range(unit, start, end, error, find) }
 }
 
 /// Decodes all weights of a unit to `out`, all tensors one after the other: two bytes each, little-endian. `out_len` must be

@@ -186,9 +186,8 @@ impl Unit<'_> {
         bf16::expect_len("weights", weights.len(), bf16::BYTES * range.len())
     }
 
-    /// [`decode_range_into`](Self::decode_range_into) by the compact decoder.
+    /// [`decode_range_into`](Self::decode_range_into) by the compact decoder, for a range that has been checked.
     pub(super) fn decode_range_compact(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
-        self.expect_range(&range, weights)?;
         let decoder = Compact::new(self.tables);
         let mut weights = weights;
         let mut from = range.start;

@@ -42,6 +42,21 @@ impl<'a> Tensors<'a> {
             *self;
         [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions]
     }
+
+    /// The tensors of these six parts, which are in the order of [`PARTS`](super::PARTS).
+    ///
+    /// ```
+    /// use df11_core::df11::{self, Options, Tensors};
+    ///
+    /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
+    /// assert_eq!(Tensors::from_parts(unit.tensors().parts()).luts, unit.luts);
+    /// # Ok::<(), df11_core::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn from_parts(parts: [&'a [u8]; 6]) -> Self {
+        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = parts;
+        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
+    }
 }
 
 /// One unit: a view over its six tensors that has passed validation.
