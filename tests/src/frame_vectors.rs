@@ -1,8 +1,8 @@
 //! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11-core`
 //! before it goes into the file.
 
-use df11_core::frame::{ElementType, Frame};
-use df11_core::rans::{DecodeTable, Frequencies};
+use df11_core::frame::{DecodeTable, ElementType, Frame};
+use df11_core::rans::Frequencies;
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -100,8 +100,8 @@ pub fn generate() -> String {
         ("magic", 0, 0x88, "F-3.1", "invalid"),
         ("version-2", 8, 2, "F-1.3", "unsupported"),
         ("element-type-6", 9, 6, "F-1.3", "unsupported"),
-        ("codec-3", 10, 3, "F-1.3", "unsupported"),
-        ("model-2", 11, 2, "F-1.3", "unsupported"),
+        ("codec-2", 10, 2, "F-1.3", "unsupported"),
+        ("model-3", 11, 3, "F-1.3", "unsupported"),
         ("scale-bits-13", 12, 13, "R-2.1", "invalid"),
         ("rank-33", 13, 33, "F-3.1", "invalid"),
         ("reserved-in-header", 15, 1, "F-1.2", "invalid"),
