@@ -11,7 +11,7 @@ pub const LONGEST: usize = 7;
 
 /// What must be left of the room for a whole group to be decoded: more than any group has symbols, and what is stored after
 /// them.
-pub const ROOM: usize = 64;
+pub const ROOM: usize = 72;
 
 /// A string: up to [`LONGEST`] symbols, the first in the lowest byte, zeros after the last; 8 times their number in the highest
 /// byte.
@@ -82,21 +82,19 @@ pub(crate) fn decode<const N: usize, const W: usize>(
     len: usize,
 ) -> (usize, usize) {
     const { assert!(N == 1 << W) };
-    let Some(end) = symbols.len().checked_sub(ROOM) else { return (0, 0) };
-    let end = end.min(len);
     let mut at = 0;
     for (done, group) in groups.iter().enumerate() {
-        if at > end {
-            return (done, at);
-        }
+        let room = symbols.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<ROOM>());
+        let Some(room) = room.filter(|_| at <= len) else { return (done, at) };
+        let mut end = 0;
         for code in codes(group) {
-            // The compiler knows that codes are below `N`.
+            // Neither the remainder nor the bits that are cut off change anything, and the compiler knows that all is there.
             let entry = entries[code % N];
-            if let Some(to) = symbols.get_mut(at..at + 8) {
-                to.copy_from_slice(&entry.0.to_le_bytes());
-            }
-            at += entry.len();
+            let from = end % (ROOM - size_of::<Entry>());
+            room[from..from + size_of::<Entry>()].copy_from_slice(&entry.0.to_le_bytes());
+            end += entry.len();
         }
+        at += end;
     }
     (groups.len(), at)
 }

@@ -151,7 +151,7 @@ impl<'t> Dictionary<'t> {
     }
 
     /// Decodes a chunk of `len` symbols, at least 1 and at most [`CHUNK`], to the front of `symbols`, which is at least as
-    /// long. What follows there may be overwritten; decoding is a little faster where 64 bytes do.
+    /// long. What follows there may be overwritten; decoding is a little faster where 72 bytes do.
     #[inline(always)]
     pub(crate) fn decode<S: Simd>(
         &self,

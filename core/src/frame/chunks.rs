@@ -9,7 +9,7 @@ use df11_simd::{Write, Writer};
 #[cfg(feature = "alloc")]
 use super::ElementType;
 use super::{ALIGNMENT, Frame, Header, crc, padding, planes};
-use crate::dictionary::{CHUNK, Dictionary, MAX_GROUPS};
+use crate::dictionary::{CHUNK, Dictionary, MAX_GROUPS, ROOM};
 use crate::{Error, FramePart};
 
 /// Planes of raw parts begin at multiples of this.
@@ -50,7 +50,7 @@ impl Sections {
     }
 
     /// The bytes between sections, before the codes.
-    fn paddings(&self, header: &Header) -> [Range<usize>; PLANES + 1] {
+    pub(super) fn paddings(&self, header: &Header) -> [Range<usize>; PLANES + 1] {
         let mut end = self.groups + 2 * header.len.div_ceil(CHUNK);
         let mut paddings = [0..0, 0..0, 0..0, 0..0];
         let sections = self.planes.iter().take(header.element_type.raw_bytes()).chain([&self.codes]);
@@ -305,9 +305,9 @@ impl Write for DecodeChunks<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, writer: &mut Writer<'_, S>) -> Result<(), Error> {
-        /// More than a group of the writer, so that what it leaves over goes before the next chunk; and room after a chunk.
-        const ROOM: usize = 64;
-        let mut memory = [0; ROOM + CHUNK + ROOM];
+        /// What a group of the writer leaves over goes before the next chunk.
+        const BEFORE: usize = 64;
+        let mut memory = [0; BEFORE + CHUNK + ROOM];
         let plane = self.frame.planes().next().unwrap_or_default();
         let first = self.chunks.start * CHUNK;
         let end = self.chunks.end.saturating_mul(CHUNK).min(self.frame.header.len);

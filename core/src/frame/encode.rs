@@ -115,6 +115,10 @@ impl EncodeOptions {
         shape: &[u64],
         counts: &[u64; 256],
     ) -> Result<Encoder, Error> {
+        self.header(element_type, shape, counts).map(|header| Encoder::with_header(header, Vec::new()))
+    }
+
+    fn header(&self, element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Header, Error> {
         let bad = |clause, field, value| Error::FrameField { clause, field, value };
         let mut dimensions = [0; MAX_RANK];
         let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
@@ -135,7 +139,7 @@ impl EncodeOptions {
         if len > 0 && counts.iter().any(|count| *count > 0) {
             header.model = self.model(&header, counts)?;
         }
-        Ok(Encoder::with_header(header))
+        Ok(header)
     }
 
     /// The model of these counts, if the elements become smaller by it.
@@ -162,34 +166,56 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape
-    /// says.
+    /// As [`encode_into`](Self::encode_into).
     pub fn encode(
         &self,
         element_type: ElementType,
         shape: &[u64],
         elements: &[u8],
     ) -> Result<Vec<u8>, Error> {
+        let mut frame = Vec::new();
+        self.encode_into(element_type, shape, elements, &mut frame).map(|()| frame)
+    }
+
+    /// [`encode`](Self::encode) to memory that has been used for something else before.
+    ///
+    /// # Errors
+    ///
+    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape
+    /// says. What `frame` holds is then unspecified.
+    pub fn encode_into(
+        &self,
+        element_type: ElementType,
+        shape: &[u64],
+        elements: &[u8],
+        frame: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let counts = count(element_type, elements)?;
-        let mut encoder = self.encoder(element_type, shape, &counts)?;
-        let expected = encoder.header.len * element_type.bytes();
+        let header = self.header(element_type, shape, &counts)?;
+        let (codec, expected) = (header.codec(), header.len * element_type.bytes());
         if elements.len() != expected {
             let (expected, found) = (expected as u64, elements.len() as u64);
             return Err(Error::BufferLength { buffer: "elements", expected, found });
         }
-        let mut frame = encoder.header();
+        let parts = elements.chunks(MANY * self.block_len * element_type.bytes());
+        if codec == Codec::Dictionary {
+            let mut encoder = Encoder::with_header(header, core::mem::take(frame));
+            for some in parts {
+                encoder.blocks(some)?;
+            }
+            *frame = encoder.finish_whole()?;
+            return Ok(());
+        }
+        let mut encoder = Encoder::with_header(header, Vec::new());
+        frame.clear();
+        frame.extend(encoder.header());
         // What exponents take at most, in trained weights; others grow it.
         frame.reserve(elements.len() / 4 * 3);
-        for some in elements.chunks(MANY * self.block_len * element_type.bytes()) {
+        for some in parts {
             frame.extend_from_slice(encoder.blocks(some)?);
         }
-        match encoder.coder {
-            Coder::Dictionary(..) => encoder.finish_whole(),
-            _ => {
-                frame.extend(encoder.finish()?);
-                Ok(frame)
-            }
-        }
+        frame.extend(encoder.finish()?);
+        Ok(())
     }
 }
 
@@ -245,9 +271,9 @@ impl Encoder {
         EncodeOptions::new().encoder(element_type, shape, counts)
     }
 
-    fn with_header(header: Header) -> Self {
-        let mut frame = header.to_bytes();
-        let header_bytes = frame.len();
+    fn with_header(header: Header, mut frame: Vec<u8>) -> Self {
+        let bytes = header.to_bytes();
+        let header_bytes = bytes.len();
         let mut offset = header_bytes;
         let coder = match &header.model {
             Model::None => Coder::Raw,
@@ -255,12 +281,21 @@ impl Encoder {
             Model::Dictionary(model) => {
                 let sections = Sections::new(&header, header_bytes).unwrap_or_default();
                 offset = sections.codes;
-                // The codes of trained weights take 3/8 of their number, and the trailer is small.
-                frame.reserve(offset + header.len / 8 * 3);
-                frame.resize(offset, 0);
+                // The codes of trained weights take 3/8 of their number, and the trailer is small. Zeros are only written where
+                // there was something else, and sections that are overwritten later need none.
+                let likely = offset + header.len / 8 * 3 + TRAILER_BYTES;
+                if frame.capacity() < likely {
+                    frame = vec![0; likely];
+                } else if frame.len() < offset {
+                    frame.resize(offset, 0);
+                }
+                sections.paddings(&header).into_iter().for_each(|padding| frame[padding].fill(0));
                 Coder::Dictionary(Box::new(dictionary::EncodeTable::new(model)), Box::new(sections))
             }
         };
+        frame.truncate(offset);
+        frame.resize(offset, 0);
+        frame[..header_bytes].copy_from_slice(&bytes);
         Encoder {
             header,
             coder,
@@ -350,7 +385,7 @@ impl Encoder {
         blocks.groups.clear();
         if let Coder::Dictionary(table, _) = &self.coder {
             blocks.words.clear();
-            blocks.raw.clear();
+            blocks.raw.resize(elements.len() - elements.len() / self.header.element_type.bytes(), 0);
             for elements in elements.chunks(size) {
                 self.level.dispatch(EncodeChunks { encoder: self, table, blocks, elements })?;
             }
@@ -627,14 +662,15 @@ impl Operation for EncodeChunks<'_, '_> {
         let Blocks { first, entries, coded, words, raw, groups, .. } = blocks;
         let element_type = encoder.header.element_type;
         let n = elements.len() / element_type.bytes();
-        let (words_start, raw_start, groups_start) = (words.len(), raw.len(), groups.len());
+        let (words_start, groups_start) = (words.len(), groups.len());
         coded.resize(n, 0);
-        raw.resize(raw_start + n * element_type.raw_bytes(), 0);
-        planes::split(element_type, elements, coded, &mut raw[raw_start..]);
+        let raw_start = entries.len() * encoder.header.block_len() * element_type.raw_bytes();
+        let raw = &mut raw[raw_start..][..n * element_type.raw_bytes()];
+        planes::split(element_type, elements, coded, raw);
         table.encode_chunks(coded, words, |number| groups.push(number.to_le_bytes()))?;
         let codes = &words[words_start..];
         let checksum = crc((*first + entries.len()) as u32, groups[groups_start..].as_flattened());
-        let checksum = crc(crc(checksum, codes), &raw[raw_start..]);
+        let checksum = crc(crc(checksum, codes), raw);
         let (bytes, elements_bytes) = (codes.len(), elements.len());
         entries.push(Entry { bytes, checksum, elements_bytes, digest: crc(0, elements) });
         Ok(())
