@@ -340,7 +340,7 @@ pub fn encode(tensor: &Tensor, codec: u8) -> Result<Vec<u8>, Violation> {
     let mut counts = [0; 256];
     split(tensor.element_type, &tensor.elements).0.iter().for_each(|c| counts[usize::from(*c)] += 1);
     let coding = match codec {
-        1 if n > 0 => Coding::Rans(Frequencies::normalise(&counts, 12)),
+        1 if n > 0 => Coding::Rans(Box::new(Frequencies::normalise(&counts, 12))),
         3 if n > 0 => Coding::Dictionary(Model::of_counts(&counts, if n < 65536 { 8 } else { 12 })),
         _ => Coding::Raw,
     };
@@ -353,7 +353,7 @@ pub enum Coding {
     /// Codec 0.
     Raw,
     /// Codec 1.
-    Rans(Frequencies),
+    Rans(Box<Frequencies>),
     /// Codec 3.
     Dictionary(Model),
 }
@@ -370,7 +370,7 @@ pub fn encode_as(tensor: &Tensor, coding: &Coding, block: usize) -> Result<Vec<u
     rule("F-3.2", elements.len() as u64 == n * size as u64, || format!("{} bytes", elements.len()))?;
     let (frequencies, model) = match coding {
         Coding::Raw => (None, None),
-        Coding::Rans(frequencies) => (Some(frequencies), None),
+        Coding::Rans(frequencies) => (Some(frequencies.as_ref()), None),
         Coding::Dictionary(model) => (None, Some(model)),
     };
     let (codec, number, bits) = match coding {
