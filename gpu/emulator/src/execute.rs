@@ -538,6 +538,18 @@ impl Machine<'_> {
             }
             Operation::Bfi => each(lanes)
                 .for_each(|lane| result[lane] = warp::insert(ty, a[lane], b[lane], c[lane], d[lane])),
+            Operation::Join => {
+                let half = Type { bytes: ty.bytes / 2, is_signed: false };
+                let join = |lane: usize| half.cut(a[lane]) | b[lane] << half.bits();
+                each(lanes).for_each(|lane| result[lane] = join(lane));
+            }
+            Operation::Split => {
+                let half = Type { bytes: ty.bytes / 2, is_signed: false };
+                each(lanes).for_each(|lane| result[lane] = a[lane] >> half.bits());
+                warp.write(to[0], half, lanes, &a);
+                warp.write(to[1], half, lanes, &result);
+                return;
+            }
             Operation::Select => {
                 each(lanes).for_each(|lane| result[lane] = if c[lane] & 1 == 1 { a[lane] } else { b[lane] });
             }

@@ -103,8 +103,16 @@ pub(crate) enum Ternary {
     MadWide,
     Bfe,
     Prmt,
-    ShfLeft { clamp: bool },
-    ShfRight { clamp: bool },
+    /// `prmt.f4e`, four bytes from one on, and `prmt.b4e`, four back from it.
+    PrmtExtract {
+        backward: bool,
+    },
+    ShfLeft {
+        clamp: bool,
+    },
+    ShfRight {
+        clamp: bool,
+    },
     Lop3(u8),
     Sad,
 }
@@ -170,6 +178,10 @@ pub(crate) enum Operation {
     Binary(Binary),
     Ternary(Ternary),
     Bfi,
+    /// `mov.b64 a, {b, c}`: two numbers to one of twice the bits, the first to the low ones.
+    Join,
+    /// `mov.b64 {a, b}, c`, the way back.
+    Split,
     Select,
     Compare {
         compare: Compare,

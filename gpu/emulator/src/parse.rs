@@ -639,7 +639,11 @@ impl Decoder<'_, '_> {
 
         use Operation as O;
         let operation = match base {
-            "mov" => O::Unary(Unary::Mov),
+            "mov" => match self.operands.as_slice() {
+                [Raw::Vector(_), _] => O::Split,
+                [_, Raw::Vector(_)] => O::Join,
+                _ => O::Unary(Unary::Mov),
+            },
             "not" => O::Unary(Unary::Not),
             "cnot" => O::Unary(Unary::Cnot),
             "neg" => O::Unary(Unary::Neg),
@@ -669,6 +673,8 @@ impl Decoder<'_, '_> {
             "bfe" => O::Ternary(Ternary::Bfe),
             "bfi" => O::Bfi,
             "prmt" if modifiers == ["b32"] => O::Ternary(Ternary::Prmt),
+            "prmt" if modifiers == ["b32", "f4e"] => O::Ternary(Ternary::PrmtExtract { backward: false }),
+            "prmt" if modifiers == ["b32", "b4e"] => O::Ternary(Ternary::PrmtExtract { backward: true }),
             "shf" if has("l") => O::Ternary(Ternary::ShfLeft { clamp: has("clamp") }),
             "shf" if has("r") => O::Ternary(Ternary::ShfRight { clamp: has("clamp") }),
             "lop3" => {
@@ -797,6 +803,18 @@ impl Decoder<'_, '_> {
                 for (from, value) in instruction.from[1..].iter_mut().zip(values) {
                     *from = self.operand(value)?;
                 }
+            }
+            O::Join => {
+                instruction.ty = ty()?;
+                instruction.to[0] = self.register(next().ok_or_else(missing)?)?;
+                let Some(Raw::Vector(parts)) = next() else { return self.unknown() };
+                let [low, high] = parts.as_slice() else { return self.unknown() };
+                (instruction.from[0], instruction.from[1]) = (self.operand(low)?, self.operand(high)?);
+            }
+            O::Split => {
+                instruction.ty = ty()?;
+                self.registers(next().ok_or_else(missing)?, 2, &mut instruction.to)?;
+                instruction.from[0] = self.operand(next().ok_or_else(missing)?)?;
             }
             O::Atomic { .. } => {
                 instruction.ty = ty()?;
