@@ -1,22 +1,26 @@
 // Encodes DF11 units, to the bytes that `df11_core::df11::Plan` writes.
 //
-// The algorithm. The weights of a unit are cut into tiles. `df11_encode_count` counts the exponents of each tile, and of all.
-// The host makes the code of these counts. `df11_encode_sizes` makes the bits of each tile of its counts and the code
-// lengths, so that no weight is read for that; `df11_encode_scan` adds them up to where each tile's code begins.
-// `df11_encode_emit` reads the weights again and writes everything: a thread looks up the codewords of 16 weights, puts those
-// of four at a time together in a register, and learns from a prefix sum of lengths where its bits go. They meet in shared
-// memory, from which whole words go to the unit.
+// The algorithm. The weights of a unit are cut into tiles. `df11_encode_count` counts the exponents
+// of each tile, and of all. The host makes the code of these counts. `df11_encode_sizes` makes the
+// bits of each tile of its counts and the code lengths, so that no weight is read for that;
+// `df11_encode_scan` adds them up to where each tile's code begins. `df11_encode_emit` reads the
+// weights again and writes everything: a thread looks up the codewords of 16 weights, puts those of
+// four at a time together in a register, and learns from a prefix sum of lengths where its bits go.
+// They meet in shared memory, from which whole words go to the unit.
 //
-// 1. Tiles end anywhere: the word of code in which two of them meet is zeroed before (`df11_encode_scan`), and each adds its
-//    bits by an atomic operation. So it is with the words of `gaps`, which are few.
-// 2. The codeword that ends at or after the start of a window, and begins before it, decides that window's gap, and at the
-//    start of a block the output position. Of 16 weights about every second thread meets one.
-// 3. Weights may be at any address: words that are not aligned are put together from aligned ones. What is at the ends of a
-//    tile, and codewords that are longer than a register together, go the slow way, weight by weight.
+// 1. Tiles end anywhere: the word of code in which two of them meet is zeroed before
+//    (`df11_encode_scan`), and each adds its bits by an atomic operation. So it is with the words
+//    of `gaps`, which are few.
+// 2. The codeword that ends at or after the start of a window, and begins before it, decides that
+//    window's gap, and at the start of a block the output position. Of 16 weights about every
+//    second thread meets one.
+// 3. Weights may be at any address: words that are not aligned are put together from aligned ones.
+//    What is at the ends of a tile, and codewords that are longer than a register together, go the
+//    slow way, weight by weight.
 //
-// What the kernels write is laid out from addresses that are multiples of 16, with room up to the next one. Whatever the
-// weights are, nothing is written past what the plan says: should they be others than those that were counted, one of the two
-// words of `status` is not 0.
+// What the kernels write is laid out from addresses that are multiples of 16, with room up to the
+// next one. Whatever the weights are, nothing is written past what the plan says: should they be
+// others than those that were counted, one of the two words of `status` is not 0.
 
 #include "encode.cuh"
 
@@ -27,9 +31,11 @@
 
 // Weights of a thread in a round.
 #define GROUP 16u
-// Words of code that a round fills at most, after up to 63 bits that are there, and a word that is only begun.
+// Words of code that a round fills at most, after up to 63 bits that are there, and a word that is
+// only begun.
 #define STAGED (THREADS * GROUP + 4u)
-// Words of gaps: there are at most 2,048 windows that begin in a round, and the first may begin within a word.
+// Words of gaps: there are at most 2,048 windows that begin in a round, and the first may begin
+// within a word.
 #define GAP_WORDS (THREADS * GROUP / 2u * GAP_BITS / 32u + 4u)
 
 // Weights that one thread block takes at a time: not more than 65,535 of one tensor.
@@ -60,15 +66,16 @@ __device__ __forceinline__ u32 shift_left(u32 word, u32 by) { return __funnelshi
 
 __device__ __forceinline__ u32 swap_bytes(u32 x) { return __byte_perm(x, 0, 0x0123); }
 
-// One of the tiles. Weights are in global memory, so that the compiler need not ask for each access.
+// One of the tiles. Weights are in global memory, so that the compiler need not ask for each
+// access.
 __device__ __forceinline__ Tile read_tile(const Tile *tiles, u32 number) {
     Tile tile = tiles[number];
     __builtin_assume(__isGlobal(tile.weights));
     return tile;
 }
 
-// Reads the group of weights from number `from` on, if it is all in the tile, and not so near its ends that aligned words
-// reach beyond them.
+// Reads the group of weights from number `from` on, if it is all in the tile, and not so near its
+// ends that aligned words reach beyond them.
 __device__ __forceinline__ bool read_group(const Tile &tile, u32 from, Group &group) {
     if (from < tile.first || from + GROUP > tile.first + tile.count) return false;
     const u8 *at = tile.weights + 2 * u64(from - tile.first);
@@ -141,8 +148,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // What a thread of the scan takes at a time.
 #define EACH 4u
 
-// Where each tile's code begins, and where the last one's ends; words in which codes of two tiles may meet, to zeros; the
-// output positions that depend on no weight. For one thread block.
+// Where each tile's code begins, and where the last one's ends; words in which codes of two tiles
+// may meet, to zeros; the output positions that depend on no weight. For one thread block.
 extern "C" __global__ void __launch_bounds__(THREADS)
     df11_encode_scan(const u32 *bits, u32 number, u64 *offsets, u32 *code, u64 code_bits, u32 *positions, u32 blocks,
                      u32 elements, u32 *status) {
@@ -162,7 +169,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (u32 i = 0; i < EACH; i++) {
             if (first + i < number) {
                 offsets[first + i] = at;
-                // Of several tiles in one word, the last zeroes it: no tile begins in it after that.
+                // Of several tiles in one word, the last zeroes it: no tile begins in it after
+                // that.
                 bool is_last = at / 32 != (at + mine[i]) / 32;
                 if (at < code_bits && (is_last || first + i + 1 == number)) code[at / 32] = 0;
             }
@@ -183,7 +191,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// Codewords of four weights, one after the other; garbage if they are longer than a register together.
+// Codewords of four weights, one after the other; garbage if they are longer than a register
+// together.
 struct Four {
     u32 bits;
     u32 length;
@@ -289,8 +298,8 @@ __device__ __forceinline__ void write_some(Shared &shared, const Unit &unit, con
     }
 }
 
-// Takes 16 weights of each thread; `base` is the bit from which their codewords go. Returns how many bits they are, or gives
-// them up if that is more than `most`.
+// Takes 16 weights of each thread; `base` is the bit from which their codewords go. Returns how
+// many bits they are, or gives them up if that is more than `most`.
 __device__ __forceinline__ u32 stage(Shared &shared, const Unit &unit, const Tile &tile, u32 number, u64 base, u64 most) {
     u32 from = max(number, tile.first), to = min(number + GROUP, tile.first + tile.count);
     Group group;
@@ -329,7 +338,8 @@ __device__ __forceinline__ u32 stage(Shared &shared, const Unit &unit, const Til
     return sums.y;
 }
 
-// Writes the words of code and gaps that a round of `bits` has filled, and keeps the word of code that is only begun.
+// Writes the words of code and gaps that a round of `bits` has filled, and keeps the word of code
+// that is only begun.
 __device__ __forceinline__ void flush(Shared &shared, const Unit &unit, u64 base, u32 bits, bool is_first) {
     u32 thread = threadIdx.x, begin = u32(base % WINDOW_BITS), end = begin + bits;
     u32 *code = unit.code + base / WINDOW_BITS * (WINDOW_BITS / 32);

@@ -16,7 +16,8 @@ __device__ __forceinline__ void put(u32 *words, uint4 from) {
     words[3] = from.w;
 }
 
-// Reads 16 bytes, NUMBER times, from any address, if the aligned words that they are in are all between `begin` and `end`.
+// Reads 16 bytes, NUMBER times, from any address, if the aligned words that they are in are all
+// between `begin` and `end`.
 template <u32 NUMBER>
 __device__ __forceinline__ bool read(const u8 *at, const u8 *begin, const u8 *end, u32 *words) {
     u32 misalignment = u32(reinterpret_cast<u64>(at)) & 15u;

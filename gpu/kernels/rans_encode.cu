@@ -1,17 +1,19 @@
 // Encodes frames, to the bytes that `df11_core::frame::Encoder` writes.
 //
-// The algorithm. `frame_encode_count` counts coded bytes; of these the host makes the frequencies. `rans_encode` gives a block
-// to a warp and a lane to a lane: a ballot tells each lane where its word goes. Words go to memory that has room for the
-// most there can be; `frame_encode_layout` adds up what there are, so that each block has its place in the frame, and
-// `frame_encode_pack` puts everything there. `frame_encode_check` computes the checksums of what is then there, and the
+// The algorithm. `frame_encode_count` counts coded bytes; of these the host makes the frequencies.
+// `rans_encode` gives a block to a warp and a lane to a lane: a ballot tells each lane where its
+// word goes. Words go to memory that has room for the most there can be; `frame_encode_layout` adds
+// up what there are, so that each block has its place in the frame, and `frame_encode_pack` puts
+// everything there. `frame_encode_check` computes the checksums of what is then there, and the
 // entries of the directory.
 //
-// 1. The division is a multiplication: with s = ceil(log2 f) and m = ceil(2^(31+s) / f), x m div 2^(31+s) is x div f. For x < 2^31,
-//    x m / 2^(31+s) exceeds x / f by less than 2^-s, which is at most 1 / f, the least by which x / f is below the next number.
+// 1. The division is a multiplication: with s = ceil(log2 f) and m = ceil(2^(31+s) / f), x m div
+//    2^(31+s) is x div f. For x < 2^31, x m / 2^(31+s) exceeds x / f by less than 2^-s, which is at
+//    most 1 / f, the least by which x / f is below the next number.
 // 2. Symbols are read for eight steps at once, so that their latency is waited for once.
-// 3. A checksum is a remainder of polynomials. The threads of a block take its words in turn, from the end backwards: each
-//    knows how far its last word is from the end, whatever the length is. A step of a thread multiplies by a constant power
-//    of x, which is four look-ups in a table of it.
+// 3. A checksum is a remainder of polynomials. The threads of a block take its words in turn, from
+//    the end backwards: each knows how far its last word is from the end, whatever the length is. A
+//    step of a thread multiplies by a constant power of x, which is four look-ups in a table of it.
 //
 // Elements may be at any address. Whatever they are, nothing is written past what the layout says.
 
@@ -30,7 +32,8 @@
 #define HEADER_BYTES 16u
 #define STATES_BYTES 128u
 
-// What elements are, as `rans_decode` calls it: how they are put together of coded bytes and a raw part.
+// What elements are, as `rans_decode` calls it: how they are put together of coded bytes and a raw
+// part.
 #define BYTES 0u
 #define BF16 1u
 #define F16 2u
@@ -133,8 +136,8 @@ struct Frame {
     __device__ __forceinline__ u32 symbols(u32 block) const { return u32(min(number - first(block), u64(block_len))); }
 };
 
-// What is needed to encode a symbol: the reciprocal; and, from the lowest bit up, 2^P less the frequency, 12 bits, the shift, 8
-// bits, and the cumulative frequency, 12 bits.
+// What is needed to encode a symbol: the reciprocal; and, from the lowest bit up, 2^P less the
+// frequency, 12 bits, the shift, 8 bits, and the cumulative frequency, 12 bits.
 struct __align__(8) Entry {
     u32 reciprocal;
     u32 rest;
@@ -192,7 +195,8 @@ __device__ __forceinline__ u32 coded_byte(const u8 *at) {
     return (u32(at[0]) >> 7 | u32(at[1]) << 1) & 255u;
 }
 
-// Encodes all symbols of a block; `at` is where this lane's first is, and `stride` how far it is from one to the next.
+// Encodes all symbols of a block; `at` is where this lane's first is, and `stride` how far it is
+// from one to the next.
 template <u32 READ>
 __device__ __forceinline__ void run(Lane &lane, const u8 *at, u32 stride, u32 symbols, u32 number) {
     u32 i = 0;
@@ -240,8 +244,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 __device__ __forceinline__ u32 aligned(u32 bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-// Where each block begins in the frame, the first at `start`, and where the last ends. For one thread block. Without `counts`,
-// elements are kept as they are.
+// Where each block begins in the frame, the first at `start`, and where the last ends. For one
+// thread block. Without `counts`, elements are kept as they are.
 extern "C" __global__ void __launch_bounds__(THREADS)
     frame_encode_layout(const u32 *counts, u64 number_of_elements, u32 block_len, u32 blocks, u32 size, u64 start,
                         u64 *offsets) {
@@ -335,10 +339,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// What powers of x modulo the polynomial of CRC-32 a frame needs; the bits of a byte are in it from the lowest up, so x is a
-// shift to the right.
+// What powers of x modulo the polynomial of CRC-32 a frame needs; the bits of a byte are in it from
+// the lowest up, so x is a shift to the right.
 struct Powers {
-    // The product of each byte of a word and x^(32 THREADS), or of the words of four elements at once.
+    // The product of each byte of a word and x^(32 THREADS), or of the words of four elements at
+    // once.
     u32 step[4][256];
     u32 big_step[4][256];
     // x^(32 (i + 1)), and x^(32 (e i + 1)) with e bytes of an element, for each i below THREADS.
@@ -390,7 +395,8 @@ __device__ __forceinline__ u32 sum(Shared &shared, u32 which, u32 value) {
     return all;
 }
 
-// The checksum that ends with this register: of `bytes` bytes of which all that are there, up to four, were inverted.
+// The checksum that ends with this register: of `bytes` bytes of which all that are there, up to
+// four, were inverted.
 __device__ __forceinline__ u32 checksum(u32 found, u32 bytes) {
     // The start's bytes that met none of these.
     return ~(bytes < 4 ? found ^ ~0u >> (8 * bytes) : found);
@@ -458,7 +464,8 @@ __device__ __forceinline__ uint2 check_elements(Shared &shared, const Powers *po
     return make_uint2(checksum(all, symbols * SIZE), checksum(coded, symbols));
 }
 
-// The checksums of blocks, and their entries of the directory; those of the elements of each block to `digests`.
+// The checksums of blocks, and their entries of the directory; those of the elements of each block
+// to `digests`.
 extern "C" __global__ void __launch_bounds__(THREADS)
     frame_encode_check(const u8 *elements, u64 number_of_elements, u32 block_len, u32 blocks, u32 kind, u32 is_coded,
                        const Powers *powers, const u64 *offsets, u8 *bytes, u32 *digests) {

@@ -1,9 +1,10 @@
 //! Encoding on a GPU: DF11 units and frames, byte for byte what the encoders of `df11_core` write.
 //!
-//! What is done is described once, as a list of [`Pass`]es over memory of a [`Machine`]: launches of kernels, one after the
-//! other, with their arguments. Between the first, which counts, and the others the host makes the code or the frequencies of
-//! 256 counts; nothing else comes from the machine before the end but sizes. The passes after the counting could be
-//! captured in a graph.
+//! What is done is described once, as a list of [`Pass`]es over memory of a [`Machine`]: launches
+//! of kernels, one after the other, with their arguments. Between the first, which counts, and the
+//! others the host makes the code or the frequencies of 256 counts. Nothing else comes from the
+//! machine but whether all went well, and of a frame its size and its directory, for which the host
+//! makes the trailer. Elements must not change until all passes are done.
 //!
 //! [`Emulated`] is the machine that needs no card.
 //!
@@ -31,8 +32,9 @@ pub use unit::{EncodedUnit, Tiling, planned_unit, unit};
 
 use crate::kernels::{DF11_ENCODE, Ptx, RANS_ENCODE};
 
-/// Addresses of what kernels write are multiples of this many bytes, and there is room up to the next one.
-pub(crate) const ALIGNMENT: usize = 16;
+/// Addresses of what kernels write are multiples of this many bytes, and there is room up to the
+/// next one.
+const ALIGNMENT: usize = 16;
 
 /// The kernels of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,8 @@ pub struct Pass {
     pub entry: &'static str,
     /// How many thread blocks have something to do. Any other number gives the same result.
     pub thread_blocks: u32,
-    /// Addresses and numbers, one for each parameter. Parameters of fewer than 8 bytes take the low ones.
+    /// Addresses and numbers, one for each parameter. Parameters of fewer than 8 bytes take the low
+    /// ones.
     pub arguments: Vec<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! The kernels that encode, run by the emulator: what they write is what core writes, byte for byte, and nothing else is wrong
-//! with them.
+//! The kernels that encode, run by the emulator: what they write is what core writes, byte for
+//! byte, and nothing else is wrong with them.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,8 @@ fn is_clean(machine: &Emulated, what: &str) {
     assert_eq!(machine.undefined(), 0, "{what}: bytes that no kernel has written");
 }
 
-/// Puts tensors to addresses that are not multiples of anything: `skipped` bytes, and more for each, after those of buffers.
+/// Puts tensors to addresses that are not multiples of anything: `skipped` bytes, and more for
+/// each, after those of buffers.
 fn upload(machine: &mut Emulated, tensors: &[&[u8]], skipped: usize) -> (Vec<Tensor>, Vec<u64>) {
     let (mut placed, mut buffers) = (Vec::new(), Vec::new());
     for (i, tensor) in tensors.iter().enumerate() {
@@ -149,6 +150,7 @@ fn units_are_those_of_core_whatever_their_weights_addresses_and_tiles() {
         let tiling = match random.below(4) {
             0 => Tiling { weights: 1 + random.below(40) as usize },
             1 => Tiling { weights: 1 + random.below(9000) as usize },
+            2 => Tiling { weights: 1 << 16 },
             _ => Tiling::of(n),
         };
         let machine = &mut machines[round % 4];
@@ -216,6 +218,13 @@ fn what_the_layout_cannot_hold_is_refused_as_core_does() {
         let found = encode(&mut machine, tensors, 0, Tiling::of(0), best(tensors.len()));
         assert!(matches!(found, Err(EmulatedError::Core(Error::EmptyUnit))));
     }
+    // A plan of other weights, and of other tensors.
+    let weights = bytes(&like_trained(100, 1));
+    let other = |_: &[u64; 256]| Plan::new(&[&weights[2..]], &EncodeOptions::default());
+    let found = encode(&mut machine, &[&weights], 0, Tiling::of(100), other);
+    assert!(matches!(found, Err(EmulatedError::Core(Error::PlanMismatch { .. }))));
+    let found = encode(&mut machine, &[&weights], 0, Tiling::of(100), best(2));
+    assert!(matches!(found, Err(EmulatedError::Core(Error::PlanMismatch { .. }))));
     is_clean(&machine, "refused units");
 }
 
@@ -317,8 +326,9 @@ fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
         .map(|count| format!("{:.4}", *count as f64 / elements as f64))
 }
 
-/// What the kernels do with trained weights that begin so many bytes after a multiple of 256, for each weight: instructions,
-/// sectors read and written, wavefronts of shared memory, of which conflicts.
+/// What the kernels do with trained weights that begin so many bytes after a multiple of 256, for
+/// each weight: instructions, sectors read and written, wavefronts of shared memory, of which
+/// conflicts.
 const WORK: &str = "
     df11_encode_count 0 0.2268 0.1260 0.0021 1.0122 0.0000
     df11_encode_emit 0 1.0136 0.1316 0.0501 0.2835 0.0000
@@ -347,8 +357,12 @@ fn the_kernels_do_as_much_as_they_did() {
     let mut found = String::from("\n");
     for skipped in [0, 6] {
         let mut machine = Emulated::new(90, Options::default()).unwrap();
-        encode(&mut machine, &[&weights], skipped, Tiling { weights: 16_384 }, best(1)).unwrap();
-        encode_frame(&mut machine, frame::BLOCK, ElementType::Bf16, &weights, skipped);
+        let tiling = Tiling { weights: 16_384 };
+        let unit = encode(&mut machine, &[&weights], skipped, tiling, best(1)).unwrap();
+        let frame = encode_frame(&mut machine, frame::BLOCK, ElementType::Bf16, &weights, skipped);
+        // Of several rounds a tile, and of whole blocks of the usual size.
+        is_same(&unit, &df11::encode(&[&weights], &EncodeOptions::default()).unwrap(), "a unit");
+        assert!(frame == frame_of_core(frame::BLOCK, ElementType::Bf16, &weights));
         for (entry, counters) in machine.counters() {
             let counts = per_element(counters, 300_000).join(" ");
             found += &format!("    {entry} {skipped} {counts}\n");
@@ -357,7 +371,8 @@ fn the_kernels_do_as_much_as_they_did() {
     assert!(found == WORK, "{found}");
 }
 
-/// The lines of a text of PTX at which threads wait for each other, counted from 0, and the kernels that they are in.
+/// The lines of a text of PTX at which threads wait for each other, counted from 0, and the kernels
+/// that they are in.
 fn barriers(text: &str) -> Vec<(usize, String)> {
     let mut entry = String::new();
     let mut found = Vec::new();
@@ -371,7 +386,8 @@ fn barriers(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Runs a kernel that adds up what there is for many tiles or blocks, of which it takes some at a time.
+/// Runs a kernel that adds up what there is for many tiles or blocks, of which it takes some at a
+/// time.
 fn add_up(machine: &mut Emulated, kernels: Kernels, entry: &'static str) {
     let number = 3000;
     let [offsets, code, status] = [8 * (number + 1), 4 * number, 8].map(|len| machine.allocate(len).unwrap());

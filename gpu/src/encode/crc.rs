@@ -33,7 +33,8 @@ fn x_to(power: u64) -> u32 {
     result
 }
 
-/// The checksum of bytes with the checksum `first`, and of `bytes` bytes after them with the checksum `second`.
+/// The checksum of bytes with the checksum `first`, and of `bytes` bytes after them with the
+/// checksum `second`.
 pub(super) fn join(first: u32, second: u32, bytes: u64) -> u32 {
     product(first, x_to(8 * bytes)) ^ second
 }

@@ -65,7 +65,8 @@ impl Emulated {
     ///
     /// # Errors
     ///
-    /// [`Error::TooOld`] if no kernels are for it, [`Error::Emulator`] if the emulator does not know one of their instructions.
+    /// [`Error::TooOld`] if no kernels are for it, [`Error::Emulator`] if the emulator does not
+    /// know one of their instructions.
     pub fn new(capability: i32, options: Options) -> Result<Self, Error> {
         let module = |kernels: Kernels| {
             let ptx = best(kernels.ptx(), capability).ok_or(Error::TooOld { capability })?;

@@ -4,7 +4,7 @@ use df11_core::Error;
 use df11_core::df11::{self, MAX_ELEMENTS, Options, Plan, Sizes, WINDOW_BYTES};
 use df11_core::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
 
-use super::{ALIGNMENT, Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
+use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;
 
 /// Weights of a tile at most, so that its counts fit 16 bits.
@@ -16,19 +16,22 @@ const MANY: usize = 1 << 23;
 /// How a unit is cut into the parts that thread blocks take. Its bytes do not depend on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
-    /// Tiles end at multiples of so many weights of the unit, 1 to 65,535, and at the ends of tensors.
+    /// Tiles end at multiples of so many weights of the unit, 1 to 65,535, and at the ends of
+    /// tensors.
     pub weights: usize,
 }
 
 impl Tiling {
-    /// A good one for a unit of so many weights: the counts of a tile take 512 bytes, which are written and read again.
+    /// A good one for a unit of so many weights: the counts of a tile take 512 bytes, which are
+    /// written and read again.
     #[must_use]
     pub const fn of(weights: usize) -> Self {
         Tiling { weights: if weights < MANY { 4096 } else { 16_384 } }
     }
 }
 
-/// A unit in the memory of a machine. Whoever has it gives its memory back with [`free`](Self::free).
+/// A unit in the memory of a machine. Whoever has it gives its memory back with
+/// [`free`](Self::free).
 #[derive(Clone, Debug)]
 pub struct EncodedUnit {
     /// Where its tables, code, signs and mantissas, output positions and gaps are.
@@ -67,12 +70,13 @@ impl EncodedUnit {
     }
 }
 
-/// Encodes the unit that these tensors make, in this order, to the bytes that [`df11::encode`] gives.
+/// Encodes the unit that these tensors make, in this order, to the bytes that [`df11::encode`]
+/// gives.
 ///
 /// # Errors
 ///
-/// What the layout cannot hold, as [`Plan::new`] says it; [`Error::PlanMismatch`] if the weights change meanwhile; what the
-/// machine says.
+/// What the layout cannot hold, as [`Plan::new`] says it; [`Error::PlanMismatch`] if the weights
+/// change meanwhile; what the machine says.
 pub fn unit<M: Machine>(
     machine: &mut M,
     tensors: &[Tensor],
@@ -84,11 +88,13 @@ pub fn unit<M: Machine>(
     })
 }
 
-/// The same with tiles and a code of the caller's choice: `plan` makes it of the frequencies of exponents.
+/// The same with tiles and a code of the caller's choice: `plan` makes it of the frequencies of
+/// exponents.
 ///
 /// # Errors
 ///
-/// What `plan` says, and what [`unit`] does.
+/// What `plan` says, and what [`unit`] does; [`Error::PlanMismatch`] if the plan is for other
+/// numbers of weights or tensors.
 pub fn planned_unit<M: Machine>(
     machine: &mut M,
     tensors: &[Tensor],
@@ -222,6 +228,10 @@ fn encode<M: Machine>(
         Err(error) => return Err(locate(scratch, error, &tiles, counted.histograms)?.into()),
     };
     let sizes = plan.sizes();
+    let split_positions = split_positions(tensors);
+    if (sizes.sign_mantissa, sizes.split_positions) != (elements as usize, split_positions.len()) {
+        return Err(Error::PlanMismatch { element: 0 }.into());
+    }
     let luts = PrefixTablesBuf::build(plan.codewords())?;
     let luts = scratch.upload(luts.as_bytes())?;
     let planned = Planned {
@@ -246,7 +256,7 @@ fn encode<M: Machine>(
     let Planned { code, sign_mantissa, positions, gaps, .. } = planned;
     let addresses = [luts, code, sign_mantissa, positions, gaps];
     scratch.keep(&addresses);
-    Ok(EncodedUnit { addresses, plan, split_positions: split_positions(tensors) })
+    Ok(EncodedUnit { addresses, plan, split_positions })
 }
 
 fn count<M: Machine>(scratch: &mut Scratch<'_, M>, tiles: &[Tile]) -> Result<Counted, M::Error> {
@@ -282,7 +292,8 @@ fn split_positions(tensors: &[Tensor]) -> Vec<u8> {
     ends[..ends.len() - 1].iter().flat_map(|end| end.to_le_bytes()).collect()
 }
 
-/// Adds the first weight that cannot be represented to an error that lacks it: the counts of tiles say where to look.
+/// Adds the first weight that cannot be represented to an error that lacks it: the counts of tiles
+/// say where to look.
 fn locate<M: Machine>(
     scratch: &mut Scratch<'_, M>,
     error: Error,
@@ -306,5 +317,3 @@ fn locate<M: Machine>(
     }
     Ok(error)
 }
-
-const _: () = assert!(ALIGNMENT.is_multiple_of(WINDOW_BYTES));
