@@ -371,7 +371,7 @@ __device__ __forceinline__ void flush(Shared &shared, const Unit &unit, u64 base
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
     df11_encode_emit(const Tile *tiles, u32 number, const u64 *offsets, const Codeword *codewords, u32 *code,
                      u8 *sign_mantissa, u32 *positions, u32 *gaps, u32 elements, u32 windows, u32 *status) {
     __shared__ Shared shared;

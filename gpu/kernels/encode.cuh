@@ -53,14 +53,16 @@ __device__ __forceinline__ uint2 prefix_sum(u32 *warp_totals, u32 value) {
     }
     if (lane == 31) warp_totals[warp] = sum;
     __syncthreads();
-    u32 before = 0, all = 0;
+    // Each warp adds the totals of all up.
+    u32 total = warp_totals[lane % WARPS];
 #pragma unroll
-    for (u32 i = 0; i < WARPS; i++) {
-        u32 total = warp_totals[i];
-        before += i < warp ? total : 0u;
-        all += total;
+    for (u32 distance = 1; distance < WARPS; distance *= 2) {
+        u32 other = __shfl_up_sync(ALL_LANES, total, distance, WARPS);
+        if (lane % WARPS >= distance) total += other;
     }
-    return make_uint2(before + sum - value, all);
+    u32 all = __shfl_sync(ALL_LANES, total, WARPS - 1);
+    u32 before = __shfl_sync(ALL_LANES, total, (warp + WARPS - 1) % WARPS);
+    return make_uint2((warp > 0 ? before : 0u) + sum - value, all);
 }
 
 // Counts bytes, by warp, so that warps wait for each other less.

@@ -183,34 +183,34 @@ __device__ __forceinline__ void step(Lane &lane, u32 symbol, bool has_symbol) {
     lane.state = has_symbol ? state : lane.state;
 }
 
-// Where coded bytes are read: a byte, or the exponent in two, aligned or not.
-#define ONE_BYTE 0u
-#define EXPONENT 1u
-#define EXPONENT_IN_BYTES 2u
-
-template <u32 READ>
-__device__ __forceinline__ u32 coded_byte(const u8 *at) {
-    if (READ == ONE_BYTE) return *at;
-    if (READ == EXPONENT) return *reinterpret_cast<const u16 *>(at) >> 7 & 255u;
-    return (u32(at[0]) >> 7 | u32(at[1]) << 1) & 255u;
+// The coded byte of an element. Those that are in two bytes are read at once, if `elements` are at
+// even addresses.
+template <u32 KIND, bool IS_EVEN>
+__device__ __forceinline__ u32 read_coded(const u8 *element) {
+    if (KIND == BYTES) return element[0];
+    if (KIND == F16) return element[1];
+    const u8 *high = element + Of<KIND>::SIZE - 2;
+    if (IS_EVEN) return *reinterpret_cast<const u16 *>(high) >> 7 & 255u;
+    return (u32(high[0]) >> 7 | u32(high[1]) << 1) & 255u;
 }
 
-// Encodes all symbols of a block; `at` is where this lane's first is, and `stride` how far it is
-// from one to the next.
-template <u32 READ>
-__device__ __forceinline__ void run(Lane &lane, const u8 *at, u32 stride, u32 symbols, u32 number) {
+// Encodes all symbols of a block.
+template <u32 KIND, bool IS_EVEN>
+__device__ __forceinline__ void run(Lane &lane, const u8 *elements, u32 symbols, u32 number) {
+    constexpr u32 STRIDE = LANES * Of<KIND>::SIZE;
+    const u8 *at = elements + number * Of<KIND>::SIZE;
     u32 i = 0;
-    for (; i + TOGETHER * LANES <= symbols; i += TOGETHER * LANES) {
+    for (; i + TOGETHER * LANES <= symbols; i += TOGETHER * LANES, at += TOGETHER * STRIDE) {
         u32 read[TOGETHER];
 #pragma unroll
-        for (u32 j = 0; j < TOGETHER; j++, at += LANES * stride) read[j] = coded_byte<READ>(at);
+        for (u32 j = 0; j < TOGETHER; j++) read[j] = read_coded<KIND, IS_EVEN>(at + j * STRIDE);
 #pragma unroll
         for (u32 j = 0; j < TOGETHER; j++) step(lane, read[j], true);
     }
 #pragma unroll 1
-    for (; i < symbols; i += LANES, at += LANES * stride) {
+    for (; i < symbols; i += LANES, at += STRIDE) {
         bool has_symbol = i + number < symbols;
-        step(lane, has_symbol ? coded_byte<READ>(at) : 0u, has_symbol);
+        step(lane, has_symbol ? read_coded<KIND, IS_EVEN>(at) : 0u, has_symbol);
     }
 }
 
@@ -223,20 +223,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     Frame frame = {elements, number_of_elements, block_len, blocks};
     u32 number = threadIdx.x % LANES;
-    u32 stride = kind == BYTES ? 1 : kind == F32 ? 4 : 2;
-    u32 offset = kind == F32 ? 2 : kind == F16 ? 1 : 0;
+    u32 size = kind == BYTES ? 1 : kind == F32 ? 4 : 2;
+    bool is_even = (reinterpret_cast<u64>(elements) & 1) == 0;
     for (u32 block = blockIdx.x * WARPS + threadIdx.x / LANES; block < blocks; block += gridDim.x * WARPS) {
         Lane lane = {table, as_one(words + frame.first(block)), (1u << number) - 1, START_STATE, 0};
-        const u8 *at = elements + (frame.first(block) + number) * stride + offset;
+        const u8 *from = elements + frame.first(block) * size;
         u32 symbols = frame.symbols(block);
-        bool is_odd = reinterpret_cast<u64>(elements) & 1;
-        if (kind == BYTES || kind == F16) {
-            run<ONE_BYTE>(lane, at, stride, symbols, number);
-        } else if (!is_odd) {
-            run<EXPONENT>(lane, at, stride, symbols, number);
-        } else {
-            run<EXPONENT_IN_BYTES>(lane, at, stride, symbols, number);
-        }
+        if (kind == BYTES) run<BYTES, true>(lane, from, symbols, number);
+        if (kind == F16) run<F16, true>(lane, from, symbols, number);
+        if (kind == BF16 && is_even) run<BF16, true>(lane, from, symbols, number);
+        if (kind == BF16 && !is_even) run<BF16, false>(lane, from, symbols, number);
+        if (kind == F32 && is_even) run<F32, true>(lane, from, symbols, number);
+        if (kind == F32 && !is_even) run<F32, false>(lane, from, symbols, number);
         states[u64(block) * LANES + number] = lane.state;
         if (number == 0) counts[block] = lane.used;
     }
