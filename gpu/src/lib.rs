@@ -26,6 +26,7 @@
 #[cfg(target_os = "linux")]
 mod device;
 pub mod emulate;
+pub mod encode;
 #[cfg(target_os = "linux")]
 mod error;
 pub mod kernels;
