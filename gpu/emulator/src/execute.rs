@@ -535,6 +535,23 @@ impl Machine<'_> {
             }
             Operation::Bfi => each(lanes)
                 .for_each(|lane| result[lane] = warp::insert(ty, a[lane], b[lane], c[lane], d[lane])),
+            Operation::Pack { parts } => {
+                let bits = ty.bits() / parts as u32;
+                let part = |value: u64| value & (u64::MAX >> (64 - bits));
+                for lane in each(lanes) {
+                    let all = [a, b, c, d].into_iter().take(parts).enumerate();
+                    result[lane] = all.fold(0, |sum, (i, x)| sum | part(x[lane]) << (bits * i as u32));
+                }
+            }
+            Operation::Unpack { parts } => {
+                let bits = ty.bits() / parts as u32;
+                let part = Type { bytes: (bits / 8) as u8, is_signed: false };
+                for (i, to) in to.iter().take(parts).enumerate().filter(|(_, to)| **to != NONE) {
+                    each(lanes).for_each(|lane| result[lane] = part.cut(a[lane] >> (bits * i as u32)));
+                    warp.write(*to, part, lanes, &result);
+                }
+                return;
+            }
             Operation::Select => {
                 each(lanes).for_each(|lane| result[lane] = if c[lane] & 1 == 1 { a[lane] } else { b[lane] });
             }

@@ -103,8 +103,16 @@ pub(crate) enum Ternary {
     MadWide,
     Bfe,
     Prmt,
-    ShfLeft { clamp: bool },
-    ShfRight { clamp: bool },
+    /// Four bytes that follow each other in two registers, upwards or downwards from the one that is named.
+    PrmtExtract {
+        backward: bool,
+    },
+    ShfLeft {
+        clamp: bool,
+    },
+    ShfRight {
+        clamp: bool,
+    },
     Lop3(u8),
     Sad,
 }
@@ -170,6 +178,14 @@ pub(crate) enum Operation {
     Binary(Binary),
     Ternary(Ternary),
     Bfi,
+    /// Puts this many registers together in one, the lowest bits first.
+    Pack {
+        parts: usize,
+    },
+    /// Takes one register apart.
+    Unpack {
+        parts: usize,
+    },
     Select,
     Compare {
         compare: Compare,

@@ -639,7 +639,11 @@ impl Decoder<'_, '_> {
 
         use Operation as O;
         let operation = match base {
-            "mov" => O::Unary(Unary::Mov),
+            "mov" => match self.operands.as_slice() {
+                [Raw::Vector(parts), _] => O::Unpack { parts: parts.len() },
+                [_, Raw::Vector(parts)] => O::Pack { parts: parts.len() },
+                _ => O::Unary(Unary::Mov),
+            },
             "not" => O::Unary(Unary::Not),
             "cnot" => O::Unary(Unary::Cnot),
             "neg" => O::Unary(Unary::Neg),
@@ -669,6 +673,8 @@ impl Decoder<'_, '_> {
             "bfe" => O::Ternary(Ternary::Bfe),
             "bfi" => O::Bfi,
             "prmt" if modifiers == ["b32"] => O::Ternary(Ternary::Prmt),
+            "prmt" if modifiers == ["b32", "f4e"] => O::Ternary(Ternary::PrmtExtract { backward: false }),
+            "prmt" if modifiers == ["b32", "b4e"] => O::Ternary(Ternary::PrmtExtract { backward: true }),
             "shf" if has("l") => O::Ternary(Ternary::ShfLeft { clamp: has("clamp") }),
             "shf" if has("r") => O::Ternary(Ternary::ShfRight { clamp: has("clamp") }),
             "lop3" => {
@@ -797,6 +803,17 @@ impl Decoder<'_, '_> {
                 for (from, value) in instruction.from[1..].iter_mut().zip(values) {
                     *from = self.operand(value)?;
                 }
+            }
+            O::Pack { parts } | O::Unpack { parts } => {
+                instruction.ty = ty()?;
+                let ([to, from], 2 | 4) = (self.operands.as_slice(), parts) else { return self.unknown() };
+                let one = std::slice::from_ref(from);
+                let from = if let Raw::Vector(from) = from { from } else { one };
+                for (operand, raw) in instruction.from.iter_mut().zip(from) {
+                    *operand = self.operand(raw)?;
+                }
+                let written = if matches!(operation, O::Pack { .. }) { 1 } else { parts };
+                self.registers(to, written, &mut instruction.to)?;
             }
             O::Atomic { .. } => {
                 instruction.ty = ty()?;

@@ -192,6 +192,12 @@ pub(crate) fn ternary(operation: Ternary, ty: Type, a: u64, b: u64, c: u64) -> u
             };
             (0..4).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))
         }
+        Ternary::PrmtExtract { backward } => {
+            let bytes = (high << 32 | low).to_le_bytes();
+            let first = c as usize & 3;
+            let byte = |i: usize| bytes[if backward { first + 8 - i } else { first + i } & 7];
+            (0..4).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))
+        }
         Ternary::ShfLeft { clamp } => {
             let n = if clamp { (c as u32).min(32) } else { c as u32 & 31 };
             (high << 32 | low) << n >> 32

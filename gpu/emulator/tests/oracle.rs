@@ -92,7 +92,7 @@ fn instruction(random: &mut Random, text: &mut String) -> u32 {
     let amount = source(random, "4", 32);
     let length = source(random, "5", 32);
     let mut result = bits;
-    let line = match random.below(25) {
+    let line = match random.below(27) {
         0 => format!("add.{sign}{bits} {to}, {a}, {b};"),
         1 => format!("sub.{sign}{bits} {to}, {a}, {b};"),
         2 => format!("mul.lo.{sign}{bits} {to}, {a}, {b};"),
@@ -139,7 +139,10 @@ fn instruction(random: &mut Random, text: &mut String) -> u32 {
             );
             format!("bfi.b{bits} {to}, {a}, {b}, {amount}, {length};")
         }
-        19 if bits == 32 => format!("prmt.b32 {to}, {a}, {b}, {c};"),
+        19 if bits == 32 => {
+            let mode = ["", ".f4e", ".b4e"][random.below(3) as usize];
+            format!("prmt.b32{mode} {to}, {a}, {b}, {c};")
+        }
         20 if bits == 32 => {
             let direction = ["l", "r"][random.below(2) as usize];
             let mode = ["wrap", "clamp"][random.below(2) as usize];
@@ -157,6 +160,8 @@ fn instruction(random: &mut Random, text: &mut String) -> u32 {
             format!("cvt.{sign}32.{sign}{narrow} %a, {a};")
         }
         24 => format!("abs.s{bits} {to}, {a};"),
+        25 if bits == 64 => format!("mov.b64 {{%low, %high}}, {a};\nmov.b64 {to}, {{%high, %low}};"),
+        26 if bits == 32 => format!("mov.b32 {{%h1, %h2}}, {a};\nmov.b32 {to}, {{%h2, %h1}};"),
         _ => format!("neg.s{bits} {to}, {a};"),
     };
     text.push_str(&line);
