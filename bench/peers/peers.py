@@ -22,6 +22,8 @@ import time
 TITLES = {
     "df11": "**df11** (this repository)",
     "frame": "**frames, rANS** (this repository)",
+    "fast": "**frames, dictionary** (this repository)",
+    "fast-bare": "**dictionary** + merge, no checksums",
     "huff0": "huff0 4X2 + merge",
     "zstd-literals": "zstd, literals only + merge",
     "rans": "htscodecs rANS 32x16 + merge",
@@ -32,6 +34,7 @@ TITLES = {
     "zstd-1": "zstd -1, BF16 as it is",
     "split-merge": "split and merge alone",
     "frame-coded": "**rANS of frames**, exponents alone",
+    "fast-coded": "**dictionary**, exponents alone",
     "huff0-coded": "huff0 4X2, exponents alone",
     "rans-coded": "htscodecs rANS 32x16, exponents alone",
 }

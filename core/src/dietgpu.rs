@@ -336,7 +336,7 @@ impl<'a> FloatArchive<'a> {
         let start = (size - 1) * n;
         self.coded.decode_into(table, &mut elements[start..])?;
         match self.element_type {
-            ElementType::F16 => in_place::<2, 1>(elements, self.raw, |coded, [raw]| [raw, coded]),
+            ElementType::F16 => in_place::<2, 1>(elements, [self.raw], |coded, [raw]| [raw, coded]),
             ElementType::F32 => {
                 let (low, high) = self.raw.split_at(high_plane(n));
                 for (i, (low, high)) in low.as_chunks::<2>().0.iter().zip(high).enumerate().take(n) {
@@ -346,7 +346,7 @@ impl<'a> FloatArchive<'a> {
                     elements[4 * i..4 * i + 4].copy_from_slice(&to);
                 }
             }
-            _ => in_place::<2, 1>(elements, self.raw, |coded, [raw]| {
+            _ => in_place::<2, 1>(elements, [self.raw], |coded, [raw]| {
                 let (coded, raw) = (u16::from(coded), u16::from(raw));
                 ((raw & 1) << 15 | coded << 7 | raw >> 1).to_le_bytes()
             }),

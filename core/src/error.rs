@@ -30,6 +30,8 @@ pub enum FramePart {
     Header,
     /// A block, by its number.
     Block(u64),
+    /// A block of codec dictionary, by its number: its chunks, and what belongs to them.
+    Chunks(u64),
     /// The directory of blocks and the trailer.
     Trailer,
 }
@@ -39,7 +41,7 @@ impl fmt::Display for FramePart {
         match self {
             FramePart::Frame => write!(f, "the frame"),
             FramePart::Header => write!(f, "the header of the frame"),
-            FramePart::Block(block) => write!(f, "block {block} of the frame"),
+            FramePart::Block(block) | FramePart::Chunks(block) => write!(f, "block {block} of the frame"),
             FramePart::Trailer => write!(f, "the trailer of the frame"),
         }
     }
@@ -324,6 +326,32 @@ pub enum Error {
         /// The state that it ends in.
         state: u32,
     },
+    /// A symbol of a dictionary has one of its two costs and lacks the other.
+    SymbolCost {
+        /// The symbol.
+        symbol: u8,
+    },
+    /// A dictionary has more strings than codes of its width have numbers.
+    DictionaryStrings {
+        /// How many it may have at most.
+        most: usize,
+    },
+    /// A chunk has no groups of codes, more than 512, part of one, or one that it does not need.
+    ChunkGroups {
+        /// The number of whole groups.
+        groups: usize,
+    },
+    /// No code of a chunk ends with its last symbol.
+    ChunkSymbols {
+        /// The number of symbols the chunk has.
+        expected: usize,
+        /// The number with which a code ends: the first that is larger, or the last.
+        found: usize,
+    },
+    /// Codes after the last of a chunk that are not 0.
+    ChunkPadding,
+    /// The table was built for another frame, or cannot hold what this one needs.
+    OtherTable,
     /// The bytes do not begin as a frame does.
     NotAFrame,
     /// A frame of a version, element type, codec or model that this reader does not know.
@@ -417,6 +445,7 @@ impl Error {
             | Error::NoCodeword { .. }
             | Error::NoFrequency { .. }
             | Error::NoSymbols
+            | Error::OtherTable
             | Error::PlanMismatch { .. } => ErrorKind::InvalidInput,
             Error::EmptyUnit | Error::UnrepresentableExponent { .. } | Error::FrameUnsupported { .. } => {
                 ErrorKind::Unsupported
@@ -447,7 +476,7 @@ impl Error {
 }
 
 impl Error {
-    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/FRAME.md`,
+    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/DICTIONARY.md`, `spec/FRAME.md`,
     /// `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
@@ -485,13 +514,17 @@ impl Error {
             Error::LaneState { .. } => "R-5.3",
             Error::WordsMissing { .. } | Error::WordsLeft { .. } => "R-5.4",
             Error::LastState { .. } => "R-5.5",
+            Error::DictionaryStrings { .. } => "V-2.5",
+            Error::ChunkGroups { .. } | Error::ChunkSymbols { .. } | Error::ChunkPadding => "V-3.3",
             Error::FrameReserved { .. } => "F-1.2",
             Error::FrameUnsupported { .. } => "F-1.3",
             Error::FrameField { clause, .. } | Error::ArchiveField { clause, .. } => clause,
             Error::NotAFrame => "F-3.1",
+            Error::SymbolCost { .. } => "F-3.3",
             Error::FrameLength { part, .. } | Error::FrameChecksum { part } => match part {
                 FramePart::Header => "F-3.1",
                 FramePart::Block(_) => "F-5.2",
+                FramePart::Chunks(_) => "F-5.8",
                 FramePart::Frame | FramePart::Trailer => "F-6.2",
             },
             Error::FrameDigest { .. } => "F-5.4",
@@ -631,6 +664,22 @@ impl fmt::Display for Error {
                 f,
                 "block {block} of the frame decodes to bytes with checksum {found:08x}, but it states {expected:08x}"
             ),
+            Error::SymbolCost { symbol } => {
+                write!(f, "symbol {symbol} must have a first and a following cost, or neither")
+            }
+            Error::DictionaryStrings { most } => {
+                write!(f, "the dictionary has more strings than the {most} that its codes can name")
+            }
+            Error::ChunkGroups { groups } => {
+                write!(f, "a chunk has {groups} groups of codes, and is not decoded by exactly that many")
+            }
+            Error::ChunkSymbols { expected, found } => {
+                write!(f, "a chunk has {expected} symbols, but a code of it ends with symbol {found}")
+            }
+            Error::ChunkPadding => write!(f, "codes after the last of a chunk are not 0"),
+            Error::OtherTable => {
+                write!(f, "the decoding table was not built for this frame, or is too small for it")
+            }
             Error::NotAnArchive => {
                 write!(f, "these bytes do not begin as an archive of dietgpu of this kind does")
             }

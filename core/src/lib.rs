@@ -65,6 +65,7 @@ extern crate alloc;
 pub mod bf16;
 pub mod bits;
 pub mod df11;
+pub mod dictionary;
 pub mod dietgpu;
 pub mod frame;
 pub mod huffman;

@@ -97,7 +97,7 @@ fuzz_target!(|data: &[u8]| {
             shape: shape.clone(),
             elements: elements.clone(),
         };
-        assert!(reference::encode(&tensor, is_coded).unwrap() == bytes);
+        assert!(reference::encode(&tensor, u8::from(is_coded)).unwrap() == bytes);
     }
     let some = BLOCK * size * (1 + usize::from(blocks) % 6);
     for level in Level::all() {

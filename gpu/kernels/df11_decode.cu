@@ -1,69 +1,66 @@
-// Decodes DF11 units: the two phases of the published kernel, with a table in shared memory that gives several symbols
-// a look-up.
+// Decodes DF11 units (spec/DF11.md). Each codeword is looked up once, several codewords a look-up.
 //
-// The algorithm. A block of 4096 bytes of code is decoded by one thread block of 256 threads. Each thread decodes the
-// codewords that start in its 16 bytes (two windows; the second gap is not needed), from the bit that the first gap says,
-// on into the 4 bytes after them. First each counts its symbols; prefix sums of the counts say where each one's symbols
-// go; then each decodes again, to shared memory; and all threads together merge the exponents with signs and mantissas.
+// The algorithm. A thread block of 256 threads decodes a block of 4,096 bytes of code; each thread decodes the codewords that
+// start in its 16 bytes (two windows: the second gap is not needed), from the bit that the first gap says, on into the 4 bytes
+// after them.
 //
-// Departures from that:
+// 1. Each thread puts its symbols together in a register and stores four at a time in its own column of shared memory. Columns
+//    are banks, so these stores never collide, however far each thread has come.
+// 2. Prefix sums of the numbers of symbols say where each thread's symbols go. Each thread takes its words out of its column
+//    and, when all threads have, writes them back to where they belong: now the symbols of the block lie in a row.
+// 3. All threads merge eight symbols at a time with signs and mantissas, and store 16 bytes of weights.
 //
-// 1. A table of 2^11 entries holds up to three symbols each: 2.8 on trained weights. It is made once for each thread block,
-//    which then takes several blocks of code in turn.
-// 2. The thread's words are gone through one by one, in code that is written out for each: so the next bits are one funnel
-//    shift away, and nothing has to be refilled.
-// 3. A block with more elements than fit the staging memory is written directly, element by element.
+// The table of look-ups has 2^11 entries of up to four symbols: 3.4 on trained weights. `df11_decode_batch` takes tables that
+// the host has made (`df11_gpu::table`), and `df11_decode`, which has the arguments of the published kernel, makes its own.
 //
-// Whatever the six tensors hold, nothing is read or written out of their bounds, and every loop ends: a step moves on by one
-// bit at least, and output positions are cut to the elements there are. That units are valid is checked on the host
+// A symbol is an exponent turned right by one bit: bit 0 of the exponent is bit 7 of a weight, and its bits 7 to 1 are the
+// weight's bits 14 to 8. So a symbol that stands in both bytes of a weight needs a mask, but no shift.
+//
+// Whatever the parts hold, nothing is read or written out of their bounds, and every loop ends: a look-up moves on by one bit at
+// least, and output positions are cut to the elements there are. That units are valid is checked on the host
 // (`df11_core::df11::Unit`); what the kernel makes of others is some weights, or zeros.
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "common.cuh"
 
 // The layout: D-6.1, D-7.1, D-5.1 of spec/DF11.md.
 #define BLOCK_BYTES 4096u
 #define GAP_BYTES 320u
 #define FIRST_JUMP 240u
 
-#define THREADS 256u
-#define WARPS (THREADS / 32u)
 #define THREAD_BYTES (BLOCK_BYTES / THREADS)
 #define WORDS 4
 #define TABLE_BITS 11u
 #define TABLE_SIZE (1u << TABLE_BITS)
-// Elements that are staged: a block of trained weights has about 12,000.
-#define STAGED 16384u
-#define ALL_LANES 0xffffffffu
+// Rows of words: a thread has room for four times as many symbols. Trained weights have 47, and rarely more than 70.
+#define ROWS 20u
+// Rows that symbols are written back to, as a rule.
+#define HELD 16u
+#define STAGED (4u * ROWS * THREADS)
 
-// An entry of the table: three symbols from the low byte on, their length in bits 24 to 27, their number in bits 28 and 29.
-// No symbols if the first codeword is longer than TABLE_BITS.
-#define ENTRY_LENGTH(entry) ((entry) >> 24 & 15u)
-#define ENTRY_SYMBOLS(entry) ((entry) >> 28)
+// `code` of a status: fewer symbols than elements.
+#define SYMBOLS_MISSING 1u
 
-struct __align__(16) Shared {
-    union {
-        // Exponents, from begin % 8 on.
-        u8 staged[STAGED + 8];
-        // While the table is made.
-        struct {
-            // The first symbol and its length by the next 11 bits, with zeros after them.
-            u16 single[TABLE_SIZE];
-            // By symbol: the first index that leads to it, and how many do that begin with the same codeword.
-            u32 first[256];
-            u32 count[256];
-        };
-    };
-    u32 table[TABLE_SIZE];
-    u8 first_row[256];
-    u8 lengths[256];
-    u32 warp_totals[WARPS];
+// What is looked up by the next 11 bits.
+struct __align__(8) Entry {
+    // Up to four symbols from the low byte on, and zeros after them.
+    u32 symbols;
+    // The bits of their codewords, and from bit 16 on eight times their number. LONG_CODE if the first codeword has more than 11
+    // bits.
+    u32 length;
 };
 
-// One unit.
-struct Unit {
+// So many bits that a look-up ends the loop over a word, and a bit that tells why.
+#define LONG_CODE (32u | 64u)
+
+// As the host makes it: `df11_gpu::table::decode_table`.
+struct __align__(16) Table {
+    Entry entries[TABLE_SIZE];
+    // Code lengths by symbol, never 0.
+    u8 lengths[256];
+};
+
+struct __align__(16) Unit {
+    const Table *table;
     const u8 *luts;
     const u8 *codes;
     const u8 *sign_mantissa;
@@ -73,34 +70,60 @@ struct Unit {
     u64 n_luts;
     u64 n_bytes;
     u64 n_elements;
+    // Where the unit's blocks begin among all blocks of a launch.
+    u64 first_block;
+    u64 reserved;
 };
 
-// Decodes the symbol at the top of `bits` with the prefix tables: its exponent, and its length above that. A 0 of one bit where
+struct __align__(16) Shared {
+    union {
+        // Row by row, a word for each thread.
+        u32 columns[ROWS][THREADS];
+        // Symbols in a row, from the first one's place among 8 weights on.
+        u8 staged[STAGED + 16];
+        // While a table is made.
+        struct {
+            // The first symbol and its length by the next 11 bits, with zeros after them.
+            u16 single[TABLE_SIZE];
+            // By symbol: the first index that leads to it, and how many do that begin with the same codeword.
+            u32 first[256];
+            u32 count[256];
+        };
+    };
+    Table table;
+    Unit unit;
+    u32 warp_totals[WARPS];
+};
+
+__device__ __forceinline__ u32 symbol_of(u32 exponent) { return exponent >> 1 | (exponent & 1u) << 7; }
+
+// Decodes the codeword at the top of `bits` with the prefix tables: its symbol, and its length above that. A 0 of one bit where
 // tables lead nowhere.
-__device__ __forceinline__ u32 slow_symbol(const Unit &unit, const u8 *first_row, const u8 *lengths, u32 bits) {
-    u32 value = first_row[bits >> 24];
+__device__ __forceinline__ u32 slow_symbol(const u8 *luts, u32 n_luts, u32 bits) {
+    u32 value = __ldg(luts + (bits >> 24));
 #pragma unroll 1
     for (u32 level = 1; value >= FIRST_JUMP; level++) {
         u32 table = 256u - value;
         // The last row holds the lengths.
-        if (level == 4 || table + 1 >= unit.n_luts) return 1u << 8;
-        value = unit.luts[table * 256u + (bits >> (24u - 8u * level) & 255u)];
+        if (level == 4 || table + 1 >= n_luts) return 1u << 8;
+        value = __ldg(luts + table * 256u + (bits >> (24u - 8u * level) & 255u));
     }
-    u32 length = lengths[value];
-    return value | (length == 0 ? 1u : length) << 8;
+    u32 length = __ldg(luts + (n_luts - 1) * 256u + value);
+    // No step without a bit, whatever the table says.
+    return symbol_of(value) | (length == 0 || length > 32 ? 1u : length) << 8;
 }
 
-__device__ __forceinline__ void make_table(Shared &shared, const Unit &unit) {
+// Makes the table of the unit in shared memory.
+__device__ __forceinline__ void make_table(Shared &shared) {
     u32 thread = threadIdx.x;
-    shared.first_row[thread] = unit.luts[thread];
-    u8 length = unit.luts[(unit.n_luts - 1) * 256 + thread];
-    // No step without a bit, whatever the table says.
-    shared.lengths[thread] = length == 0 || length > 32 ? 1 : length;
-    __syncthreads();
+    const u8 *luts = shared.unit.luts;
+    u32 n_luts = shared.unit.n_luts;
+    u32 length = __ldg(luts + (n_luts - 1) * 256u + thread);
+    shared.table.lengths[symbol_of(thread)] = length == 0 || length > 32 ? 1 : length;
     shared.first[thread] = TABLE_SIZE;
     shared.count[thread] = 0;
     for (u32 index = thread; index < TABLE_SIZE; index += THREADS) {
-        shared.single[index] = slow_symbol(unit, shared.first_row, shared.lengths, index << (32u - TABLE_BITS));
+        shared.single[index] = slow_symbol(luts, n_luts, index << (32u - TABLE_BITS));
     }
     // Entries that no codeword leads to may hold anything: also a symbol whose length fits the bits that are known, though
     // with the bits that follow it would be another. So a symbol is believed if all indices that begin with its codeword
@@ -119,21 +142,21 @@ __device__ __forceinline__ void make_table(Shared &shared, const Unit &unit) {
     }
     __syncthreads();
     for (u32 index = thread; index < TABLE_SIZE; index += THREADS) {
-        u32 entry = 0, used = 0, symbols = 0;
+        u32 symbols = 0, used = 0, number = 0;
 #pragma unroll
-        for (u32 i = 0; i < 3; i++) {
+        for (u32 i = 0; i < 4; i++) {
             u32 at = index << used & (TABLE_SIZE - 1);
             u32 next = shared.single[at], symbol = next & 255u, length = next >> 8;
             u32 unknown = TABLE_BITS - min(length, TABLE_BITS);
             // The first 8 bits are known of the first symbol.
             bool is_sure = (i == 0 && length <= 8) ||
                            (shared.count[symbol] == 1u << unknown && (shared.first[symbol] ^ at) >> unknown == 0);
-            bool fits = symbols == i && used + length <= TABLE_BITS && is_sure;
-            entry |= fits ? symbol << (8u * i) : 0u;
+            bool fits = number == i && used + length <= TABLE_BITS && is_sure;
+            symbols |= fits ? symbol << (8u * i) : 0u;
             used += fits ? length : 0u;
-            symbols += fits;
+            number += fits;
         }
-        shared.table[index] = entry | used << 24 | symbols << 28;
+        shared.table.entries[index] = {symbols, number == 0 ? LONG_CODE : used | number << 19};
     }
 }
 
@@ -141,112 +164,183 @@ __device__ __forceinline__ void make_table(Shared &shared, const Unit &unit) {
 struct Code {
     u32 words[WORDS + 1];
     u32 gap;
+    bool is_there;
 };
 
-__device__ __forceinline__ u32 swap_bytes(u32 x) { return __byte_perm(x, 0, 0x0123); }
-
 // Four bytes of code from `at` on, with zeros after the end.
-__device__ __forceinline__ u32 tail_word(const Unit &unit, u64 at) {
+__device__ __forceinline__ u32 tail_word(const u8 *codes, u64 n_bytes, u64 at) {
     u32 word = 0;
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) word = word << 8 | (at + i < unit.n_bytes ? unit.codes[at + i] : 0u);
+    for (u32 i = 0; i < 4; i++) word = word << 8 | (at + i < n_bytes ? __ldg(codes + at + i) : 0u);
     return word;
 }
 
-__device__ __forceinline__ Code read_code(const Unit &unit, u64 block) {
+__device__ __forceinline__ Code read_code(const Unit &unit, u32 block) {
     Code code;
     u32 thread = threadIdx.x;
-    u64 at = block * BLOCK_BYTES + thread * THREAD_BYTES;
-    bool is_aligned = (reinterpret_cast<u64>(unit.codes) & 15) == 0;
-    if (is_aligned && at + THREAD_BYTES <= unit.n_bytes) {
-        uint4 words = *reinterpret_cast<const uint4 *>(unit.codes + at);
-        code.words[0] = swap_bytes(words.x);
-        code.words[1] = swap_bytes(words.y);
-        code.words[2] = swap_bytes(words.z);
-        code.words[3] = swap_bytes(words.w);
+    const u8 *codes = unit.codes;
+    u64 n_bytes = unit.n_bytes;
+    u64 at = u64(block) * BLOCK_BYTES + thread * THREAD_BYTES;
+    code.is_there = at < n_bytes;
+    u32 skipped = u32(reinterpret_cast<u64>(codes)) & 15u;
+    if (skipped == 0 && at + THREAD_BYTES <= n_bytes) {
+        uint4 words = __ldg(reinterpret_cast<const uint4 *>(codes + at));
+        code.words[0] = __byte_perm(words.x, 0, 0x0123);
+        code.words[1] = __byte_perm(words.y, 0, 0x0123);
+        code.words[2] = __byte_perm(words.z, 0, 0x0123);
+        code.words[3] = __byte_perm(words.w, 0, 0x0123);
+    } else if (at >= THREAD_BYTES && at + THREAD_BYTES + 4 <= n_bytes) {
+        // At any address: whole words around the thread's bytes, and the bytes from where they begin, highest first.
+        u32 begin = skipped & 3u, order = 0x0123u + 0x1111u * begin;
+        const u32 *from = reinterpret_cast<const u32 *>(codes + at - begin);
+        u32 word = __ldg(from);
+#pragma unroll
+        for (u32 i = 0; i < WORDS; i++) {
+            u32 next = __ldg(from + i + 1);
+            code.words[i] = __byte_perm(word, next, order);
+            word = next;
+        }
     } else {
 #pragma unroll
-        for (u32 i = 0; i < WORDS; i++) code.words[i] = tail_word(unit, at + 4 * i);
+        for (u32 i = 0; i < WORDS; i++) code.words[i] = tail_word(codes, n_bytes, at + 4 * i);
     }
     // The first bytes of the next thread.
     code.words[WORDS] = __shfl_down_sync(ALL_LANES, code.words[0], 1);
-    if (thread % 32 == 31) code.words[WORDS] = tail_word(unit, at + THREAD_BYTES);
+    if (thread % 32 == 31) {
+        if (skipped % 4 == 0 && at + THREAD_BYTES + 4 <= n_bytes) {
+            code.words[WORDS] = __byte_perm(__ldg(reinterpret_cast<const u32 *>(codes + at + THREAD_BYTES)), 0, 0x0123);
+        } else {
+            code.words[WORDS] = tail_word(codes, n_bytes, at + THREAD_BYTES);
+        }
+    }
     // Five bits in at most two bytes, of which the last thread's end with the block's.
     u32 bit = 10u * thread;
-    const u8 *gap = unit.gaps + block * GAP_BYTES + bit / 8;
-    code.gap = (u32(gap[0]) << 8 | gap[1]) >> (11u - bit % 8) & 31u;
+    const u8 *gap = unit.gaps + u64(block) * GAP_BYTES + bit / 8;
+    code.gap = (u32(__ldg(gap)) << 8 | __ldg(gap + 1)) >> (11u - bit % 8) & 31u;
     return code;
 }
 
-// Goes through the codewords that start in a thread's bytes. `found` gets up to three symbols in one number, and how many they
-// are.
+// Looks up what the first of these bits say. In PTX, since the compiler takes an instruction more for the address.
+__device__ __forceinline__ Entry look_up(u32 entries, u32 bits) {
+    Entry entry;
+    asm volatile("{ .reg .u32 at; shr.u32 at, %2, %4; mad.lo.u32 at, at, 8, %3; ld.shared.v2.u32 {%0, %1}, [at]; }"
+                 : "=r"(entry.symbols), "=r"(entry.length)
+                 : "r"(bits), "r"(entries), "n"(32 - TABLE_BITS));
+    return entry;
+}
+
+// Goes through the codewords that start in a thread's bytes. `found` gets up to four symbols in one number, and their length and
+// number as an entry has them.
 template <typename Found>
-__device__ __forceinline__ void each_symbol(const Shared &shared, const Unit &unit, const Code &code, Found found) {
+__device__ __forceinline__ void each_symbol(const Shared &shared, Code code, Found found) {
+    u32 entries = u32(__cvta_generic_to_shared(shared.table.entries));
+    // Bits beyond the sixth are of no interest.
     u32 bit = code.gap;
-#pragma unroll
-    for (u32 word = 0; word < WORDS; word++) {
-        while (bit < 32) {
-            u32 bits = __funnelshift_l(code.words[word + 1], code.words[word], bit);
-            u32 entry = shared.table[bits >> (32u - TABLE_BITS)];
-            u32 length = ENTRY_LENGTH(entry), symbols = ENTRY_SYMBOLS(entry);
-            // Of the last, only what starts in the thread's bytes: one by one.
-            if (word == WORDS - 1 && bit + length > 32) {
-                symbols = 1;
-                length = shared.lengths[entry & 255u];
+    Entry entry;
+    auto next_bits = [&]() { return __funnelshift_l(code.words[1], code.words[0], bit); };
+    auto take_long = [&]() {
+        u32 symbol = slow_symbol(shared.unit.luts, shared.unit.n_luts, next_bits());
+        entry = {symbol & 255u, symbol >> 8 | 8u << 16};
+    };
+#pragma unroll 1
+    for (u32 word = 0; word < WORDS - 1; word++) {
+        entry.length = 0;
+#pragma unroll 1
+        for (;;) {
+            while ((bit & 32u) == 0) {
+                entry = look_up(entries, next_bits());
+                found(entry.symbols, entry.length);
+                bit += entry.length;
             }
-            if (ENTRY_SYMBOLS(entry) == 0) {
-                u32 symbol = slow_symbol(unit, shared.first_row, shared.lengths, bits);
-                entry = symbol & 255u;
-                length = symbol >> 8;
-                symbols = 1;
-            }
-            found(entry, symbols);
-            bit += length;
+            if ((entry.length & 64u) == 0) break;
+            bit -= LONG_CODE;
+            take_long();
+            found(entry.symbols, entry.length);
+            bit += entry.length;
         }
-        bit -= 32;
-    }
-}
-
-// The sum of all threads before this one, and of all.
-__device__ __forceinline__ uint2 prefix_sum(Shared &shared, u32 value) {
-    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = value;
+        bit -= 32u;
 #pragma unroll
-    for (u32 distance = 1; distance < 32; distance *= 2) {
-        u32 other = __shfl_up_sync(ALL_LANES, sum, distance);
-        if (lane >= distance) sum += other;
+        for (u32 i = 0; i < WORDS; i++) code.words[i] = code.words[i + 1];
     }
-    if (lane == 31) shared.warp_totals[warp] = sum;
-    __syncthreads();
-    u32 before = 0, all = 0;
+    // The last look-up may have symbols that start behind the thread's bytes.
+    bit &= 63u;
+#pragma unroll 1
+    while (bit < 32u) {
+        for (;;) {
+            entry = look_up(entries, next_bits());
+            u32 next = bit + (entry.length & 63u);
+            if (next >= 32u) break;
+            found(entry.symbols, entry.length);
+            bit = next;
+        }
+        if ((entry.length & 64u) != 0) take_long();
+        u32 number = 0, symbols = entry.symbols;
+        do {
+            bit += shared.table.lengths[symbols & 255u];
+            symbols >>= 8;
+            number++;
+        } while (bit < 32u && number < entry.length >> 19);
+        found(number == 4 ? entry.symbols : entry.symbols & ((1u << 8 * number) - 1u), number << 19);
+    }
+}
+
+// The symbols of a thread, but for those in rows that are not written over.
+struct Column {
+    u32 words[HELD + 1];
+    // The last four.
+    u32 last;
+};
+
+__device__ __forceinline__ u32 column_word(const Shared &shared, u32 row, u32 number) {
+    return row < ROWS && 4 * row < number ? shared.columns[row][threadIdx.x] : 0u;
+}
+
+__device__ __forceinline__ Column take_out(const Shared &shared, u32 number) {
+    Column column;
 #pragma unroll
-    for (u32 i = 0; i < WARPS; i++) {
-        u32 total = shared.warp_totals[i];
-        before += i < warp ? total : 0u;
-        all += total;
+    for (u32 i = 0; i <= HELD; i++) column.words[i] = column_word(shared, i, number);
+    u32 row = number / 4;
+    u32 before = row == 0 ? 0u : column_word(shared, row - 1, number);
+    column.last = __funnelshift_r(before, column_word(shared, row, number), 8 * (number % 4));
+    return column;
+}
+
+// Puts the symbols of a thread where they belong, from `at` on. All threads must have taken theirs out before.
+__device__ __forceinline__ void put_back(Shared &shared, const Column &column, u32 number, u32 at) {
+    // Bytes up to a whole word, whole words, and the bytes that are left.
+    u32 head = min(0u - at & 3u, number), whole = (number - head) / 4, rest = (number - head) % 4;
+    u8 *to = shared.staged + at;
+#pragma unroll
+    for (u32 i = 0; i < 3; i++) {
+        if (i < head) to[i] = column.words[0] >> 8 * i;
     }
-    return make_uint2(before + sum - value, all);
+#pragma unroll
+    for (u32 i = 0; i < 3; i++) {
+        if (i < rest) to[number - 1 - i] = column.last >> (24 - 8 * i);
+    }
+    u32 *words = reinterpret_cast<u32 *>(to + head);
+#pragma unroll
+    for (u32 i = 0; i < HELD; i++) {
+        if (i < whole) words[i] = __funnelshift_r(column.words[i], column.words[i + 1], 8 * head);
+    }
+#pragma unroll 1
+    for (u32 i = HELD; i < whole; i++) {
+        words[i] = __funnelshift_r(column_word(shared, i, number), column_word(shared, i + 1, number), 8 * head);
+    }
 }
 
-__device__ __forceinline__ u32 position(const Unit &unit, u64 block) {
-    const u8 *at = unit.output_positions + 4 * block;
-    if ((reinterpret_cast<u64>(at) & 3) == 0) return *reinterpret_cast<const u32 *>(at);
-    return u32(at[0]) | u32(at[1]) << 8 | u32(at[2]) << 16 | u32(at[3]) << 24;
+__device__ __forceinline__ u32 position(const Unit &unit, u32 block) {
+    const u8 *at = unit.output_positions + 4 * u64(block);
+    if ((reinterpret_cast<u64>(at) & 3) == 0) return __ldg(reinterpret_cast<const u32 *>(at));
+    return __ldg(at) | u32(__ldg(at + 1)) << 8 | u32(__ldg(at + 2)) << 16 | u32(__ldg(at + 3)) << 24;
 }
 
-__device__ __forceinline__ u16 merge(u32 exponent, u32 sign_mantissa) {
-    return (sign_mantissa & 0x80u) << 8 | exponent << 7 | (sign_mantissa & 0x7fu);
-}
-
-// Two weights of the exponents and the signs and mantissas in the bytes that `selector` names.
-__device__ __forceinline__ u32 merge_two(u32 exponents, u32 sign_mantissas, u32 selector) {
-    u32 e = __byte_perm(exponents, 0, selector), sm = __byte_perm(sign_mantissas, 0, selector);
-    return (sm & 0x00800080u) << 8 | e << 7 | (sm & 0x007f007fu);
-}
-
-__device__ __forceinline__ void write_element(const Unit &unit, u64 element, u32 exponent) {
-    u16 weight = merge(exponent, unit.sign_mantissa[element]);
+// Merges one symbol.
+__device__ __forceinline__ void write_element(const Unit &unit, u64 element, u32 symbol) {
+    u32 weight = merge_two(symbol, __ldg(unit.sign_mantissa + element), 0x0000);
     u8 *to = unit.outputs + 2 * element;
-    if ((reinterpret_cast<u64>(unit.outputs) & 1) == 0) {
+    __builtin_assume(__isGlobal(to));
+    if ((reinterpret_cast<u64>(to) & 1) == 0) {
         *reinterpret_cast<u16 *>(to) = weight;
     } else {
         to[0] = weight;
@@ -254,91 +348,198 @@ __device__ __forceinline__ void write_element(const Unit &unit, u64 element, u32
     }
 }
 
-// Merges the staged exponents of elements from `begin` on, 8 for each thread in turn: 16 bytes of weights.
-__device__ __forceinline__ void write_staged(const Shared &shared, const Unit &unit, u64 begin, u32 count) {
-    u32 first = begin % 8, end = first + count;
-    u64 origin = begin - first;
-    bool is_aligned =
-        ((reinterpret_cast<u64>(unit.sign_mantissa) & 7) | (reinterpret_cast<u64>(unit.outputs) & 15)) == 0;
-    for (u32 at = 8 * threadIdx.x; at < end; at += 8 * THREADS) {
-        if (is_aligned && at >= first && at + 8 <= end) {
-            uint2 e = *reinterpret_cast<const uint2 *>(shared.staged + at);
-            uint2 sm = *reinterpret_cast<const uint2 *>(unit.sign_mantissa + origin + at);
-            *reinterpret_cast<uint4 *>(unit.outputs + 2 * (origin + at)) =
-                make_uint4(merge_two(e.x, sm.x, 0x4140), merge_two(e.x, sm.x, 0x4342),
-                           merge_two(e.y, sm.y, 0x4140), merge_two(e.y, sm.y, 0x4342));
-        } else {
-            for (u32 i = max(at, first); i < min(at + 8, end); i++) write_element(unit, origin + i, shared.staged[i]);
+// Merges the staged symbols from `first` up to `end`, the first of which is that of element `begin`: 8 for each thread in turn, 16
+// bytes of weights.
+__device__ __forceinline__ void write_staged(const Shared &shared, const Unit &unit, u64 begin, u32 first, u32 end) {
+    u32 thread = threadIdx.x;
+    // Of element 0, if it were staged; and of the 8 weights that are stored together.
+    const u8 *signs = unit.sign_mantissa + begin - first;
+    u8 *outputs = unit.outputs + 2 * (begin - first);
+    __builtin_assume(__isGlobal(outputs));
+    u32 low = (first + 7u) & ~7u, high = end & ~7u;
+    u32 skipped = u32(reinterpret_cast<u64>(signs)) & 3u;
+    bool is_even = (reinterpret_cast<u64>(outputs) & 15) == 0;
+    if (skipped != 0) {
+        // Whole words around the signs must be the unit's.
+        if (begin + low - first < skipped) low += 8;
+        if (begin + high - first + 4 > unit.n_elements) high = high < 8 ? 0 : high - 8;
+    }
+    if (!is_even || low > high) low = high = first;
+    // What is before the first 8 and after the last.
+    for (u32 i = first + thread; i < low; i += THREADS) write_element(unit, begin - first + i, shared.staged[i]);
+    for (u32 i = high + thread; i < end; i += THREADS) write_element(unit, begin - first + i, shared.staged[i]);
+    bool is_whole = (reinterpret_cast<u64>(signs) & 7) == 0;
+    // Two at a time, so that both signs are asked for before one is waited for.
+    for (u32 at = low + 8 * thread; at < high; at += 16 * THREADS) {
+        bool has_two = at + 8 * THREADS < high;
+        uint2 sm[2] = {};
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            const u8 *from = signs + at + 8 * THREADS * i;
+            if (i == 1 && !has_two) continue;
+            if (is_whole) {
+                sm[i] = __ldg(reinterpret_cast<const uint2 *>(from));
+            } else {
+                const u32 *words = reinterpret_cast<const u32 *>(from - skipped);
+                u32 begin = __ldg(words), middle = __ldg(words + 1), end = skipped == 0 ? 0u : __ldg(words + 2);
+                sm[i] = make_uint2(__funnelshift_r(begin, middle, 8 * skipped), __funnelshift_r(middle, end, 8 * skipped));
+            }
+        }
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            if (i == 1 && !has_two) continue;
+            u32 place = at + 8 * THREADS * i;
+            uint2 symbols = *reinterpret_cast<const uint2 *>(shared.staged + place);
+            *reinterpret_cast<uint4 *>(outputs + 2 * place) = merge_eight(symbols, sm[i]);
         }
     }
+}
+
+// Asks for what the next block needs: its code, its gaps, and as many signs and mantissas as a block has as a rule, from the first
+// on.
+__device__ __forceinline__ void prefetch_block(const Unit &unit, u32 block, u32 first) {
+    u32 thread = threadIdx.x, line = thread % LANES * LINE;
+    const u8 *at = nullptr, *end = nullptr;
+    if (thread < LANES) {
+        at = unit.codes + u64(block) * BLOCK_BYTES + line;
+        end = unit.codes + unit.n_bytes;
+    } else if (thread < 4 * LANES) {
+        at = unit.sign_mantissa + first + (thread / LANES - 1) * LANES * LINE + line;
+        end = unit.sign_mantissa + unit.n_elements;
+    } else if (thread < 4 * LANES + 3) {
+        at = unit.gaps + u64(block) * GAP_BYTES + line;
+        end = at + 1;
+    }
+    if (at < end) prefetch(at);
 }
 
 // Decodes one block; all threads of the thread block.
-__device__ __forceinline__ void decode_block(Shared &shared, const Unit &unit, u64 block, u64 blocks) {
+__device__ __forceinline__ bool decode_block(Shared &shared, u32 block, u32 blocks) {
+    const Unit &unit = shared.unit;
+    u32 thread = threadIdx.x;
     Code code = read_code(unit, block);
-    bool has_code = block * BLOCK_BYTES + threadIdx.x * THREAD_BYTES < unit.n_bytes;
-    u32 count = 0;
-    if (has_code) each_symbol(shared, unit, code, [&](u32, u32 symbols) { count += symbols; });
-    uint2 sums = prefix_sum(shared, count);
-
     // Never an entry after the last block's: some units lack it.
-    u64 end = block + 1 < blocks ? position(unit, block + 1) : unit.n_elements;
-    end = min(end, unit.n_elements);
-    u64 begin = min(u64(position(unit, block)), end);
-    u64 elements = end - begin;
-    if (elements <= STAGED) {
-        u8 *staged = shared.staged + begin % 8;
-        u32 limit = min(sums.x + count, u32(elements));
-        if (has_code) {
-            u32 at = sums.x;
-            each_symbol(shared, unit, code, [&](u32 entry, u32 symbols) {
-                // More than there are is written over by what follows.
-                if (at < limit) staged[at] = entry;
-                if (at + 1 < limit) staged[at + 1] = entry >> 8;
-                if (at + 2 < limit) staged[at + 2] = entry >> 16;
-                at += symbols;
-            });
-        }
-        for (u32 i = sums.y + threadIdx.x; i < elements; i += THREADS) staged[i] = 0;
+    u32 end = block + 1 < blocks ? position(unit, block + 1) : u32(unit.n_elements);
+    u32 begin = position(unit, block);
+    if (block + 1 < blocks) prefetch_block(unit, block + 1, end);
+
+    // Bits of symbols that were found; those that are not stored yet; where they will be.
+    u32 found = 0, pending = 0;
+    u32 column = u32(__cvta_generic_to_shared(&shared.columns[0][thread]));
+    u32 row = column, last_row = column + (ROWS - 1) * THREADS * 4;
+    auto store = [&](u32 symbols, u32 length) {
+        u32 before = found;
+        found += length >> 16;
+        u32 now = pending | __funnelshift_l(0, symbols, before);
+        u32 over = __funnelshift_l(symbols, 0, before);
+        // If that makes four, they are stored. In PTX, so that one predicate serves all.
+        asm volatile("{ .reg .pred is_full; .reg .u32 changed; xor.b32 changed, %2, %3; and.b32 changed, changed, 32;\n"
+                     "setp.ne.u32 is_full, changed, 0;\n"
+                     "@is_full st.shared.u32 [%0], %4;\n"
+                     "@is_full add.u32 %0, %0, %7; @is_full min.u32 %0, %0, %6;\n"
+                     "selp.b32 %1, %5, %4, is_full; }"
+                     : "+r"(row), "=r"(pending)
+                     : "r"(before), "r"(found), "r"(now), "r"(over), "r"(last_row), "n"(THREADS * 4)
+                     : "memory");
+    };
+    if (code.is_there) each_symbol(shared, code, store);
+    if (found % 32 != 0) asm volatile("st.shared.u32 [%0], %1;" : : "r"(row), "r"(pending) : "memory");
+
+    u32 number = found / 8;
+    // Whether some thread had no room is told with the warps' totals.
+    u32 lane = thread % 32, warp = thread / 32, sum = number;
+#pragma unroll
+    for (u32 distance = 1; distance < 32; distance *= 2) {
+        u32 other = __shfl_up_sync(ALL_LANES, sum, distance);
+        if (lane >= distance) sum += other;
+    }
+    bool is_over = __any_sync(ALL_LANES, number > 4 * ROWS);
+    if (lane == 31) shared.warp_totals[warp] = sum | (is_over ? 1u << 31 : 0u);
+    Column symbols = take_out(shared, number);
+    __syncthreads();
+    u32 before = sum - number, all = 0, flags = 0;
+#pragma unroll
+    for (u32 i = 0; i < WARPS; i++) {
+        u32 total = shared.warp_totals[i];
+        flags |= total;
+        total &= ~(1u << 31);
+        before += i < warp ? total : 0u;
+        all += total;
+    }
+    end = min(end, u32(unit.n_elements));
+    begin = min(begin, end);
+    u32 elements = end - begin;
+    // So that 8 weights that are stored together begin at 8 staged symbols.
+    u32 first = u32(reinterpret_cast<u64>(unit.outputs) / 2 + begin) % 8;
+    if (flags >> 31 == 0 && first + max(all, elements) <= 4 * HELD * THREADS) {
+        // The last block may have more symbols than elements: they are from behind the last codeword.
+        put_back(shared, symbols, number, first + before);
+        for (u32 i = all + thread; i < elements; i += THREADS) shared.staged[first + i] = 0;
         __syncthreads();
-        write_staged(shared, unit, begin, elements);
+        write_staged(shared, unit, begin, first, first + elements);
     } else {
-        u64 from = block * BLOCK_BYTES + threadIdx.x * THREAD_BYTES;
-        u64 at = begin + sums.x;
-        for (u32 bit = code.gap; has_code && bit < 8 * THREAD_BYTES && at < end; at++) {
-            u32 bits = __funnelshift_l(tail_word(unit, from + bit / 8 + 4), tail_word(unit, from + bit / 8), bit % 8);
-            u32 symbol = slow_symbol(unit, shared.first_row, shared.lengths, bits);
-            write_element(unit, at, symbol & 255u);
-            bit += symbol >> 8;
+        // More symbols than there is room for: as many as fit at a time, byte by byte. The code is read again, so that nothing of
+        // it need be kept.
+        Code code = read_code(unit, block);
+        for (u32 from = 0; from < elements; from += STAGED) {
+            u32 most = min(elements - from, STAGED);
+            u32 shift = u32(reinterpret_cast<u64>(unit.outputs) / 2 + begin + from) % 8;
+            u32 at = before;
+            auto store = [&](u32 symbols, u32 length) {
+#pragma unroll
+                for (u32 i = 0; i < 4; i++) {
+                    if (i < length >> 19 && at + i - from < most) shared.staged[shift + at + i - from] = symbols >> 8 * i;
+                }
+                at += length >> 19;
+            };
+            if (code.is_there) each_symbol(shared, code, store);
+            for (u32 i = max(all, from) + thread; i < from + most; i += THREADS) shared.staged[shift + i - from] = 0;
+            __syncthreads();
+            write_staged(shared, unit, begin + from, shift, shift + most);
+            __syncthreads();
         }
-        for (u64 i = begin + sums.y + threadIdx.x; i < end; i += THREADS) write_element(unit, i, 0);
     }
     __syncthreads();
-}
-
-__device__ __forceinline__ void decode(Shared &shared, const Unit &unit, u64 first, u64 step) {
-    // No table and no lengths: nothing that could be decoded.
-    if (unit.n_luts < 2) return;
-    make_table(shared, unit);
-    __syncthreads();
-    u64 blocks = (unit.n_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
-    for (u64 block = first; block < blocks; block += step) decode_block(shared, unit, block, blocks);
+    return all >= elements;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     df11_decode(const u8 *luts, const u8 *codes, const u8 *sign_mantissa, const u8 *output_positions, const u8 *gaps,
                 u8 *outputs, u64 n_luts, u64 n_bytes, u64 n_elements) {
     __shared__ Shared shared;
-    Unit unit = {luts, codes, sign_mantissa, output_positions, gaps, outputs, n_luts, n_bytes, n_elements};
-    decode(shared, unit, blockIdx.x, gridDim.x);
+    // No table and no lengths: nothing that could be decoded.
+    if (n_luts < 2) return;
+    if (threadIdx.x == 0) {
+        shared.unit = {nullptr, luts, codes, sign_mantissa, output_positions, gaps, outputs, n_luts, n_bytes, n_elements, 0, 0};
+    }
+    __syncthreads();
+    make_table(shared);
+    __syncthreads();
+    u32 blocks = u32((n_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES);
+    Range range = share_of(blocks);
+    for (u32 block = range.begin; block < range.end; block++) decode_block(shared, block, blocks);
 }
 
-// Units of a transformer block in one launch: thread blocks in the second dimension of the grid take one unit each.
-extern "C" __global__ void __launch_bounds__(THREADS, 4) df11_decode_batch(const Unit *units) {
+// Decodes many units in one launch: each thread block takes as many of all units' blocks as the others, one after the other.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_EACH)
+    df11_decode_batch(const Unit *units, u32 n_units, u32 n_blocks, u64 base, u32 *status) {
     __shared__ Shared shared;
-    Unit unit = units[blockIdx.y];
-    // So that the compiler need not ask for each access.
-    __builtin_assume(__isGlobal(unit.luts) && __isGlobal(unit.codes) && __isGlobal(unit.sign_mantissa));
-    __builtin_assume(__isGlobal(unit.output_positions) && __isGlobal(unit.gaps) && __isGlobal(unit.outputs));
-    decode(shared, unit, blockIdx.x, gridDim.x);
+    Range range = share_of(n_blocks);
+    u32 block = range.begin;
+    u32 item = find_item(units, n_units, block);
+    while (block < range.end) {
+        if (threadIdx.x == 0) {
+            shared.unit = units[item];
+            shared.unit.outputs += base;
+        }
+        load(&shared.table, units[item].table);
+        __syncthreads();
+        u32 first = u32(shared.unit.first_block), blocks = u32((shared.unit.n_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES);
+        u32 end = min(range.end, first + blocks);
+        for (; block < end; block++) {
+            bool is_good = decode_block(shared, block - first, blocks);
+            if (!is_good && threadIdx.x == 0) atomicMin(&status[item], (block - first) << 3 | SYMBOLS_MISSING);
+        }
+        item++;
+    }
 }

@@ -1,43 +1,39 @@
-// Decodes blocks of interleaved rANS (spec/RANS.md), of frames and of dietgpu's archives: a warp takes a block, a lane of the
-// warp a lane of the block.
+// Decodes chunks of interleaved rANS (spec/RANS.md), of frames and of dietgpu's archives: a warp takes a chunk, a lane of the
+// warp a lane of the chunk.
 //
-// The algorithm. A table in shared memory says, for each slot, the symbol, its frequency and the place of the slot among the symbol's
-// (`df11_core::rans::DecodeTable` holds the same numbers). Steps are decoded from the last to the first; a ballot tells each lane
-// which of the last words is its own. Coded bytes are merged with their raw part at once.
+// The algorithm. A table in shared memory says, for each slot, the symbol, its frequency and the place of the slot among the
+// symbol's (`df11_core::rans::DecodeTable` holds the same numbers). Steps are decoded from the last to the first; a ballot tells
+// each lane which of the last words is its own. What makes a step slow is what it waits for, so nothing in it waits for the
+// card's memory:
 //
-// Whatever the words and states are, no read leaves the block, every loop ends, and what is wrong is said in `status`.
+// 1. Words pass through a ring of 1,024 bytes in shared memory, which is filled 512 bytes ahead of the 512 that eight steps may
+//    take, and these 512 bytes were asked for before.
+// 2. Coded bytes are put down in shared memory. After eight steps of 32 lanes, each lane takes eight that follow each other,
+//    merges them with their raw parts, which were asked for before the steps, and stores up to 32 bytes at once.
+//
+// Whatever the words and states are, no read leaves the chunk, every loop ends, and what is wrong is said: a number of words below
+// zero is noticed after the fact, since the ring can be read at any place.
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "elements.cuh"
 
-#define LANES 32u
 #define START_STATE (1u << 15)
 #define STATE_END (1u << 31)
 #define MOST_SLOTS (1u << 12)
-#define WARPS 8u
-#define THREADS (WARPS * LANES)
-#define ALL_LANES 0xffffffffu
-// Steps between two looks at what is left.
-#define TOGETHER 8u
+// Steps whose coded bytes are merged together.
+#define STEPS 8u
+#define GROUP (STEPS * LANES)
+// The ring: two segments, each what a group may take.
+#define SEGMENT (2u * GROUP)
+#define RING (2u * SEGMENT)
 
-// How elements come from coded bytes and raw parts.
-#define BYTES 0u
-#define BF16 1u
-#define F16 2u
-#define F32 3u
-// As in dietgpu's archives, the sign is the lowest bit.
-#define BF16_SIGN_LOW 4u
-
-// What is found wrong with a block (section 5 of RANS.md): 0 is nothing.
+// What is found wrong with a chunk (section 5 of RANS.md): 0 is nothing.
 #define LANE_STATE 1u
 #define WORDS_MISSING 2u
 #define WORDS_LEFT 3u
 #define LAST_STATE 4u
 
-// Where a block is: offsets in bytes from the start of the data.
-struct Block {
+// Where a chunk is: offsets in bytes from the start of the data.
+struct Chunk {
     u64 states;
     u64 words;
     // The planes of the raw part, one after the other, `symbols` bytes each.
@@ -48,112 +44,173 @@ struct Block {
     u32 symbols;
 };
 
-// An element of its coded byte (the low byte of `coded`) and its raw part.
-template <u32 KIND>
-__device__ __forceinline__ void write(u8 *outputs, const u8 *raw, u32 symbols, u32 i, u32 coded) {
-    if (KIND == BYTES) {
-        outputs[i] = coded;
-        return;
-    }
-    u32 low = raw[i];
-    if (KIND == F32) {
-        u32 middle = raw[symbols + i], high = raw[2 * symbols + i];
-        reinterpret_cast<u32 *>(outputs)[i] =
-            (high & 0x80u) << 24 | (coded & 0xffu) << 23 | (high & 0x7fu) << 16 | middle << 8 | low;
-        return;
-    }
-    u32 element = coded << 8 | low;
-    // The sign and the mantissa to both their places, and the exponent where neither is.
-    if (KIND == BF16) element = (low << 8 | low) & 0x807fu | (coded << 7 & ~0x807fu);
-    if (KIND == BF16_SIGN_LOW) element = (low << 15 | low >> 1) & 0x807fu | (coded << 7 & ~0x807fu);
-    reinterpret_cast<u16 *>(outputs)[i] = element;
-}
-
-// What a lane knows of the block that its warp decodes.
-struct Lane {
-    const u32 *table;
+struct __align__(16) Frame {
+    const u8 *data;
+    const Chunk *chunks;
+    const u32 *slots;
+    u8 *outputs;
+    // Where the frame's chunks begin among all chunks of a launch.
+    u64 first_block;
+    u32 n_chunks;
     u32 scale_bits;
-    // Lanes before this one.
-    u32 before;
-    u32 state;
-    // Words that are left, for all lanes.
-    u32 left;
+    u32 kind;
+    u32 reserved[3];
 };
 
-// Takes a step; the coded byte is in the low byte of what it returns. `has_symbol` says whether the lane takes part.
-__device__ __forceinline__ u32 step(Lane &lane, const u16 *words, bool has_symbol) {
-    u32 entry = lane.table[lane.state & ((1u << lane.scale_bits) - 1)];
-    u32 quotient = lane.state >> lane.scale_bits;
-    u32 next = (entry >> 8 & 0xfffu) * quotient + (entry >> 20) + quotient;
-    bool needy = has_symbol && next < START_STATE;
-    u32 all = __ballot_sync(ALL_LANES, needy);
-    // None is missing, or `run` would not have come here.
-    lane.left -= __popc(all);
-    if (needy) next = next << 16 | words[lane.left + __popc(all & lane.before)];
-    lane.state = has_symbol ? next : lane.state;
-    return entry;
+struct __align__(16) Shared {
+    u32 table[MOST_SLOTS];
+    u8 rings[WARPS][RING];
+    u8 staged[WARPS][GROUP];
+    Frame frame;
+};
+
+// Writes the elements of a group from `at` on, of which there are `number`. `low` has the lane's eight of the first plane, if the
+// group is whole.
+__device__ __forceinline__ void write_group(u32 kind, const u8 *staged, u8 *outputs, const u8 *planes, u32 symbols, u32 at, u32 number,
+                                            uint2 low, u32 lane) {
+    if (number == GROUP && can_write_eight(kind, outputs)) {
+        write_eight(kind, outputs, reinterpret_cast<const uint2 *>(staged)[lane], low, planes, symbols, at + 8 * lane);
+    } else {
+        for (u32 i = lane; i < number; i += LANES) write_one(kind, outputs, staged[i], planes, symbols, at + i);
+    }
 }
 
-// Whether a careful step would need more words than are left.
-__device__ __forceinline__ bool lacks_words(const Lane &lane, bool has_symbol) {
-    u32 entry = lane.table[lane.state & ((1u << lane.scale_bits) - 1)];
-    u32 next = ((entry >> 8 & 0xfffu) + 1) * (lane.state >> lane.scale_bits) + (entry >> 20);
-    return __popc(__ballot_sync(ALL_LANES, has_symbol && next < START_STATE)) > lane.left;
-}
-
-// Decodes all steps of a block; returns what is wrong.
-template <u32 KIND>
-__device__ __forceinline__ u32 run(Lane &lane, const u16 *words, u8 *outputs, const u8 *raw, u32 symbols, u32 number) {
-    constexpr u32 SIZE = KIND == BYTES ? 1 : KIND == F32 ? 4 : 2;
-    u32 i = (symbols + LANES - 1) / LANES * LANES + number;
-    // The last step may be a part of one; and while few words are left, each step is looked at before it is taken.
-    for (u32 whole = symbols / LANES * LANES; i >= LANES;) {
-        // Steps take at most a word a lane each.
-        if (i <= whole + number && i >= TOGETHER * LANES && lane.left >= TOGETHER * LANES) {
-            i -= TOGETHER * LANES;
-            // One addition for each pointer, not for each step.
-            u8 *to = outputs + u64(i) * SIZE;
-            const u8 *from = raw + i;
+// The 16 bytes from an offset on that a lane carries of a segment; what is not between `begin` and `end` is 0.
+__device__ __forceinline__ uint4 read_segment(const u8 *origin, i32 at, i32 begin, i32 end) {
+    const u8 *from = origin + at;
+    if ((reinterpret_cast<u64>(from) & 15) == 0 && at >= begin && at + 16 <= end) {
+        return __ldg(reinterpret_cast<const uint4 *>(from));
+    }
+    u32 words[4] = {0, 0, 0, 0};
+    if (at + 16 > begin && at < end) {
 #pragma unroll
-            for (u32 j = TOGETHER; j-- > 0;) write<KIND>(to, from, symbols, j * LANES, step(lane, words, true));
-        } else {
-            i -= LANES;
-            bool has_symbol = i < symbols;
-            if (lane.left < LANES && lacks_words(lane, has_symbol)) return WORDS_MISSING;
-            u32 coded = step(lane, words, has_symbol);
-            if (has_symbol) write<KIND>(outputs, raw, symbols, i, coded);
+        for (i32 i = 0; i < 16; i++) {
+            if (at + i >= begin && at + i < end) words[i / 4] |= u32(__ldg(from + i)) << 8 * (i % 4);
         }
     }
-    if (lane.left > 0) return WORDS_LEFT;
-    return __any_sync(ALL_LANES, lane.state != START_STATE) ? LAST_STATE : 0u;
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// Decodes all steps of a chunk; returns what is wrong.
+__device__ __forceinline__ u32 run(u32 kind, Shared &shared, const Chunk &chunk, const u8 *data, u8 *outputs, u32 scale_bits) {
+    u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, before = (1u << lane) - 1;
+    u8 *ring = shared.rings[warp], *staged = shared.staged[warp];
+    u32 symbols = chunk.symbols, mask = (1u << scale_bits) - 1;
+    const u8 *planes = data + chunk.raw, *words = data + chunk.words;
+    outputs += chunk.first * size_of(kind);
+    __builtin_assume(__isGlobal(outputs));
+
+    u32 state = 0;
+    const u8 *states = data + chunk.states + 4 * lane;
+    if ((reinterpret_cast<u64>(states) & 3) == 0) {
+        state = __ldg(reinterpret_cast<const u32 *>(states));
+    } else {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) state |= u32(__ldg(states + i)) << 8 * i;
+    }
+    if (__any_sync(ALL_LANES, state < START_STATE || state >= STATE_END)) return LANE_STATE;
+
+    // The ring holds each word at its address, modulo 1,024; but if words begin at odd addresses, a byte below. Places are in
+    // words, counted from the multiple of 512 bytes at or before the first word, and fall.
+    i32 skipped = i32(u32(reinterpret_cast<u64>(words)) % SEGMENT & ~1u), first = skipped / 2;
+    i32 place = first + i32(chunk.number_of_words), end = 2 * place;
+    const u8 *origin = words - skipped;
+    auto read = [&](i32 segment) { return read_segment(origin, segment * i32(SEGMENT) + 16 * i32(lane), 2 * first, end); };
+    auto keep = [&](i32 segment, uint4 bytes) {
+        reinterpret_cast<uint4 *>(ring + (segment & 1) * SEGMENT)[lane] = bytes;
+    };
+    i32 lowest = (place - 1) / i32(SEGMENT / 2);
+    keep(lowest, read(lowest));
+    uint4 next = read(lowest - 1);
+
+    u32 groups = (symbols + GROUP - 1) / GROUP;
+    for (u32 group = groups; group-- > 0;) {
+        u32 at = group * GROUP, number = min(symbols - at, GROUP);
+        // All that this group may take must be there.
+        if (place - i32(GROUP) < lowest * i32(SEGMENT / 2)) {
+            lowest--;
+            keep(lowest, next);
+            next = read(lowest - 1);
+        }
+        uint2 low = {};
+        if (kind != BYTES && number == GROUP) low = read_eight(planes + at + 8 * lane);
+        __syncwarp();
+        auto step = [&](u32 i, bool has_symbol) {
+            u32 entry = shared.table[state & mask];
+            u32 quotient = state >> scale_bits;
+            u32 after = (entry >> 8 & 0xfffu) * quotient + (entry >> 20) + quotient;
+            bool needy = has_symbol && after < START_STATE;
+            u32 all = __ballot_sync(ALL_LANES, needy);
+            place -= __popc(all);
+            u32 from = u32(place + __popc(all & before)) * 2 % RING;
+            if (needy) after = after << 16 | *reinterpret_cast<const u16 *>(ring + from);
+            state = has_symbol ? after : state;
+            if (has_symbol) staged[i * LANES + lane] = entry;
+        };
+        if (number == GROUP) {
+#pragma unroll
+            for (u32 i = STEPS; i-- > 0;) step(i, true);
+        } else {
+#pragma unroll 1
+            for (u32 i = (number + LANES - 1) / LANES; i-- > 0;) step(i, i * LANES + lane < number);
+        }
+        __syncwarp();
+        write_group(kind, staged, outputs, planes, symbols, at, number, low, lane);
+    }
+    if (place < first) return WORDS_MISSING;
+    if (place > first) return WORDS_LEFT;
+    return __any_sync(ALL_LANES, state != START_STATE) ? LAST_STATE : 0u;
+}
+
+__device__ __forceinline__ u32 decode_chunk(Shared &shared, const Chunk &chunk, const u8 *data, u8 *outputs, u32 scale_bits,
+                                            u32 kind) {
+    // A copy for weights, in which the kind is known, and one for all others.
+    if (kind == BF16) return run(BF16, shared, chunk, data, outputs, scale_bits);
+    return run(kind, shared, chunk, data, outputs, scale_bits);
+}
+
+// Loads the table of a frame; all threads of the thread block.
+__device__ __forceinline__ void load_table(Shared &shared, const u32 *slots, u32 scale_bits, u32 kind) {
+    for (u32 slot = threadIdx.x; slot < 1u << scale_bits; slot += THREADS) {
+        u32 entry = __ldg(slots + slot);
+        // As `merge_eight` takes symbols.
+        if (kind == BF16) entry = entry & ~255u | (entry & 255u) >> 1 | (entry & 1u) << 7;
+        shared.table[slot] = entry;
+    }
+    __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    rans_decode(const u8 *data, const Block *blocks, u8 *outputs, u32 *status, const u32 *slots, u32 scale_bits,
-                u32 number_of_blocks, u32 kind) {
-    __shared__ u32 table[MOST_SLOTS];
-    u32 number_of_slots = 1u << scale_bits;
-    for (u32 slot = threadIdx.x; slot < number_of_slots; slot += THREADS) table[slot] = slots[slot];
-    __syncthreads();
+    rans_decode(const u8 *data, const Chunk *chunks, u8 *outputs, u32 *status, const u32 *slots, u32 scale_bits, u32 n_chunks,
+                u32 kind) {
+    __shared__ Shared shared;
+    load_table(shared, slots, scale_bits, kind);
+    Range range = share_of(n_chunks);
+    for (u32 at = range.begin + threadIdx.x / LANES; at < range.end; at += WARPS) {
+        u32 wrong = decode_chunk(shared, chunks[at], data, outputs, scale_bits, kind);
+        if (threadIdx.x % LANES == 0) status[at] = wrong;
+    }
+}
 
-    u32 number = threadIdx.x % LANES;
-    for (u32 at = blockIdx.x * WARPS + threadIdx.x / LANES; at < number_of_blocks; at += gridDim.x * WARPS) {
-        Block block = blocks[at];
-        Lane lane = {table, scale_bits, (1u << number) - 1, 0, block.number_of_words};
-        lane.state = reinterpret_cast<const u32 *>(data + block.states)[number];
-        const u8 *raw = data + block.raw;
-        const u16 *words = reinterpret_cast<const u16 *>(data + block.words);
-        u32 wrong = LANE_STATE;
-        if (!__any_sync(ALL_LANES, lane.state < START_STATE || lane.state >= STATE_END)) {
-            u32 symbols = block.symbols;
-            if (kind == BYTES) wrong = run<BYTES>(lane, words, outputs + block.first, raw, symbols, number);
-            if (kind == BF16) wrong = run<BF16>(lane, words, outputs + 2 * block.first, raw, symbols, number);
-            if (kind == F16) wrong = run<F16>(lane, words, outputs + 2 * block.first, raw, symbols, number);
-            if (kind == F32) wrong = run<F32>(lane, words, outputs + 4 * block.first, raw, symbols, number);
-            if (kind == BF16_SIGN_LOW) {
-                wrong = run<BF16_SIGN_LOW>(lane, words, outputs + 2 * block.first, raw, symbols, number);
-            }
+// Decodes many frames in one launch: each thread block takes as many of all frames' chunks as the others.
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    rans_decode_batch(const Frame *frames, u32 n_frames, u32 n_chunks, u64 base, u32 *status) {
+    __shared__ Shared shared;
+    const Frame &frame = shared.frame;
+    Range range = share_of(n_chunks);
+    u32 item = find_item(frames, n_frames, range.begin);
+    for (u32 begin = range.begin; begin < range.end; item++) {
+        if (threadIdx.x == 0) shared.frame = frames[item];
+        __syncthreads();
+        load_table(shared, frame.slots, frame.scale_bits, frame.kind);
+        u32 first = u32(frame.first_block), end = min(range.end, first + frame.n_chunks);
+        for (u32 at = begin + threadIdx.x / LANES; at < end; at += WARPS) {
+            u32 wrong =
+                decode_chunk(shared, frame.chunks[at - first], frame.data, frame.outputs + base, frame.scale_bits, frame.kind);
+            if (wrong != 0 && threadIdx.x % LANES == 0) atomicMin(&status[item], (at - first) << 3 | wrong);
         }
-        if (number == 0) status[at] = wrong;
+        begin = max(begin, end);
+        // Before the table is another.
+        __syncthreads();
     }
 }

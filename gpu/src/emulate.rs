@@ -1,11 +1,12 @@
 //! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
 
-use df11_core::df11::{Tensors, Unit};
+use df11_core::df11::{BLOCK_BYTES, Tensors, Unit};
 use df11_core::frame::{ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use crate::kernels::THREADS;
+use crate::table::decode_table;
 
 /// How a kernel is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,13 @@ pub fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     buffer
 }
 
+/// A part of a frame, `skipped` bytes after the start of a buffer, with other bytes around it: kernels read whole words that hold a
+/// byte of it.
+fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
+    let around = [&[0xee; 16][..skipped.min(16)], bytes, &[0xee; 16]].concat();
+    upload(device, &around, skipped - skipped.min(16)) + skipped.min(16) as u64
+}
+
 /// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a kernel with the published signature,
 /// and where the weights go.
 pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> ([u64; 9], u64) {
@@ -110,6 +118,71 @@ pub fn unit(
     let launch = Launch { grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes, arguments: &arguments };
     let report = module.launch(entry, &mut device, &launch, options)?;
     Ok((device.read(outputs, 2 * tensors.sign_mantissa.len()).to_vec(), report))
+}
+
+/// What a status is before a kernel has found anything wrong.
+pub const NOTHING_WRONG: u32 = u32::MAX;
+
+/// Decodes units in one launch of `df11_decode_batch` on this many thread blocks, each part `skipped` bytes after the start of a
+/// buffer; gives their weights, their statuses, and what the emulator has to say.
+///
+/// # Errors
+///
+/// As [`Module::launch`].
+///
+/// ```
+/// use df11_core::df11::{self, Options};
+/// use df11_emulator::Module;
+/// use df11_gpu::{emulate, kernels};
+///
+/// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
+/// let unit = df11::encode(&[&weights], &Options::default())?;
+/// let module = Module::parse(kernels::DF11_DECODE[0].text)?;
+/// let (found, status, report) = emulate::units(&module, &[unit.tensors()], 1, 0, &Default::default())?;
+/// assert_eq!(found, [weights]);
+/// assert_eq!(status, [emulate::NOTHING_WRONG]);
+/// assert!(report.findings.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn units(
+    module: &Module,
+    units: &[Tensors<'_>],
+    grid: u32,
+    skipped: usize,
+    options: &Options,
+) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+    let mut device = Device::new();
+    let (mut described, mut outputs, mut blocks) = (Vec::new(), Vec::new(), 0);
+    for tensors in units {
+        let (arguments, weights) = arguments(&mut device, tensors, skipped);
+        let [luts, codes, sign_mantissa, positions, gaps, _, n_luts, n_bytes, n] = arguments;
+        let table = upload(&mut device, &decode_table(tensors.luts), 0);
+        described.extend([
+            table,
+            luts,
+            codes,
+            sign_mantissa,
+            positions,
+            gaps,
+            weights - BASE,
+            n_luts,
+            n_bytes,
+            n,
+            blocks,
+            0,
+        ]);
+        outputs.push((weights, 2 * tensors.sign_mantissa.len()));
+        blocks += n_bytes.div_ceil(BLOCK_BYTES as u64);
+    }
+    run_batch(module, "df11_decode_batch", device, &described, &outputs, blocks, grid, options)
+}
+
+/// Added to the addresses of outputs by a launch: as if they were offsets from there.
+const BASE: u64 = 4096;
+
+fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
+    let bytes = device.read(at, 4 * number).as_chunks::<4>().0;
+    bytes.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
 }
 
 /// What `rans_decode` takes for a block: offsets in bytes, and numbers.
@@ -195,7 +268,136 @@ pub fn rans(
     let launch =
         Launch { grid: [grid, 1, 1], block: [THREADS, 1, 1], shared_bytes: 0, arguments: &arguments };
     let report = module.launch("rans_decode", &mut device, &launch, options)?;
-    let status = device.read(status, 4 * blocks.len()).as_chunks::<4>().0.iter().copied();
-    let status = status.map(u32::from_le_bytes).collect();
+    let status = statuses(&mut device, status, blocks.len());
     Ok((device.read(outputs, bytes).to_vec(), status, report))
+}
+
+/// Frames of codec rANS for one launch.
+#[derive(Clone, Copy, Debug)]
+pub struct RansFrame<'a> {
+    /// The bytes that places count in.
+    pub data: &'a [u8],
+    /// Where its chunks are.
+    pub chunks: &'a [RansBlock],
+    /// Their frequencies.
+    pub frequencies: &'a Frequencies,
+    /// How elements are put together.
+    pub kind: u32,
+    /// The bytes of all elements.
+    pub bytes: usize,
+}
+
+/// Decodes frames in one launch of `rans_decode_batch` on this many thread blocks, their bytes `skipped` bytes after the start of a
+/// buffer; gives their elements, their statuses, and what the emulator has to say.
+///
+/// # Errors
+///
+/// As [`Module::launch`].
+pub fn frames(
+    module: &Module,
+    frames: &[RansFrame<'_>],
+    grid: u32,
+    skipped: usize,
+    options: &Options,
+) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+    let mut device = Device::new();
+    let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
+    for frame in frames {
+        let mut table = Box::new(DecodeTable::EMPTY);
+        table.build(frame.frequencies);
+        let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        let chunks: Vec<u8> =
+            frame.chunks.iter().flat_map(RansBlock::describe).flat_map(u64::to_le_bytes).collect();
+        let data = upload(&mut device, frame.data, skipped);
+        let (chunks, slots) = (upload(&mut device, &chunks, 0), upload(&mut device, &slots, 0));
+        let elements = device.allocate(frame.bytes);
+        outputs.push((elements, frame.bytes));
+        let number = frame.chunks.len() as u64;
+        let scale = number | u64::from(frame.frequencies.scale_bits()) << 32;
+        described.extend([data, chunks, slots, elements - BASE, first, scale, u64::from(frame.kind), 0]);
+        first += number;
+    }
+    run_batch(module, "rans_decode_batch", device, &described, &outputs, first, grid, options)
+}
+
+/// A frame of codec dictionary.
+#[derive(Clone, Copy, Debug)]
+pub struct DictionaryFrame<'a> {
+    /// For each code, its symbols from the low byte on, and eight times their number in the high byte.
+    pub entries: &'a [u64],
+    /// The codes of all chunks.
+    pub codes: &'a [u8],
+    /// For each chunk how many groups of eight codes it has.
+    pub counts: &'a [u16],
+    /// The planes of the raw part.
+    pub planes: &'a [u8],
+    /// Bytes from one plane to the next.
+    pub stride: usize,
+    /// Elements.
+    pub n: usize,
+    /// Bits of a code: 8 or 12.
+    pub width: u32,
+    /// How elements are put together.
+    pub kind: u32,
+}
+
+/// Decodes frames in one launch of `fast_decode_batch`, as [`frames`].
+///
+/// # Errors
+///
+/// As [`Module::launch`].
+pub fn dictionaries(
+    module: &Module,
+    frames: &[DictionaryFrame<'_>],
+    grid: u32,
+    skipped: usize,
+    options: &Options,
+) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+    let mut device = Device::new();
+    let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
+    for frame in frames {
+        let entries: Vec<u8> = frame.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let mut offset = 0u32;
+        let mut offsets = offset.to_le_bytes().to_vec();
+        for count in frame.counts {
+            offset += u32::from(*count);
+            offsets.extend(offset.to_le_bytes());
+        }
+        let bytes = frame.n * [1, 2, 2, 4][frame.kind as usize];
+        let [entries, offsets] = [&entries, &offsets].map(|bytes| upload(&mut device, bytes, 0));
+        let [codes, planes] = [frame.codes, frame.planes].map(|part| upload_part(&mut device, part, skipped));
+        let elements = device.allocate(bytes);
+        outputs.push((elements, bytes));
+        let (n, number) = (frame.n as u64, frame.counts.len() as u64);
+        let width = number | u64::from(frame.width) << 32;
+        let stride = frame.stride as u64;
+        let parts = [entries, codes, offsets, planes, stride, elements - BASE];
+        described.extend(parts);
+        described.extend([n, first, width, u64::from(frame.kind)]);
+        first += number;
+    }
+    run_batch(module, "fast_decode_batch", device, &described, &outputs, first, grid, options)
+}
+
+/// Launches a kernel for many items; gives what they became.
+#[expect(clippy::too_many_arguments, reason = "what a launch takes, and what comes out of it")]
+fn run_batch(
+    module: &Module,
+    entry: &str,
+    mut device: Device,
+    described: &[u64],
+    outputs: &[(u64, usize)],
+    blocks: u64,
+    grid: u32,
+    options: &Options,
+) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+    let described: Vec<u8> = described.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let described = upload(&mut device, &described, 0);
+    let status = upload(&mut device, &NOTHING_WRONG.to_le_bytes().repeat(outputs.len()), 0);
+    let arguments = [described, outputs.len() as u64, blocks, BASE, status];
+    let launch =
+        Launch { grid: [grid, 1, 1], block: [THREADS, 1, 1], shared_bytes: 0, arguments: &arguments };
+    let report = module.launch(entry, &mut device, &launch, options)?;
+    let found = outputs.iter().map(|(at, len)| device.read(*at, *len).to_vec()).collect();
+    Ok((found, statuses(&mut device, status, outputs.len()), report))
 }

@@ -32,6 +32,9 @@ pub const DF11_DECODE: [Ptx; 4] = ptx!("df11_decode");
 /// `rans_decode`, for blocks of frames and of dietgpu's archives.
 pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
 
+/// `fast_decode_batch`, for chunks of codec dictionary.
+pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
+
 /// The best of some kernels for a compute capability; `None` if it is below all.
 ///
 /// ```

@@ -30,6 +30,7 @@ pub mod emulate;
 mod error;
 pub mod kernels;
 pub mod report;
+pub mod table;
 #[cfg(target_os = "linux")]
 mod units;
 

@@ -223,6 +223,10 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         let shape = Shape::ours(thread_blocks(unit.blocks()));
         let result = emulate::unit(&module, "df11_decode", &tensors, shape, 0, &options);
         add("df11_decode", ptx.text, "df11_decode", &module, result.map_err(|error| error.to_string())?)?;
+        let result = emulate::units(&module, &[tensors], thread_blocks(unit.blocks()), 0, &options);
+        let (found, _, report) = result.map_err(|error| error.to_string())?;
+        let found = found.concat();
+        add("df11_decode_batch", ptx.text, "df11_decode_batch", &module, (found, report))?;
     }
 
     let bytes = frame::encode(ElementType::Bf16, &[elements as u64], weights).map_err(core)?;

@@ -14,9 +14,11 @@ use df11_core::df11::{EncodedUnit, Options as EncodeOptions, Tensors, Unit, enco
 use df11_core::frame::{self, ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_core::{Error, dietgpu};
-use df11_emulator::{Counters, Device, Kind, Launch, Module, Options, Policy, Report};
-use df11_gpu::emulate::{self, RansBlock, Shape, arguments, frame_blocks, has_right_lengths, upload};
-use df11_gpu::kernels::{DF11_DECODE, Ptx, RANS_DECODE, THREADS};
+use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
+use df11_gpu::emulate::{
+    self, DictionaryFrame, NOTHING_WRONG, RansBlock, RansFrame, Shape, frame_blocks, has_right_lengths,
+};
+use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, corpus, part};
 
@@ -24,6 +26,7 @@ type Kernels = LazyLock<[(String, Module); 4]>;
 
 static DF11: Kernels = LazyLock::new(|| parse(DF11_DECODE));
 static RANS: Kernels = LazyLock::new(|| parse(RANS_DECODE));
+static FAST: Kernels = LazyLock::new(|| parse(FAST_DECODE));
 
 fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
     kernels.map(|ptx| (format!("sm_{}", ptx.capability), Module::parse(ptx.text).unwrap()))
@@ -151,25 +154,53 @@ fn df11_kernels_stay_in_bounds_and_end_whatever_the_parts_hold() {
 }
 
 #[test]
-fn units_of_a_transformer_block_are_decoded_in_one_launch_each_to_its_own_place() {
+fn units_of_every_size_are_decoded_in_one_launch_each_to_its_own_place() {
     let mut random = Random(5);
-    let all: Vec<Vec<u8>> = (0..5).map(|_| weights(&mut random)).collect();
-    let units: Vec<_> =
-        all.iter().map(|weights| encode(&[weights], &EncodeOptions::default()).unwrap()).collect();
-    for (target, module) in &*DF11 {
-        let mut device = Device::new();
-        let described: Vec<_> = units.iter().map(|unit| arguments(&mut device, &unit.tensors(), 0)).collect();
-        let table: Vec<u8> = described
-            .iter()
-            .flat_map(|(arguments, _)| arguments.iter().flat_map(|n| n.to_le_bytes()))
-            .collect();
-        let table = upload(&mut device, &table, 0);
-        let launch = Launch { grid: [2, 5, 1], block: [THREADS, 1, 1], shared_bytes: 0, arguments: &[table] };
-        let report = module.launch("df11_decode_batch", &mut device, &launch, &options(9)).unwrap();
+    for round in 0..cases(12) as usize {
+        let all: Vec<Vec<u8>> = (0..1 + round % 5).map(|_| weights(&mut random)).collect();
+        let units: Vec<_> =
+            all.iter().map(|weights| encode(&[weights], &EncodeOptions::default()).unwrap()).collect();
+        let tensors: Vec<_> = units.iter().map(EncodedUnit::tensors).collect();
+        let (target, module) = &DF11[round % 4];
+        let (grid, skipped) = (1 + round as u32 % 7, [0, 16, 1, 8, 2, 3][round % 6]);
+        let (found, status, report) =
+            emulate::units(module, &tensors, grid, skipped, &options(round as u64)).unwrap();
         is_clean(&report, target);
-        for ((_, outputs), weights) in described.iter().zip(&all) {
-            assert!(device.read(*outputs, weights.len()) == weights, "{target}");
+        assert!(found == all, "round {round}: {target}");
+        assert!(status.iter().all(|status| *status == NOTHING_WRONG));
+    }
+}
+
+#[test]
+fn the_table_of_the_host_and_that_of_the_kernel_decode_alike_whatever_the_parts_hold() {
+    let mut random = Random(14);
+    for round in 0..cases(40) as usize {
+        let mut encoded: EncodedUnit = encode(&[&weights(&mut random)], &EncodeOptions::default()).unwrap();
+        for _ in 0..1 + random.below(30) {
+            let at = random.below(encoded.luts.len() as u64) as usize;
+            encoded.luts[at] = random.next() as u8;
         }
+        let (target, module) = &DF11[round % 4];
+        let tensors = encoded.tensors();
+        let (expected, _) = df11_decode(module, &tensors, 2, 0, &options(round as u64));
+        let (found, _, report) = emulate::units(module, &[tensors], 2, 0, &options(round as u64)).unwrap();
+        is_harmless(&report, target);
+        assert!(found == [expected], "round {round}: {target}");
+    }
+}
+
+#[test]
+fn units_with_too_few_symbols_are_told() {
+    let weights = bytes(&like_trained(30_000, 1));
+    let mut encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    // The second block begins 5,000 elements late.
+    let position = u32::from_le_bytes(encoded.output_positions[4..8].try_into().unwrap()) + 5000;
+    encoded.output_positions[4..8].copy_from_slice(&position.to_le_bytes());
+    for (target, module) in &*DF11 {
+        let (_, status, report) =
+            emulate::units(module, &[encoded.tensors()], 2, 0, &Options::default()).unwrap();
+        is_harmless(&report, target);
+        assert_eq!(status, [1], "{target}");
     }
 }
 
@@ -211,6 +242,190 @@ fn rans_kernels_decode_frames_of_every_element_type() {
             assert!(status.iter().all(|status| *status == 0));
         }
     }
+}
+
+#[test]
+fn frames_of_every_element_type_and_chunk_size_are_decoded_in_one_launch_at_any_address() {
+    let types = [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::U8];
+    let frames: Vec<(Vec<u8>, Vec<u8>)> = types
+        .into_iter()
+        .zip([70_000, 1, 4096, 9000])
+        .map(|(element_type, n)| sample_frame(element_type, n))
+        .filter(|(bytes, _)| Frame::new(bytes).unwrap().header().frequencies().is_some())
+        .collect();
+    let opened: Vec<_> = frames.iter().map(|(bytes, _)| Frame::new(bytes).unwrap()).collect();
+    let blocks: Vec<_> = opened.iter().map(|frame| frame_blocks(frame).unwrap()).collect();
+    let items: Vec<_> = (0..frames.len())
+        .map(|i| RansFrame {
+            data: &frames[i].0,
+            chunks: &blocks[i].0,
+            frequencies: opened[i].header().frequencies().unwrap(),
+            kind: blocks[i].1,
+            bytes: frames[i].1.len(),
+        })
+        .collect();
+    for (round, (target, module)) in RANS.iter().chain(&*RANS).enumerate() {
+        let (grid, skipped) = (1 + round as u32 % 3, [0, 16, 1, 8, 2, 3, 4, 7][round]);
+        let (found, status, report) =
+            emulate::frames(module, &items, grid, skipped, &options(round as u64)).unwrap();
+        is_clean(&report, target);
+        for (found, (_, elements)) in found.iter().zip(&frames) {
+            assert!(found == elements, "round {round}: {target}");
+        }
+        assert!(status.iter().all(|status| *status == NOTHING_WRONG), "{status:?}");
+    }
+}
+
+/// A dictionary of this many codes, and weights or bytes coded with it, chunk by chunk; the elements, too.
+struct Coded {
+    entries: Vec<u64>,
+    codes: Vec<u8>,
+    counts: Vec<u16>,
+    planes: Vec<u8>,
+    elements: Vec<u8>,
+    n: usize,
+    width: u32,
+    kind: u32,
+}
+
+/// Codes random symbols with random strings: greedily, with the longest that fits.
+fn coded(random: &mut Random, n: usize, width: u32, kind: u32) -> Coded {
+    let alphabet = 1 + random.below(if width == 8 { 20 } else { 200 }) as usize;
+    let mut strings: Vec<Vec<u8>> = (0..alphabet).map(|symbol| vec![symbol as u8]).collect();
+    while strings.len() < (1 << width) - random.below(3) as usize {
+        let len = 2 + random.below(6) as usize;
+        strings.push((0..len).map(|_| random.below(1 + alphabet as u64 / 9) as u8).collect());
+    }
+    strings.truncate(1 << width);
+    let often = 1 + alphabet as u64 / 9;
+    let symbols: Vec<u8> = (0..n)
+        .map(|_| {
+            let most = if random.below(20) == 0 { alphabet as u64 } else { often };
+            random.below(most) as u8
+        })
+        .collect();
+    let entry = |string: &Vec<u8>| {
+        let mut bytes = [0; 8];
+        bytes[..string.len()].copy_from_slice(string);
+        bytes[7] = 8 * string.len() as u8;
+        u64::from_le_bytes(bytes)
+    };
+    let mut entries: Vec<u64> = strings.iter().map(entry).collect();
+    entries.resize(1 << width, entries[0]);
+    let (mut codes, mut counts) = (Vec::new(), Vec::new());
+    for mut rest in symbols.chunks(4096) {
+        let mut numbers = Vec::new();
+        while !rest.is_empty() {
+            let fits = strings.iter().enumerate().filter(|(_, string)| rest.starts_with(string));
+            let (number, string) = fits.max_by_key(|(_, string)| string.len()).unwrap();
+            numbers.push(number as u32);
+            rest = &rest[string.len()..];
+        }
+        numbers.resize(numbers.len().next_multiple_of(8), 0);
+        counts.push((numbers.len() / 8) as u16);
+        for two in numbers.chunks(2) {
+            if width == 8 {
+                codes.extend(two.iter().map(|number| *number as u8));
+            } else {
+                codes.extend(&(two[0] | two[1] << 12).to_le_bytes()[..3]);
+            }
+        }
+    }
+    let planes: Vec<u8> = (0..3 * n).map(|_| random.next() as u8).collect();
+    let element = |i: usize| {
+        let (symbol, low) = (u32::from(symbols[i]), u32::from(planes[i]));
+        let (middle, high) = (u32::from(planes[n + i]), u32::from(planes[2 * n + i]));
+        match kind {
+            0 => symbol,
+            1 => (low & 0x80) << 8 | symbol << 7 | low & 0x7f,
+            2 => symbol << 8 | low,
+            _ => (high & 0x80) << 24 | symbol << 23 | (high & 0x7f) << 16 | middle << 8 | low,
+        }
+    };
+    let bytes = [1, 2, 2, 4][kind as usize];
+    let elements = (0..n).flat_map(|i| element(i).to_le_bytes().into_iter().take(bytes)).collect();
+    Coded { entries, codes, counts, planes, elements, n, width, kind }
+}
+
+impl Coded {
+    fn frame(&self) -> DictionaryFrame<'_> {
+        let Coded { entries, codes, counts, planes, n, width, kind, .. } = self;
+        let (n, width, kind) = (*n, *width, *kind);
+        DictionaryFrame { entries, codes, counts, planes, stride: n, n, width, kind }
+    }
+}
+
+#[test]
+fn fast_kernels_decode_any_dictionary_of_either_width_at_any_address() {
+    let mut random = Random(15);
+    for round in 0..cases(24) as usize {
+        let all: Vec<Coded> = (0..1 + round % 4)
+            .map(|i| {
+                let most = [10, 5000, 14_000][random.below(3) as usize];
+                let n = 1 + random.below(most) as usize;
+                coded(&mut random, n, [12, 8][(round + i) % 2], (i + round) as u32 % 4)
+            })
+            .collect();
+        let frames: Vec<_> = all.iter().map(Coded::frame).collect();
+        let (target, module) = &FAST[round % 4];
+        let (grid, skipped) = (1 + round as u32 % 3, [0, 16, 1, 8, 2, 3][round % 6]);
+        let (found, status, report) =
+            emulate::dictionaries(module, &frames, grid, skipped, &options(round as u64)).unwrap();
+        is_clean(&report, target);
+        for (found, coded) in found.iter().zip(&all) {
+            assert!(found == &coded.elements, "round {round}: {target}");
+        }
+        assert!(status.iter().all(|status| *status == NOTHING_WRONG), "round {round}: {status:?}");
+    }
+}
+
+#[test]
+fn fast_kernels_tell_what_breaks_a_chunk_and_stay_in_bounds() {
+    let mut random = Random(16);
+    let mut told = 0;
+    for round in 0..cases(60) as usize {
+        let n = 1 + random.below(9000) as usize;
+        let mut coded = coded(&mut random, n, [12, 8][round % 2], round as u32 % 4);
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(coded.codes.len() as u64) as usize;
+            let len = 1 + random.below(40).min((coded.codes.len() - at) as u64 - 1) as usize;
+            coded.codes[at..at + len].fill_with(|| random.next() as u8);
+        }
+        let expected = first_bad_chunk(&coded);
+        told += usize::from(expected != NOTHING_WRONG);
+        let (target, module) = &FAST[round % 4];
+        let (_, status, report) =
+            emulate::dictionaries(module, &[coded.frame()], 1 + round as u32 % 3, 0, &options(round as u64))
+                .unwrap();
+        is_harmless(&report, target);
+        assert_eq!(status, [expected], "round {round}: {target}");
+    }
+    assert!(told > 0);
+}
+
+/// The first chunk that breaks V-3.3, as a kernel tells it.
+fn first_bad_chunk(coded: &Coded) -> u32 {
+    let mut at = 0;
+    for (chunk, count) in coded.counts.iter().enumerate() {
+        let n = (coded.n - 4096 * chunk).min(4096);
+        let code = |i: usize| {
+            let bit = i * coded.width as usize;
+            let bytes = [0, 1].map(|j| coded.codes.get(at + bit / 8 + j).copied().unwrap_or(0));
+            u32::from(u16::from_le_bytes(bytes)) >> (bit % 8) & ((1 << coded.width) - 1)
+        };
+        let (mut start, mut is_good) = (0, true);
+        for i in 0..8 * usize::from(*count) {
+            is_good &= i % 8 != 0 || start < n;
+            let end = start + (coded.entries[code(i) as usize] >> 59) as usize;
+            is_good &= if start < n { end <= n } else { code(i) == 0 };
+            start = end;
+        }
+        if !is_good || start < n {
+            return (chunk as u32) << 3 | 1;
+        }
+        at += usize::from(*count) * coded.width as usize;
+    }
+    NOTHING_WRONG
 }
 
 #[test]
@@ -302,22 +517,28 @@ fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
 
 #[test]
 fn the_kernels_do_as_much_as_they_did() {
-    let weights = bytes(&like_trained(300_000, 1));
+    let n = 300_000;
+    let weights = bytes(&like_trained(n, 1));
     let unit = encode(&[&weights], &EncodeOptions::default()).unwrap();
-    let (_, module) = &DF11[2];
-    let (_, report) = df11_decode(module, &unit.tensors(), 4, 0, &Options::default());
     // Instructions, sectors read and written, wavefronts of shared memory, of which conflicts. Whoever changes a kernel looks
     // whether it became better, and writes down what it became.
-    assert_eq!(per_element(&report.counters, 300_000), ["1.2478", "0.0515", "0.0642", "0.2942", "0.1410"]);
+    let is_as_it_was = |report: &Report, expected: [&str; 5]| {
+        assert_eq!(per_element(&report.counters, n), expected);
+    };
+    let (_, module) = &DF11[2];
+    let (_, report) = df11_decode(module, &unit.tensors(), 4, 0, &Options::default());
+    is_as_it_was(&report, ["0.9968", "0.0525", "0.0654", "0.2361", "0.0875"]);
+    let (_, _, report) = emulate::units(module, &[unit.tensors()], 4, 0, &Options::default()).unwrap();
+    is_as_it_was(&report, ["", "", "", "", ""]);
 
-    let (bytes, elements) = sample_frame(ElementType::Bf16, 300_000);
+    let (bytes, elements) = sample_frame(ElementType::Bf16, n);
     let frame = Frame::new(&bytes).unwrap();
-    let (blocks, kind) = frame_blocks(&frame).unwrap();
+    let (chunks, kind) = frame_blocks(&frame).unwrap();
     let frequencies = frame.header().frequencies().unwrap();
+    let item = RansFrame { data: &bytes, chunks: &chunks, frequencies, kind, bytes: elements.len() };
     let (_, module) = &RANS[2];
-    let (_, _, report) =
-        rans_decode(module, &bytes, &blocks, frequencies, kind, elements.len(), &Options::default());
-    assert_eq!(per_element(&report.counters, 300_000), ["1.0986", "0.1011", "0.0625", "0.1105", "0.0783"]);
+    let (_, _, report) = emulate::frames(module, &[item], 1, 0, &Options::default()).unwrap();
+    is_as_it_was(&report, ["", "", "", "", ""]);
 }
 
 /// Runs `df11_decode` with one line of its text left out.
@@ -346,10 +567,12 @@ fn every_barrier_of_the_df11_kernel_is_needed_and_is_missed() {
     let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
     let mut right_all_the_same = 0;
     for line in barriers {
-        let (found, report) = without_line(line, &encoded.tensors(), &Options::default());
-        let is_race = |kind| matches!(kind, Kind::Race | Kind::RaceInWarp);
-        let found_race = report.findings.iter().any(|finding| is_race(finding.kind));
-        assert!(found_race, "without the barrier of line {}: {:?}", line + 1, report.findings);
+        // A table that nobody has written yet has codewords of no bits.
+        let options = Options { most_steps: 3_000_000, ..Options::default() };
+        let (found, report) = without_line(line, &encoded.tensors(), &options);
+        let is_missed = |kind| matches!(kind, Kind::Race | Kind::RaceInWarp | Kind::UndefinedRead);
+        let is_found = report.findings.iter().any(|finding| is_missed(finding.kind));
+        assert!(is_found, "without the barrier of line {}: {:?}", line + 1, report.findings);
         right_all_the_same += usize::from(found == weights);
     }
     assert!(right_all_the_same >= 2, "{right_all_the_same}");

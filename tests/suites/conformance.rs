@@ -318,8 +318,8 @@ fn the_linter_finds_every_invalid_frame_by_its_clause_and_nothing_in_what_we_wri
         elements: elements.to_vec(),
     };
     let random: Vec<u8> = (0..256u32).map(|i| (i * 167) as u8).collect();
-    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&random), true).unwrap()), ["F-7.1"]);
-    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&[7; 5000]), false).unwrap()), ["F-7.1"]);
+    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&random), 1).unwrap()), ["F-7.1"]);
+    assert_eq!(clauses(&df11_reference::frame::encode(&tensor(&[7; 5000]), 0).unwrap()), ["F-7.1"]);
     let small = frame::Encoder::new(ElementType::U8, &[5000], &{
         let mut counts = [1; 256];
         counts[7] = 5000;

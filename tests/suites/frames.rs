@@ -4,8 +4,11 @@
 
 use std::sync::LazyLock;
 
-use df11_core::frame::{self, BLOCK, Codec, ElementType, Encoder, Frame, Header};
-use df11_core::rans::DecodeTable;
+use df11_core::dictionary;
+use df11_core::frame::{
+    self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
+};
+use df11_core::rans;
 use df11_core::{Error, ErrorKind, FramePart, Level};
 use df11_reference::frame as reference;
 use df11_tests::frame_sample::FrameSample;
@@ -77,8 +80,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(60)))]
 
     #[test]
-    fn every_tensor_comes_back((element_type, shape, elements) in tensors()) {
-        let bytes = frame::encode(element_type, &shape, &elements).unwrap();
+    fn every_tensor_comes_back((element_type, shape, elements) in tensors(), codec in codecs()) {
+        let options = EncodeOptions::new().codec(codec);
+        let bytes = options.encode(element_type, &shape, &elements).unwrap();
         let frame = Frame::new(&bytes).unwrap();
         let header = frame.header();
         prop_assert_eq!((header.element_type(), header.shape().collect::<Vec<_>>()), (element_type, shape.clone()));
@@ -87,20 +91,18 @@ proptest! {
 
         // The reference writes the same and reads it.
         let tensor = reference::Tensor { element_type: element_type.number(), shape: shape.clone(), elements: elements.clone() };
-        let is_coded = header.codec() == Codec::Rans;
-        prop_assert!(reference::encode(&tensor, is_coded).unwrap() == bytes);
+        let is_coded = header.codec() != Codec::Raw;
+        prop_assert!(!is_coded || header.codec() == codec);
+        prop_assert!(reference::encode(&tensor, number(header.codec())).unwrap() == bytes);
         prop_assert_eq!(&reference::decode(&bytes).unwrap(), &tensor);
         // What the writer chose not to code can be read, too.
-        let other = reference::encode(&tensor, !is_coded).unwrap();
+        let other = reference::encode(&tensor, if is_coded { 0 } else { number(codec) }).unwrap();
         prop_assert_eq!(&decode(&other).unwrap(), &elements);
 
         // In parts, on every level.
-        let counts = match header.frequencies() {
-            Some(_) => counts(element_type, &elements),
-            None => [0; 256],
-        };
+        let counts = if is_coded { counts(element_type, &elements) } else { [0; 256] };
         for level in Level::all() {
-            let mut encoder = Encoder::new(element_type, &shape, &counts).unwrap().at_level(level);
+            let mut encoder = options.encoder(element_type, &shape, &counts).unwrap().at_level(level);
             let mut streamed = encoder.header();
             for some in elements.chunks(3 * BLOCK * element_type.bytes()) {
                 streamed.extend_from_slice(encoder.blocks(some).unwrap());
@@ -111,6 +113,9 @@ proptest! {
 
         // A reader that streams finds each block without the directory.
         let (header, mut at) = Header::parse(&bytes).unwrap();
+        if header.codec() == Codec::Dictionary {
+            return Ok(());
+        }
         for block in 0..header.blocks() {
             at += header.block_bytes(block, bytes[at..].first_chunk().unwrap()).unwrap();
         }
@@ -118,13 +123,26 @@ proptest! {
     }
 
     #[test]
-    fn every_prefix_is_truncated_and_nothing_may_follow((element_type, shape, elements) in tensors(), cut in any::<prop::sample::Index>()) {
-        let bytes = frame::encode(element_type, &shape, &elements).unwrap();
+    fn every_prefix_is_truncated_and_nothing_may_follow((element_type, shape, elements) in tensors(), codec in codecs(), cut in any::<prop::sample::Index>()) {
+        let bytes = EncodeOptions::new().codec(codec).encode(element_type, &shape, &elements).unwrap();
         prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
         prop_assert!(decode(&[&bytes[..], &[0]].concat()).is_err());
         let (_, header) = Header::parse(&bytes).unwrap();
         let error = Header::parse(&bytes[..cut.index(header)]).unwrap_err();
         prop_assert_eq!(error.kind(), ErrorKind::Truncated);
+    }
+}
+
+/// The codecs that code.
+fn codecs() -> impl Strategy<Value = Codec> {
+    prop::sample::select(&[Codec::Rans, Codec::Dictionary][..])
+}
+
+fn number(codec: Codec) -> u8 {
+    match codec {
+        Codec::Rans => 1,
+        Codec::Dictionary => 3,
+        _ => 0,
     }
 }
 
@@ -149,16 +167,17 @@ proptest! {
     #[test]
     fn core_and_reference_agree_on_what_checksums_cannot_tell(
         // All but the one of several blocks, which the reference takes a second for.
-        which in 1usize..6,
+        which in 1usize..SAMPLES,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        static SAMPLES: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(samples);
-        let mut sample = FrameSample::new(SAMPLES[which].0.clone());
+        static ALL: LazyLock<Vec<(Vec<u8>, Vec<u8>)>> = LazyLock::new(samples);
+        let mut sample = FrameSample::new(ALL[which].0.clone());
         let (len, header) = (sample.frame.len(), sample.header);
         for (part, at, value) in damage {
             // Headers of frames and blocks and the trailer, more often than their bulk.
             let mut ranges = vec![0..32, 0..header, len - 24..len];
             ranges.extend(sample.blocks.iter().map(|&start| start..len.min(start + 150)));
+            ranges.extend(sample.groups.clone());
             let range = ranges.swap_remove(part.index(ranges.len()));
             sample.put(range.start + at.index(range.len()), &[value]);
         }
@@ -182,33 +201,53 @@ fn every_bit_pattern_of_every_type_comes_back() {
                     .to_vec()
             })
             .collect();
-        // Once as they are, which rANS does not make smaller, and once among many others, which it does.
+        // Once as they are, which no codec makes smaller, and once among many others, which all do.
         let many = [&elements[..], &vec![0; 8 * elements.len() + 70_000 * element_type.bytes()]].concat();
-        for (elements, codec) in [(&elements, None), (&many, Some(Codec::Rans))] {
-            let n = (elements.len() / element_type.bytes()) as u64;
-            let bytes = frame::encode(element_type, &[n], elements).unwrap();
-            let found = Frame::new(&bytes).unwrap().header().codec();
-            assert!(codec.is_none_or(|codec| codec == found), "{element_type:?}");
-            assert_eq!(&decode(&bytes).unwrap(), elements, "{element_type:?}");
+        for codec in [Codec::Rans, Codec::Dictionary] {
+            for (elements, expected) in [(&elements, None), (&many, Some(codec))] {
+                let n = (elements.len() / element_type.bytes()) as u64;
+                let bytes = EncodeOptions::new().codec(codec).encode(element_type, &[n], elements).unwrap();
+                let found = Frame::new(&bytes).unwrap().header().codec();
+                assert!(expected.is_none_or(|codec| codec == found), "{element_type:?} {codec:?}");
+                assert_eq!(&decode(&bytes).unwrap(), elements, "{element_type:?}");
+            }
         }
     }
 }
 
-/// Frames of several blocks, of one, raw, and empty.
+/// How many frames [`samples`] makes.
+const SAMPLES: usize = 12;
+
+/// Frames of several blocks, of one, raw, and empty, and with dictionaries.
 fn samples() -> Vec<(Vec<u8>, Vec<u8>)> {
     let trained = bytes(&like_trained(2 * BLOCK + 1000, 1));
     let some = |element_type: ElementType, elements: &[u8]| {
         let n = (elements.len() / element_type.bytes()) as u64;
         (frame::encode(element_type, &[n], elements).unwrap(), elements.to_vec())
     };
-    vec![
+    let with = |element_type: ElementType, block: usize, elements: &[u8]| {
+        let options = EncodeOptions::new().codec(Codec::Dictionary).block_len(block);
+        let n = (elements.len() / element_type.bytes()) as u64;
+        let bytes = options.encode(element_type, &[n], elements).unwrap();
+        assert_eq!(Frame::new(&bytes).unwrap().header().codec(), Codec::Dictionary);
+        (bytes, elements.to_vec())
+    };
+    let samples = vec![
         some(ElementType::Bf16, &trained),
         some(ElementType::Bf16, &trained[..4000]),
         some(ElementType::F16, &trained[..9000]),
         some(ElementType::F32, &trained[..8000]),
         some(ElementType::U8, &trained[..50]),
         some(ElementType::F8E5M2, &[]),
-    ]
+        with(ElementType::Bf16, BLOCK, &trained[..4000]),
+        with(ElementType::Bf16, BLOCK, &trained[..2 * 9000]),
+        with(ElementType::Bf16, 4096, &trained[..2 * 9000]),
+        with(ElementType::F16, BLOCK, &trained[..9000]),
+        with(ElementType::F32, 8192, &trained[..4 * 12_300]),
+        with(ElementType::U8, 4096, &trained[..9000].iter().map(|byte| byte % 5).collect::<Vec<_>>()),
+    ];
+    assert_eq!(samples.len(), SAMPLES);
+    samples
 }
 
 #[test]
@@ -264,6 +303,85 @@ fn exchanged_blocks_and_those_of_other_frames_are_noticed() {
 }
 
 #[test]
+fn tables_that_are_too_small_or_of_other_frames_are_refused() {
+    let trained = bytes(&like_trained(70_000, 1));
+    let options = EncodeOptions::new().codec(Codec::Dictionary);
+    let large = options.encode(ElementType::Bf16, &[70_000], &trained).unwrap();
+    let small = options.encode(ElementType::Bf16, &[9000], &trained[..18_000]).unwrap();
+    let rans = encode(ElementType::Bf16, &[9000], &trained[..18_000]).unwrap();
+    let [large, small, rans] = [&large, &small, &rans].map(|bytes| Frame::new(bytes).unwrap());
+    let mut elements = vec![0; large.elements_bytes()];
+
+    let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);
+    assert_eq!(large.decode_blocks_into(&table, 0..2, &mut elements), Err(Error::OtherTable));
+    assert_eq!(large.decode_into(&mut table, &mut elements), Ok(()));
+    assert!(elements == trained);
+    assert_eq!(small.decode_block_into(&table, 0, &mut elements[..18_000]), Err(Error::OtherTable));
+    let mut table = dictionary::DecodeTable::<256>::EMPTY;
+    assert_eq!(large.decode_into(&mut table, &mut elements), Err(Error::OtherTable));
+    elements.fill(0);
+    assert_eq!(small.decode_into(&mut table, &mut elements[..18_000]), Ok(()));
+    assert!(elements[..18_000] == trained[..18_000]);
+    assert_eq!(rans.decode_into(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
+    let mut table = Box::new(rans::DecodeTable::EMPTY);
+    assert_eq!(small.decode_into(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
+    assert_eq!(Error::OtherTable.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn chunks_are_where_the_layout_says() {
+    let trained = bytes(&like_trained(100_000, 1));
+    let options = EncodeOptions::new().codec(Codec::Dictionary);
+    for element_type in [ElementType::Bf16, ElementType::F32, ElementType::U8] {
+        let elements: Vec<u8> = match element_type {
+            ElementType::U8 => trained.iter().map(|byte| byte % 5).collect(),
+            _ => trained.clone(),
+        };
+        let n = elements.len() / element_type.bytes();
+        let bytes = options.encode(element_type, &[n as u64], &elements).unwrap();
+        let frame = Frame::new(&bytes).unwrap();
+        let layout = frame.chunks_layout().unwrap();
+        let model = frame.header().dictionary().unwrap();
+        let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);
+        table.build(model).unwrap();
+        assert!(layout.codes.start.is_multiple_of(16));
+        let mut at = layout.codes.start;
+        let mut coded = vec![0; n];
+        let groups = bytes[layout.groups].as_chunks::<2>().0;
+        assert_eq!(groups.len(), n.div_ceil(dictionary::CHUNK));
+        for (chunk, groups) in coded.chunks_mut(dictionary::CHUNK).zip(groups) {
+            let end = at + usize::from(u16::from_le_bytes(*groups)) * model.width().group_bytes();
+            table.decode_into(&bytes[at..end], chunk).unwrap();
+            at = end;
+        }
+        assert_eq!(at, layout.codes.end);
+        assert!(counts(element_type, &elements)[usize::from(coded[0])] > 0);
+        let planes = layout.planes.map(|plane| {
+            assert!(plane.is_multiple_of(256));
+            &bytes[plane..]
+        });
+        for (i, element) in elements.chunks(element_type.bytes()).enumerate() {
+            let found = match element_type {
+                ElementType::Bf16 => {
+                    let (c, r) = (u16::from(coded[i]), u16::from(planes[0][i]));
+                    (r >> 7 << 15 | c << 7 | r & 0x7f).to_le_bytes().to_vec()
+                }
+                ElementType::F32 => {
+                    let (c, high) = (u32::from(coded[i]), u32::from(planes[2][i]));
+                    let low = u32::from(planes[1][i]) << 8 | u32::from(planes[0][i]);
+                    (high >> 7 << 31 | c << 23 | (high & 0x7f) << 16 | low).to_le_bytes().to_vec()
+                }
+                _ => vec![coded[i]],
+            };
+            assert_eq!(found, element);
+        }
+    }
+    let rans = encode(ElementType::Bf16, &[100_000], &trained).unwrap();
+    let error = Frame::new(&rans).unwrap().chunks_layout().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
 fn a_dimension_of_zero_makes_no_elements_wherever_it_stands() {
     for shape in [[0, 1 << 63, 4], [1 << 63, 4, 0], [1 << 63, 0, 4]] {
         let bytes = frame::encode(ElementType::F32, &shape, &[]).unwrap();
@@ -292,7 +410,7 @@ fn blocks_that_are_not_there_are_refused() {
     let (bytes, _) = samples().swap_remove(1);
     let frame = Frame::new(&bytes).unwrap();
     for block in [1, usize::MAX] {
-        let error = frame.decode_block_into(&DecodeTable::EMPTY, block, &mut []).unwrap_err();
+        let error = frame.decode_block_into(&rans::DecodeTable::EMPTY, block, &mut []).unwrap_err();
         assert!(matches!(error, Error::RangeOutOfBounds { .. }), "{error}");
     }
 }
@@ -306,7 +424,8 @@ fn what_is_not_known_is_unsupported_and_what_cannot_be_is_refused() {
         decode(&changed).unwrap_err()
     };
     assert_eq!(with(0, 0), Error::NotAFrame);
-    for (at, value, field) in [(8, 2, "version"), (9, 6, "element type"), (10, 3, "codec"), (11, 2, "model")]
+    for (at, value, field) in
+        [(8, 2, "version"), (9, 6, "element type"), (10, 2, "codec"), (10, 4, "codec"), (11, 3, "model")]
     {
         let error = with(at, value);
         assert_eq!(error, Error::FrameUnsupported { field, number: value });

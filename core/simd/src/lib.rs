@@ -35,6 +35,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod dictionary;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eight;
 mod group;
@@ -132,6 +133,19 @@ pub trait Simd: sealed::Sealed + Copy {
     #[inline(always)]
     fn decode_rans<const N: usize>(self, _tables: DecodeTables<'_>, _streams: &mut [Stream<'_>; N]) -> usize {
         0
+    }
+
+    /// Decodes groups of codes, as long as their symbols and [`dictionary::ROOM`] bytes begin within the room, and none begins after
+    /// symbol `len`; returns how many groups, and where their symbols end. What follows those may be overwritten.
+    #[inline(always)]
+    fn decode_dictionary<const N: usize, const W: usize>(
+        self,
+        entries: &[dictionary::Entry; N],
+        groups: &[[u8; W]],
+        symbols: &mut [u8],
+        len: usize,
+    ) -> (usize, usize) {
+        dictionary::decode(entries, groups, symbols, len)
     }
 
     /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine

@@ -1,15 +1,18 @@
 //! Encoding frames.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::header::{checked_block_len, countable};
+use super::chunks::Sections;
+use super::header::{Model, checked_block_len, countable};
 use super::{
-    ALIGNMENT, BLOCK, BLOCK_HEADER, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK, SCALE_BITS,
-    TRAILER_BYTES, VERSION, crc, padding, planes,
+    ALIGNMENT, BLOCK, BLOCK_HEADER, Codec, Digest, ENTRY_BYTES, ElementType, Header, MAGIC, MAX_RANK,
+    SCALE_BITS, SMALL, TRAILER_BYTES, VERSION, crc, padding, planes,
 };
+use crate::dictionary::{self, CHUNK, Width};
 use crate::rans::{EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound};
 use crate::{Error, bf16};
 
@@ -40,7 +43,7 @@ const MANY: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Encoder {
     header: Header,
-    table: Option<EncodeTable>,
+    coder: Coder,
     level: Level,
     /// The offset of the next block.
     offset: u64,
@@ -48,6 +51,178 @@ pub struct Encoder {
     digest: Digest,
     /// The blocks that were encoded last.
     last: Blocks,
+    /// With a dictionary, the frame so far, whose sections are filled in as chunks come; otherwise the header.
+    frame: Vec<u8>,
+    /// Bytes of the header.
+    header_bytes: usize,
+}
+
+/// Tables of the codec.
+#[derive(Clone, Debug)]
+enum Coder {
+    Raw,
+    Rans(Box<EncodeTable>),
+    Dictionary(Box<dictionary::EncodeTable>, Box<Sections>),
+}
+
+/// How a frame is to be written.
+///
+/// ```
+/// use df11_core::frame::{self, Codec, ElementType, EncodeOptions, Frame};
+///
+/// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
+/// let options = EncodeOptions::new().codec(Codec::Dictionary);
+/// let bytes = options.encode(ElementType::U8, &[100_000], &elements)?;
+/// assert_eq!(Frame::new(&bytes)?.header().codec(), Codec::Dictionary);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodeOptions {
+    codec: Codec,
+    block_len: usize,
+}
+
+impl EncodeOptions {
+    /// Codec rANS, blocks of [`BLOCK`] elements.
+    #[must_use]
+    pub const fn new() -> Self {
+        EncodeOptions { codec: Codec::Rans, block_len: BLOCK }
+    }
+
+    /// How elements are coded, unless that would not make them smaller: then they are kept as they are.
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// The elements of a block, a multiple of 64 (with a dictionary, of 4,096) from 4,096 to 65,536: the smaller, the less memory
+    /// a decoder of single blocks needs, as on a microcontroller, and the larger the frame.
+    #[must_use]
+    pub const fn block_len(mut self, elements: usize) -> Self {
+        self.block_len = elements;
+        self
+    }
+
+    /// Begins a frame of elements whose coded bytes occur this often, as [`Encoder::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::new`]; [`Error::FrameField`] for a number of elements that blocks cannot have.
+    pub fn encoder(
+        &self,
+        element_type: ElementType,
+        shape: &[u64],
+        counts: &[u64; 256],
+    ) -> Result<Encoder, Error> {
+        self.header(element_type, shape, counts).map(|header| Encoder::with_header(header, Vec::new()))
+    }
+
+    fn header(&self, element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Header, Error> {
+        let bad = |clause, field, value| Error::FrameField { clause, field, value };
+        let mut dimensions = [0; MAX_RANK];
+        let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
+        used.copy_from_slice(shape);
+        let len = countable(element_type, shape).ok_or(bad("F-3.2", "element count", u64::MAX))?;
+        let block = self.block_len as u64;
+        let mut header = Header {
+            element_type,
+            block: checked_block_len(block).ok_or(bad("F-3.1", "block size", block))?,
+            len,
+            shape: dimensions,
+            rank: shape.len(),
+            model: Model::None,
+        };
+        if self.codec == Codec::Dictionary && !self.block_len.is_multiple_of(CHUNK) {
+            return Err(bad("F-3.3", "block size", block));
+        }
+        if len > 0 && counts.iter().any(|count| *count > 0) {
+            header.model = self.model(&header, counts)?;
+        }
+        Ok(header)
+    }
+
+    /// The model of these counts, if the elements become smaller by it.
+    fn model(&self, header: &Header, counts: &[u64; 256]) -> Result<Model, Error> {
+        Ok(match self.codec {
+            Codec::Raw => Model::None,
+            Codec::Rans => {
+                let frequencies = Frequencies::normalise(counts, SCALE_BITS)?;
+                if is_worth_it(header, &frequencies, counts) {
+                    Model::Frequencies(frequencies)
+                } else {
+                    Model::None
+                }
+            }
+            Codec::Dictionary => {
+                let width = if header.len < SMALL { Width::Eight } else { Width::Twelve };
+                let (model, mean) = dictionary::Model::with_mean(counts, width)?;
+                if gains(header, &model, mean) { Model::Dictionary(model) } else { Model::None }
+            }
+        })
+    }
+
+    /// Encodes a tensor whose elements are at hand, of this shape, in C order.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode_into`](Self::encode_into).
+    pub fn encode(
+        &self,
+        element_type: ElementType,
+        shape: &[u64],
+        elements: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let mut frame = Vec::new();
+        self.encode_into(element_type, shape, elements, &mut frame).map(|()| frame)
+    }
+
+    /// [`encode`](Self::encode) to memory that has been used for something else before.
+    ///
+    /// # Errors
+    ///
+    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape
+    /// says. What `frame` holds is then unspecified.
+    pub fn encode_into(
+        &self,
+        element_type: ElementType,
+        shape: &[u64],
+        elements: &[u8],
+        frame: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let counts = count(element_type, elements)?;
+        let header = self.header(element_type, shape, &counts)?;
+        let (codec, expected) = (header.codec(), header.len * element_type.bytes());
+        if elements.len() != expected {
+            let (expected, found) = (expected as u64, elements.len() as u64);
+            return Err(Error::BufferLength { buffer: "elements", expected, found });
+        }
+        let parts = elements.chunks(MANY * self.block_len * element_type.bytes());
+        if codec == Codec::Dictionary {
+            let mut encoder = Encoder::with_header(header, core::mem::take(frame));
+            for some in parts {
+                encoder.blocks(some)?;
+            }
+            *frame = encoder.finish_whole()?;
+            return Ok(());
+        }
+        let mut encoder = Encoder::with_header(header, Vec::new());
+        frame.clear();
+        frame.extend(encoder.header());
+        // What exponents take at most, in trained weights; others grow it.
+        frame.reserve(elements.len() / 4 * 3);
+        for some in parts {
+            frame.extend_from_slice(encoder.blocks(some)?);
+        }
+        frame.extend(encoder.finish()?);
+        Ok(())
+    }
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Blocks that were encoded one after the other, and the memory that it took: to be used again.
@@ -58,8 +233,12 @@ pub struct Blocks {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     coded: Vec<u8>,
+    /// With a dictionary, the codes.
     words: Vec<u8>,
+    /// The planes of each block.
     raw: Vec<u8>,
+    /// With a dictionary, the numbers of groups.
+    groups: Vec<[u8; 2]>,
 }
 
 /// What the directory and the digest need to know of a block.
@@ -73,7 +252,7 @@ struct Entry {
 }
 
 impl Blocks {
-    /// Their bytes, as they stand in the frame.
+    /// Their bytes, as they stand in the frame; none with a dictionary, where a block has bytes in several places.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -89,64 +268,45 @@ impl Encoder {
     /// [`Error::FrameField`] if there are more than [`MAX_RANK`] dimensions, or so many elements that their bytes cannot be
     /// counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
-        Self::with_block_len(BLOCK, element_type, shape, counts)
+        EncodeOptions::new().encoder(element_type, shape, counts)
     }
 
-    /// The same with blocks of so many elements, a multiple of 64 from 4,096 to 65,536: the smaller, the less memory a decoder
-    /// of single blocks needs, as on a microcontroller, and the larger the frame.
-    ///
-    /// ```
-    /// use df11_core::frame::{ElementType, Encoder, Frame, count};
-    ///
-    /// let elements: Vec<u8> = (0..10_000u16).map(|i| (i % 17) as u8).collect();
-    /// let counts = count(ElementType::U8, &elements)?;
-    /// let mut encoder = Encoder::with_block_len(4096, ElementType::U8, &[10_000], &counts)?;
-    /// let mut bytes = encoder.header();
-    /// for block in elements.chunks(4096) {
-    ///     bytes.extend_from_slice(encoder.blocks(block)?);
-    /// }
-    /// bytes.extend(encoder.finish()?);
-    /// assert_eq!(Frame::new(&bytes)?.header().blocks(), 3);
-    /// # Ok::<(), df11_core::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new); [`Error::FrameField`] for another number of elements.
-    pub fn with_block_len(
-        block: usize,
-        element_type: ElementType,
-        shape: &[u64],
-        counts: &[u64; 256],
-    ) -> Result<Self, Error> {
-        let bad = |clause, field, value| Error::FrameField { clause, field, value };
-        let mut dimensions = [0; MAX_RANK];
-        let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
-        used.copy_from_slice(shape);
-        let len = countable(element_type, shape).ok_or(bad("F-3.2", "element count", u64::MAX))?;
-        let mut header = Header {
-            element_type,
-            block: checked_block_len(block as u64).ok_or(bad("F-3.1", "block size", block as u64))?,
-            len,
-            shape: dimensions,
-            rank: shape.len(),
-            frequencies: Frequencies::normalise(counts, SCALE_BITS).ok().filter(|_| len > 0),
+    fn with_header(header: Header, mut frame: Vec<u8>) -> Self {
+        let bytes = header.to_bytes();
+        let header_bytes = bytes.len();
+        let mut offset = header_bytes;
+        let coder = match &header.model {
+            Model::None => Coder::Raw,
+            Model::Frequencies(frequencies) => Coder::Rans(Box::new(EncodeTable::new(frequencies))),
+            Model::Dictionary(model) => {
+                let sections = Sections::new(&header, header_bytes).unwrap_or_default();
+                offset = sections.codes;
+                // The codes of trained weights take 3/8 of their number, and the trailer is small. Zeros are only written where
+                // there was something else, and sections that are overwritten later need none.
+                let likely = offset + header.len / 8 * 3 + TRAILER_BYTES;
+                if frame.capacity() < likely {
+                    frame = vec![0; likely];
+                } else if frame.len() < offset {
+                    frame.resize(offset, 0);
+                }
+                sections.paddings(&header).into_iter().for_each(|padding| frame[padding].fill(0));
+                Coder::Dictionary(Box::new(dictionary::EncodeTable::new(model)), Box::new(sections))
+            }
         };
-        if header.frequencies.as_ref().is_some_and(|frequencies| !is_worth_it(&header, frequencies, counts)) {
-            header.frequencies = None;
-        }
-        let table = header.frequencies.as_ref().map(EncodeTable::new);
-        let mut encoder = Encoder {
+        frame.truncate(offset);
+        frame.resize(offset, 0);
+        frame[..header_bytes].copy_from_slice(&bytes);
+        Encoder {
             header,
-            table,
+            coder,
             level: Level::best(),
-            offset: 0,
+            offset: offset as u64,
             directory: Vec::new(),
             digest: Digest::default(),
             last: Blocks::default(),
-        };
-        encoder.offset = encoder.header().len() as u64;
-        Ok(encoder)
+            frame,
+            header_bytes,
+        }
     }
 
     /// The same, with another level of instructions.
@@ -165,34 +325,11 @@ impl Encoder {
     /// The bytes of the header.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
-        let Header { element_type, block, len, rank, frequencies, .. } = &self.header;
-        let mut bytes = Vec::with_capacity(256);
-        bytes.extend(MAGIC);
-        let scale_bits = frequencies.as_ref().map_or(0, Frequencies::scale_bits);
-        let model = u8::from(frequencies.is_some());
-        let codec = self.header.codec().number();
-        bytes.extend([VERSION, element_type.number(), codec, model, scale_bits, *rank as u8, 0, 0]);
-        bytes.extend((*len as u64).to_le_bytes());
-        bytes.extend((block.get() as u32).to_le_bytes());
-        bytes.extend([0; 4]);
-        self.header.shape().for_each(|dimension| bytes.extend(dimension.to_le_bytes()));
-        if let Some(frequencies) = frequencies {
-            let all = frequencies.as_array();
-            for eight in all.as_chunks::<8>().0 {
-                bytes.push((0..8).fold(0, |bits, i| bits | u8::from(eight[i] > 0) << i));
-            }
-            all.iter()
-                .filter(|frequency| **frequency > 0)
-                .for_each(|frequency| bytes.extend(frequency.to_le_bytes()));
-        }
-        pad(&mut bytes, 4);
-        bytes.extend(crc(0, &bytes).to_le_bytes());
-        pad(&mut bytes, ALIGNMENT);
-        bytes
+        self.frame[..self.header_bytes].to_vec()
     }
 
     /// Encodes the next elements: whole blocks ([`BLOCK`] elements, unless
-    /// [told otherwise](Self::with_block_len)), or what is left. Returns their bytes.
+    /// [told otherwise](EncodeOptions::block_len)), or what is left. Returns their [bytes](Blocks::as_bytes).
     ///
     /// # Errors
     ///
@@ -245,6 +382,15 @@ impl Encoder {
         blocks.first = first;
         blocks.bytes.clear();
         blocks.entries.clear();
+        blocks.groups.clear();
+        if let Coder::Dictionary(table, _) = &self.coder {
+            blocks.words.clear();
+            blocks.raw.resize(elements.len() - elements.len() / self.header.element_type.bytes(), 0);
+            for elements in elements.chunks(size) {
+                self.level.dispatch(EncodeChunks { encoder: self, table, blocks, elements })?;
+            }
+            return Ok(());
+        }
         for elements in elements.chunks(MANY * size) {
             self.level.dispatch(EncodeSome { encoder: self, blocks, elements })?;
         }
@@ -261,6 +407,10 @@ impl Encoder {
         {
             return Err(Error::PlanMismatch { element: self.header.block_range(blocks.first).start as u64 });
         }
+        if let Coder::Dictionary(_, sections) = &self.coder {
+            sections.put(&self.header, &mut self.frame, blocks.first, &blocks.groups, &blocks.raw);
+            self.frame.extend_from_slice(&blocks.words);
+        }
         for entry in &blocks.entries {
             self.directory.push((self.offset, entry.checksum));
             self.digest.append(entry.digest, entry.elements_bytes);
@@ -269,27 +419,79 @@ impl Encoder {
         Ok(())
     }
 
-    /// The bytes after the last block.
+    /// The bytes after the last block; with a dictionary, all bytes after the header.
     ///
     /// # Errors
     ///
     /// [`Error::BufferLength`] if elements are missing.
     pub fn finish(self) -> Result<Vec<u8>, Error> {
+        let header_bytes = self.header_bytes;
+        let mut frame = self.finish_whole()?;
+        frame.drain(..header_bytes);
+        Ok(frame)
+    }
+
+    /// Ends the frame, of which the bytes of blocks may have been given away.
+    fn finish_whole(self) -> Result<Vec<u8>, Error> {
         let (expected, found) = (self.header.blocks() as u64, self.directory.len() as u64);
         if expected != found {
             return Err(Error::BufferLength { buffer: "directory of blocks", expected, found });
         }
-        let mut bytes = Vec::with_capacity(ENTRY_BYTES * self.directory.len() + TRAILER_BYTES);
+        let mut bytes = self.frame;
+        bytes.reserve_exact(ALIGNMENT + ENTRY_BYTES * self.directory.len() + TRAILER_BYTES);
+        let offset = self.offset.next_multiple_of(ALIGNMENT as u64);
+        pad(&mut bytes, ALIGNMENT);
+        let start = bytes.len();
         for (offset, checksum) in &self.directory {
             bytes.extend(offset.to_le_bytes());
             bytes.extend(checksum.to_le_bytes());
         }
-        bytes.extend(self.offset.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
         bytes.extend(found.to_le_bytes());
         bytes.extend(self.digest.finish().to_le_bytes());
-        bytes.extend(crc(0, &bytes).to_le_bytes());
+        bytes.extend(crc(0, &bytes[start..]).to_le_bytes());
         Ok(bytes)
     }
+}
+
+impl Header {
+    /// The bytes of the header.
+    fn to_bytes(&self) -> Vec<u8> {
+        let Header { element_type, block, len, rank, model, .. } = self;
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend(MAGIC);
+        let (codec, number, bits) = model.numbers();
+        bytes.extend([VERSION, element_type.number(), codec.number(), number, bits, *rank as u8, 0, 0]);
+        bytes.extend((*len as u64).to_le_bytes());
+        bytes.extend((block.get() as u32).to_le_bytes());
+        bytes.extend([0; 4]);
+        self.shape().for_each(|dimension| bytes.extend(dimension.to_le_bytes()));
+        match model {
+            Model::None => {}
+            Model::Frequencies(frequencies) => {
+                let all = frequencies.as_array();
+                bytes.extend(alphabet(|symbol| all[symbol] > 0));
+                let used = all.iter().filter(|frequency| **frequency > 0);
+                used.for_each(|frequency| bytes.extend(frequency.to_le_bytes()));
+            }
+            Model::Dictionary(model) => {
+                let costs = [model.first_costs(), model.following_costs()];
+                bytes.extend(alphabet(|symbol| costs[0][symbol] > 0));
+                bytes.extend(costs.into_iter().flatten().filter(|cost| **cost > 0));
+                bytes.extend(model.limit().to_le_bytes());
+                bytes.extend(model.remainder().to_le_bytes());
+            }
+        }
+        pad(&mut bytes, 4);
+        bytes.extend(crc(0, &bytes).to_le_bytes());
+        pad(&mut bytes, ALIGNMENT);
+        bytes
+    }
+}
+
+/// The marks of symbols (F-3.1).
+fn alphabet(is_in: impl Fn(usize) -> bool) -> [u8; 32] {
+    core::array::from_fn(|byte| (0..8).fold(0, |bits, i| bits | u8::from(is_in(8 * byte + i)) << i))
 }
 
 /// Whether rANS makes the elements smaller than they are, by what the model promises.
@@ -315,27 +517,26 @@ fn is_worth_it(header: &Header, frequencies: &Frequencies, counts: &[u64; 256]) 
     bits / 8 + blocks * (STATES_BYTES as u128 + ALIGNMENT as u128) + tables < header.len as u128
 }
 
-/// Encodes a tensor whose elements are at hand, of this shape, in C order.
+/// Whether a dictionary makes the elements smaller than they are, by how many symbols a code is expected to have, times
+/// 2 to the power of 30.
+fn gains(header: &Header, model: &dictionary::Model, mean: u64) -> bool {
+    let (width, n) = (u128::from(model.width().bits()), header.len as u128);
+    let codes = (n << 30) / u128::from(mean.max(1)) * width / 8;
+    // Half a group, its number, and part of an entry of the directory.
+    let chunks = n.div_ceil(CHUNK as u128) * (width / 2 + 2 + 1);
+    let sections = Sections::new(header, 0).unwrap_or_default();
+    let symbols = model.first_costs().iter().filter(|cost| **cost > 0).count();
+    let rest = 32 + 2 * symbols + 4 + sections.padding + 2 * ALIGNMENT + ENTRY_BYTES;
+    codes + chunks + (rest as u128) < n
+}
+
+/// Encodes a tensor whose elements are at hand, of this shape, in C order, with rANS; [`EncodeOptions`] has other codecs.
 ///
 /// # Errors
 ///
 /// As [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape says.
 pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<Vec<u8>, Error> {
-    let counts = count(element_type, elements)?;
-    let mut encoder = Encoder::new(element_type, shape, &counts)?;
-    let mut frame = encoder.header();
-    // What exponents take at most, in trained weights; others grow it.
-    frame.reserve(elements.len() / 4 * 3);
-    let expected = encoder.header.len * element_type.bytes();
-    if elements.len() != expected {
-        let (expected, found) = (expected as u64, elements.len() as u64);
-        return Err(Error::BufferLength { buffer: "elements", expected, found });
-    }
-    for some in elements.chunks(MANY * BLOCK * element_type.bytes()) {
-        frame.extend_from_slice(encoder.blocks(some)?);
-    }
-    frame.extend(encoder.finish()?);
-    Ok(frame)
+    EncodeOptions::new().encode(element_type, shape, elements)
 }
 
 /// How often each coded byte occurs, for [`Encoder::new`]; counts of parts can be added up.
@@ -388,7 +589,7 @@ impl Operation for EncodeSome<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Result<(), Error> {
         let EncodeSome { encoder, blocks, elements } = self;
-        let Blocks { first, bytes, entries, coded, words, raw } = blocks;
+        let Blocks { first, bytes, entries, coded, words, raw, .. } = blocks;
         let element_type = encoder.header.element_type;
         let block_len = encoder.header.block_len();
         let size = block_len * element_type.bytes();
@@ -396,7 +597,7 @@ impl Operation for EncodeSome<'_, '_> {
         let raw_size = block_len * element_type.raw_bytes();
         let mut states = [[0; STATES_BYTES]; MANY];
         let mut used = [0; MANY];
-        if let Some(table) = &encoder.table {
+        if let Coder::Rans(table) = &encoder.coder {
             coded.resize(n, 0);
             raw.resize(n * element_type.raw_bytes(), 0);
             words.resize(words_bound(n), 0);
@@ -418,7 +619,7 @@ impl Operation for EncodeSome<'_, '_> {
             let start = bytes.len();
             bytes.extend([0; 4]);
             bytes.extend((used[i] as u32).to_le_bytes());
-            if encoder.table.is_some() {
+            if let Coder::Rans(_) = &encoder.coder {
                 let coded = &coded[i * block_len..n.min((i + 1) * block_len)];
                 bytes.extend(crc(0, coded).to_le_bytes());
                 bytes.extend([0; BLOCK_HEADER - 12]);
@@ -440,6 +641,38 @@ impl Operation for EncodeSome<'_, '_> {
                 digest: crc(0, elements),
             });
         }
+        Ok(())
+    }
+}
+
+/// Encodes a block with a dictionary, after those that are there.
+struct EncodeChunks<'e, 'a> {
+    encoder: &'e Encoder,
+    table: &'e dictionary::EncodeTable,
+    blocks: &'e mut Blocks,
+    elements: &'a [u8],
+}
+
+impl Operation for EncodeChunks<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Result<(), Error> {
+        let EncodeChunks { encoder, table, blocks, elements } = self;
+        let Blocks { first, entries, coded, words, raw, groups, .. } = blocks;
+        let element_type = encoder.header.element_type;
+        let n = elements.len() / element_type.bytes();
+        let (words_start, groups_start) = (words.len(), groups.len());
+        coded.resize(n, 0);
+        let raw_start = entries.len() * encoder.header.block_len() * element_type.raw_bytes();
+        let raw = &mut raw[raw_start..][..n * element_type.raw_bytes()];
+        planes::split(element_type, elements, coded, raw);
+        table.encode_chunks(coded, words, |number| groups.push(number.to_le_bytes()))?;
+        let codes = &words[words_start..];
+        let checksum = crc((*first + entries.len()) as u32, groups[groups_start..].as_flattened());
+        let checksum = crc(crc(checksum, codes), raw);
+        let (bytes, elements_bytes) = (codes.len(), elements.len());
+        entries.push(Entry { bytes, checksum, elements_bytes, digest: crc(0, elements) });
         Ok(())
     }
 }

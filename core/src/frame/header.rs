@@ -3,6 +3,7 @@
 use core::num::NonZeroUsize;
 
 use super::{ALIGNMENT, BLOCK, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
+use crate::dictionary::{self, CHUNK, Width};
 use crate::rans::{Frequencies, STATES_BYTES};
 use crate::{Error, FramePart};
 
@@ -14,14 +15,20 @@ pub enum Codec {
     Raw,
     /// Coded bytes by rANS, raw parts as they are.
     Rans,
+    /// Coded bytes by a dictionary, raw parts as they are: a little larger than rANS, and several times as fast.
+    Dictionary,
 }
 
 impl Codec {
     pub(super) const fn number(self) -> u8 {
-        self as u8
+        match self {
+            Codec::Raw => 0,
+            Codec::Rans => 1,
+            Codec::Dictionary => 3,
+        }
     }
 
-    /// `raw` or `rans`.
+    /// `raw`, `rans` or `dictionary`.
     ///
     /// ```
     /// assert_eq!(df11_core::frame::Codec::Rans.name(), "rans");
@@ -31,6 +38,26 @@ impl Codec {
         match self {
             Codec::Raw => "raw",
             Codec::Rans => "rans",
+            Codec::Dictionary => "dictionary",
+        }
+    }
+}
+
+/// What the blocks of a frame are coded with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Model {
+    None,
+    Frequencies(Frequencies),
+    Dictionary(dictionary::Model),
+}
+
+impl Model {
+    /// The codec and the number of the model in a frame (F-3.3), and what stands in byte 12.
+    pub(super) const fn numbers(&self) -> (Codec, u8, u8) {
+        match self {
+            Model::None => (Codec::Raw, 0, 0),
+            Model::Frequencies(frequencies) => (Codec::Rans, 1, frequencies.scale_bits()),
+            Model::Dictionary(model) => (Codec::Dictionary, 2, model.width().bits()),
         }
     }
 }
@@ -44,8 +71,7 @@ pub struct Header {
     pub(super) len: usize,
     pub(super) shape: [u64; MAX_RANK],
     pub(super) rank: usize,
-    /// The model of codec rANS; without it, the codec is raw.
-    pub(super) frequencies: Option<Frequencies>,
+    pub(super) model: Model,
 }
 
 /// The number of elements of a shape (F-3.2): 0 if a dimension is 0, whatever the others are. `None` from 2^64 on.
@@ -114,6 +140,52 @@ impl<'a> Cursor<'a> {
     }
 }
 
+impl Model {
+    fn read_frequencies(&mut self, cursor: &mut Cursor<'_>, scale_bits: u8) -> Result<(), Error> {
+        *self = Model::Frequencies(Frequencies::unchecked(scale_bits));
+        let Model::Frequencies(frequencies) = self else { return Ok(()) };
+        let known = frequencies.as_unchecked_array();
+        let alphabet: &[u8; 32] = cursor.take()?;
+        for symbol in symbols(alphabet) {
+            let frequency = u16::from_le_bytes(*cursor.take()?);
+            if frequency == 0 {
+                return Err(Error::FrameField { clause: "F-3.3", field: "frequency", value: 0 });
+            }
+            known[usize::from(symbol)] = frequency;
+        }
+        Ok(())
+    }
+
+    fn read_costs(&mut self, cursor: &mut Cursor<'_>, width: u8) -> Result<(), Error> {
+        let bad = |clause, field, value: u8| Error::FrameField { clause, field, value: u64::from(value) };
+        // Another width is an error, when it is known that the header is not damaged.
+        let width = Width::from_bits(width).unwrap_or(Width::Twelve);
+        *self = Model::Dictionary(dictionary::Model::unchecked(width));
+        let Model::Dictionary(model) = self else { return Ok(()) };
+        let (first, following, limit, remainder) = model.as_unchecked();
+        let alphabet: &[u8; 32] = cursor.take()?;
+        if *alphabet == [0; 32] {
+            return Err(bad("F-3.3", "number of symbols", 0));
+        }
+        for costs in [first, following] {
+            for symbol in symbols(alphabet) {
+                match cursor.byte()? {
+                    0 => return Err(bad("F-3.3", "cost", 0)),
+                    cost => costs[usize::from(symbol)] = cost,
+                }
+            }
+        }
+        *limit = u16::from_le_bytes(*cursor.take()?);
+        *remainder = u16::from_le_bytes(*cursor.take()?);
+        Ok(())
+    }
+}
+
+/// The symbols of an alphabet (F-3.1), least first.
+fn symbols(alphabet: &[u8; 32]) -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|symbol| alphabet[usize::from(symbol / 8)] >> (symbol % 8) & 1 == 1)
+}
+
 impl Header {
     /// Reads the header at the front of these bytes; returns how many they are, too.
     ///
@@ -121,7 +193,8 @@ impl Header {
     ///
     /// [`Error::FrameLength`] of kind [`Truncated`](crate::ErrorKind::Truncated) if there are too few bytes yet;
     /// [`Error::NotAFrame`], [`Error::FrameUnsupported`], [`Error::FrameChecksum`], [`Error::FrameReserved`],
-    /// [`Error::FrameField`], [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a rule of section 3.
+    /// [`Error::FrameField`], [`Error::FrequencySum`], [`Error::ScaleBits`], [`Error::SymbolCost`] or
+    /// [`Error::DictionaryStrings`] for what breaks a rule of section 3.
     ///
     /// ```
     /// use df11_core::frame::{self, ElementType, Header};
@@ -145,7 +218,7 @@ impl Header {
         len: 0,
         shape: [0; MAX_RANK],
         rank: 0,
-        frequencies: None,
+        model: Model::None,
     };
 
     /// [`parse`](Self::parse) to where the header is to be: it takes most of a KiB, and each move would take as much stack. After
@@ -165,10 +238,10 @@ impl Header {
         let Some(element_type) = ElementType::ALL.get(usize::from(element_type)).copied() else {
             return unsupported("element type", element_type);
         };
-        if codec > Codec::Rans.number() {
+        if ![Codec::Raw, Codec::Rans, Codec::Dictionary].iter().any(|known| known.number() == codec) {
             return unsupported("codec", codec);
         }
-        if model > 1 {
+        if model > 2 {
             return unsupported("model", model);
         }
         if usize::from(rank) > MAX_RANK {
@@ -183,20 +256,11 @@ impl Header {
             *dimension = u64::from_le_bytes(*cursor.take()?);
         }
         // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
-        self.frequencies = None;
-        if model == 1 {
-            let known = self.frequencies.insert(Frequencies::unchecked(scale_bits)).as_unchecked_array();
-            let alphabet: &[u8; 32] = cursor.take()?;
-            for (marks, known) in alphabet.iter().zip(known.as_chunks_mut::<8>().0) {
-                for (symbol, frequency) in known.iter_mut().enumerate() {
-                    if marks >> symbol & 1 == 1 {
-                        *frequency = u16::from_le_bytes(*cursor.take()?);
-                        if *frequency == 0 {
-                            return Err(Error::FrameField { clause: "F-3.3", field: "frequency", value: 0 });
-                        }
-                    }
-                }
-            }
+        self.model = Model::None;
+        match model {
+            1 => self.model.read_frequencies(&mut cursor, scale_bits)?,
+            2 => self.model.read_costs(&mut cursor, scale_bits)?,
+            _ => {}
         }
         cursor.padding(4)?;
         let end = cursor.at;
@@ -205,15 +269,25 @@ impl Header {
         }
         cursor.padding(ALIGNMENT)?;
 
-        if codec != model || (codec == 1 && count == 0) || (model == 0 && scale_bits != 0) {
+        let (implied, _, bits) = self.model.numbers();
+        if codec != implied.number() || (model != 0 && count == 0) || (model == 0 && scale_bits != bits) {
             return Err(Error::FrameField { clause: "F-3.3", field: "model", value: u64::from(model) });
         }
-        if let Some(frequencies) = &self.frequencies {
-            frequencies.check()?;
+        if model == 2 && scale_bits != bits {
+            let value = u64::from(scale_bits);
+            return Err(Error::FrameField { clause: "F-3.1", field: "width of codes", value });
+        }
+        match &self.model {
+            Model::None => {}
+            Model::Frequencies(frequencies) => frequencies.check()?,
+            Model::Dictionary(model) => model.check()?,
         }
         let Some(block_len) = checked_block_len(u64::from(block)) else {
             return Err(Error::FrameField { clause: "F-3.1", field: "block size", value: u64::from(block) });
         };
+        if implied == Codec::Dictionary && !block_len.get().is_multiple_of(CHUNK) {
+            return Err(Error::FrameField { clause: "F-3.3", field: "block size", value: u64::from(block) });
+        }
         let dimensions = shape.get(..usize::from(rank)).unwrap_or_default();
         let len = countable(element_type, dimensions).filter(|len| *len as u64 == count);
         self.element_type = element_type;
@@ -232,7 +306,7 @@ impl Header {
     /// How the blocks are coded.
     #[must_use]
     pub const fn codec(&self) -> Codec {
-        if self.frequencies.is_some() { Codec::Rans } else { Codec::Raw }
+        self.model.numbers().0
     }
 
     /// The number of elements.
@@ -250,7 +324,19 @@ impl Header {
     /// The model of codec rANS.
     #[must_use]
     pub const fn frequencies(&self) -> Option<&Frequencies> {
-        self.frequencies.as_ref()
+        match &self.model {
+            Model::Frequencies(frequencies) => Some(frequencies),
+            _ => None,
+        }
+    }
+
+    /// The model of codec dictionary.
+    #[must_use]
+    pub const fn dictionary(&self) -> Option<&dictionary::Model> {
+        match &self.model {
+            Model::Dictionary(model) => Some(model),
+            _ => None,
+        }
     }
 
     /// The elements of every block but the last.
@@ -281,7 +367,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Error::FrameField`] if the block says that it has more words than symbols, or half a word.
+    /// [`Error::FrameField`] if the block says that it has more words than symbols, or half a word;
+    /// [`Error::FrameUnsupported`] with codec dictionary, whose blocks do not stand one after the other.
     ///
     /// ```
     /// use df11_core::frame::{self, ElementType, Header};
@@ -311,6 +398,10 @@ impl Header {
         let (states, raw) = match self.codec() {
             Codec::Raw => (0, elements * self.element_type.bytes()),
             Codec::Rans => (STATES_BYTES, elements * self.element_type.raw_bytes()),
+            Codec::Dictionary => {
+                let number = Codec::Dictionary.number();
+                return Err(Error::FrameUnsupported { field: "codec", number });
+            }
         };
         let most = if states > 0 { 2 * elements } else { 0 };
         let words = usize::try_from(words).ok().filter(|words| *words <= most).ok_or(too_many)?;

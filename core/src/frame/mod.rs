@@ -21,17 +21,21 @@
 //! ```
 
 // Also where tests compare it with the library.
+mod chunks;
 #[cfg(any(test, not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))))]
 mod crc;
 #[cfg(feature = "alloc")]
 mod encode;
 mod header;
 pub(crate) mod planes;
+mod table;
 mod view;
 
+pub use chunks::ChunksLayout;
 #[cfg(feature = "alloc")]
-pub use encode::{Blocks, Encoder, count, encode};
+pub use encode::{Blocks, EncodeOptions, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
+pub use table::{DecodeTable, Table};
 pub use view::{BlockLayout, Frame};
 
 #[cfg(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))]
@@ -53,6 +57,11 @@ pub const BLOCK: usize = 1 << 16;
 
 /// Scale bits as they are written here.
 pub const SCALE_BITS: u8 = 12;
+
+/// Tensors of fewer elements get codes of 8 bits, as they are written here: a table of 12 would take longer to build than they
+/// take to decode.
+#[cfg(feature = "alloc")]
+const SMALL: usize = 1 << 16;
 
 /// Bytes of the trailer (F-6.2).
 pub const TRAILER_BYTES: usize = 24;
@@ -117,8 +126,9 @@ impl Digest {
 /// ```
 #[must_use]
 pub fn bound(element_type: ElementType, shape: &[u64]) -> Option<usize> {
-    /// The fields before the shape (F-3.1), marks and frequencies of 256 symbols (F-3.3), the checksum, and padding.
-    const HEADER: usize = 32 + 32 + 2 * 256 + 4 + 2 * ALIGNMENT;
+    /// The fields before the shape (F-3.1), marks and frequencies or costs of 256 symbols (F-3.3), the checksum, and padding,
+    /// that of planes (F-5.5) as well.
+    const HEADER: usize = 32 + 32 + 2 * 256 + 4 + 4 + 3 * ALIGNMENT + 3 * chunks::PLANE_ALIGNMENT;
     let elements = header::countable(element_type, shape)?;
     let blocks = elements.div_ceil(header::SHORTEST_BLOCK);
     let each = BLOCK_HEADER + STATES_BYTES + 2 * ALIGNMENT + ENTRY_BYTES;

@@ -49,20 +49,26 @@ pub(super) fn coded_part(element_type: ElementType, elements: &mut [u8]) -> &mut
     elements.split_at_mut_checked(elements.len() - n).unwrap_or_default().1
 }
 
-/// Merges raw planes with the coded bytes at the end of `elements`, in place.
+/// The planes of the raw part of `n` elements that stand one after the other.
+#[inline(always)]
+pub(super) fn planes(raw: &[u8], n: usize) -> [&[u8]; 3] {
+    core::array::from_fn(|plane| raw.get(plane * n..(plane + 1) * n).unwrap_or_default())
+}
+
+/// Merges raw planes, as many as there are, with the coded bytes at the end of `elements`, in place.
 ///
 /// Going forwards, elements are written over coded bytes that have been merged already: of `n` elements of `s` bytes, the
 /// coded bytes of `i` and later stand from `(s - 1) n + i` on, and elements before `i` end at `s i`, which is no more
 /// while `i <= n`.
 #[inline(always)]
-pub(super) fn merge(element_type: ElementType, elements: &mut [u8], raw: &[u8]) {
+pub(super) fn merge(element_type: ElementType, elements: &mut [u8], [a, b, c]: [&[u8]; 3]) {
     match element_type {
         ElementType::U8 | ElementType::F8E4M3 | ElementType::F8E5M2 => {}
         ElementType::Bf16 => {
-            in_place::<2, 1>(elements, raw, |coded, [raw]| bf16::from_planes(coded, raw).to_le_bytes());
+            in_place::<2, 1>(elements, [a], |coded, [raw]| bf16::from_planes(coded, raw).to_le_bytes());
         }
-        ElementType::F16 => in_place::<2, 1>(elements, raw, |coded, [raw]| [raw, coded]),
-        ElementType::F32 => in_place::<4, 3>(elements, raw, |coded, [low, middle, high]| {
+        ElementType::F16 => in_place::<2, 1>(elements, [a], |coded, [raw]| [raw, coded]),
+        ElementType::F32 => in_place::<4, 3>(elements, [a, b, c], |coded, [low, middle, high]| {
             let (coded, high) = (u32::from(coded), u32::from(high));
             let bits = (high & 0x80) << 24 | coded << 23 | (high & 0x7f) << 16;
             (bits | u32::from(middle) << 8 | u32::from(low)).to_le_bytes()
@@ -74,12 +80,11 @@ pub(super) fn merge(element_type: ElementType, elements: &mut [u8], raw: &[u8]) 
 #[inline(always)]
 pub(crate) fn in_place<const S: usize, const R: usize>(
     elements: &mut [u8],
-    raw: &[u8],
+    planes: [&[u8]; R],
     element: impl Fn(u8, [u8; R]) -> [u8; S],
 ) {
     let n = elements.len() / S;
     let start = elements.len() - n;
-    let planes: [&[u8]; R] = core::array::from_fn(|plane| raw.get(plane * n..(plane + 1) * n).unwrap_or(&[]));
     // What is looked up below is there: returning where it is not, instead of panicking, is never done.
     for at in (0..n).step_by(SOME) {
         let end = n.min(at + SOME);

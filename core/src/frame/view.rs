@@ -8,24 +8,29 @@ use df11_simd::{Write, Writer};
 
 #[cfg(feature = "alloc")]
 use super::ElementType;
+use super::chunks::Sections;
 use super::header::Parts;
+use super::table::{Table, Tables};
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
+use crate::dictionary::CHUNK;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
 use crate::{Error, FramePart};
 
 /// Elements of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
 #[cfg(feature = "alloc")]
-const STREAM_BYTES: usize = 4 << 20;
+pub(super) const STREAM_BYTES: usize = 4 << 20;
 
 /// A view over the bytes of a whole frame, of which header, directory and trailer have been checked.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    bytes: &'a [u8],
-    header: Header,
+    pub(super) bytes: &'a [u8],
+    pub(super) header: Header,
+    /// Where the sections of codec dictionary are.
+    pub(super) sections: Sections,
     /// The offset of each block, and its checksum.
     directory: &'a [[u8; ENTRY_BYTES]],
     digest: u32,
-    level: Level,
+    pub(super) level: Level,
 }
 
 /// Where the parts of a block are, in bytes from the start of the frame.
@@ -61,13 +66,31 @@ impl<'a> Frame<'a> {
     /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or [`Error::FrameField`] for what breaks a rule of
     /// section 6.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
-        let mut frame =
-            Frame { bytes, header: Header::UNREAD, directory: &[], digest: 0, level: Level::best() };
+        let mut frame = Frame {
+            bytes,
+            header: Header::UNREAD,
+            sections: Sections::default(),
+            directory: &[],
+            digest: 0,
+            level: Level::best(),
+        };
         let start = frame.header.read(bytes)?;
         let blocks = frame.header.blocks();
-        // At least its header for each block; and so no product of lengths can be too large.
-        let least = (blocks as u64).saturating_mul((BLOCK_HEADER + ENTRY_BYTES) as u64);
-        let least = least.saturating_add((start + TRAILER_BYTES) as u64);
+        // Where the first block is, and how many bytes each has at least: its header, or the codes of a chunk.
+        let (first, of_block) = match frame.header.dictionary() {
+            None => (start as u64, BLOCK_HEADER as u64),
+            Some(model) => {
+                let sections = Sections::new(&frame.header, start);
+                frame.sections = sections.unwrap_or_default();
+                (
+                    sections.map_or(u64::MAX, |sections| sections.codes as u64),
+                    model.width().group_bytes() as u64,
+                )
+            }
+        };
+        // And so no product of lengths can be too large.
+        let least = (blocks as u64).saturating_mul(of_block + ENTRY_BYTES as u64);
+        let least = least.saturating_add(first).saturating_add(TRAILER_BYTES as u64);
         let too_short =
             Error::FrameLength { part: FramePart::Frame, expected: least, found: bytes.len() as u64 };
         if (bytes.len() as u64) < least {
@@ -94,14 +117,15 @@ impl<'a> Frame<'a> {
         }
         let directory = directory.as_chunks().0;
         // From block to block, to the directory.
-        let mut least = start as u64;
+        let alignment = if frame.header.codec() == Codec::Dictionary { 1 } else { ALIGNMENT as u64 };
+        let mut least = first;
         for (i, entry) in directory.iter().enumerate() {
             let (entry, _) = read_entry(entry);
             let fits = if i == 0 { entry == least } else { entry >= least };
-            if !fits || !entry.is_multiple_of(ALIGNMENT as u64) {
+            if !fits || !entry.is_multiple_of(alignment) {
                 return Err(Error::FrameField { clause: "F-6.1", field: "offset of a block", value: entry });
             }
-            least = entry.saturating_add(BLOCK_HEADER as u64);
+            least = entry.saturating_add(of_block);
         }
         let reached = if blocks == 0 { offset == least } else { least <= offset };
         if !reached {
@@ -112,6 +136,9 @@ impl<'a> Frame<'a> {
             });
         }
         (frame.directory, frame.digest) = (directory, digest);
+        if frame.header.codec() == Codec::Dictionary {
+            frame.check_paddings()?;
+        }
         Ok(frame)
     }
 
@@ -178,10 +205,8 @@ impl<'a> Frame<'a> {
     }
 
     /// Builds the table for [`decode_block_into`](Self::decode_block_into).
-    pub fn build(&self, table: &mut DecodeTable) {
-        if let Some(frequencies) = self.header.frequencies() {
-            table.build(frequencies);
-        }
+    pub fn build(&self, table: &mut impl Table) {
+        table.build(&self.header);
     }
 
     /// Decodes one block with the [table](Self::build) of this frame, to its [elements](Header::block_range).
@@ -208,7 +233,7 @@ impl<'a> Frame<'a> {
     /// ```
     pub fn decode_block_into(
         &self,
-        table: &DecodeTable,
+        table: &impl Table,
         block: usize,
         elements: &mut [u8],
     ) -> Result<(), Error> {
@@ -222,7 +247,7 @@ impl<'a> Frame<'a> {
     /// [`Error::RangeOutOfBounds`] if there are no such blocks; otherwise as [`decode_block_into`](Self::decode_block_into).
     pub fn decode_blocks_into(
         &self,
-        table: &DecodeTable,
+        table: &impl Table,
         blocks: Range<usize>,
         elements: &mut [u8],
     ) -> Result<(), Error> {
@@ -232,7 +257,7 @@ impl<'a> Frame<'a> {
         }
         let start = self.header.block_range(blocks.start).start;
         let number = self.header.block_range(blocks.end).start - start;
-        self.decode_blocks(table, blocks.start, elements, number)
+        self.decode_blocks(table.tables(), blocks.start, elements, number)
     }
 
     /// Decodes all elements. `table` is the caller's memory.
@@ -243,15 +268,15 @@ impl<'a> Frame<'a> {
     ///
     /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
     /// with a block. The content of `elements` is then unspecified.
-    pub fn decode_into(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
+    pub fn decode_into(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
         self.build(table);
-        self.decode_blocks(table, 0, elements, self.header.len)
+        self.decode_blocks(table.tables(), 0, elements, self.header.len)
     }
 
     /// Decodes so many elements, from a block on.
     fn decode_blocks(
         &self,
-        table: &DecodeTable,
+        tables: Tables<'_>,
         first: usize,
         elements: &mut [u8],
         len: usize,
@@ -267,6 +292,12 @@ impl<'a> Frame<'a> {
             }
             return Ok(());
         }
+        if self.header.codec() == Codec::Dictionary {
+            let start = self.header.block_range(first).start;
+            let chunks = start / CHUNK..(start + len).div_ceil(CHUNK);
+            return self.decode_chunks(tables.dictionary, chunks, elements);
+        }
+        let table = tables.rans.ok_or(Error::OtherTable)?;
         #[cfg(feature = "alloc")]
         if element_type == ElementType::Bf16 && elements.len() > STREAM_BYTES {
             return self.level.dispatch(DecodePast { frame: self, table, first, elements });
@@ -310,11 +341,15 @@ impl<'a> Frame<'a> {
         Ok(raws)
     }
 
+    /// The offset and the checksum of a block; after the last one, the offset of the directory.
+    pub(super) fn entry(&self, block: usize) -> (u64, u32) {
+        let directory = self.bytes.len().wrapping_sub(TRAILER_BYTES + ENTRY_BYTES * self.directory.len());
+        self.directory.get(block).map_or((directory as u64, 0), read_entry)
+    }
+
     /// Finds a block and checks it.
     fn block(&self, block: usize) -> Result<Block<'a>, Error> {
-        let directory = self.bytes.len().wrapping_sub(TRAILER_BYTES + ENTRY_BYTES * self.directory.len());
-        let entry = |i: usize| self.directory.get(i).map_or((directory as u64, 0), read_entry);
-        let ((start, checksum), (end, _)) = (entry(block), entry(block + 1));
+        let ((start, checksum), (end, _)) = (self.entry(block), self.entry(block + 1));
         let bytes = self.bytes.get(start as usize..end as usize).unwrap_or(&[]);
         if bytes.first_chunk() != Some(&checksum.to_le_bytes()) {
             return Err(Error::FrameChecksum { part: FramePart::Block(block as u64) });
@@ -407,7 +442,8 @@ impl Operation for DecodeInPlace<'_, '_> {
             let coded = elements.chunks_mut(size).map(|part| planes::coded_part(element_type, part));
             let raws = frame.decode_coded(table, first + MANY * i, coded)?;
             for (part, raw) in elements.chunks_mut(size).zip(raws) {
-                planes::merge(element_type, part, raw);
+                let n = part.len() / element_type.bytes();
+                planes::merge(element_type, part, planes::planes(raw, n));
             }
         }
         Ok(())

@@ -655,6 +655,7 @@ impl Machine<'_> {
                 return;
             }
             Operation::Fence
+            | Operation::Prefetch
             | Operation::Branch { .. }
             | Operation::Exit
             | Operation::Barrier

@@ -1,5 +1,6 @@
 //! [`FRAME.md`](../../FRAME.md) as a program.
 
+use crate::dictionary::{Dictionary, Model};
 use crate::rans::{self, Block, Frequencies};
 use crate::{Violation, rule};
 
@@ -102,6 +103,68 @@ fn merge(element_type: u8, coded: &[u8], raw: &[u8]) -> Vec<u8> {
     (0..n).flat_map(element).collect()
 }
 
+/// Model 2 of a header (F-3.1), whose codes have `w` bits.
+fn read_dictionary(fields: &mut Fields<'_>, w: u64) -> Result<Dictionary, Violation> {
+    rule("F-3.1", [8, 12].contains(&w), || format!("codes of {w} bits"))?;
+    let marks = fields.bytes("F-3.1", 32)?;
+    let alphabet: Vec<u8> = (0..=255u8).filter(|s| marks[usize::from(s / 8)] >> (s % 8) & 1 == 1).collect();
+    let first = fields.bytes("F-3.1", alphabet.len() as u64)?;
+    let following = fields.bytes("F-3.1", alphabet.len() as u64)?;
+    let costs = first.iter().zip(following).map(|(a, b)| (u64::from(*a), u64::from(*b)));
+    rule("F-3.3", !alphabet.is_empty() && costs.clone().all(|(a, b)| a > 0 && b > 0), || {
+        "a cost of 0, or no alphabet".to_owned()
+    })?;
+    let (l, r) = (fields.integer("F-3.1", 2)?, fields.integer("F-3.1", 2)? as usize);
+    let model = Model { w: w as u32, costs: alphabet.iter().copied().zip(costs).collect(), l, r };
+    Dictionary::new(&model)
+}
+
+/// F-6.1: offset and checksum of each block.
+type Directory = Vec<(u64, u64)>;
+
+/// F-5.5: the elements of a chunk.
+const CHUNK: u64 = 4096;
+
+/// Decodes what stands between the header and the directory of a frame of codec dictionary; also returns what
+/// the directory must be.
+fn chunks(
+    fields: &mut Fields<'_>,
+    dictionary: &Dictionary,
+    element_type: u8,
+    n: u64,
+    block: u64,
+) -> Result<(Vec<u8>, Directory), Violation> {
+    let number = n.div_ceil(CHUNK);
+    let counts = fields.bytes("F-5.5", 2 * number)?;
+    let mut planes = Vec::new();
+    for _ in 1..BYTES[usize::from(element_type)] {
+        fields.padding("F-5.5", 0, 256)?;
+        planes.push(fields.bytes("F-5.5", n)?);
+    }
+    fields.padding("F-5.5", 0, 16)?;
+    let (mut elements, mut directory) = (Vec::new(), Vec::new());
+    for j in 0..n.div_ceil(block) {
+        let start = fields.at as u64;
+        let of_block = (j * block / CHUNK) as usize..number.min((j + 1) * block / CHUNK) as usize;
+        let mut covered = counts[2 * of_block.start..2 * of_block.end].to_vec();
+        let mut coded = Vec::new();
+        for i in of_block {
+            let g = u64::from(u16::from_le_bytes([counts[2 * i], counts[2 * i + 1]]));
+            let codes = fields.bytes("F-5.5", dictionary.width() * g)?;
+            coded.extend(dictionary.decode(codes, CHUNK.min(n - CHUNK * i as u64) as usize)?);
+            covered.extend(codes);
+        }
+        let part = (j * block) as usize..n.min((j + 1) * block) as usize;
+        let raw = planes.iter().map(|plane| &plane[part.clone()]).collect::<Vec<_>>().concat();
+        covered.extend(&raw);
+        // F-5.7
+        directory.push((start, u64::from(crc(j as u32, &covered))));
+        elements.extend(merge(element_type, &coded, &raw));
+    }
+    fields.padding("F-5.5", 0, 16)?;
+    Ok((elements, directory))
+}
+
 /// Decodes a frame.
 ///
 /// # Errors
@@ -113,9 +176,11 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     rule("F-3.1", fields.bytes("F-3.1", 8)? == MAGIC, || "other magic".to_owned())?;
     let [version, element_type, codec, model, scale_bits, rank] =
         core::array::from_fn(|_| fields.integer("F-3.1", 1));
-    for (known, what) in
-        [(version? == 1, "version"), (codec.clone()? <= 1, "codec"), (model.clone()? <= 1, "model")]
-    {
+    for (known, what) in [
+        (version? == 1, "version"),
+        ([0, 1, 3].contains(&codec.clone()?), "codec"),
+        (model.clone()? <= 2, "model"),
+    ] {
         rule("F-1.3", known, || format!("another {what}"))?;
     }
     let (element_type, codec, model, scale_bits, rank) =
@@ -139,9 +204,15 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     let all = product.and_then(|product| product.checked_mul(size as u64));
     rule("F-3.2", product == Some(n) && all.is_some(), || format!("{n} elements of shape {shape:?}"))?;
     // F-3.3
-    let fits = codec == model && (codec == 0 || n > 0) && (model == 1 || scale_bits == 0);
+    let fits = [(0, 0), (1, 1), (3, 2)].contains(&(codec, model))
+        && (codec == 0 || n > 0)
+        && (model != 0 || scale_bits == 0)
+        && (codec != 3 || block.is_multiple_of(CHUNK));
     rule("F-3.3", fits, || format!("codec {codec}, model {model}, {scale_bits} scale bits, {n} elements"))?;
-    let mut frequencies = None;
+    let (mut frequencies, mut dictionary) = (None, None);
+    if model == 2 {
+        dictionary = Some(read_dictionary(&mut fields, scale_bits)?);
+    }
     if model == 1 {
         let alphabet = fields.bytes("F-3.1", 32)?;
         let mut f = [0; 256];
@@ -162,10 +233,13 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     fields.padding("F-3.1", 0, 16)?;
 
     // Section 5
-    let mut elements = Vec::new();
-    let mut directory = Vec::new();
     let blocks = n.div_ceil(block);
-    for j in 0..blocks {
+    let (mut elements, mut directory) = (Vec::new(), Vec::new());
+    if let Some(dictionary) = &dictionary {
+        (elements, directory) = chunks(&mut fields, dictionary, element_type, n, block)?;
+    }
+    let blocks_of_their_own = if dictionary.is_none() { blocks } else { 0 };
+    for j in 0..blocks_of_their_own {
         let b = block.min(n - j * block) as usize;
         let start = fields.at;
         let checksum = fields.integer("F-5.2", 4)?;
@@ -221,28 +295,66 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     Ok(Tensor { element_type, shape, elements })
 }
 
-/// Encodes a tensor by F-7.2, with rANS if there is something to code and `coded` says so.
+/// Appends what stands between the header and the directory of a frame of codec dictionary; returns what the
+/// directory is to be.
+fn put_chunks(
+    frame: &mut Vec<u8>,
+    dictionary: &Dictionary,
+    tensor: &Tensor,
+    block: usize,
+) -> Result<Vec<(u64, [u8; 4])>, Violation> {
+    let pad = |frame: &mut Vec<u8>, to: usize| frame.resize(frame.len().next_multiple_of(to), 0);
+    let (coded, raw) = split(tensor.element_type, &tensor.elements);
+    let codes = coded.chunks(CHUNK as usize).map(|chunk| dictionary.encode(chunk));
+    let codes = codes.collect::<Result<Vec<_>, _>>()?;
+    let counts: Vec<[u8; 2]> = codes
+        .iter()
+        .map(|codes| ((codes.len() / dictionary.width() as usize) as u16).to_le_bytes())
+        .collect();
+    frame.extend(counts.concat());
+    for plane in raw.chunks(coded.len()) {
+        pad(frame, 256);
+        frame.extend(plane);
+    }
+    pad(frame, 16);
+    let mut directory = Vec::new();
+    let chunks = block / CHUNK as usize;
+    for (j, (codes, counts)) in codes.chunks(chunks).zip(counts.chunks(chunks)).enumerate() {
+        let part = j * block..coded.len().min((j + 1) * block);
+        let raw = raw.chunks(coded.len()).flat_map(|plane| &plane[part.clone()]).copied();
+        let covered = counts.concat().into_iter().chain(codes.concat()).chain(raw).collect::<Vec<_>>();
+        directory.push((frame.len() as u64, crc(j as u32, &covered).to_le_bytes()));
+        frame.extend(codes.concat());
+    }
+    pad(frame, 16);
+    Ok(directory)
+}
+
+/// Encodes a tensor by F-7.2, with this codec if there is something to code: 0 raw, 1 rANS, 3 dictionary.
 ///
 /// # Errors
 ///
 /// F-3.2 if the elements are not as many as the shape says.
-pub fn encode(tensor: &Tensor, coded: bool) -> Result<Vec<u8>, Violation> {
+pub fn encode(tensor: &Tensor, codec: u8) -> Result<Vec<u8>, Violation> {
     const B: usize = 65536;
     let Tensor { element_type, shape, elements } = tensor;
     let size = BYTES[usize::from(*element_type)];
     let n = shape.iter().product::<u64>();
     rule("F-3.2", elements.len() as u64 == n * size as u64, || format!("{} bytes", elements.len()))?;
-    let mut frequencies = None;
-    if coded && n > 0 {
-        let mut counts = [0; 256];
-        split(*element_type, elements).0.iter().for_each(|c| counts[usize::from(*c)] += 1);
-        frequencies = Some(Frequencies::normalise(&counts, 12));
-    }
-    let codec = u8::from(frequencies.is_some());
+    let codec = if n > 0 { codec } else { 0 };
+    let mut counts = [0; 256];
+    split(*element_type, elements).0.iter().for_each(|c| counts[usize::from(*c)] += 1);
+    let frequencies = (codec == 1).then(|| Frequencies::normalise(&counts, 12));
+    let model = (codec == 3).then(|| Model::of_counts(&counts, if n < 65536 { 8 } else { 12 }));
+    let (number, bits) = match (&frequencies, &model) {
+        (Some(frequencies), _) => (1, frequencies.scale_bits as u8),
+        (_, Some(model)) => (2, model.w as u8),
+        _ => (0, 0),
+    };
     let pad = |frame: &mut Vec<u8>, to: usize| frame.resize(frame.len().next_multiple_of(to), 0);
 
     let mut frame = MAGIC.to_vec();
-    frame.extend([1, *element_type, codec, codec, 12 * codec, shape.len() as u8, 0, 0]);
+    frame.extend([1, *element_type, codec, number, bits, shape.len() as u8, 0, 0]);
     frame.extend(n.to_le_bytes());
     frame.extend((B as u64).to_le_bytes());
     shape.iter().for_each(|dimension| frame.extend(dimension.to_le_bytes()));
@@ -252,11 +364,23 @@ pub fn encode(tensor: &Tensor, coded: bool) -> Result<Vec<u8>, Violation> {
         }
         f.iter().filter(|f| **f > 0).for_each(|f| frame.extend((*f as u16).to_le_bytes()));
     }
+    if let Some(Model { costs, l, r, .. }) = &model {
+        let mut marks = [0; 32];
+        costs.keys().for_each(|s| marks[usize::from(s / 8)] |= 1 << (s % 8));
+        frame.extend(marks);
+        frame.extend(costs.values().map(|(a, _)| *a as u8));
+        frame.extend(costs.values().map(|(_, b)| *b as u8));
+        frame.extend((*l as u16).to_le_bytes());
+        frame.extend((*r as u16).to_le_bytes());
+    }
     pad(&mut frame, 4);
     frame.extend(crc(0, &frame).to_le_bytes());
     pad(&mut frame, 16);
     let mut directory = Vec::new();
-    for (j, elements) in elements.chunks(B * size).enumerate() {
+    if let Some(model) = &model {
+        directory = put_chunks(&mut frame, &Dictionary::new(model)?, tensor, B)?;
+    }
+    for (j, elements) in elements.chunks(B * size).enumerate().filter(|_| model.is_none()) {
         let start = frame.len();
         frame.extend([0; 16]);
         match &frequencies {

@@ -1,5 +1,5 @@
 //! The specification [`DF11.md`](../../DF11.md) as a program: slow and obvious, one bit at a time, with the clause beside
-//! each step; [`rans`] and [`frame`] are those of the other documents. It shares no code with any other part of this repository, so that agreement with it means something.
+//! each step; [`rans`], [`dictionary`] and [`frame`] are those of the other documents. It shares no code with any other part of this repository, so that agreement with it means something.
 //!
 //! ```
 //! use df11_reference::{decode, encode};
@@ -12,6 +12,7 @@
 //! # Ok::<(), df11_reference::Violation>(())
 //! ```
 
+pub mod dictionary;
 pub mod frame;
 pub mod rans;
 

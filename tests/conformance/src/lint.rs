@@ -1,9 +1,9 @@
 //! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md` and `RANS.md`.
 
 use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
+use df11_core::frame::DecodeTable;
 use df11_core::frame::{self, Frame};
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11_core::rans::DecodeTable;
 use df11_core::{Error, bf16};
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
 use df11_core::df11::{EncodedUnit, Options, Plan, Unit};
-use df11_core::frame::{self, ElementType, Encoder, Frame};
+use df11_core::dictionary::{self, CHUNK, Model, Width};
+use df11_core::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
 use df11_core::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
@@ -86,6 +87,84 @@ impl Codec for Frames {
 
     fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
         Ok(Frame::new(&self.frame)?.decode_into(&mut self.table, weights)?)
+    }
+}
+
+/// This repository's frames: exponents by a dictionary, all checksums written and compared.
+pub(crate) struct FastFrames {
+    frame: Vec<u8>,
+    table: Box<dictionary::DecodeTable<4096>>,
+}
+
+impl FastFrames {
+    /// Encodes once, so that the buffer is large enough and touched.
+    pub(crate) fn new(weights: &[u8]) -> Result<Self> {
+        let mut frames = FastFrames { frame: Vec::new(), table: Box::new(dictionary::DecodeTable::EMPTY) };
+        frames.encode(weights)?;
+        Ok(frames)
+    }
+}
+
+impl Codec for FastFrames {
+    /// Histogram, model and table, then all chunks.
+    fn encode(&mut self, weights: &[u8]) -> Result<u64> {
+        let shape = [(weights.len() / bf16::BYTES) as u64];
+        let options = EncodeOptions::new().codec(frame::Codec::Dictionary);
+        options.encode_into(ElementType::Bf16, &shape, weights, &mut self.frame)?;
+        Ok(self.frame.len() as u64)
+    }
+
+    fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
+        Ok(Frame::new(&self.frame)?.decode_into(&mut self.table, weights)?)
+    }
+}
+
+/// A dictionary as a coder of bytes, without frame or checksums.
+pub(crate) struct Fast {
+    encode: dictionary::EncodeTable,
+    decode: Box<dictionary::DecodeTable<4096>>,
+    codes: Vec<u8>,
+    groups: Vec<u16>,
+}
+
+impl Fast {
+    /// With the dictionary of all weights.
+    pub(crate) fn new(weights: &[u8]) -> Result<Self> {
+        let mut counts = [0; 256];
+        bf16::add_to_histogram(weights, &mut counts)?;
+        let model = Model::of_counts(&counts, Width::Twelve)?;
+        let mut decode = Box::new(dictionary::DecodeTable::EMPTY);
+        decode.build(&model)?;
+        let encode = dictionary::EncodeTable::new(&model);
+        Ok(Fast { encode, decode, codes: Vec::new(), groups: Vec::new() })
+    }
+}
+
+impl ByteCodec for Fast {
+    const BLOCK: usize = 1 << 16;
+
+    fn bound(&self) -> usize {
+        2 * Self::BLOCK
+    }
+
+    fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
+        self.codes.clear();
+        self.groups.clear();
+        self.encode.encode_chunks(block, &mut self.codes, |number| self.groups.push(number))?;
+        let (groups, codes) = out.split_at_mut(2 * self.groups.len());
+        groups.as_chunks_mut().0.iter_mut().zip(&self.groups).for_each(|(to, n)| *to = n.to_le_bytes());
+        codes[..self.codes.len()].copy_from_slice(&self.codes);
+        Ok(groups.len() + self.codes.len())
+    }
+
+    fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<()> {
+        let (groups, mut codes) = compressed.split_at(2 * block.len().div_ceil(CHUNK));
+        for (chunk, number) in block.chunks_mut(CHUNK).zip(groups.as_chunks().0) {
+            let (of_chunk, rest) = codes.split_at(12 * usize::from(u16::from_le_bytes(*number)));
+            self.decode.decode_into(of_chunk, chunk)?;
+            codes = rest;
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use codec::{Alone, Codec, Coded, Df11, Frames, OnExponents, SplitAndMerge};
+use codec::{Alone, Codec, Coded, Df11, Fast, FastFrames, Frames, OnExponents, SplitAndMerge};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -37,6 +37,17 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
         // Its version is that of the repository, which the driver knows.
         Peer { name: "df11", version: String::new(), codec: Df11::new(weights).map(boxed) },
         Peer { name: "frame", version: String::new(), codec: Frames::new(weights).map(boxed) },
+        Peer { name: "fast", version: String::new(), codec: FastFrames::new(weights).map(boxed) },
+        Peer {
+            name: "fast-bare",
+            version: String::new(),
+            codec: Fast::new(weights).map(|fast| boxed(OnExponents::new(fast, len))),
+        },
+        Peer {
+            name: "fast-coded",
+            version: String::new(),
+            codec: Fast::new(weights).map(|fast| boxed(Alone::new(fast, len))),
+        },
         Peer { name: "frame-coded", version: String::new(), codec: Coded::new(weights).map(boxed) },
         Peer {
             name: "huff0",

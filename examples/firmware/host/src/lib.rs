@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use df11_core::df11::{self, EncodedUnit, Options};
-use df11_core::frame::{ElementType, Encoder, Frame, count};
+use df11_core::frame::{ElementType, EncodeOptions, Frame};
 use safetensors::SafeTensors;
 
 /// The file that the weights come from.
@@ -70,14 +70,7 @@ pub fn damaged_unit(mut unit: EncodedUnit) -> EncodedUnit {
 pub fn frame() -> Result<Vec<u8>, Box<dyn Error>> {
     let weights = weights()?;
     let shape = [ROWS as u64, COLUMNS as u64];
-    let counts = count(ElementType::Bf16, &weights)?;
-    let mut encoder = Encoder::with_block_len(BLOCK, ElementType::Bf16, &shape, &counts)?;
-    let mut frame = encoder.header();
-    for block in weights.chunks(2 * BLOCK) {
-        frame.extend_from_slice(encoder.blocks(block)?);
-    }
-    frame.extend(encoder.finish()?);
-    Ok(frame)
+    Ok(EncodeOptions::new().block_len(BLOCK).encode(ElementType::Bf16, &shape, &weights)?)
 }
 
 /// A frame that has one bit changed, in the middle.

@@ -1,0 +1,95 @@
+//! Decoding tables of frames, in the caller's memory.
+
+use super::Header;
+use super::header::Model;
+use crate::{dictionary, rans};
+
+/// A table that frames are decoded with, and that the caller has memory for.
+///
+/// [`DecodeTable`] serves all frames. Who knows the codec can do with less: [`rans::DecodeTable`], or
+/// [`dictionary::DecodeTable`] of either size.
+pub trait Table: sealed::Sealed {}
+
+impl<T: sealed::Sealed> Table for T {}
+
+pub(super) mod sealed {
+    use super::{Header, Tables};
+
+    pub trait Sealed {
+        /// Makes this the table of a frame; of none, if it is not for such frames.
+        fn build(&mut self, header: &Header);
+
+        /// What it holds.
+        fn tables(&self) -> Tables<'_>;
+    }
+}
+
+/// Tables for each codec that has been provided for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'t> {
+    pub(super) rans: Option<&'t rans::DecodeTable>,
+    pub(super) dictionary: Option<dictionary::Dictionary<'t>>,
+}
+
+/// A table for frames of any codec: 50 KiB.
+#[derive(Clone, Debug)]
+pub struct DecodeTable {
+    rans: rans::DecodeTable,
+    dictionary: dictionary::DecodeTable<4096>,
+}
+
+impl DecodeTable {
+    /// A table of no frame, to be [built](super::Frame::build).
+    pub const EMPTY: DecodeTable =
+        DecodeTable { rans: rans::DecodeTable::EMPTY, dictionary: dictionary::DecodeTable::EMPTY };
+}
+
+impl sealed::Sealed for DecodeTable {
+    fn build(&mut self, header: &Header) {
+        match header.model {
+            Model::None => {}
+            Model::Frequencies(_) => sealed::Sealed::build(&mut self.rans, header),
+            Model::Dictionary(_) => sealed::Sealed::build(&mut self.dictionary, header),
+        }
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables { rans: Some(&self.rans), dictionary: self.dictionary.dictionary() }
+    }
+}
+
+impl sealed::Sealed for rans::DecodeTable {
+    fn build(&mut self, header: &Header) {
+        if let Model::Frequencies(frequencies) = &header.model {
+            self.build(frequencies);
+        }
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables { rans: Some(self), dictionary: None }
+    }
+}
+
+impl<const N: usize> sealed::Sealed for dictionary::DecodeTable<N> {
+    fn build(&mut self, header: &Header) {
+        if let Model::Dictionary(model) = &header.model {
+            // Of a table that is too small, nothing is built; decoding then says so.
+            let _ = self.build(model);
+        }
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables { rans: None, dictionary: self.dictionary() }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T: sealed::Sealed + ?Sized> sealed::Sealed for alloc::boxed::Box<T> {
+    fn build(&mut self, header: &Header) {
+        sealed::Sealed::build(&mut **self, header);
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        (**self).tables()
+    }
+}

@@ -1,0 +1,106 @@
+//! Tables that kernels look codewords up in, made on the host: once for a unit, not once for each thread block.
+
+/// The bytes of a prefix table: D-5.1 of spec/DF11.md.
+const TABLE_BYTES: usize = 256;
+
+/// Bits of code that index a table: `TABLE_BITS` of `gpu/kernels/df11_decode.cu`.
+const BITS: u32 = 11;
+/// Entries of a table.
+const ENTRIES: usize = 1 << BITS;
+/// The length of an entry whose first codeword is longer than [`BITS`]: `LONG_CODE` of the kernel.
+const LONG_CODE: u32 = 32 | 64;
+/// Exponents from here on are jumps to another prefix table (D-5.1 of spec/DF11.md).
+const FIRST_JUMP: u8 = 240;
+
+/// The bytes of a table for `df11_decode_batch`: an entry of 8 bytes for each 11 bits, then 256 code lengths.
+pub const DECODE_TABLE_BYTES: usize = 8 * ENTRIES + 256;
+
+/// An exponent turned right by one bit, as kernels keep it: see `gpu/kernels/common.cuh`.
+const fn symbol_of(exponent: u8) -> u8 {
+    exponent.rotate_right(1)
+}
+
+/// The codeword at the top of `bits`, by the prefix tables: its exponent and its length in bits. What leads nowhere is a 0 of one
+/// bit, so that no decoder stands still, whatever the tables hold.
+fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
+    let (tables, lengths) = luts.split_at(luts.len().saturating_sub(TABLE_BYTES));
+    let at = |table: usize, level: u32| {
+        let index = bits >> (24 - 8 * level) & 255;
+        tables.get(table * TABLE_BYTES + index as usize).copied()
+    };
+    let mut value = at(0, 0);
+    for level in 1..4 {
+        match value {
+            Some(jump @ FIRST_JUMP..) => value = at(256 - usize::from(jump), level),
+            _ => break,
+        }
+    }
+    match value {
+        Some(exponent @ ..FIRST_JUMP) => {
+            let length = lengths.get(usize::from(exponent)).copied().unwrap_or(0);
+            (exponent, if (1..=32).contains(&length) { u32::from(length) } else { 1 })
+        }
+        _ => (0, 1),
+    }
+}
+
+/// Makes the table that `df11_decode_batch` takes of the prefix tables `luts` of a unit: for each 11 bits of code the symbols of
+/// up to four whole codewords, and how many bits they take.
+///
+/// Entries of prefix tables that no codeword leads to may hold anything, also a symbol whose length fits the bits that are known,
+/// though with the bits that follow it would be another. So a symbol is believed if all indices that begin with its codeword
+/// lead to it. The kernels make the same table of the same bytes.
+///
+/// ```
+/// use df11_core::df11::{Options, encode};
+/// use df11_gpu::table::{DECODE_TABLE_BYTES, decode_table};
+///
+/// let unit = encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+/// assert_eq!(decode_table(&unit.luts).len(), DECODE_TABLE_BYTES);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+#[must_use]
+pub fn decode_table(luts: &[u8]) -> Vec<u8> {
+    let single: Vec<(u8, u32)> =
+        (0..ENTRIES as u32).map(|index| codeword(luts, index << (32 - BITS))).collect();
+    // By symbol: the first index that leads to it, and how many do that begin with the same codeword.
+    let (mut first, mut count) = ([ENTRIES; 256], [0usize; 256]);
+    for (index, (exponent, _)) in single.iter().enumerate() {
+        let first = &mut first[usize::from(*exponent)];
+        *first = index.min(*first);
+    }
+    let begins_alike = |exponent: u8, index: usize, length: u32| {
+        length <= BITS && (first[usize::from(exponent)] ^ index) >> (BITS - length) == 0
+    };
+    for (index, (exponent, length)) in single.iter().enumerate() {
+        count[usize::from(*exponent)] += usize::from(begins_alike(*exponent, index, *length));
+    }
+    let mut table = Vec::with_capacity(DECODE_TABLE_BYTES);
+    for index in 0..ENTRIES {
+        let (mut symbols, mut used, mut number) = (0, 0, 0);
+        while number < 4 {
+            let at = (index << used) & (ENTRIES - 1);
+            let (exponent, length) = single[at];
+            // The first 8 bits are known of the first symbol.
+            let is_sure = (number == 0 && length <= 8)
+                || (begins_alike(exponent, at, length)
+                    && count[usize::from(exponent)] == 1 << (BITS - length));
+            if used + length > BITS || !is_sure {
+                break;
+            }
+            symbols |= u32::from(symbol_of(exponent)) << (8 * number);
+            used += length;
+            number += 1;
+        }
+        let length = if number == 0 { LONG_CODE } else { used | number << 19 };
+        table.extend(symbols.to_le_bytes());
+        table.extend(length.to_le_bytes());
+    }
+    let lengths = &luts[luts.len().saturating_sub(TABLE_BYTES)..];
+    let length = |symbol: u8| match lengths.get(usize::from(symbol.rotate_left(1))) {
+        Some(length @ 1..=32) => *length,
+        _ => 1,
+    };
+    table.extend((0..=255).map(length));
+    table
+}
