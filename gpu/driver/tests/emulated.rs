@@ -135,6 +135,10 @@ fn copies_from_pageable_memory_stay_pending_for_streams_that_do_not_wait() {
     call!(cuMemcpyHtoD_v2(address, pinned.cast(), 8));
     assert_eq!(number(does_not, address), 4);
     call!(cuMemFreeHost(pinned.cast()));
+    // Where there is no memory, nothing is begun, and the context lives on.
+    assert_eq!(code!(cuMemcpyHtoD_v2(address + 1, from_mut(&mut source).cast(), 8)), INVALID_VALUE);
+    assert_eq!(code!(cuMemsetD8Async(0, 0, 1, does_not)), INVALID_VALUE);
+    call!(cuCtxSynchronize());
 }
 
 #[test]

@@ -186,6 +186,7 @@ impl Driver {
     /// Gives the legacy stream something to do, for a function that takes no stream. It is done when somebody waits for it.
     fn later(&self, job: Job) -> c_int {
         self.waiting(|state, card| {
+            state.expect_memory(&job)?;
             state.refuse_implicit(card)?;
             let stream = state.stream(card, 0)?;
             state.push(stream, job);

@@ -13,8 +13,8 @@ use df11_emulator::{Device, Finding, Kind, Launch, Module};
 use super::Emulation;
 use super::capture::{Capture, Graph};
 use super::codes::{
-    ILLEGAL_ADDRESS, INVALID_CONTEXT, INVALID_HANDLE, LAUNCH_FAILED, LAUNCH_TIMEOUT, MISALIGNED_ADDRESS,
-    OUT_OF_RESOURCES, SUCCESS,
+    ILLEGAL_ADDRESS, INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, LAUNCH_FAILED, LAUNCH_TIMEOUT,
+    MISALIGNED_ADDRESS, OUT_OF_RESOURCES, SUCCESS,
 };
 
 /// The handle of the stream that 0 stands for, on card 0; those of other cards follow. Handles that are handed out are above:
@@ -192,6 +192,20 @@ impl State {
         })
     }
 
+    /// Refuses copies from and to what is no memory, which a driver sees before it gives them to a stream.
+    pub(super) fn expect_memory(&self, job: &Job) -> Result<(), c_int> {
+        let found = match job {
+            Job::Write { to, from: Source::Staged(bytes) } => self.owner(*to, bytes.len()),
+            Job::Write { to, from: Source::Later(_, bytes) } | Job::Set { to, bytes, .. } => {
+                self.owner(*to, *bytes)
+            }
+            Job::Read { from, bytes, .. } => self.owner(*from, *bytes),
+            Job::Copy { to, from, bytes } => self.owner(*to, *bytes).and(self.owner(*from, *bytes)),
+            Job::Launch { .. } | Job::Record { .. } | Job::Wait { .. } | Job::Graph(_) => return Ok(()),
+        };
+        found.map(|_| ()).map_err(|_| INVALID_VALUE)
+    }
+
     /// Gives a stream something to do; the number of that.
     pub(super) fn push(&mut self, stream: usize, job: Job) -> u64 {
         self.sequence += 1;
@@ -209,6 +223,7 @@ impl State {
 
     /// Gives a stream something to do, or the graph that it is captured for.
     pub(super) fn submit(&mut self, emulation: &Emulation, stream: usize, job: Job) -> Result<(), c_int> {
+        self.expect_memory(&job)?;
         if self.is_captured(stream) {
             return self.capture(stream, job);
         }
