@@ -1,12 +1,12 @@
-//! `df11 devices` and `df11 gpu check`: thin over the library for GPUs. On Linux alone, where there are drivers.
+//! `df11 devices` and `df11 gpu check`: thin over the library for GPUs. On Linux alone, where there
+//! are drivers.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use df11_core::df11::Unit;
-use df11_core::frame::Frame;
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{Codec, DecodeTable, Frame};
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target};
 use df11_model::{Error, Stored, for_each_stored};
 use serde::Serialize;
@@ -136,7 +136,7 @@ fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu
         }
         Stored::Frame(bytes) => {
             let frame = Frame::new(bytes)?;
-            if frame.header().frequencies().is_none() {
+            if frame.header().codec() == Codec::Raw {
                 return Ok(None);
             }
             let mut expected = vec![0; frame.elements_bytes()];

@@ -1,13 +1,15 @@
-//! Decodes the weights of the next transformer block on a second stream, while the first computes with those of this one.
+//! Decodes the weights of the next transformer block on a second stream, while the first computes
+//! with those of this one.
 //!
 //! ```sh
 //! cargo run --release -p df11-gpu --example overlap          # on the emulator
 //! cargo run --release -p df11-gpu --example overlap cuda:0
 //! ```
 //!
-//! What an engine does: at load, parts on the device and a [`Batch`] for each transformer block. For each token and block, one launch
-//! on a stream of its own, to one of two buffers in turn; events keep the two streams from treading on each other. Here, a copy
-//! stands for what an engine computes.
+//! What an engine does: at load, parts on the device and a [`Batch`] for each transformer block.
+//! For each token and block, one launch on a stream of its own, to one of two buffers in turn;
+//! events keep the two streams from treading on each other. Here, a copy stands for what an engine
+//! computes.
 
 #![allow(unsafe_code, reason = "an engine gives the device bare addresses and streams")]
 #![allow(clippy::print_stdout, reason = "an example that says what it did")]
@@ -65,7 +67,8 @@ mod linux {
 
     /// What stands for computing: copies the weights to where they are compared in the end.
     fn compute(gpu: &Gpu, stream: &Stream, from: &Memory, to: &Memory) -> Result<(), Error> {
-        // SAFETY: both are memory of this device, of the same length, and stay until the stream is done.
+        // SAFETY: both are memory of this device, of the same length, and stay until the stream is
+        // done.
         unsafe { gpu.enqueue_copy(stream.as_raw(), from.address(), to.address(), to.len()) }
     }
 
@@ -89,10 +92,11 @@ mod linux {
 
         let decode = |number: usize| -> Result<(), Error> {
             let (Some(block), buffer) = (blocks.get(number), &buffers[number % 2]) else { return Ok(()) };
-            // Not before what was in the buffer is used; an event that was never recorded is not waited for.
+            // Not before what was in the buffer is used; an event that was never recorded is not
+            // waited for.
             decoding.wait_for(&buffer.used)?;
-            // SAFETY: the buffer has room for the largest batch; buffers, batches and streams stay to the end, and events keep
-            // others from the buffer until it is decoded.
+            // SAFETY: the buffer has room for the largest batch; buffers, batches and streams stay
+            // to the end, and events keep others from the buffer until it is decoded.
             unsafe { block.batch.enqueue(decoding.as_raw(), buffer.memory.address())? };
             buffer.decoded.record(&decoding)
         };

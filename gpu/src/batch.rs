@@ -1,4 +1,5 @@
-//! Batches: many units and frames, prepared once, and decoded as often as is wanted by launches alone.
+//! Batches: many units and frames, prepared once, and decoded as often as is wanted by launches
+//! alone.
 
 #![allow(unsafe_code, reason = "launches of kernels: they get bare addresses")]
 
@@ -10,8 +11,9 @@ use df11_cuda_driver::{cuLaunchKernel, cuMemcpyDtoHAsync_v2};
 
 use crate::context::{Kernel, Shared};
 use crate::error::call;
-use crate::kernels::{THREADS, WARPS};
+use crate::kernels::THREADS;
 use crate::memory::{Memory, Pinned};
+use crate::units::Coded;
 use crate::{Error, Frame, Gpu, Unit};
 
 /// What the kernels begin a status with: nothing is wrong.
@@ -48,6 +50,17 @@ impl Item<'_> {
         }
     }
 
+    /// Which kernel decodes it.
+    const fn kind(&self) -> usize {
+        match self {
+            Item::Unit(_) => 0,
+            Item::Frame(frame) => match frame.coded {
+                Coded::Rans { .. } => 1,
+                Coded::Dictionary { .. } => 2,
+            },
+        }
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         match self {
             Item::Unit(unit) => &unit.shared,
@@ -59,11 +72,15 @@ impl Item<'_> {
 /// What a kernel found wrong with an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The block of the unit or frame, the first if there are several.
+    /// The block of the unit or frame, the first if there are several; of codec dictionary, the
+    /// chunk of 4,096 elements.
     pub block: usize,
-    /// The clause of DF11.md or RANS.md that is broken.
+    /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
     pub clause: &'static str,
 }
+
+/// The clause that is broken where a chunk of codec dictionary is not valid.
+const DICTIONARY_CLAUSE: &str = "V-3.3";
 
 /// The clause that is broken, by what `rans_decode_batch` says.
 const RANS_CLAUSES: [&str; 4] = ["R-5.3", "R-5.4", "R-5.4", "R-5.5"];
@@ -100,12 +117,13 @@ struct Launch {
 
 /// Units and frames that are decoded together.
 ///
-/// Everything that takes long is done when it is made: tables, descriptions and statuses are on the device then.
-/// [`enqueue`](Self::enqueue) launches kernels and does nothing else, one for each kind of item; so a stream can be captured
-/// meanwhile, and the graph be launched as often as is wanted.
+/// Everything that takes long is done when it is made: tables, descriptions and statuses are on the
+/// device then. [`enqueue`](Self::enqueue) launches kernels and does nothing else, one for each
+/// kind of item; so a stream can be captured meanwhile, and the graph be launched as often as is
+/// wanted.
 ///
-/// Kernels write what is wrong with an item to the device, and go on. Whoever wants to know asks for the
-/// [statuses](Self::statuses), once for many launches if that is enough.
+/// Kernels write what is wrong with an item to the device, and go on. Whoever wants to know asks
+/// for the [statuses](Self::statuses), once for many launches if that is enough.
 #[derive(Debug)]
 pub struct Batch {
     /// In the order in which they were given.
@@ -121,13 +139,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Prepares items, each with the offset of its outputs, in bytes, from the address that [`enqueue`](Self::enqueue) is given. (An
-    /// absolute address is an offset from 0.)
+    /// Prepares items, each with the offset of its outputs, in bytes, from the address that
+    /// [`enqueue`](Self::enqueue) is given. (An absolute address is an offset from 0.)
     ///
     /// # Errors
     ///
-    /// [`Error::OtherDevice`] for an item of another device or context, [`Error::TooMuch`] for more blocks than a launch can have,
-    /// [`Error::Driver`] otherwise.
+    /// [`Error::OtherDevice`] for an item of another device or context, [`Error::TooMuch`] for more
+    /// blocks than a launch can have, [`Error::Driver`] otherwise.
     pub fn new(gpu: &Gpu, items: &[(Item<'_>, u64)]) -> Result<Self, Error> {
         let shared = gpu.shared();
         for (item, _) in items {
@@ -136,39 +154,44 @@ impl Batch {
                 return Err(Error::OtherDevice { expected: shared.info.number, found: other.info.number });
             }
         }
-        let (mut units, mut frames) = (Described::default(), Described::default());
-        let of_kind = items.iter().map(|(item, offset)| match item {
-            Item::Unit(unit) => units.add_unit(unit, *offset),
-            Item::Frame(frame) => frames.add_frame(frame, *offset),
+        // Units, frames of codec rANS, frames of codec dictionary.
+        let mut kinds = [const { Described::new() }; 3];
+        let of_kind = items.iter().map(|(item, offset)| {
+            let kind = item.kind();
+            let number = match item {
+                Item::Unit(unit) => kinds[kind].add_unit(unit, *offset)?,
+                Item::Frame(frame) => kinds[kind].add_frame(frame, *offset)?,
+            };
+            Ok((kind, number))
         });
-        let of_kind: Vec<usize> = of_kind.collect::<Result<_, Error>>()?;
+        let of_kind: Vec<(usize, usize)> = of_kind.collect::<Result<_, Error>>()?;
         let statuses = Memory::new(shared, 4 * items.len())?;
         // SAFETY: the stream is the context's own.
         unsafe { shared.fill(shared.stream.as_raw(), &statuses, 0xff)? };
-        let (described, addresses) = shared.place(&[&units.bytes, &frames.bytes])?;
+        let (described, addresses) = shared.place(&kinds.each_ref().map(|kind| &kind.bytes[..]))?;
 
-        let mut first = 0;
+        // Of each kind, the first status.
+        let mut first = [0; 3];
+        let mut next = 0;
         let mut launches = Vec::new();
-        let work = [
-            (shared.kernels.units, &units, units.blocks),
-            (shared.kernels.frames, &frames, frames.blocks.div_ceil(WARPS)),
-        ];
-        for ((kernel, of_kind, work), described) in work.into_iter().zip(addresses) {
-            if of_kind.items > 0 {
-                let statuses = statuses.address() + 4 * first;
-                let grid = shared.grid(&kernel, work);
-                let Described { items, blocks, .. } = *of_kind;
+        for (kind, described) in addresses.into_iter().enumerate() {
+            first[kind] = next;
+            let Described { items, blocks, .. } = kinds[kind];
+            if items > 0 {
+                let (kernel, per_block) = shared.kernels.of_kind(kind);
+                let grid = shared.grid(&kernel, blocks.div_ceil(per_block));
+                let statuses = statuses.address() + 4 * next as u64;
                 launches.push(Launch { kernel, described, items, blocks, grid, statuses });
-                first += u64::from(items);
+                next += items as usize;
             }
         }
-        let keep = |((item, offset), at): (&(Item<'_>, u64), usize)| {
-            let (status, frame, memory) = match item {
-                Item::Unit(unit) => (at, None, &unit.memory),
-                Item::Frame(frame) => (units.items as usize + at, Some((*frame).clone()), &frame.memory),
+        let keep = |((item, offset), (kind, at)): (&(Item<'_>, u64), (usize, usize))| {
+            let (frame, memory) = match item {
+                Item::Unit(unit) => (None, &unit.memory),
+                Item::Frame(frame) => (Some((*frame).clone()), &frame.memory),
             };
             let (alignment, _memory) = (item.alignment(), Arc::clone(memory));
-            Kept { offset: *offset, alignment, status, frame, _memory }
+            Kept { offset: *offset, alignment, status: first[kind] + at, frame, _memory }
         };
         let bytes = items.iter().map(|(item, offset)| offset.saturating_add(item.bytes() as u64)).max();
         Ok(Batch {
@@ -214,26 +237,28 @@ impl Batch {
         self.items.get(item).map(|item| item.offset)
     }
 
-    /// The bytes from the address that [`enqueue`](Self::enqueue) is given to the end of all outputs.
+    /// The bytes from the address that [`enqueue`](Self::enqueue) is given to the end of all
+    /// outputs.
     #[must_use]
     pub const fn output_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it allocates nothing, copies nothing
-    /// and waits for nothing, so the stream may be captured.
+    /// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
+    /// allocates nothing, copies nothing and waits for nothing, so the stream may be captured.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream. `outputs` is an address such
-    /// that, for each item, kernels of this context can write its [bytes](Item::bytes) from its offset on, and nobody else reads
-    /// or writes them until the stream is done. The batch, and the memory of what was adopted, stay until then; with a captured
-    /// stream, as long as the graph is launched.
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// `outputs` is an address such that, for each item, kernels of this context can write its
+    /// [bytes](Item::bytes) from its offset on, and nobody else reads or writes them until the
+    /// stream is done. The batch, and the memory of what was adopted, stay until then; with a
+    /// captured stream, as long as the graph is launched.
     ///
     /// # Errors
     ///
-    /// [`Error::Alignment`] if an item's elements would begin at an address that is no multiple of their size; nothing is
-    /// launched then. [`Error::Driver`] if the driver refuses a launch.
+    /// [`Error::Alignment`] if an item's elements would begin at an address that is no multiple of
+    /// their size; nothing is launched then. [`Error::Driver`] if the driver refuses a launch.
     pub unsafe fn enqueue(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
         for (number, item) in self.items.iter().enumerate() {
             let (address, alignment) = (outputs.wrapping_add(item.offset), item.alignment);
@@ -253,11 +278,12 @@ impl Batch {
                 ptr::from_mut(&mut statuses).cast(),
             ];
             let (function, arguments) = (launch.kernel.function(), arguments.as_mut_ptr());
-            // SAFETY: kernels of batches have five parameters: the address of the descriptions, how many there are, the blocks of
-            // all of them, the address that the offsets in the descriptions count from, and the address of a status for each. The
-            // descriptions are those of `Described`, and stay with this; what they refer to stays by the caller's promise, or
-            // because this keeps it. A kernel reads within the lengths that they say and writes as many bytes as an item has,
-            // which the caller promises to be there.
+            // SAFETY: kernels of batches have five parameters: the address of the descriptions, how
+            // many there are, the blocks of all of them, the address that the offsets in the
+            // descriptions count from, and the address of a status for each. The descriptions are
+            // those of `Described`, and stay with this; what they refer to stays by the caller's
+            // promise, or because this keeps it. A kernel reads within the lengths that they say
+            // and writes as many bytes as an item has, which the caller promises to be there.
             let code = unsafe {
                 cuLaunchKernel(
                     function,
@@ -278,17 +304,18 @@ impl Batch {
         Ok(())
     }
 
-    /// What kernels have found wrong with each item since this was asked last, on whatever stream; `None` where nothing is.
-    /// Waits for the stream.
+    /// What kernels have found wrong with each item since this was asked last, on whatever stream;
+    /// `None` where nothing is. Waits for the stream.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream. On no other stream is the batch
-    /// being decoded.
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// On no other stream is the batch being decoded.
     ///
     /// # Errors
     ///
-    /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if something that the stream had to do went wrong.
+    /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if something that the
+    /// stream had to do went wrong.
     pub unsafe fn statuses(&self, stream: *mut c_void) -> Result<Vec<Option<Fault>>, Error> {
         let _current = self.shared.enter()?;
         // SAFETY: the caller's promise.
@@ -296,8 +323,9 @@ impl Batch {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), 4 * self.items.len());
         if bytes > 0 {
-            // SAFETY: there are a word for each item here and on the device. The pinned memory is this batch's, under its lock, and
-            // is not read before the stream is done; the caller's promise for the stream.
+            // SAFETY: there are a word for each item here and on the device. The pinned memory is
+            // this batch's, under its lock, and is not read before the stream is done; the caller's
+            // promise for the stream.
             let code = unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) };
             call("read what became of a batch", code)?;
             // SAFETY: the caller's promise.
@@ -318,7 +346,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// [`Error::Block`] for the first item that is not valid; otherwise as [`statuses`](Self::statuses).
+    /// [`Error::Block`] for the first item that is not valid; otherwise as
+    /// [`statuses`](Self::statuses).
     pub unsafe fn check(&self, stream: *mut c_void) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         let statuses = unsafe { self.statuses(stream)? };
@@ -329,8 +358,9 @@ impl Batch {
         }
     }
 
-    /// Compares the checksums of frames' coded bytes (F-5.4) with what was decoded: downloads all elements of frames and computes
-    /// them here. Kernels do not compare them. Waits for the stream.
+    /// Compares the checksums of frames' coded bytes (F-5.4) with what was decoded: downloads all
+    /// elements of frames and computes them here. Kernels do not compare them. Waits for the
+    /// stream.
     ///
     /// # Safety
     ///
@@ -338,7 +368,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// [`Error::Checksum`] for the first frame that has another, [`Error::Capturing`], [`Error::Driver`].
+    /// [`Error::Checksum`] for the first frame that has another, [`Error::Capturing`],
+    /// [`Error::Driver`].
     pub unsafe fn compare_checksums(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         unsafe { self.shared.refuse_capture(stream)? };
@@ -358,8 +389,9 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if the memory is too short, [`Error::OtherDevice`] if it is another device's; [`Error::Block`],
-    /// [`Error::Checksum`] if an item is not valid. The content of the memory is then unspecified.
+    /// [`Error::Length`] if the memory is too short, [`Error::OtherDevice`] if it is another
+    /// device's; [`Error::Block`], [`Error::Checksum`] if an item is not valid. The content of the
+    /// memory is then unspecified.
     pub fn decode(&self, outputs: &mut Memory) -> Result<(), Error> {
         let found = outputs.len();
         if self.bytes > found as u64 {
@@ -367,8 +399,8 @@ impl Batch {
         }
         outputs.expect_context(&self.shared)?;
         let (stream, address) = (self.shared.stream.as_raw(), outputs.address());
-        // SAFETY: the stream is the context's own. The memory has room for all outputs; it is borrowed until the stream is done,
-        // which the status is read after.
+        // SAFETY: the stream is the context's own. The memory has room for all outputs; it is
+        // borrowed until the stream is done, which the status is read after.
         unsafe {
             self.enqueue(stream, address)?;
             self.check(stream)?;
@@ -382,8 +414,11 @@ impl Kept {
     fn fault(&self, words: &[u32]) -> Option<Fault> {
         let word = words.get(self.status).copied().filter(|word| *word != ALL_RIGHT)?;
         let (block, code) = ((word >> 3) as usize, (word & 7) as usize);
-        let clause = match self.frame {
-            Some(_) => code.checked_sub(1).and_then(|at| RANS_CLAUSES.get(at)).copied().unwrap_or("R-5.6"),
+        let clause = match self.frame.as_ref().map(|frame| frame.coded) {
+            Some(Coded::Dictionary { .. }) => DICTIONARY_CLAUSE,
+            Some(Coded::Rans { .. }) => {
+                code.checked_sub(1).and_then(|at| RANS_CLAUSES.get(at)).copied().unwrap_or("R-5.6")
+            }
             None => DF11_CLAUSE,
         };
         Some(Fault { block, clause })
@@ -391,7 +426,6 @@ impl Kept {
 }
 
 /// The descriptions of items of one kind, as the kernels read them.
-#[derive(Default)]
 struct Described {
     bytes: Vec<u8>,
     items: u32,
@@ -400,6 +434,10 @@ struct Described {
 }
 
 impl Described {
+    const fn new() -> Self {
+        Described { bytes: Vec::new(), items: 0, blocks: 0 }
+    }
+
     /// Adds an item of some blocks; its number among those of its kind.
     fn add(&mut self, fields: &[u64], blocks: usize) -> Result<usize, Error> {
         self.bytes.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
@@ -430,20 +468,23 @@ impl Described {
         self.add(&fields, unit.blocks())
     }
 
-    /// `struct Frame` of rans_decode.cu.
+    /// `struct Frame` of rans_decode.cu, `struct Dictionary` of fast_decode.cu.
     fn add_frame(&mut self, frame: &Frame, offset: u64) -> Result<usize, Error> {
-        let chunks = frame.checksums.len();
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let fields = [
-            frame.data,
-            frame.chunks,
-            frame.slots,
-            offset,
-            u64::from(self.blocks),
-            pair(chunks as u32, frame.scale_bits),
-            pair(frame.kind, 0),
-            0,
-        ];
-        self.add(&fields, chunks)
+        let (first, kind) = (u64::from(self.blocks), pair(frame.kind, 0));
+        let chunks = frame.chunks as usize;
+        match frame.coded {
+            Coded::Rans { data, chunks: places, slots, scale_bits } => {
+                let numbers = pair(frame.chunks, scale_bits);
+                self.add(&[data, places, slots, offset, first, numbers, kind, 0], chunks)
+            }
+            Coded::Dictionary { entries, codes, offsets, planes, stride, width } => {
+                let elements = (frame.elements_bytes / frame.element_type.bytes()) as u64;
+                let numbers = pair(frame.chunks, width);
+                let fields =
+                    [entries, codes, offsets, planes, stride, offset, elements, first, numbers, kind];
+                self.add(&fields, chunks)
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Contexts: which one is current, and what belongs to it.
 //!
-//! A driver works for the context that is current on the thread. So every function here that calls the driver makes its own
-//! context current while it runs, and puts back what was current before: callers may have several devices, other libraries, and
-//! any threads.
+//! A driver works for the context that is current on the thread. So every function here that calls
+//! the driver makes its own context current while it runs, and puts back what was current before:
+//! callers may have several devices, other libraries, and any threads.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
@@ -20,7 +20,7 @@ use df11_cuda_driver::{
 };
 
 use crate::error::{call, driver};
-use crate::kernels::{DF11_DECODE, Ptx, RANS_DECODE, THREADS};
+use crate::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, THREADS, WARPS};
 use crate::load::{Cubin, load};
 use crate::stream::Stream;
 use crate::{DeviceInfo, Error};
@@ -42,7 +42,8 @@ pub(crate) struct Current {
 
 impl Current {
     pub(crate) fn enter(context: Handle) -> Result<Self, Error> {
-        // SAFETY: the handle is that of a context which this crate retains, or which the caller of `Gpu::from_context` keeps.
+        // SAFETY: the handle is that of a context which this crate retains, or which the caller of
+        // `Gpu::from_context` keeps.
         call("make the context current", unsafe { cuCtxPushCurrent_v2(context.0) })?;
         Ok(Current { _here: std::marker::PhantomData })
     }
@@ -50,7 +51,8 @@ impl Current {
 
 impl Drop for Current {
     fn drop(&mut self) {
-        // SAFETY: the driver takes NULL for a caller who does not want to know which context it was.
+        // SAFETY: the driver takes NULL for a caller who does not want to know which context it
+        // was.
         unsafe { cuCtxPopCurrent_v2(ptr::null_mut()) };
     }
 }
@@ -83,11 +85,13 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     fn find(module: &Module, name: &str, action: &'static str) -> Result<Self, Error> {
-        // By this the driver loads it, too, which it must not have to do while a stream is captured.
+        // By this the driver loads it, too, which it must not have to do while a stream is
+        // captured.
         let function = driver("find a kernel", module.get_function(name))?;
         let function: *mut c_void = Function::to_raw(&function).cast();
         let (mut resident, threads) = (0, THREADS as c_int);
-        // SAFETY: the function was found in a module of the current context; the place for the number is there.
+        // SAFETY: the function was found in a module of the current context; the place for the
+        // number is there.
         let code =
             unsafe { cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut resident, function, threads, 0) };
         call("ask how many thread blocks fit on a multiprocessor", code)?;
@@ -108,8 +112,21 @@ impl Kernel {
 /// The kernels that batches need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
-    pub(crate) units: Kernel,
-    pub(crate) frames: Kernel,
+    units: Kernel,
+    rans: Kernel,
+    dictionary: Kernel,
+}
+
+impl Kernels {
+    /// That for a kind of item (`Item::kind`), and how many of its blocks a thread block decodes at
+    /// a time.
+    pub(crate) const fn of_kind(&self, kind: usize) -> (Kernel, u32) {
+        match kind {
+            0 => (self.units, 1),
+            1 => (self.rans, WARPS),
+            _ => (self.dictionary, WARPS),
+        }
+    }
 }
 
 /// Who keeps the context.
@@ -153,15 +170,17 @@ impl Shared {
         let module = |name, ptx: &[Ptx]| load(name, ptx, cubins, 10 * major + minor);
         let df11 = module("df11_decode", &DF11_DECODE)?;
         let rans = module("rans_decode", &RANS_DECODE)?;
+        let fast = module("fast_decode", &FAST_DECODE)?;
         let kernels = Kernels {
             units: Kernel::find(&df11, "df11_decode_batch", "launch df11_decode_batch")?,
-            frames: Kernel::find(&rans, "rans_decode_batch", "launch rans_decode_batch")?,
+            rans: Kernel::find(&rans, "rans_decode_batch", "launch rans_decode_batch")?,
+            dictionary: Kernel::find(&fast, "fast_decode_batch", "launch fast_decode_batch")?,
         };
         let stream = ManuallyDrop::new(Stream::in_current(context)?);
         let device = driver("get the device", Device::get_device(info.number))?;
         let multiprocessors = device.get_attribute(cust::device::DeviceAttribute::MultiprocessorCount);
         let multiprocessors = driver("ask for multiprocessors", multiprocessors)?.max(1).unsigned_abs();
-        let modules = ManuallyDrop::new(vec![df11, rans]);
+        let modules = ManuallyDrop::new(vec![df11, rans, fast]);
         Ok(Shared { context, info, multiprocessors, kernels, stream, modules, _owner: owner })
     }
 
@@ -204,7 +223,7 @@ mod tests {
     fn a_grid_is_what_the_device_can_hold_or_what_there_is_to_do() {
         let gpu = Gpu::emulated(Emulation::default()).unwrap();
         let shared = gpu.shared();
-        for kernel in [shared.kernels.units, shared.kernels.frames] {
+        for (kernel, _) in [0, 1, 2].map(|kind| shared.kernels.of_kind(kind)) {
             let (mut fit, _current) = (0, shared.enter().unwrap());
             let (function, threads) = (kernel.function(), THREADS as c_int);
             // SAFETY: the function is loaded in the context that is current.

@@ -82,26 +82,29 @@ fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
 
 /// A device with the kernels loaded, in one context.
 ///
-/// It may be used on any thread, and beside others: each function makes the context current while it runs, and puts back what was.
+/// It may be used on any thread, and beside others: each function makes the context current while
+/// it runs, and puts back what was.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     shared: Arc<Shared>,
 }
 
 impl Gpu {
-    /// Opens a device by its number, in its primary context: the one that other libraries use. What is current on this thread stays so.
+    /// Opens a device by its number, in its primary context: the one that other libraries use. What
+    /// is current on this thread stays so.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`] if the driver cannot load the kernels.
+    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`] if the driver
+    /// cannot load the kernels.
     pub fn open(number: u32) -> Result<Self, Error> {
         // SAFETY: there are no cubins.
         unsafe { Gpu::open_with(number, &[]) }
     }
 
-    /// The same with kernels that were assembled for cards. Of those that are for this one the best is loaded; without any, or
-    /// where the driver does not take it, the driver compiles the PTX of this crate, which takes a while, and a compiler that
-    /// containers often lack.
+    /// The same with kernels that were assembled for cards. Of those that are for this one the best
+    /// is loaded; without any, or where the driver does not take it, the driver compiles the PTX of
+    /// this crate, which takes a while, and a compiler that containers often lack.
     ///
     /// # Safety
     ///
@@ -115,12 +118,13 @@ impl Gpu {
         Ok(Gpu { shared: Arc::new(Shared::primary(info, cubins)?) })
     }
 
-    /// Opens a device in the caller's context, with cubins as [`open_with`](Self::open_with) takes them.
+    /// Opens a device in the caller's context, with cubins as [`open_with`](Self::open_with) takes
+    /// them.
     ///
     /// # Safety
     ///
-    /// `context` is a context (`CUcontext`) of the driver, and stays until everything that was made with this is gone. For cubins
-    /// see [`open_with`](Self::open_with).
+    /// `context` is a context (`CUcontext`) of the driver, and stays until everything that was made
+    /// with this is gone. For cubins see [`open_with`](Self::open_with).
     ///
     /// # Errors
     ///
@@ -136,8 +140,8 @@ impl Gpu {
         Ok(Gpu { shared: Arc::new(Shared::of_caller(context, info, cubins)?) })
     }
 
-    /// Opens the emulator as a device. From then on this process has no other driver; [`open`](Self::open) opens more of its
-    /// devices, if it has several.
+    /// Opens the emulator as a device. From then on this process has no other driver;
+    /// [`open`](Self::open) opens more of its devices, if it has several.
     ///
     /// # Errors
     ///
@@ -183,7 +187,8 @@ impl Gpu {
         Memory::new(&self.shared, bytes)
     }
 
-    /// Memory on the device with a copy of these bytes, which is there when this returns, for every stream.
+    /// Memory on the device with a copy of these bytes, which is there when this returns, for every
+    /// stream.
     ///
     /// # Errors
     ///
@@ -192,12 +197,14 @@ impl Gpu {
         Ok(self.shared.place(&[bytes])?.0)
     }
 
-    /// Copies from one place on the device to another, on a stream, and returns before that is done.
+    /// Copies from one place on the device to another, on a stream, and returns before that is
+    /// done.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream. At both addresses are this many
-    /// bytes of memory of this context until the stream is done, which nobody else writes, or reads at the second, meanwhile.
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// At both addresses are this many bytes of memory of this context until the stream is done,
+    /// which nobody else writes, or reads at the second, meanwhile.
     ///
     /// # Errors
     ///
@@ -228,8 +235,8 @@ impl Gpu {
         Ok(found)
     }
 
-    /// How long a stream takes for what `work` gives it to do, by the clock of the device. (That of the emulator says nothing about a
-    /// card.)
+    /// How long a stream takes for what `work` gives it to do, by the clock of the device. (That of
+    /// the emulator says nothing about a card.)
     ///
     /// # Errors
     ///

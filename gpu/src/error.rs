@@ -46,7 +46,7 @@ pub enum Error {
         item: usize,
         /// The number of the block.
         block: usize,
-        /// The clause of DF11.md or RANS.md that is broken.
+        /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
         clause: &'static str,
     },
     /// A block of a frame was decoded, but not to what its checksum promises (F-5.4).
@@ -65,7 +65,8 @@ pub enum Error {
         /// The bytes it has.
         found: usize,
     },
-    /// Elements would begin at an address that is no multiple of their size, which a card cannot write to.
+    /// Elements would begin at an address that is no multiple of their size, which a card cannot
+    /// write to.
     Alignment {
         /// The number of the item in the batch.
         item: usize,

@@ -18,24 +18,29 @@
 //!
 //! # For engines
 //!
-//! An engine loads once and decodes often. When it loads, it brings [units](Unit) and [frames](Frame) to the device, or says where they
-//! are already, at whatever addresses ([`Gpu::adopt`], [`Gpu::adopt_frame`]), and makes a [`Batch`] of those that are decoded together, such
-//! as those of a transformer block. [`Batch::enqueue`] then launches kernels on the engine's own stream and does nothing else: no
-//! allocation, no copy, no waiting. So it can be captured in a CUDA graph, and run on a second stream while the first computes:
+//! An engine loads once and decodes often. When it loads, it brings [units](Unit) and
+//! [frames](Frame) to the device, or says where they are already, at whatever addresses
+//! ([`Gpu::adopt`], [`Gpu::adopt_frame`]), and makes a [`Batch`] of those that are decoded
+//! together, such as those of a transformer block. [`Batch::enqueue`] then launches kernels on the
+//! engine's own stream and does nothing else: no allocation, no copy, no waiting. So it can be
+//! captured in a CUDA graph, and run on a second stream while the first computes:
 //! `examples/overlap.rs`. Contexts that are current stay so; any thread may use anything here.
 //!
-//! Kernels write what they find wrong with a block to the device, where [`Batch::statuses`] reads it. They do not compare the checksums
-//! of frames' coded bytes, as F-5.4 of FRAME.md wants: [`Batch::compare_checksums`] does that on the host, after downloading what was
-//! decoded, when it is called.
+//! Kernels write what they find wrong with a block to the device, where [`Batch::statuses`] reads
+//! it. They do not compare the checksums of frames' coded bytes, as F-5.4 of FRAME.md wants:
+//! [`Batch::compare_checksums`] does that on the host, after downloading what was decoded, when it
+//! is called.
 //!
 //! # The kernels
 //!
-//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers compile that for the card
-//! they find. They have been run instruction by instruction by `df11-emulator`, and by nothing else: **no kernel of this crate has
-//! run on a card yet, and nothing is known about its speed there.**
+//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
+//! compile that for the card they find. They have been run instruction by instruction by
+//! `df11-emulator`, and by nothing else: **no kernel of this crate has run on a card yet, and
+//! nothing is known about its speed there.**
 //!
-//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices are for Linux alone; [`emulate`] and
-//! [`report`], which run kernels in the emulator without a driver, are for all systems.
+//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
+//! are for Linux alone; [`emulate`] and [`report`], which run kernels in the emulator without a
+//! driver, are for all systems.
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod batch;

@@ -1,4 +1,5 @@
-//! Loading of kernels: what was assembled for a card, where it is at hand, and otherwise PTX, which the driver compiles.
+//! Loading of kernels: what was assembled for a card, where it is at hand, and otherwise PTX, which
+//! the driver compiles.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
@@ -24,7 +25,7 @@ const LOG_BYTES: usize = 4 << 10;
 /// Kernels that were assembled for one card, as `ptxas` writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Cubin<'a> {
-    /// What they were compiled from: `df11_decode` or `rans_decode`.
+    /// What they were compiled from: `df11_decode`, `rans_decode` or `fast_decode`.
     pub name: &'a str,
     /// The compute capability that they were assembled for: 86 for 8.6.
     pub capability: i32,
@@ -64,14 +65,16 @@ pub(crate) fn load_text(text: &str) -> Result<Module, Error> {
     })
 }
 
-/// What the driver says about PTX that it has refused: asked in a second try, since `cust` has no way to ask.
+/// What the driver says about PTX that it has refused: asked in a second try, since `cust` has no
+/// way to ask.
 fn log_of(text: &str) -> Option<String> {
     let text = CString::new(text).ok()?;
     let mut log = vec![0u8; LOG_BYTES];
     let mut options = ERROR_LOG;
     let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(log.len())];
     let mut module = ptr::null_mut();
-    // SAFETY: the text ends in a zero; there are two options, each with its value: a buffer, and how many bytes it has.
+    // SAFETY: the text ends in a zero; there are two options, each with its value: a buffer, and
+    // how many bytes it has.
     let code = unsafe {
         let image = text.as_ptr().cast();
         cuModuleLoadDataEx(&mut module, image, 2, options.as_mut_ptr(), values.as_mut_ptr())

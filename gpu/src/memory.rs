@@ -36,7 +36,8 @@ pub struct Memory {
 impl Memory {
     pub(crate) fn new(shared: &Arc<Shared>, bytes: usize) -> Result<Self, Error> {
         let _current = shared.enter()?;
-        // SAFETY: bytes may be anything; whoever reads them before they are written gets just that. Drivers have no empty memory.
+        // SAFETY: bytes may be anything; whoever reads them before they are written gets just that.
+        // Drivers have no empty memory.
         let buffer = unsafe { DeviceBuffer::uninitialized(bytes.max(1)) };
         let buffer = ManuallyDrop::new(driver("allocate memory on the device", buffer)?);
         Ok(Memory { buffer, shared: Arc::clone(shared) })
@@ -78,13 +79,15 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // Where the context cannot be made current, it is gone, and its memory with it.
         if let Ok(_current) = self.shared.enter() {
-            // SAFETY: nobody uses it after this. The driver waits for kernels before it frees what they may use.
+            // SAFETY: nobody uses it after this. The driver waits for kernels before it frees what
+            // they may use.
             unsafe { ManuallyDrop::drop(&mut self.buffer) };
         }
     }
 }
 
-/// Pinned memory of the host: a device copies from it and to it without the driver's help, when it gets there.
+/// Pinned memory of the host: a device copies from it and to it without the driver's help, when it
+/// gets there.
 #[derive(Debug)]
 pub(crate) struct Pinned {
     address: *mut u8,
@@ -109,7 +112,8 @@ impl Pinned {
 
     /// Its bytes. No stream may be writing them.
     pub(crate) fn as_slice(&self) -> &[u8] {
-        // SAFETY: they are there until this is dropped, were written when they came, and whoever copies to them waits for that.
+        // SAFETY: they are there until this is dropped, were written when they came, and whoever
+        // copies to them waits for that.
         unsafe { std::slice::from_raw_parts(self.address, self.bytes) }
     }
 
@@ -128,8 +132,8 @@ impl Drop for Pinned {
 }
 
 impl Shared {
-    /// Copies parts to the device, one after the other in one piece of memory; gives that, and their addresses, multiples of 16.
-    /// They are there when this returns, for every stream.
+    /// Copies parts to the device, one after the other in one piece of memory; gives that, and
+    /// their addresses, multiples of 16. They are there when this returns, for every stream.
     pub(crate) fn place(self: &Arc<Self>, parts: &[&[u8]]) -> Result<(Memory, Vec<u64>), Error> {
         let end = |before: usize, part: &&[u8]| before.next_multiple_of(ALIGNMENT) + part.len();
         let bytes = parts.iter().fold(0, end);
@@ -140,14 +144,15 @@ impl Shared {
             addresses.push(address);
             if !part.is_empty() {
                 let stream = self.stream.as_raw();
-                // SAFETY: the memory has room for all parts in turn; the bytes stay until the stream has been waited for, below.
+                // SAFETY: the memory has room for all parts in turn; the bytes stay until the
+                // stream has been waited for, below.
                 let code = unsafe { cuMemcpyHtoDAsync_v2(address, part.as_ptr().cast(), part.len(), stream) };
                 call("copy to the device", code).inspect_err(|_| drop(self.stream.wait()))?;
             }
             address += part.len().next_multiple_of(ALIGNMENT) as u64;
         }
-        // A function without a stream would return when the bytes are staged, and streams that do not wait for the legacy one could
-        // read what is not there yet.
+        // A function without a stream would return when the bytes are staged, and streams that do
+        // not wait for the legacy one could read what is not there yet.
         self.stream.wait()?;
         Ok((memory, addresses))
     }
@@ -171,8 +176,9 @@ impl Shared {
     ) -> Result<Vec<u8>, Error> {
         let _current = self.enter()?;
         let mut bytes = vec![0; len];
-        // SAFETY: the bytes stay where they are until the stream has been waited for, which is the next thing; the caller's
-        // promise for the stream. An address that is not the device's is an error of the driver's.
+        // SAFETY: the bytes stay where they are until the stream has been waited for, which is the
+        // next thing; the caller's promise for the stream. An address that is not the device's is
+        // an error of the driver's.
         let copied = call("copy from the device", unsafe {
             cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), address, len, stream)
         });
@@ -193,7 +199,8 @@ impl Shared {
         call("finish what was asked for", code)
     }
 
-    /// Refuses what waits for a stream while that is captured: the driver would, too, and end the capture.
+    /// Refuses what waits for a stream while that is captured: the driver would, too, and end the
+    /// capture.
     ///
     /// # Safety
     ///
@@ -218,7 +225,8 @@ impl Shared {
         call("fill memory", unsafe { cuMemsetD8Async(memory.address(), value, memory.len(), stream) })
     }
 
-    /// An error if an address is one of another device. (What no driver has given out is not noticed.)
+    /// An error if an address is one of another device. (What no driver has given out is not
+    /// noticed.)
     pub(crate) fn expect_own(&self, address: u64) -> Result<(), Error> {
         let mut device = -1i32;
         // SAFETY: the place for the number is there; any address may be asked about.

@@ -19,9 +19,11 @@ use crate::{Error, Gpu};
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: u32 = 1;
 
-/// A stream of a context: what is given to it is done in order, and not in any order with what other streams do.
+/// A stream of a context: what is given to it is done in order, and not in any order with what
+/// other streams do.
 ///
-/// It does not wait for the legacy stream, nor that for it. (Streams of `cust` 0.3.2 do wait: it drops the flag.)
+/// It does not wait for the legacy stream, nor that for it. (Streams of `cust` 0.3.2 do wait: it
+/// drops the flag.)
 #[derive(Debug)]
 pub struct Stream {
     handle: Handle,
@@ -68,7 +70,8 @@ impl Stream {
         call("finish what was asked for", unsafe { cuStreamSynchronize(self.handle.0) })
     }
 
-    /// Makes what is given to this stream from now on wait for an event. The caller goes on at once.
+    /// Makes what is given to this stream from now on wait for an event. The caller goes on at
+    /// once.
     ///
     /// # Errors
     ///

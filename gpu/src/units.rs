@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use df11_core::df11::{self, BLOCK_BYTES, Tensors};
-use df11_core::frame::{self, ElementType, crc};
+use df11_core::dictionary::{self, Width};
+use df11_core::frame::{self, Codec, ElementType, crc};
 use df11_core::huffman::PrefixTables;
-use df11_core::rans::DecodeTable;
+use df11_core::rans;
 
 use crate::context::Shared;
 use crate::emulate::{RansBlock, frame_blocks};
@@ -48,7 +49,8 @@ impl Unit {
     }
 }
 
-/// The parts of a unit in the memory of a device, each at any address. What they are is said in DF11.md, section 2.
+/// The parts of a unit in the memory of a device, each at any address. What they are is said in
+/// DF11.md, section 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawUnit {
     /// The address of the prefix tables: 256 bytes for each of `tables`.
@@ -57,7 +59,8 @@ pub struct RawUnit {
     pub codes: u64,
     /// The address of the signs and mantissas: `elements` bytes.
     pub sign_mantissa: u64,
-    /// The address of the output positions: 4 bytes for each block of 4,096 bytes of code, and any that follow.
+    /// The address of the output positions: 4 bytes for each block of 4,096 bytes of code, and any
+    /// that follow.
     pub output_positions: u64,
     /// The address of the gaps: 320 bytes for each block of 4,096 bytes of code.
     pub gaps: u64,
@@ -69,22 +72,32 @@ pub struct RawUnit {
     pub elements: usize,
 }
 
-/// A frame of codec rANS on a device.
+/// A frame of codec rANS or dictionary on a device.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// What was uploaded for it; what was adopted is the caller's.
     pub(crate) memory: Arc<Memory>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) data: u64,
-    /// Where the kernel finds its chunks, and the slots of its table.
-    pub(crate) chunks: u64,
-    pub(crate) slots: u64,
-    pub(crate) scale_bits: u32,
+    pub(crate) coded: Coded,
+    /// How kernels are told to put elements together.
     pub(crate) kind: u32,
+    /// What kernels share among warps: blocks of codec rANS, chunks of codec dictionary.
+    pub(crate) chunks: u32,
     pub(crate) element_type: ElementType,
     pub(crate) elements_bytes: usize,
-    /// For each block its elements, and the checksum of its coded bytes.
-    pub(crate) checksums: Arc<[(usize, u32)]>,
+    /// For each block of codec rANS its elements, and the checksum of its coded bytes. Codec
+    /// dictionary has no such checksums.
+    checksums: Arc<[(usize, u32)]>,
+}
+
+/// Where the parts of a frame are on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Coded {
+    /// Its bytes; what the kernel takes for each block, in the bytes; the slots of the table.
+    Rans { data: u64, chunks: u64, slots: u64, scale_bits: u32 },
+    /// An entry for each code; the codes; for each chunk the groups of codes before it; the planes,
+    /// and from one to the next.
+    Dictionary { entries: u64, codes: u64, offsets: u64, planes: u64, stride: u64, width: u32 },
 }
 
 impl Frame {
@@ -94,21 +107,22 @@ impl Frame {
         self.elements_bytes
     }
 
-    /// Compares the checksums of its coded bytes (F-5.4) with elements that were decoded; the number of the first block that has
-    /// another. `elements` are as many bytes as the frame has.
+    /// Compares the checksums of its coded bytes (F-5.4), where it has some, with elements that
+    /// were decoded; the number of the first block that has another. `elements` are as many bytes
+    /// as the frame has.
     pub(crate) fn wrong_block(&self, elements: &[u8]) -> Option<usize> {
         let size = self.element_type.bytes();
         let mut rest = elements;
         self.checksums.iter().position(|(number, expected)| {
             let (block, after) = rest.split_at(number * size);
             rest = after;
-            crc(0, &coded(self.element_type, block)) != *expected
+            crc(0, &coded_bytes(self.element_type, block)) != *expected
         })
     }
 }
 
 /// The coded bytes of some elements (section 4 of FRAME.md).
-fn coded(element_type: ElementType, elements: &[u8]) -> Vec<u8> {
+fn coded_bytes(element_type: ElementType, elements: &[u8]) -> Vec<u8> {
     let two = |shift: u32| {
         let elements = elements.as_chunks::<2>().0.iter();
         elements.map(|element| (u16::from_le_bytes(*element) >> shift) as u8).collect()
@@ -129,7 +143,8 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding, [`Error::Driver`] otherwise.
+    /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding,
+    /// [`Error::Driver`] otherwise.
     pub fn upload(&self, tensors: &Tensors<'_>) -> Result<Unit, Error> {
         let unit = df11::Unit::new(*tensors)?;
         let table = decode_table(tensors.luts);
@@ -156,20 +171,23 @@ impl Gpu {
         Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table: address(0), raw })
     }
 
-    /// Takes a unit whose parts are in the memory of the device already, wherever they are. The prefix tables are downloaded and
-    /// checked, and the table that the kernel uses is made of them; nothing else is copied.
+    /// Takes a unit whose parts are in the memory of the device already, wherever they are. The
+    /// prefix tables are downloaded and checked, and the table that the kernel uses is made of
+    /// them; nothing else is copied.
     ///
     /// # Safety
     ///
-    /// Until no batch uses the unit any more: at each address are as many bytes as [`RawUnit`] says, in memory that kernels of
-    /// this context can read, and nobody writes them. They are there now: copies of them are done, not only enqueued.
+    /// Until no batch uses the unit any more: at each address are as many bytes as [`RawUnit`]
+    /// says, in memory that kernels of this context can read, and nobody writes them. They are
+    /// there now: copies of them are done, not only enqueued.
     ///
-    /// What they hold need not be a valid unit. Where it is not, weights are unspecified, and that is all.
+    /// What they hold need not be a valid unit. Where it is not, weights are unspecified, and that
+    /// is all.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if there are no weights, too many, or prefix tables that lead nowhere, [`Error::OtherDevice`] for an
-    /// address of another device, [`Error::Driver`] otherwise.
+    /// [`Error::Invalid`] if there are no weights, too many, or prefix tables that lead nowhere,
+    /// [`Error::OtherDevice`] for an address of another device, [`Error::Driver`] otherwise.
     pub unsafe fn adopt(&self, raw: RawUnit) -> Result<Unit, Error> {
         let shared = self.shared();
         let too_many = |number: usize| number > df11::MAX_ELEMENTS;
@@ -196,38 +214,51 @@ impl Gpu {
         Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table, raw })
     }
 
-    /// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this returns, for every stream.
+    /// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this
+    /// returns, for every stream.
     ///
     /// # Errors
     ///
-    /// [`Error::RawFrame`] for codec raw, [`Error::Invalid`] if a checksum is wrong, [`Error::Driver`] otherwise.
+    /// [`Error::RawFrame`] for codec raw, [`Error::Invalid`] if a checksum is wrong,
+    /// [`Error::Driver`] otherwise.
     pub fn upload_frame(&self, frame: &frame::Frame<'_>) -> Result<Frame, Error> {
         self.frame(frame, None)
     }
 
-    /// Takes a frame whose bytes are in the memory of the device already, wherever they are. The host's copy is checked as
-    /// [`upload_frame`](Self::upload_frame) does it, and says where everything is.
+    /// Takes a frame whose bytes are in the memory of the device already, wherever they are. The
+    /// host's copy is checked as [`upload_frame`](Self::upload_frame) does it, and says where
+    /// everything is.
     ///
     /// # Safety
     ///
-    /// Until no batch uses the frame any more: at the address are the bytes of `frame`, in memory that kernels of this context
-    /// can read, and nobody writes them. They are there now: copies of them are done, not only enqueued.
+    /// Until no batch uses the frame any more: at the address are the bytes of `frame`, in memory
+    /// that kernels of this context can read, and nobody writes them. They are there now: copies of
+    /// them are done, not only enqueued.
     ///
     /// # Errors
     ///
-    /// As [`upload_frame`](Self::upload_frame), and [`Error::OtherDevice`] for an address of another device.
+    /// As [`upload_frame`](Self::upload_frame), and [`Error::OtherDevice`] for an address of
+    /// another device.
     pub unsafe fn adopt_frame(&self, frame: &frame::Frame<'_>, address: u64) -> Result<Frame, Error> {
         self.shared().expect_own(address)?;
         self.frame(frame, Some(address))
     }
 
     fn frame(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
+        match frame.header().codec() {
+            Codec::Rans => self.rans(frame, address),
+            Codec::Dictionary => self.dictionary(frame, address),
+            _ => Err(Error::RawFrame),
+        }
+    }
+
+    fn rans(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
         let header = frame.header();
         let frequencies = header.frequencies().ok_or(Error::RawFrame)?;
-        let mut table = Box::new(DecodeTable::EMPTY);
+        let mut table = Box::new(rans::DecodeTable::EMPTY);
         table.build(frequencies);
         let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
-        let (blocks, kind) = frame_blocks(frame)?;
+        let (blocks, _) = frame_blocks(frame)?;
         let chunks: Vec<u8> =
             blocks.iter().flat_map(RansBlock::describe).flat_map(u64::to_le_bytes).collect();
         let checksum = |block: usize| {
@@ -235,19 +266,72 @@ impl Gpu {
             Ok((header.block_range(block).len(), layout.coded_checksum))
         };
         let checksums = (0..blocks.len()).map(checksum).collect::<Result<_, df11_core::Error>>()?;
-        let uploaded = if address.is_some() { &[] } else { frame.as_bytes() };
-        let shared = self.shared();
-        let (memory, addresses) = shared.place(&[&chunks, &slots, uploaded])?;
+        let (memory, [chunks, slots], data) = self.place_frame(frame, address, [&chunks, &slots])?;
+        let coded = Coded::Rans { data, chunks, slots, scale_bits: u32::from(frequencies.scale_bits()) };
+        self.made(frame, memory, coded, blocks.len(), checksums)
+    }
+
+    fn dictionary(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
+        let header = frame.header();
+        let layout = frame.chunks_layout()?;
+        let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::EMPTY);
+        frame.build(&mut *table);
+        let dictionary = table.dictionary().ok_or(df11_core::Error::OtherTable)?;
+        let entries: Vec<u8> = dictionary.entries().iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let groups = frame.as_bytes().get(layout.groups).unwrap_or_default().as_chunks().0;
+        let before = groups.iter().scan(0u32, |sum, groups| {
+            *sum += u32::from(u16::from_le_bytes(*groups));
+            Some(*sum)
+        });
+        let offsets: Vec<u8> = [0].into_iter().chain(before).flat_map(u32::to_le_bytes).collect();
+        let (memory, [entries, offsets], data) = self.place_frame(frame, address, [&entries, &offsets])?;
+        let [first, second, _] = layout.planes.map(|plane| plane as u64);
+        let coded = Coded::Dictionary {
+            entries,
+            codes: data + layout.codes.start as u64,
+            offsets,
+            planes: data + first,
+            stride: if header.element_type().bytes() > 2 { second - first } else { 0 },
+            width: u32::from(dictionary.width().bits()),
+        };
+        self.made(frame, memory, coded, groups.len(), Arc::new([]))
+    }
+
+    /// Places what kernels need besides the bytes of a frame, and these if they are not on the
+    /// device yet. Gives the addresses.
+    fn place_frame(
+        &self,
+        frame: &frame::Frame<'_>,
+        address: Option<u64>,
+        [one, two]: [&[u8]; 2],
+    ) -> Result<(Memory, [u64; 2], u64), Error> {
+        let bytes = if address.is_some() { &[] } else { frame.as_bytes() };
+        let (memory, addresses) = self.shared().place(&[one, two, bytes])?;
         let own = |part: usize| addresses.get(part).copied().unwrap_or_default();
+        Ok((memory, [own(0), own(1)], address.unwrap_or(own(2))))
+    }
+
+    fn made(
+        &self,
+        frame: &frame::Frame<'_>,
+        memory: Memory,
+        coded: Coded,
+        chunks: usize,
+        checksums: Arc<[(usize, u32)]>,
+    ) -> Result<Frame, Error> {
+        let element_type = frame.header().element_type();
         Ok(Frame {
             memory: Arc::new(memory),
-            shared: Arc::clone(shared),
-            data: address.unwrap_or(own(2)),
-            chunks: own(0),
-            slots: own(1),
-            scale_bits: u32::from(frequencies.scale_bits()),
-            kind,
-            element_type: header.element_type(),
+            shared: Arc::clone(self.shared()),
+            coded,
+            kind: match element_type {
+                ElementType::Bf16 => 1,
+                ElementType::F16 => 2,
+                ElementType::F32 => 3,
+                _ => 0,
+            },
+            chunks: u32::try_from(chunks).map_err(|_| Error::TooMuch)?,
+            element_type,
             elements_bytes: frame.elements_bytes(),
             checksums,
         })

@@ -1,5 +1,5 @@
-//! Codes of drivers that are newer than `cust`: no undefined behaviour, and the true code in the message. One test for the process,
-//! whose driver refuses.
+//! Codes of drivers that are newer than `cust`: no undefined behaviour, and the true code in the
+//! message. One test for the process, whose driver refuses.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]

@@ -1,5 +1,5 @@
-//! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator, whose streams do
-//! nothing before somebody waits for them.
+//! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the
+//! emulator, whose streams do nothing before somebody waits for them.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(
@@ -10,7 +10,7 @@
 )]
 
 use df11_core::df11::{EncodedUnit, Options, encode};
-use df11_core::frame::{self, ElementType, Frame};
+use df11_core::frame::{Codec, ElementType, EncodeOptions, Frame};
 use df11_gpu::{Batch, Emulation, Error, Gpu, Item, Target};
 
 fn gpu() -> Gpu {
@@ -49,45 +49,54 @@ fn units_come_back() {
     }
 }
 
+fn frame(codec: Codec, element_type: ElementType, elements: &[u8]) -> Vec<u8> {
+    let n = (elements.len() / element_type.bytes()) as u64;
+    EncodeOptions::new().codec(codec).encode(element_type, &[n], elements).unwrap()
+}
+
+fn upload(gpu: &Gpu, bytes: &[u8]) -> df11_gpu::Frame {
+    gpu.upload_frame(&Frame::new(bytes).unwrap()).unwrap()
+}
+
 #[test]
-fn frames_of_every_element_type_come_back() {
+fn frames_of_every_codec_and_element_type_come_back() {
     let gpu = gpu();
-    for element_type in [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::F8E4M3] {
-        let mut elements = weights(80_000, 5);
-        elements.truncate(elements.len() / element_type.bytes() * element_type.bytes());
-        let n = (elements.len() / element_type.bytes()) as u64;
-        let bytes = frame::encode(element_type, &[n], &elements).unwrap();
-        let frame = Frame::new(&bytes).unwrap();
-        let uploaded = gpu.upload_frame(&frame).unwrap();
-        assert!(gpu.decode_to_host(Item::Frame(&uploaded)).unwrap() == elements, "{element_type:?}");
+    for codec in [Codec::Rans, Codec::Dictionary] {
+        for element_type in [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::F8E4M3] {
+            let mut elements = weights(80_000, 5);
+            elements.truncate(elements.len() / element_type.bytes() * element_type.bytes());
+            let bytes = frame(codec, element_type, &elements);
+            assert_eq!(Frame::new(&bytes).unwrap().header().codec(), codec);
+            let found = gpu.decode_to_host(Item::Frame(&upload(&gpu, &bytes)));
+            assert!(found.unwrap() == elements, "{codec:?} {element_type:?}");
+        }
     }
-    let raw = frame::encode(ElementType::U8, &[3], &[1, 2, 3]).unwrap();
+    let raw = frame(Codec::Raw, ElementType::U8, &[1, 2, 3]);
     assert!(matches!(gpu.upload_frame(&Frame::new(&raw).unwrap()), Err(Error::RawFrame)));
 }
 
 #[test]
-fn units_and_frames_of_unequal_sizes_come_back_from_one_batch_each_time() {
+fn items_of_all_kinds_and_of_unequal_sizes_come_back_from_one_batch_each_time() {
     let gpu = gpu();
-    let all: Vec<Vec<u8>> = [5000, 1, 90_000, 70_000, 4_100].into_iter().map(|n| weights(n, n)).collect();
+    let all: Vec<Vec<u8>> =
+        [5000, 1, 90_000, 70_000, 4_100, 30_000].into_iter().map(|n| weights(n, n)).collect();
     let units: Vec<_> =
         all[..3].iter().map(|weights| gpu.upload(&unit(weights).tensors()).unwrap()).collect();
-    let frames: Vec<_> = all[3..]
-        .iter()
-        .map(|elements| frame::encode(ElementType::Bf16, &[elements.len() as u64 / 2], elements).unwrap())
-        .collect();
-    let frames: Vec<_> =
-        frames.iter().map(|bytes| gpu.upload_frame(&Frame::new(bytes).unwrap()).unwrap()).collect();
+    let codecs = [Codec::Rans, Codec::Dictionary, Codec::Rans];
+    let frames = all[3..].iter().zip(codecs).map(|(weights, codec)| frame(codec, ElementType::Bf16, weights));
+    let frames: Vec<_> = frames.map(|bytes| upload(&gpu, &bytes)).collect();
     // Kinds in turns: outputs go where the order of items says.
     let items = [
         Item::Frame(&frames[0]),
         Item::Unit(&units[0]),
-        Item::Unit(&units[1]),
         Item::Frame(&frames[1]),
+        Item::Unit(&units[1]),
+        Item::Frame(&frames[2]),
         Item::Unit(&units[2]),
     ];
-    let expected = [&all[3], &all[0], &all[1], &all[4], &all[2]];
+    let expected = [3, 0, 4, 1, 5, 2].map(|at| &all[at]);
     let batch = Batch::packed(&gpu, &items).unwrap();
-    assert_eq!((batch.len(), batch.is_empty()), (5, false));
+    assert_eq!((batch.len(), batch.is_empty()), (6, false));
     let mut outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
     for _ in 0..2 {
         batch.decode(&mut outputs).unwrap();

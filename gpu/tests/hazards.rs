@@ -1,5 +1,5 @@
-//! What goes wrong on a card and not in an emulator that is kind: each hazard with the emulated driver that shows it, and a device
-//! of its own, since whoever falls into one loses it.
+//! What goes wrong on a card and not in an emulator that is kind: each hazard with the emulated
+//! driver that shows it, and a device of its own, since whoever falls into one loses it.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "helpers of tests, and an engine's calls")]
@@ -8,7 +8,7 @@ use std::ffi::{c_uint, c_void};
 use std::ptr::null_mut;
 
 use df11_core::df11::{EncodedUnit, Options, encode};
-use df11_core::frame::{self, ElementType};
+use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
 use df11_cuda_driver::*;
 use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Gpu, Item, Memory, RawUnit, Stream, Unit};
 
@@ -20,7 +20,8 @@ const THREAD_LOCAL: c_uint = 1;
 /// Calls a function of the driver, as an engine does.
 macro_rules! call {
     ($function:ident($($argument:expr),* $(,)?)) => {{
-        // SAFETY: pointers are to variables of the test, or null; handles and addresses are what the emulated driver checks.
+        // SAFETY: pointers are to variables of the test, or null; handles and addresses are what
+        // the emulated driver checks.
         assert_eq!(unsafe { $function($($argument),*) }, 0, stringify!($function))
     }};
 }
@@ -49,6 +50,11 @@ fn upload(gpu: &Gpu, weights: &[u8]) -> Unit {
 
 fn bf16_frame(weights: &[u8]) -> Vec<u8> {
     frame::encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap()
+}
+
+fn dictionary_frame(weights: &[u8]) -> Vec<u8> {
+    let options = EncodeOptions::new().codec(Codec::Dictionary);
+    options.encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap()
 }
 
 /// A stream that an engine makes, in the context that is current.
@@ -215,17 +221,18 @@ fn adopt(gpu: &Gpu, unit: &EncodedUnit, skipped: [usize; 5]) -> (Vec<Memory>, Un
 fn parts_are_adopted_at_any_address() {
     let gpu = open(7);
     let weights = weights(9000);
-    let bytes = bf16_frame(&weights);
-    let frame = frame::Frame::new(&bytes).unwrap();
+    let (rans, dictionary) = (bf16_frame(&weights), dictionary_frame(&weights));
     for skipped in [[0; 5], [8, 5, 15, 3, 1], [1, 2, 3, 4, 5], [7, 9, 11, 13, 15]] {
         let (_memory, unit) = adopt(&gpu, &encoded(&weights), skipped);
         let found = gpu.decode_to_host(Item::Unit(&unit));
         assert!(found.unwrap() == weights, "{skipped:?}");
-        let (_memory, address) = place(&gpu, &bytes, skipped[1]);
-        // SAFETY: the bytes are there, in memory that stays.
-        let adopted = unsafe { gpu.adopt_frame(&frame, address) }.unwrap();
-        let found = gpu.decode_to_host(Item::Frame(&adopted));
-        assert!(found.unwrap() == weights, "{skipped:?}");
+        for bytes in [&rans, &dictionary] {
+            let (_memory, address) = place(&gpu, bytes, skipped[1]);
+            // SAFETY: the bytes are there, in memory that stays.
+            let adopted = unsafe { gpu.adopt_frame(&frame::Frame::new(bytes).unwrap(), address) }.unwrap();
+            let found = gpu.decode_to_host(Item::Frame(&adopted));
+            assert!(found.unwrap() == weights, "{skipped:?}");
+        }
     }
 }
 
@@ -355,13 +362,24 @@ fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
     damaged[layout.states + 3] |= 0x80;
     let mut short = encoded(&weights);
     short.encoded_exponent[4096 * 2..4096 * 3].fill(0xff);
+    let dictionary = dictionary_frame(&weights);
+    let chunks = frame::Frame::new(&dictionary).unwrap().chunks_layout().unwrap();
+    let mut broken = dictionary.clone();
+    // Strings that are too long for the last chunk.
+    let last = chunks.codes.end - 12..chunks.codes.end;
+    broken[last].fill(0xff);
     let (_one, sound) = place(&gpu, &bytes, 0);
     let (_two, damaged) = place(&gpu, &damaged, 0);
-    // SAFETY: the bytes are there, in memory that stays; those of one are not what the host's copy has.
-    let [sound, damaged] = [sound, damaged].map(|at| unsafe { gpu.adopt_frame(&frame, at) }.unwrap());
+    let (_four, broken) = place(&gpu, &broken, 0);
+    let (frame, of_dictionary) = (&frame, &frame::Frame::new(&dictionary).unwrap());
+    // SAFETY: the bytes are there, in memory that stays; those of two are not what the host's copy
+    // has.
+    let [sound, damaged, broken] = [(frame, sound), (frame, damaged), (of_dictionary, broken)]
+        .map(|(frame, at)| unsafe { gpu.adopt_frame(frame, at) }.unwrap());
     let (_three, short) = adopt(&gpu, &short, [0; 5]);
     let unit = upload(&gpu, &weights);
     let items = [
+        Item::Frame(&broken),
         Item::Frame(&sound),
         Item::Unit(&unit),
         Item::Frame(&damaged),
@@ -376,11 +394,12 @@ fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
         let faults = batch.statuses(stream).unwrap();
         let told: Vec<_> =
             faults.iter().map(|fault| fault.map(|fault| (fault.block, fault.clause))).collect();
-        assert_eq!(told, [None, None, Some((1, "R-5.3")), Some((2, "D-8.6")), None]);
-        assert_eq!(batch.statuses(stream).unwrap(), [None; 5]);
+        let last = Some((150_000 / 4096, "V-3.3"));
+        assert_eq!(told, [last, None, None, Some((1, "R-5.3")), Some((2, "D-8.6")), None]);
+        assert_eq!(batch.statuses(stream).unwrap(), [None; 6]);
         batch.enqueue(stream, outputs.address()).unwrap();
         let error = batch.check(stream).unwrap_err();
-        assert!(matches!(error, Error::Block { item: 2, block: 1, clause: "R-5.3" }), "{error}");
+        assert!(matches!(error, Error::Block { item: 0, block: 36, clause: "V-3.3" }), "{error}");
     }
 }
 
@@ -418,7 +437,8 @@ fn more_units_than_a_grid_has_rows_are_one_launch() {
     let batch = Batch::new(&gpu, &items).unwrap();
     let outputs = gpu.allocate(2).unwrap();
     let stream = Stream::new(&gpu).unwrap();
-    // SAFETY: all that is used is never freed, and nobody waits for the stream: that would take minutes here.
+    // SAFETY: all that is used is never freed, and nobody waits for the stream: that would take
+    // minutes here.
     unsafe { batch.enqueue(stream.as_raw(), outputs.address()).unwrap() };
     std::mem::forget((gpu, unit, batch, outputs, stream));
 }

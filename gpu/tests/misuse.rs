@@ -1,4 +1,5 @@
-//! What the host does wrong shows in the emulator. One test for the process: a driver that has failed stays so.
+//! What the host does wrong shows in the emulator. One test for the process: a driver that has
+//! failed stays so.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]

@@ -1,10 +1,11 @@
 //! The functions of the CUDA driver that `cust` uses, with their true prototypes.
 //!
-//! A program that is linked to `libcuda.so.1` does not even start without it. So these functions are here, and forward to the
-//! library if it can be opened when the program runs. Otherwise they return [`NO_DRIVER`], and everything else still works.
+//! A program that is linked to `libcuda.so.1` does not even start without it. So these functions
+//! are here, and forward to the library if it can be opened when the program runs. Otherwise they
+//! return [`NO_DRIVER`], and everything else still works.
 //!
-//! [`emulate`] makes them run kernels on the CPU instead, in this process: the host code cannot tell, and what it or a kernel
-//! does wrong is [found](findings).
+//! [`emulate`] makes them run kernels on the CPU instead, in this process: the host code cannot
+//! tell, and what it or a kernel does wrong is [found](findings).
 //!
 //! ```
 //! use df11_cuda_driver::{Backend, backend, cuDeviceGetCount, cuInit};
@@ -31,10 +32,12 @@ pub use emulated::Emulation;
 /// `CUDA_ERROR_NO_DEVICE`: what functions return where there is no driver.
 pub const NO_DRIVER: c_int = 100;
 
-/// `CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND`: what a function returns that the driver of this machine does not have.
+/// `CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND`: what a function returns that the driver of this
+/// machine does not have.
 pub const NO_FUNCTION: c_int = 302;
 
-/// `CUDA_ERROR_UNKNOWN`: what functions return for codes that `cust` does not know; [`last_failure`] has the true one.
+/// `CUDA_ERROR_UNKNOWN`: what functions return for codes that `cust` does not know;
+/// [`last_failure`] has the true one.
 pub const UNKNOWN: c_int = 999;
 
 /// Who does what these functions are asked for.
@@ -85,7 +88,8 @@ pub fn why_none() -> Option<&'static str> {
     }
 }
 
-/// The functions that the driver of this machine lacks, because it is older than they are. They return [`NO_FUNCTION`].
+/// The functions that the driver of this machine lacks, because it is older than they are. They
+/// return [`NO_FUNCTION`].
 #[must_use]
 pub fn missing() -> Vec<&'static str> {
     match chosen() {
@@ -94,7 +98,8 @@ pub fn missing() -> Vec<&'static str> {
     }
 }
 
-/// Runs kernels in the emulator from now on. Tells whether that is so: it is too late if the driver is in use already.
+/// Runs kernels in the emulator from now on. Tells whether that is so: it is too late if the driver
+/// is in use already.
 ///
 /// ```
 /// use df11_cuda_driver::{Backend, Emulation, backend, emulate};
@@ -126,7 +131,8 @@ pub fn last_failure() -> Option<Failure> {
     LAST.get()
 }
 
-/// The codes in the enumeration of `cust_raw` 0.11.3, which is that of CUDA 11.4. Any other would be undefined behaviour there.
+/// The codes in the enumeration of `cust_raw` 0.11.3, which is that of CUDA 11.4. Any other would
+/// be undefined behaviour there.
 const fn is_known(code: c_int) -> bool {
     matches!(
         code,
@@ -184,7 +190,8 @@ macro_rules! functions {
                 // SAFETY: the driver's library may be opened by anyone, and is never closed.
                 let library = unsafe { Library::new(name) }.map_err(|error| error.to_string())?;
                 let library: &'static Library = Box::leak(Box::new(library));
-                // SAFETY: these are the prototypes of these functions in the driver's header, cuda.h.
+                // SAFETY: these are the prototypes of these functions in the driver's header,
+                // cuda.h.
                 unsafe {
                     Ok(Table {
                         $($name: library.get(concat!(stringify!($name), "\0").as_bytes()).ok().map(|found| *found),)*

@@ -1,4 +1,5 @@
-//! The emulated driver is as unkind as a real one may be. Each test has a device of its own, since some lose theirs.
+//! The emulated driver is as unkind as a real one may be. Each test has a device of its own, since
+//! some lose theirs.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +37,8 @@ const ADD_ONE: &str = ".version 7.0\n.target sm_80\n.address_size 64\n.visible .
 /// The code that a function of the driver returns.
 macro_rules! code {
     ($function:ident($($argument:expr),* $(,)?)) => {{
-        // SAFETY: pointers are to variables of the test, or NULL; handles and addresses are what the emulated driver checks.
+        // SAFETY: pointers are to variables of the test, or NULL; handles and addresses are what
+        // the emulated driver checks.
         unsafe { $function($($argument),*) }
     }};
 }

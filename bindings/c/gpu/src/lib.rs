@@ -1,7 +1,8 @@
 //! `libdf11gpu`: decoding on GPUs for engines in C and C++.
 //!
-//! The header `include/df11_gpu.h` is made of what stands here, and is where users read about it. There is no logic in this crate:
-//! it checks what comes over the boundary, and passes it on to `df11-gpu`.
+//! The header `include/df11_gpu.h` is made of what stands here, and is where users read about it.
+//! There is no logic in this crate: it checks what comes over the boundary, and passes it on to
+//! `df11-gpu`.
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the boundary to C")]
@@ -24,7 +25,8 @@ pub enum df11_gpu_status {
     DF11_GPU_NO_DEVICE = 1,
     /// The driver refused; `code` says what it returned.
     DF11_GPU_DRIVER = 2,
-    /// A unit or frame is not valid: its parts contradict the format, a kernel found a block that does, or a checksum is wrong.
+    /// A unit or frame is not valid: its parts contradict the format, a kernel found a block that
+    /// does, or a checksum is wrong.
     DF11_GPU_INVALID_DATA = 3,
     /// A frame is not compressed: copy its elements.
     DF11_GPU_RAW_FRAME = 4,
@@ -42,8 +44,8 @@ pub enum df11_gpu_status {
 
 /// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
 ///
-/// Written by every function that takes one, also when all went well. The text is UTF-8, ends with a zero byte, and is cut where
-/// it would be longer.
+/// Written by every function that takes one, also when all went well. The text is UTF-8, ends with
+/// a zero byte, and is cut where it would be longer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_error {
@@ -51,7 +53,8 @@ pub struct df11_gpu_error {
     pub status: df11_gpu_status,
     /// The driver's code, from cuda.h; 0 where it was not the driver.
     pub code: i32,
-    /// The item of the batch, and its block, where a kernel or a checksum found something wrong, or an item is not aligned.
+    /// The item of the batch, and its block, where a kernel or a checksum found something wrong, or
+    /// an item is not aligned.
     pub item: usize,
     /// See `item`.
     pub block: usize,
@@ -115,7 +118,7 @@ pub struct df11_gpu(Gpu);
 /// A unit on a device.
 pub struct df11_gpu_unit(Unit);
 
-/// A frame of codec rANS on a device.
+/// A frame of codec rANS or dictionary on a device.
 pub struct df11_gpu_frame(Frame);
 
 /// Units and frames that are decoded together.
@@ -139,9 +142,10 @@ pub struct df11_gpu_item {
 pub struct df11_gpu_fault {
     /// 0 if nothing is wrong, otherwise 1.
     pub is_wrong: i32,
-    /// The first block that is not valid.
+    /// The first block that is not valid; of codec dictionary, the chunk of 4096 elements.
     pub block: usize,
-    /// The clause that is broken, as in "D-8.6" (DF11.md) or "R-5.4" (RANS.md); ends with a zero byte.
+    /// The clause that is broken, as in "D-8.6" (DF11.md), "R-5.4" (RANS.md) or "V-3.3"
+    /// (DICTIONARY.md); ends with a zero byte.
     pub clause: [c_char; 12],
 }
 
@@ -290,7 +294,8 @@ impl df11_gpu_bytes {
     ///
     /// # Safety
     ///
-    /// `data` must point to `len` bytes that can be read, and that nobody writes while `'a` lasts; or be NULL.
+    /// `data` must point to `len` bytes that can be read, and that nobody writes while `'a` lasts;
+    /// or be NULL.
     unsafe fn get<'a>(self) -> Result<&'a [u8], Failure> {
         if self.len == 0 {
             return Ok(&[]);
@@ -307,7 +312,8 @@ impl df11_gpu_bytes {
 ///
 /// # Safety
 ///
-/// `gpu` must point to memory for a handle. Pointers to results may be NULL nowhere, `error` anywhere.
+/// `gpu` must point to memory for a handle. Pointers to results may be NULL nowhere, `error`
+/// anywhere.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_open(
     number: u32,
@@ -322,7 +328,8 @@ pub unsafe extern "C" fn df11_gpu_open(
 ///
 /// # Safety
 ///
-/// As for df11_gpu_open. `context` must be a CUcontext that stays until every handle that was made with the device is closed.
+/// As for df11_gpu_open. `context` must be a CUcontext that stays until every handle that was made
+/// with the device is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_open_context(
     context: *mut c_void,
@@ -333,8 +340,9 @@ pub unsafe extern "C" fn df11_gpu_open_context(
     unsafe { run(error, || give(gpu, || Ok(df11_gpu(Gpu::from_context(context, &[])?)))) }
 }
 
-/// Opens the first of several emulated devices: kernels are run instruction by instruction on the processor, for tests. From then
-/// on this process has no other driver; df11_gpu_open opens the others.
+/// Opens the first of several emulated devices: kernels are run instruction by instruction on the
+/// processor, for tests. From then on this process has no other driver; df11_gpu_open opens the
+/// others.
 ///
 /// # Safety
 ///
@@ -381,7 +389,8 @@ pub unsafe extern "C" fn df11_gpu_context(gpu: *const df11_gpu) -> *mut c_void {
 ///
 /// # Safety
 ///
-/// `gpu` must be a handle; `parts` must point to parts whose bytes can be read; `unit` must point to memory for a handle.
+/// `gpu` must be a handle; `parts` must point to parts whose bytes can be read; `unit` must point
+/// to memory for a handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_unit_upload(
     gpu: *const df11_gpu,
@@ -408,14 +417,15 @@ pub unsafe extern "C" fn df11_gpu_unit_upload(
     unsafe { run(error, || give(unit, upload)) }
 }
 
-/// Takes a unit whose parts are in the memory of the device already, wherever they are. The prefix tables are downloaded and
-/// checked; nothing else is copied.
+/// Takes a unit whose parts are in the memory of the device already, wherever they are. The prefix
+/// tables are downloaded and checked; nothing else is copied.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_unit_upload. Until the unit, and every batch that it is in, is closed: at each address are as many bytes as
-/// `parts` says, in memory that kernels of this context can read, and nobody writes them. They are there now: copies of them are
-/// done, not only enqueued. They need not be a valid unit; weights are then unspecified, and that is all.
+/// As for df11_gpu_unit_upload. Until the unit, and every batch that it is in, is closed: at each
+/// address are as many bytes as `parts` says, in memory that kernels of this context can read, and
+/// nobody writes them. They are there now: copies of them are done, not only enqueued. They need
+/// not be a valid unit; weights are then unspecified, and that is all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_unit_adopt(
     gpu: *const df11_gpu,
@@ -456,11 +466,13 @@ pub unsafe extern "C" fn df11_gpu_unit_close(unit: *mut df11_gpu_unit) {
     unsafe { close(unit) }
 }
 
-/// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this returns, for every stream.
+/// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this
+/// returns, for every stream.
 ///
 /// # Safety
 ///
-/// `gpu` must be a handle, `bytes` those of a frame that can be read; `frame` must point to memory for a handle.
+/// `gpu` must be a handle, `bytes` those of a frame that can be read; `frame` must point to memory
+/// for a handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_frame_upload(
     gpu: *const df11_gpu,
@@ -477,13 +489,15 @@ pub unsafe extern "C" fn df11_gpu_frame_upload(
     unsafe { run(error, || give(frame, upload)) }
 }
 
-/// Takes a frame whose bytes are in the memory of the device already, wherever they are. The host's copy is checked as
-/// df11_gpu_frame_upload does it, and says where everything is; it is not needed after this.
+/// Takes a frame whose bytes are in the memory of the device already, wherever they are. The host's
+/// copy is checked as df11_gpu_frame_upload does it, and says where everything is; it is not needed
+/// after this.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_frame_upload. Until the frame, and every batch that it is in, is closed: at the address are the same bytes, in
-/// memory that kernels of this context can read, and nobody writes them. They are there now: copies are done, not only enqueued.
+/// As for df11_gpu_frame_upload. Until the frame, and every batch that it is in, is closed: at the
+/// address are the same bytes, in memory that kernels of this context can read, and nobody writes
+/// them. They are there now: copies are done, not only enqueued.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_frame_adopt(
     gpu: *const df11_gpu,
@@ -514,11 +528,13 @@ pub unsafe extern "C" fn df11_gpu_frame_close(frame: *mut df11_gpu_frame) {
     unsafe { close(frame) }
 }
 
-/// Prepares a batch: everything that takes long is done here, once. The units and frames may be closed after this.
+/// Prepares a batch: everything that takes long is done here, once. The units and frames may be
+/// closed after this.
 ///
 /// # Safety
 ///
-/// `gpu` must be a handle, `items` point to as many items, of open units and frames; `batch` must point to memory for a handle.
+/// `gpu` must be a handle, `items` point to as many items, of open units and frames; `batch` must
+/// point to memory for a handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_new(
     gpu: *const df11_gpu,
@@ -560,14 +576,16 @@ pub unsafe extern "C" fn df11_gpu_batch_new(
 ///
 /// # Safety
 ///
-/// `batch` must be NULL or a handle that is not used after this; no stream, and no graph that is still launched, decodes it.
+/// `batch` must be NULL or a handle that is not used after this; no stream, and no graph that is
+/// still launched, decodes it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_close(batch: *mut df11_gpu_batch) {
     // SAFETY: the caller's promise.
     unsafe { close(batch) }
 }
 
-/// The bytes from the address that df11_gpu_batch_enqueue is given to the end of all outputs; 0 for NULL.
+/// The bytes from the address that df11_gpu_batch_enqueue is given to the end of all outputs; 0 for
+/// NULL.
 ///
 /// # Safety
 ///
@@ -578,14 +596,16 @@ pub unsafe extern "C" fn df11_gpu_batch_output_bytes(batch: *const df11_gpu_batc
     unsafe { batch.as_ref() }.map_or(0, |batch| batch.0.output_bytes())
 }
 
-/// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it allocates nothing, copies nothing and
-/// waits for nothing, so the stream may be captured. Elements must begin at multiples of their size; that is checked.
+/// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
+/// allocates nothing, copies nothing and waits for nothing, so the stream may be captured. Elements
+/// must begin at multiples of their size; that is checked.
 ///
 /// # Safety
 ///
-/// `batch` must be a handle, `stream` a CUstream of its context, or NULL for the legacy stream. From `outputs` on, kernels of the
-/// context must be able to write every item at its offset, and nobody else may use what they write, until the stream is done. The
-/// batch, and what was adopted for it, must stay until then; with a captured stream, as long as the graph is launched.
+/// `batch` must be a handle, `stream` a CUstream of its context, or NULL for the legacy stream.
+/// From `outputs` on, kernels of the context must be able to write every item at its offset, and
+/// nobody else may use what they write, until the stream is done. The batch, and what was adopted
+/// for it, must stay until then; with a captured stream, as long as the graph is launched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_enqueue(
     batch: *const df11_gpu_batch,
@@ -597,13 +617,13 @@ pub unsafe extern "C" fn df11_gpu_batch_enqueue(
     unsafe { run(error, || Ok(get(batch)?.0.enqueue(stream, outputs)?)) }
 }
 
-/// What kernels have found wrong with each item since this, or df11_gpu_batch_check, was called last, on whatever stream. Waits for
-/// the stream.
+/// What kernels have found wrong with each item since this, or df11_gpu_batch_check, was called
+/// last, on whatever stream. Waits for the stream.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_batch_enqueue; on no other stream is the batch being decoded. `faults` must point to memory for as many faults,
-/// one for each item.
+/// As for df11_gpu_batch_enqueue; on no other stream is the batch being decoded. `faults` must
+/// point to memory for as many faults, one for each item.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_statuses(
     batch: *const df11_gpu_batch,
@@ -634,7 +654,8 @@ pub unsafe extern "C" fn df11_gpu_batch_statuses(
     unsafe { run(error, read) }
 }
 
-/// The same, and DF11_GPU_INVALID_DATA if something is wrong with an item: `error` names the first, its block and the clause.
+/// The same, and DF11_GPU_INVALID_DATA if something is wrong with an item: `error` names the first,
+/// its block and the clause.
 ///
 /// # Safety
 ///
@@ -649,8 +670,9 @@ pub unsafe extern "C" fn df11_gpu_batch_check(
     unsafe { run(error, || Ok(get(batch)?.0.check(stream)?)) }
 }
 
-/// Compares the checksums of frames' coded bytes (FRAME.md, F-5.4) with what was decoded: downloads all elements of frames, and
-/// computes them on the processor. Kernels do not compare them. Waits for the stream.
+/// Compares the checksums of coded bytes of frames of codec rANS (FRAME.md, F-5.4) with what was
+/// decoded: downloads all elements, and computes them on the processor. Kernels do not compare
+/// them. Waits for the stream.
 ///
 /// # Safety
 ///

@@ -1,5 +1,6 @@
-// libdf11gpu from C, as an engine uses it: its own context, stream, memory and graph. Runs on emulated devices.
-//   gpu FOLDER   with the parts of a unit, a frame, and what both decode to, as tests/c.rs writes them
+// libdf11gpu from C, as an engine uses it: its own context, stream, memory and graph. Runs on
+// emulated devices. gpu FOLDER   with the parts of a unit, a frame, and what both decode to, as
+// tests/c.rs writes them
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,7 +161,8 @@ int main(int count, char **arguments) {
     }
     OK(df11_gpu_batch_check(batch, stream, &error));
 
-    // The adopted frame, damaged on the device: its states among what is overwritten. The kernel does not read the header.
+    // The adopted frame, damaged on the device: its states among what is overwritten. The kernel
+    // does not read the header.
     CHECK(cuMemsetD8Async(frame_address, 0xff, frame_bytes.len / 4, stream) == 0);
     OK(df11_gpu_batch_enqueue(batch, stream, outputs, &error));
     df11_gpu_fault faults[4];

@@ -11,8 +11,8 @@ use super::codes::{
 };
 use super::state::{Job, State, When};
 
-/// `CU_STREAM_CAPTURE_MODE_GLOBAL`, `_THREAD_LOCAL` and `_RELAXED`: who may do what might wait, while something is captured:
-/// nobody, other threads, everybody.
+/// `CU_STREAM_CAPTURE_MODE_GLOBAL`, `_THREAD_LOCAL` and `_RELAXED`: who may do what might wait,
+/// while something is captured: nobody, other threads, everybody.
 const GLOBAL: c_uint = 0;
 const RELAXED: c_uint = 2;
 
@@ -30,8 +30,9 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// What is to be done, in an order that the graph allows: always the latest that may come next. So whoever relies on the order
-    /// in which things were captured, and not on events, gets another.
+    /// What is to be done, in an order that the graph allows: always the latest that may come next.
+    /// So whoever relies on the order in which things were captured, and not on events, gets
+    /// another.
     pub(super) fn order(&self) -> Vec<Job> {
         let mut done = BTreeSet::new();
         let mut order = Vec::with_capacity(self.nodes.len());
@@ -139,7 +140,8 @@ impl State {
         Ok(())
     }
 
-    /// Makes a stream wait for an event, where either takes part in a capture. Tells whether that is so.
+    /// Makes a stream wait for an event, where either takes part in a capture. Tells whether that
+    /// is so.
     pub(super) fn capture_wait(
         &mut self,
         stream: usize,
@@ -192,7 +194,8 @@ impl State {
         Err(CAPTURE_UNSUPPORTED)
     }
 
-    /// Refuses what might wait, or be waited for, while anything is captured that does not allow it, which ends these captures.
+    /// Refuses what might wait, or be waited for, while anything is captured that does not allow
+    /// it, which ends these captures.
     pub(super) fn refuse_unsafe(&mut self, thread: ThreadId) -> Result<(), c_int> {
         let mut result = Ok(());
         for capture in self.captures.values_mut() {
@@ -204,7 +207,8 @@ impl State {
         result
     }
 
-    /// Refuses work for the legacy stream of a card while a stream is captured that it would have to wait for.
+    /// Refuses work for the legacy stream of a card while a stream is captured that it would have
+    /// to wait for.
     pub(super) fn refuse_implicit(&mut self, card: usize) -> Result<(), c_int> {
         let captured = self.streams.values().filter(|stream| stream.card == card && stream.is_blocking);
         let captured: Vec<usize> =

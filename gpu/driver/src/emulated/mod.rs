@@ -1,9 +1,10 @@
 //! A driver whose devices are emulated.
 //!
-//! It is as unkind as a real one may be. Streams do nothing before somebody waits for them; copies from pageable memory that a
-//! function without a stream makes are done when the legacy stream is waited for, which streams that are "non-blocking" do not
-//! do; addresses belong to one device; a kernel that accesses what it must not kills its context; while a stream is captured,
-//! whatever might wait is an error that ends the capture.
+//! It is as unkind as a real one may be. Streams do nothing before somebody waits for them; copies
+//! from pageable memory that a function without a stream makes are done when the legacy stream is
+//! waited for, which streams that are "non-blocking" do not do; addresses belong to one device; a
+//! kernel that accesses what it must not kills its context; while a stream is captured, whatever
+//! might wait is an error that ends the capture.
 
 mod capture;
 mod codes;
@@ -43,7 +44,8 @@ const ELF: [u8; 4] = *b"\x7fELF";
 pub struct Emulation {
     /// How kernels are run.
     pub options: Options,
-    /// Whether streams work only when they are waited for, so that whoever forgets to wait finds nothing done.
+    /// Whether streams work only when they are waited for, so that whoever forgets to wait finds
+    /// nothing done.
     pub lazy: bool,
     /// Bytes of memory.
     pub memory: usize,
@@ -98,7 +100,8 @@ fn give<T>(to: *mut T, value: T) -> Result<(), c_int> {
     if to.is_null() {
         return Err(INVALID_VALUE);
     }
-    // SAFETY: it is not null, and the caller promises that what the driver is to fill can be written to.
+    // SAFETY: it is not null, and the caller promises that what the driver is to fill can be
+    // written to.
     unsafe { to.write(value) };
     Ok(())
 }
@@ -113,8 +116,9 @@ fn code(result: Result<(), c_int>) -> c_int {
     result.err().unwrap_or(SUCCESS)
 }
 
-/// What can be in a multiprocessor: bytes of shared memory, of which each thread block takes some for itself, threads, and
-/// thread blocks. From the table of compute capabilities in NVIDIA's programming guide.
+/// What can be in a multiprocessor: bytes of shared memory, of which each thread block takes some
+/// for itself, threads, and thread blocks. From the table of compute capabilities in NVIDIA's
+/// programming guide.
 const fn multiprocessor(capability: i32) -> (usize, usize, usize, usize) {
     match capability {
         ..80 => (64 << 10, 0, 1024, 16),
@@ -183,7 +187,8 @@ impl Driver {
         })
     }
 
-    /// Gives the legacy stream something to do, for a function that takes no stream. It is done when somebody waits for it.
+    /// Gives the legacy stream something to do, for a function that takes no stream. It is done
+    /// when somebody waits for it.
     fn later(&self, job: Job) -> c_int {
         self.waiting(|state, card| {
             state.expect_memory(&job)?;
@@ -240,7 +245,8 @@ impl Driver {
         attribute: c_uint,
         device: c_int,
     ) -> c_int {
-        // From cuda.h: threads of a thread block, warp size, multiprocessors, compute capability, shared memory on demand.
+        // From cuda.h: threads of a thread block, warp size, multiprocessors, compute capability,
+        // shared memory on demand.
         let found = match attribute {
             1 => number(MOST_THREADS as usize),
             10 => 32,
@@ -350,12 +356,14 @@ impl Driver {
         options: *mut c_uint,
         values: *mut *mut c_void,
     ) -> c_int {
-        // SAFETY: the caller promises a cubin, which is longer, or text that ends in a zero, after which nothing is read.
+        // SAFETY: the caller promises a cubin, which is longer, or text that ends in a zero, after
+        // which nothing is read.
         let byte = |at: usize| unsafe { image.cast::<u8>().add(at).read() };
         if (0..ELF.len()).all(|at| byte(at) == ELF[at]) {
             return NO_BINARY_FOR_GPU;
         }
-        // SAFETY: the image is no cubin, and so text that ends in a zero: the caller promises one or the other.
+        // SAFETY: the image is no cubin, and so text that ends in a zero: the caller promises one
+        // or the other.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_str();
         let parsed = text.map_err(|error| error.to_string()).and_then(|text| {
             let module = Module::parse(text).map_err(|error| error.to_string())?;
@@ -379,7 +387,8 @@ impl Driver {
                     && let Some(most) = bytes.addr().checked_sub(1)
                 {
                     let len = problem.len().min(most);
-                    // SAFETY: the caller promises that the buffer has this many bytes, the last of which is for a zero.
+                    // SAFETY: the caller promises that the buffer has this many bytes, the last of
+                    // which is for a zero.
                     unsafe {
                         buffer.cast::<u8>().copy_from_nonoverlapping(problem.as_ptr(), len);
                         buffer.cast::<u8>().add(len).write(0);
@@ -852,7 +861,8 @@ impl Driver {
                 if *bytes > value.len() {
                     return Err(OUT_OF_RESOURCES);
                 }
-                // SAFETY: the caller promises a pointer for each parameter, to as many bytes as it has.
+                // SAFETY: the caller promises a pointer for each parameter, to as many bytes as it
+                // has.
                 unsafe {
                     let from = parameters.add(i).read().cast::<u8>();
                     value.as_mut_ptr().copy_from_nonoverlapping(from, *bytes);

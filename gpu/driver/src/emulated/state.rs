@@ -1,7 +1,8 @@
 //! What the emulated driver knows: cards, streams, and what they have still to do.
 //!
-//! Streams are lazy: what they have to do is done when somebody waits for it, and not before what it has to wait for. So whoever
-//! forgets to wait, or to order two streams, gets what a real card gives in its worst moment.
+//! Streams are lazy: what they have to do is done when somebody waits for it, and not before what
+//! it has to wait for. So whoever forgets to wait, or to order two streams, gets what a real card
+//! gives in its worst moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_int;
@@ -17,8 +18,8 @@ use super::codes::{
     MISALIGNED_ADDRESS, OUT_OF_RESOURCES, SUCCESS,
 };
 
-/// The handle of the stream that 0 stands for, on card 0; those of other cards follow. Handles that are handed out are above:
-/// the driver gives 1 and 2 a meaning.
+/// The handle of the stream that 0 stands for, on card 0; those of other cards follow. Handles that
+/// are handed out are above: the driver gives 1 and 2 a meaning.
 const LEGACY: usize = 0x10;
 const FIRST_HANDLE: usize = 0x100;
 
@@ -26,7 +27,8 @@ const FIRST_HANDLE: usize = 0x100;
 #[derive(Clone, Copy)]
 pub(super) struct Host(pub(super) *mut u8);
 
-// SAFETY: the pointer is used under the lock of the driver alone; that the memory stays is the promise of whoever gave it.
+// SAFETY: the pointer is used under the lock of the driver alone; that the memory stays is the
+// promise of whoever gave it.
 unsafe impl Send for Host {}
 
 // SAFETY: as above.
@@ -166,8 +168,8 @@ impl State {
         self.streams.insert(handle, stream);
     }
 
-    /// The stream of a handle, in the context of a card: 0, 1 and 2 stand for the legacy stream (2 is a thread's own, which this
-    /// driver does not have).
+    /// The stream of a handle, in the context of a card: 0, 1 and 2 stand for the legacy stream (2
+    /// is a thread's own, which this driver does not have).
     pub(super) fn stream(&self, card: usize, handle: usize) -> Result<usize, c_int> {
         let handle = if handle <= 2 { LEGACY + card } else { handle };
         if self.streams.contains_key(&handle) { Ok(handle) } else { Err(INVALID_HANDLE) }
@@ -192,7 +194,8 @@ impl State {
         })
     }
 
-    /// Refuses copies from and to what is no memory, which a driver sees before it gives them to a stream.
+    /// Refuses copies from and to what is no memory, which a driver sees before it gives them to a
+    /// stream.
     pub(super) fn expect_memory(&self, job: &Job) -> Result<(), c_int> {
         let found = match job {
             Job::Write { to, from: Source::Staged(bytes) } => self.owner(*to, bytes.len()),
@@ -260,7 +263,8 @@ impl State {
         }
     }
 
-    /// Does what a stream had to do when the number was given out. What it waits for has smaller numbers, so this ends.
+    /// Does what a stream had to do when the number was given out. What it waits for has smaller
+    /// numbers, so this ends.
     pub(super) fn finish_until(&mut self, emulation: &Emulation, stream: usize, sequence: u64) {
         while let Some((number, job)) = self.streams.get_mut(&stream).and_then(|found| {
             let is_due = found.jobs.front().is_some_and(|(number, _)| *number <= sequence);
@@ -324,8 +328,8 @@ impl State {
             Job::Read { to, from, bytes } => {
                 let owner = self.owner(from, bytes)?;
                 let found = self.cards[owner].device.read(from, bytes);
-                // SAFETY: whoever asked for it promised this many bytes until the stream is done, which is now; they are none
-                // of the device's.
+                // SAFETY: whoever asked for it promised this many bytes until the stream is done,
+                // which is now; they are none of the device's.
                 unsafe { to.0.copy_from_nonoverlapping(found.as_ptr(), bytes) };
             }
             Job::Copy { to, from, bytes } => {
@@ -350,7 +354,8 @@ impl State {
     }
 }
 
-/// What a card would say. It does not notice everything that the emulator does; then, too, the launch has failed.
+/// What a card would say. It does not notice everything that the emulator does; then, too, the
+/// launch has failed.
 fn code_of(findings: &[Finding]) -> Result<(), c_int> {
     let code = |kind: Kind| match kind {
         Kind::ReadOutOfBounds | Kind::WriteOutOfBounds => ILLEGAL_ADDRESS,
