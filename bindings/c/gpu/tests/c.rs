@@ -31,10 +31,16 @@ fn an_engine_in_c_decodes_with_its_own_context_stream_memory_and_graph() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let program = temp.path().join("gpu");
-    let mut command = Command::new(std::env::var_os("CC").unwrap_or("cc".into()));
-    command.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-I"]);
-    command.arg(here.join("include")).arg(here.join("tests/gpu.c")).arg(beside.join("libdf11gpu.a"));
-    command.arg("-o").arg(&program).args(["-Wl,--gc-sections", "-lpthread", "-ldl", "-lm"]);
+    // Others than the plain C compiler are for test.sh.
+    let compiler = std::env::var("CC").unwrap_or("cc".into());
+    let language: &[&str] =
+        if compiler.ends_with("++") { &["-std=c++17", "-x", "c++"] } else { &["-std=c99"] };
+    let mut command = Command::new(&compiler);
+    command.args(language).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"]);
+    command.args(std::env::var("CFLAGS").unwrap_or_default().split_whitespace());
+    command.arg("-I").arg(here.join("include")).arg(here.join("tests/gpu.c"));
+    command.args(["-x", "none"]).arg(beside.join("libdf11gpu.a")).arg("-o").arg(&program);
+    command.args(["-Wl,--gc-sections", "-lpthread", "-ldl", "-lm"]);
     let output = command.output().unwrap_or_else(|error| panic!("no C compiler: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 

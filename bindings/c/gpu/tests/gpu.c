@@ -57,7 +57,10 @@ static void expect(df11_gpu_status status, int line) {
 
 #define OK(call) expect(call, __LINE__)
 
-// A whole file.
+static uint8_t *files[16];
+static size_t number_of_files;
+
+// A whole file, which stays to the end.
 static df11_gpu_bytes read_file(const char *folder, const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -69,6 +72,7 @@ static df11_gpu_bytes read_file(const char *folder, const char *name) {
     uint8_t *data = (uint8_t *)malloc(len + 1);
     CHECK(data != NULL && fread(data, 1, len, file) == len);
     fclose(file);
+    files[number_of_files++] = data;
     df11_gpu_bytes bytes = {data, len};
     return bytes;
 }
@@ -202,6 +206,7 @@ int main(int count, char **arguments) {
     CHECK(cuStreamDestroy_v2(stream) == 0 && cuMemFree_v2(outputs) == 0);
     df11_gpu_close(engine);
     df11_gpu_close(first);
+    while (number_of_files > 0) free(files[--number_of_files]);
     printf("%zu checks\n", checks);
     return 0;
 }
