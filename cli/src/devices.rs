@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use df11_core::df11::Unit;
 use df11_core::frame::{Codec, DecodeTable, Frame};
-use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target};
+use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
 use df11_model::{Error, Stored, for_each_stored};
 use serde::Serialize;
 
@@ -48,7 +48,8 @@ pub(crate) fn list(devices: &[ListedDevice]) -> String {
         );
     }
     if devices.is_empty() {
-        out.push_str("No CUDA driver or no CUDA device was found.\n");
+        let why = why_no_driver().map_or(String::new(), |reason| format!(": {reason}"));
+        let _ = writeln!(out, "No CUDA driver or no CUDA device was found{why}.");
     }
     out
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use df11_cuda_driver::{cuLaunchKernel, cuMemcpyDtoHAsync_v2};
 
-use crate::context::{Kernel, Shared};
+use crate::context::{Kernel, Kind, Shared};
 use crate::error::call;
 use crate::kernels::THREADS;
 use crate::memory::{Memory, Pinned};
@@ -51,12 +51,12 @@ impl Item<'_> {
     }
 
     /// Which kernel decodes it.
-    const fn kind(&self) -> usize {
+    const fn kind(&self) -> Kind {
         match self {
-            Item::Unit(_) => 0,
+            Item::Unit(_) => Kind::Units,
             Item::Frame(frame) => match frame.coded {
-                Coded::Rans { .. } => 1,
-                Coded::Dictionary { .. } => 2,
+                Coded::Rans { .. } => Kind::Rans,
+                Coded::Dictionary { .. } => Kind::Dictionary,
             },
         }
     }
@@ -154,10 +154,9 @@ impl Batch {
                 return Err(Error::OtherDevice { expected: shared.info.number, found: other.info.number });
             }
         }
-        // Units, frames of codec rANS, frames of codec dictionary.
-        let mut kinds = [const { Described::new() }; 3];
+        let mut kinds = [const { Described::new() }; Kind::ALL.len()];
         let of_kind = items.iter().map(|(item, offset)| {
-            let kind = item.kind();
+            let kind = item.kind() as usize;
             let number = match item {
                 Item::Unit(unit) => kinds[kind].add_unit(unit, *offset)?,
                 Item::Frame(frame) => kinds[kind].add_frame(frame, *offset)?,
@@ -171,15 +170,15 @@ impl Batch {
         let (described, addresses) = shared.place(&kinds.each_ref().map(|kind| &kind.bytes[..]))?;
 
         // Of each kind, the first status.
-        let mut first = [0; 3];
+        let mut first = [0; Kind::ALL.len()];
         let mut next = 0;
         let mut launches = Vec::new();
-        for (kind, described) in addresses.into_iter().enumerate() {
-            first[kind] = next;
-            let Described { items, blocks, .. } = kinds[kind];
+        for (kind, described) in Kind::ALL.into_iter().zip(addresses) {
+            first[kind as usize] = next;
+            let Described { items, blocks, .. } = kinds[kind as usize];
             if items > 0 {
-                let (kernel, per_block) = shared.kernels.of_kind(kind);
-                let grid = shared.grid(&kernel, blocks.div_ceil(per_block));
+                let kernel = shared.kernel(kind)?;
+                let grid = shared.grid(&kernel, blocks.div_ceil(kind.at_a_time()));
                 let statuses = statuses.address() + 4 * next as u64;
                 launches.push(Launch { kernel, described, items, blocks, grid, statuses });
                 next += items as usize;

@@ -9,6 +9,7 @@
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use cust::context::{Context, CurrentContext};
 use cust::device::Device;
@@ -20,8 +21,8 @@ use df11_cuda_driver::{
 };
 
 use crate::error::{call, driver};
-use crate::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, THREADS, WARPS};
-use crate::load::{Cubin, load};
+use crate::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, THREADS, WARPS, best};
+use crate::load::{Cubin, OwnedCubin, load};
 use crate::stream::Stream;
 use crate::{DeviceInfo, Error};
 
@@ -109,24 +110,49 @@ impl Kernel {
     }
 }
 
-/// The kernels that batches need.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels {
-    units: Kernel,
-    rans: Kernel,
-    dictionary: Kernel,
+/// What kernels are for: the kinds of items of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Units,
+    Rans,
+    Dictionary,
 }
 
-impl Kernels {
-    /// That for a kind of item (`Item::kind`), and how many of its blocks a thread block decodes at
-    /// a time.
-    pub(crate) const fn of_kind(&self, kind: usize) -> (Kernel, u32) {
-        match kind {
-            0 => (self.units, 1),
-            1 => (self.rans, WARPS),
-            _ => (self.dictionary, WARPS),
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Units, Kind::Rans, Kind::Dictionary];
+
+    /// The module with its kernel, the kernel, and what launching that is called in a message.
+    const fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::Units => ("df11_decode", "df11_decode_batch", "launch df11_decode_batch"),
+            Kind::Rans => ("rans_decode", "rans_decode_batch", "launch rans_decode_batch"),
+            Kind::Dictionary => ("fast_decode", "fast_decode_batch", "launch fast_decode_batch"),
         }
     }
+
+    const fn ptx(self) -> &'static [Ptx] {
+        match self {
+            Kind::Units => &DF11_DECODE,
+            Kind::Rans => &RANS_DECODE,
+            Kind::Dictionary => &FAST_DECODE,
+        }
+    }
+
+    /// How many of its blocks a thread block decodes at a time.
+    pub(crate) const fn at_a_time(self) -> u32 {
+        match self {
+            Kind::Units => 1,
+            Kind::Rans | Kind::Dictionary => WARPS,
+        }
+    }
+}
+
+/// The modules that are loaded, each when a batch first needs it: a driver may take a third of a
+/// second to compile one.
+#[derive(Debug, Default)]
+struct Loaded {
+    modules: Vec<Module>,
+    kernels: [Option<Kernel>; Kind::ALL.len()],
 }
 
 /// Who keeps the context.
@@ -138,50 +164,64 @@ enum Owner {
     Caller,
 }
 
+/// 90 for 9.0.
+const fn compute_capability(info: &DeviceInfo) -> i32 {
+    10 * info.capability.0 + info.capability.1
+}
+
 /// What belongs to a context: whatever is made in it keeps this alive.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) context: Handle,
     pub(crate) info: DeviceInfo,
     pub(crate) multiprocessors: u32,
-    pub(crate) kernels: Kernels,
     pub(crate) stream: ManuallyDrop<Stream>,
-    modules: ManuallyDrop<Vec<Module>>,
+    loaded: ManuallyDrop<Mutex<Loaded>>,
+    cubins: Vec<OwnedCubin>,
     /// Dropped last.
     _owner: Owner,
 }
 
 impl Shared {
-    /// Loads the kernels into the primary context of a device.
+    /// Takes the primary context of a device.
     pub(crate) fn primary(info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         let device = driver("get the device", Device::get_device(info.number))?;
         let context = retain(device)?;
         Shared::new(Handle(context.as_raw().cast()), info, Owner::Primary(context), cubins)
     }
 
-    /// Loads the kernels into the caller's context.
+    /// Takes the caller's context.
     pub(crate) fn of_caller(context: Handle, info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         Shared::new(context, info, Owner::Caller, cubins)
     }
 
     fn new(context: Handle, info: DeviceInfo, owner: Owner, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         let _current = Current::enter(context)?;
-        let (major, minor) = info.capability;
-        let module = |name, ptx: &[Ptx]| load(name, ptx, cubins, 10 * major + minor);
-        let df11 = module("df11_decode", &DF11_DECODE)?;
-        let rans = module("rans_decode", &RANS_DECODE)?;
-        let fast = module("fast_decode", &FAST_DECODE)?;
-        let kernels = Kernels {
-            units: Kernel::find(&df11, "df11_decode_batch", "launch df11_decode_batch")?,
-            rans: Kernel::find(&rans, "rans_decode_batch", "launch rans_decode_batch")?,
-            dictionary: Kernel::find(&fast, "fast_decode_batch", "launch fast_decode_batch")?,
-        };
+        if best(&DF11_DECODE, compute_capability(&info)).is_none() {
+            return Err(Error::TooOld { capability: info.capability });
+        }
         let stream = ManuallyDrop::new(Stream::in_current(context)?);
         let device = driver("get the device", Device::get_device(info.number))?;
         let multiprocessors = device.get_attribute(cust::device::DeviceAttribute::MultiprocessorCount);
         let multiprocessors = driver("ask for multiprocessors", multiprocessors)?.max(1).unsigned_abs();
-        let modules = ManuallyDrop::new(vec![df11, rans, fast]);
-        Ok(Shared { context, info, multiprocessors, kernels, stream, modules, _owner: owner })
+        let cubins = cubins.iter().map(OwnedCubin::from).collect();
+        let loaded = ManuallyDrop::default();
+        Ok(Shared { context, info, multiprocessors, stream, loaded, cubins, _owner: owner })
+    }
+
+    /// The kernel for a kind of item, loaded if it is not yet.
+    pub(crate) fn kernel(&self, kind: Kind) -> Result<Kernel, Error> {
+        let _current = self.enter()?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = loaded.kernels[kind as usize] {
+            return Ok(kernel);
+        }
+        let (module, kernel, action) = kind.names();
+        let module = load(module, kind.ptx(), &self.cubins, compute_capability(&self.info))?;
+        let kernel = Kernel::find(&module, kernel, action)?;
+        loaded.modules.push(module);
+        loaded.kernels[kind as usize] = Some(kernel);
+        Ok(kernel)
     }
 
     /// Thread blocks that fill the device, or as many as there is work for.
@@ -202,7 +242,7 @@ impl Drop for Shared {
         if current.is_ok() {
             // SAFETY: neither is used after this; the context that they belong to is current.
             unsafe {
-                ManuallyDrop::drop(&mut self.modules);
+                ManuallyDrop::drop(&mut self.loaded);
                 ManuallyDrop::drop(&mut self.stream);
             }
         }
@@ -216,6 +256,7 @@ mod tests {
 
     use df11_cuda_driver::cuOccupancyMaxActiveBlocksPerMultiprocessor;
 
+    use super::Kind;
     use crate::kernels::THREADS;
     use crate::{Emulation, Gpu};
 
@@ -223,7 +264,8 @@ mod tests {
     fn a_grid_is_what_the_device_can_hold_or_what_there_is_to_do() {
         let gpu = Gpu::emulated(Emulation::default()).unwrap();
         let shared = gpu.shared();
-        for (kernel, _) in [0, 1, 2].map(|kind| shared.kernels.of_kind(kind)) {
+        for kind in Kind::ALL {
+            let kernel = shared.kernel(kind).unwrap();
             let (mut fit, _current) = (0, shared.enter().unwrap());
             let (function, threads) = (kernel.function(), THREADS as c_int);
             // SAFETY: the function is loaded in the context that is current.

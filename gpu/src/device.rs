@@ -80,7 +80,7 @@ fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
     info.ok_or(Error::NoDevice { number, devices: count })
 }
 
-/// A device with the kernels loaded, in one context.
+/// A device, in one context. Kernels are loaded into it when a [`Batch`] first needs them.
 ///
 /// It may be used on any thread, and beside others: each function makes the context current while
 /// it runs, and puts back what was.
@@ -95,8 +95,7 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`] if the driver
-    /// cannot load the kernels.
+    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`].
     pub fn open(number: u32) -> Result<Self, Error> {
         // SAFETY: there are no cubins.
         unsafe { Gpu::open_with(number, &[]) }

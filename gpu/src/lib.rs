@@ -69,7 +69,7 @@ use std::str::FromStr;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use cust;
 #[cfg(all(target_os = "linux", feature = "driver"))]
-pub use df11_cuda_driver::{Backend, Emulation, backend};
+pub use df11_cuda_driver::{Backend, Emulation, backend, why_none as why_no_driver};
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use batch::{Batch, Fault, Item};

@@ -33,7 +33,22 @@ pub struct Cubin<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Cubin<'_> {
+/// The same, kept until it is needed.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedCubin {
+    name: String,
+    capability: i32,
+    bytes: Vec<u8>,
+}
+
+impl From<&Cubin<'_>> for OwnedCubin {
+    fn from(cubin: &Cubin<'_>) -> Self {
+        let Cubin { name, capability, bytes } = *cubin;
+        OwnedCubin { name: name.to_owned(), capability, bytes: bytes.to_vec() }
+    }
+}
+
+impl OwnedCubin {
     /// Whether a card can run it: one of the same generation, and no older.
     const fn is_for(&self, capability: i32) -> bool {
         self.capability / 10 == capability / 10 && self.capability <= capability
@@ -41,11 +56,11 @@ impl Cubin<'_> {
 }
 
 /// Loads kernels for a compute capability: the best cubin that the driver takes, or the best PTX.
-pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[Cubin<'_>], capability: i32) -> Result<Module, Error> {
+pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i32) -> Result<Module, Error> {
     let cubins = cubins.iter().filter(|cubin| cubin.name == name && cubin.is_for(capability));
     if let Some(cubin) = cubins.max_by_key(|cubin| cubin.capability)
         && cubin.bytes.starts_with(ELF)
-        && let Ok(module) = Module::from_cubin(cubin.bytes, &[])
+        && let Ok(module) = Module::from_cubin(&cubin.bytes, &[])
     {
         return Ok(module);
     }

@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use df11_core::df11::{EncodedUnit, Options, encode};
 use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
 use df11_cuda_driver::*;
-use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Gpu, Item, Memory, RawUnit, Stream, Unit};
+use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Frame, Gpu, Item, Memory, RawUnit, Stream, Unit};
 
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: c_uint = 1;
@@ -112,6 +112,12 @@ fn two_devices_in_one_thread_keep_apart() {
     assert!(matches!(batch.decode(&mut elsewhere), Err(Error::OtherDevice { expected: 1, found: 2 })));
     // Both still live.
     assert!(one.allocate(1).is_ok() && two.allocate(1).is_ok());
+}
+
+#[test]
+fn everything_may_go_to_other_threads() {
+    const fn may_go<T: Send + Sync>() {}
+    may_go::<(Gpu, Unit, Frame, Batch, Memory, Stream, Event)>();
 }
 
 #[test]
@@ -489,9 +495,11 @@ fn a_cubin_that_the_driver_does_not_take_leaves_the_way_of_ptx() {
     let cubins = [cubin("df11_decode", 90), cubin("rans_decode", 90), cubin("rans_decode", 80)];
     // SAFETY: the emulator refuses every cubin.
     let gpu = unsafe { Gpu::open_with(18, &cubins) }.unwrap();
-    // So it was asked.
-    assert_eq!(last_failure(), Some(Failure { function: "cuModuleLoadDataEx", code: 209 }));
     let weights = weights(10);
     let unit = upload(&gpu, &weights);
+    let batch = Batch::packed(&gpu, &[Item::Unit(&unit)]).unwrap();
+    // So it was asked.
+    assert_eq!(last_failure(), Some(Failure { function: "cuModuleLoadDataEx", code: 209 }));
+    assert_eq!(batch.len(), 1);
     assert!(gpu.decode_to_host(Item::Unit(&unit)).unwrap() == weights);
 }
