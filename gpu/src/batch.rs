@@ -134,7 +134,7 @@ pub struct Batch {
     /// Where they are copied to, to be read.
     read: Mutex<Pinned>,
     bytes: u64,
-    _described: Option<Memory>,
+    _described: Memory,
     shared: Arc<Shared>,
 }
 
@@ -199,7 +199,7 @@ impl Batch {
             read: Mutex::new(Pinned::new(shared, 4 * items.len())?),
             statuses,
             bytes: bytes.unwrap_or(0),
-            _described: Some(described),
+            _described: described,
             shared: Arc::clone(shared),
         })
     }
