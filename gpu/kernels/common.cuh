@@ -62,12 +62,6 @@ __device__ __forceinline__ void load(T *to, const T *from) {
     }
 }
 
-// Asks for the line of 128 bytes around an address, so that it is in the card's cache when it is read. Takes no register and waits
-// for nothing.
-__device__ __forceinline__ void prefetch(const u8 *at) { asm volatile("prefetch.global.L2 [%0];" : : "l"(at)); }
-
-#define LINE 128u
-
 // Thread blocks that a multiprocessor is to run at a time, where its registers suffice for that.
 #if __CUDA_ARCH__ >= 900
 #define BLOCKS_EACH 5

@@ -92,7 +92,7 @@ struct __align__(16) Shared {
     };
     Table table;
     Unit unit;
-    u32 warp_totals[WARPS];
+    __align__(16) u32 warp_totals[WARPS];
 };
 
 __device__ __forceinline__ u32 symbol_of(u32 exponent) { return exponent >> 1 | (exponent & 1u) << 7; }
@@ -395,25 +395,7 @@ __device__ __forceinline__ void write_staged(const Shared &shared, const Unit &u
     }
 }
 
-// Asks for what the next block needs: its code, its gaps, and as many signs and mantissas as a block has as a rule, from the first
-// on.
-__device__ __forceinline__ void prefetch_block(const Unit &unit, u32 block, u32 first) {
-    u32 thread = threadIdx.x, line = thread % LANES * LINE;
-    const u8 *at = nullptr, *end = nullptr;
-    if (thread < LANES) {
-        at = unit.codes + u64(block) * BLOCK_BYTES + line;
-        end = unit.codes + unit.n_bytes;
-    } else if (thread < 4 * LANES) {
-        at = unit.sign_mantissa + first + (thread / LANES - 1) * LANES * LINE + line;
-        end = unit.sign_mantissa + unit.n_elements;
-    } else if (thread < 4 * LANES + 3) {
-        at = unit.gaps + u64(block) * GAP_BYTES + line;
-        end = at + 1;
-    }
-    if (at < end) prefetch(at);
-}
-
-// Decodes one block; all threads of the thread block.
+// Decodes one block; all threads of the thread block. Tells whether there were as many symbols as elements.
 __device__ __forceinline__ bool decode_block(Shared &shared, u32 block, u32 blocks) {
     const Unit &unit = shared.unit;
     u32 thread = threadIdx.x;
@@ -421,7 +403,6 @@ __device__ __forceinline__ bool decode_block(Shared &shared, u32 block, u32 bloc
     // Never an entry after the last block's: some units lack it.
     u32 end = block + 1 < blocks ? position(unit, block + 1) : u32(unit.n_elements);
     u32 begin = position(unit, block);
-    if (block + 1 < blocks) prefetch_block(unit, block + 1, end);
 
     // Bits of symbols that were found; those that are not stored yet; where they will be.
     u32 found = 0, pending = 0;
@@ -446,32 +427,33 @@ __device__ __forceinline__ bool decode_block(Shared &shared, u32 block, u32 bloc
     if (found % 32 != 0) asm volatile("st.shared.u32 [%0], %1;" : : "r"(row), "r"(pending) : "memory");
 
     u32 number = found / 8;
-    // Whether some thread had no room is told with the warps' totals.
     u32 lane = thread % 32, warp = thread / 32, sum = number;
 #pragma unroll
     for (u32 distance = 1; distance < 32; distance *= 2) {
         u32 other = __shfl_up_sync(ALL_LANES, sum, distance);
         if (lane >= distance) sum += other;
     }
+    // Whether some thread had no room is told above the number, which has 16 bits at most.
     bool is_over = __any_sync(ALL_LANES, number > 4 * ROWS);
-    if (lane == 31) shared.warp_totals[warp] = sum | (is_over ? 1u << 31 : 0u);
+    if (lane == 31) shared.warp_totals[warp] = sum | (is_over ? 1u << 16 : 0u);
     Column symbols = take_out(shared, number);
     __syncthreads();
-    u32 before = sum - number, all = 0, flags = 0;
+    u32 before = 0, all = 0;
 #pragma unroll
     for (u32 i = 0; i < WARPS; i++) {
         u32 total = shared.warp_totals[i];
-        flags |= total;
-        total &= ~(1u << 31);
         before += i < warp ? total : 0u;
         all += total;
     }
+    is_over = all >> 16 != 0;
+    before = (before & 0xffffu) + sum - number;
+    all &= 0xffffu;
     end = min(end, u32(unit.n_elements));
     begin = min(begin, end);
     u32 elements = end - begin;
     // So that 8 weights that are stored together begin at 8 staged symbols.
     u32 first = u32(reinterpret_cast<u64>(unit.outputs) / 2 + begin) % 8;
-    if (flags >> 31 == 0 && first + max(all, elements) <= 4 * HELD * THREADS) {
+    if (!is_over && first + max(all, elements) <= 4 * HELD * THREADS) {
         // The last block may have more symbols than elements: they are from behind the last codeword.
         put_back(shared, symbols, number, first + before);
         for (u32 i = all + thread; i < elements; i += THREADS) shared.staged[first + i] = 0;
@@ -480,7 +462,7 @@ __device__ __forceinline__ bool decode_block(Shared &shared, u32 block, u32 bloc
     } else {
         // More symbols than there is room for: as many as fit at a time, byte by byte. The code is read again, so that nothing of
         // it need be kept.
-        Code code = read_code(unit, block);
+        code = read_code(unit, block);
         for (u32 from = 0; from < elements; from += STAGED) {
             u32 most = min(elements - from, STAGED);
             u32 shift = u32(reinterpret_cast<u64>(unit.outputs) / 2 + begin + from) % 8;

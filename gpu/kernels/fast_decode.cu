@@ -24,15 +24,9 @@
 #define STAGED (GROUP + LANES * CODES * MOST_SYMBOLS)
 #define MOST_CODES 4096u
 
-// Before compute capability 9.0 no more fit the shared memory of a multiprocessor; for 10.0, ptxas finds no registers for more.
-#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-#define FAST_BLOCKS_EACH 4
-#else
-#define FAST_BLOCKS_EACH 3
-#endif
-
 // What is found wrong with a chunk.
 #define NOT_VALID 1u
+#define ALL_GOOD 0xffffffffu
 
 struct __align__(16) Dictionary {
     // Of each code: up to seven symbols from the low byte on, and eight times their number in the high byte.
@@ -90,51 +84,67 @@ __device__ __forceinline__ u32 code(const Codes &codes, u32 width, u32 i) {
     return __funnelshift_r(words[bit / 32], bit / 32 < 2 ? words[bit / 32 + 1] : 0u, bit % 32) & 4095u;
 }
 
-// Whether the codes of a lane whose symbols go past the last element are as V-3.3 says. Rare, so they are read again, one by one.
+// Whether the codes of a lane whose symbols go past the last element are as V-3.3 says.
 template <u32 WIDTH>
-__device__ __forceinline__ bool ends_well(const u8 *from, const uint2 *entries, u32 start, u32 elements) {
+__device__ __forceinline__ bool ends_well(const Codes &codes, const uint2 *entries, u32 start, u32 elements) {
     bool is_good = start < elements;
-#pragma unroll 1
+#pragma unroll
     for (u32 i = 0; i < CODES; i++) {
-        const u8 *at = from + i * WIDTH / 8;
-        u32 code = __ldg(at);
-        if (WIDTH == 12) code = (code | u32(__ldg(at + 1)) << 8) >> 4 * (i % 2) & 4095u;
-        u32 end = start + (entries[code].y >> 27);
-        is_good &= start < elements ? end <= elements : code == 0;
+        u32 end = start + (entries[i].y >> 27);
+        is_good &= start < elements ? end <= elements : code(codes, WIDTH, i) == 0;
         start = end;
     }
     return is_good;
 }
 
-// Decodes a chunk; tells whether it is valid.
-// `AHEAD` is the number of groups whose raw parts are asked for before a round.
+// Where a chunk's codes are, and the first of them for a lane.
+struct Start {
+    u32 offset;
+    u32 groups;
+    Codes codes;
+};
+
+__device__ __forceinline__ void find_codes(Start &start, const Dictionary &frame, u32 chunk) {
+    start.offset = __ldg(frame.offsets + chunk);
+    start.groups = __ldg(frame.offsets + chunk + 1) - start.offset;
+}
+
+template <u32 WIDTH>
+__device__ __forceinline__ Codes first_codes(const Start &start, const Dictionary &frame) {
+    u32 lane = threadIdx.x % LANES;
+    return read_codes(frame.codes + u64(start.offset) * WIDTH + lane * WIDTH, WIDTH, lane < start.groups);
+}
+
+// Decodes a chunk, and finds the start of the next one of this warp in the meantime, if there is one; tells whether the chunk is
+// valid. `AHEAD` is the number of groups whose raw parts are asked for before a round.
 template <u32 WIDTH, u32 AHEAD>
-__device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &frame, u64 base, u32 chunk) {
+__device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &frame, u64 base, u32 chunk, Start &start,
+                                    bool has_next) {
     u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     u8 *staged = shared.staged[warp];
     u32 staged_address = u32(__cvta_generic_to_shared(staged));
     u64 first = u64(chunk) * CHUNK;
     u32 elements = u32(min(frame.n_elements - first, u64(CHUNK)));
-    u32 offset = __ldg(frame.offsets + chunk), groups = __ldg(frame.offsets + chunk + 1) - offset;
-    const u8 *from = frame.codes + u64(offset) * WIDTH;
+    u32 groups = start.groups;
+    const u8 *from = frame.codes + u64(start.offset) * WIDTH;
     const u8 *planes = frame.planes + first;
     u8 *outputs = frame.outputs + base + first * size_of(kind);
     __builtin_assume(__isGlobal(outputs));
     bool is_even = can_write_eight(kind, outputs);
-    // What this warp needs next: the planes of a chunk, and as many codes as one has as a rule.
-    if (chunk + WARPS < frame.n_chunks) {
-        if (kind != BYTES) prefetch(planes + WARPS * CHUNK + lane * LINE);
-        if (lane < 12) prefetch(frame.codes + u64(__ldg(frame.offsets + chunk + WARPS)) * WIDTH + lane * LINE);
-    }
-
     // Elements that are written; symbols that are staged but not yet merged; the last of these, which fill no word.
     u32 done = 0, left = 0, rest = 0;
     bool is_good = true;
-    Codes next = read_codes(from + lane * WIDTH, WIDTH, lane < groups);
+    if (has_next) find_codes(start, frame, chunk + WARPS);
+    // No chunk is without codes, but a damaged one may say so.
+    if (has_next && groups == 0) start.codes = first_codes<WIDTH>(start, frame);
     for (u32 group = lane; group - lane < groups; group += LANES) {
-        Codes codes = next;
+        Codes codes = start.codes;
         bool is_there = group < groups;
-        next = read_codes(from + (group + LANES) * WIDTH, WIDTH, group + LANES < groups);
+        if (group - lane + LANES < groups) {
+            start.codes = read_codes(from + (group + LANES) * WIDTH, WIDTH, group + LANES < groups);
+        } else if (has_next) {
+            start.codes = first_codes<WIDTH>(start, frame);
+        }
         uint2 low[AHEAD + 1];
 #pragma unroll
         for (u32 i = 0; i < AHEAD; i++) {
@@ -162,24 +172,26 @@ __device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &
         end += 8 * left;
         u32 place = end - bits;
         if (is_there && done + end / 8 > elements) {
-            is_good &= ends_well<WIDTH>(from + group * WIDTH, shared.entries, done + place / 8, elements);
+            is_good &= ends_well<WIDTH>(codes, entries, done + place / 8, elements);
         }
 
         // In bits: symbols are put together from where they begin in their first word.
-        u32 pending = 0, first_word = staged_address + place / 32 * 4, to = first_word;
+        u32 pending = 0, fill = place % 32, first_word = staged_address + place / 32 * 4, to = first_word;
         if (is_there) {
 #pragma unroll
             for (u32 i = 0; i < CODES; i++) {
-                u32 low = entries[i].x, high = entries[i].y & 0xffffffu, number = entries[i].y >> 24;
-                u32 words[3] = {pending | __funnelshift_l(0, low, place), __funnelshift_l(low, high, place),
-                                __funnelshift_l(high, 0, place)};
-                u32 until = (place & 31u) + number;
-                place += number;
-                bool has_one = until >= 32, has_two = until >= 64;
-                if (has_one) asm volatile("st.shared.u32 [%0], %1;" : : "r"(to), "r"(words[0]) : "memory");
-                if (has_two) asm volatile("st.shared.u32 [%0+4], %1;" : : "r"(to), "r"(words[1]) : "memory");
-                pending = has_two ? words[2] : has_one ? words[1] : words[0];
-                to += until / 32 * 4;
+                u32 low = entries[i].x, high = entries[i].y & 0xffffffu, until = fill + (entries[i].y >> 24);
+                u32 words[3] = {pending | __funnelshift_l(0, low, fill), __funnelshift_l(low, high, fill),
+                                __funnelshift_l(high, 0, fill)};
+                // In PTX, so that a predicate each serves the stores and all that depends on them.
+                asm volatile("{ .reg .pred one, two; setp.ge.u32 one, %2, 32; setp.ge.u32 two, %2, 64;\n"
+                             "@one st.shared.u32 [%0], %3; @two st.shared.u32 [%0+4], %4;\n"
+                             "selp.b32 %1, %4, %3, one; selp.b32 %1, %5, %1, two;\n"
+                             "@one add.u32 %0, %0, 4; @two add.u32 %0, %0, 4; }"
+                             : "+r"(to), "=&r"(pending)
+                             : "r"(until), "r"(words[0]), "r"(words[1]), "r"(words[2])
+                             : "memory");
+                fill = until % 32;
             }
         }
         u32 before = __shfl_up_sync(ALL_LANES, pending, 1);
@@ -190,7 +202,7 @@ __device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &
             asm volatile("st.shared.u32 [%0], %1;" : : "r"(first_word), "r"(word | before) : "memory");
         }
         // What the last lane that has codes leaves comes to its place, too.
-        if ((group + 1 == groups || lane == LANES - 1) && is_there && place % 32 != 0) {
+        if ((group + 1 == groups || lane == LANES - 1) && is_there && fill != 0) {
             asm volatile("st.shared.u32 [%0], %1;" : : "r"(to), "r"(pending) : "memory");
         }
         rest = __shfl_sync(ALL_LANES, pending, LANES - 1);
@@ -242,15 +254,27 @@ __device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &
     return __all_sync(ALL_LANES, is_good && done == elements);
 }
 
+// Decodes the chunks from `first` up to `end` that are this warp's; tells which is the first that is not valid.
 template <u32 WIDTH>
-__device__ __forceinline__ bool run_kind(Shared &shared, const Dictionary &frame, u64 base, u32 chunk) {
-    // A copy for weights, in which the kind is known, and one for all others.
-    if (frame.kind == BF16) return run<WIDTH, 2>(BF16, shared, frame, base, chunk);
-    return run<WIDTH, 0>(frame.kind, shared, frame, base, chunk);
+__device__ __forceinline__ u32 run_all(Shared &shared, const Dictionary &frame, u64 base, u32 first, u32 end) {
+    Start start;
+    u32 bad = ALL_GOOD;
+    first += threadIdx.x / LANES;
+    if (first >= end) return bad;
+    find_codes(start, frame, first);
+    start.codes = first_codes<WIDTH>(start, frame);
+    for (u32 chunk = first; chunk < end; chunk += WARPS) {
+        // A copy for weights, in which the kind is known, and one for all others.
+        bool has_next = chunk + WARPS < end;
+        bool is_good = frame.kind == BF16 ? run<WIDTH, 4>(BF16, shared, frame, base, chunk, start, has_next)
+                                          : run<WIDTH, 0>(frame.kind, shared, frame, base, chunk, start, has_next);
+        if (!is_good) bad = min(bad, chunk << 3 | NOT_VALID);
+    }
+    return bad;
 }
 
 // Decodes many frames in one launch: each thread block takes as many of all frames' chunks as the others.
-extern "C" __global__ void __launch_bounds__(THREADS, FAST_BLOCKS_EACH)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
     fast_decode_batch(const Dictionary *frames, u32 n_frames, u32 n_chunks, u64 base, u32 *status) {
     __shared__ Shared shared;
     Range range = share_of(n_chunks);
@@ -268,11 +292,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, FAST_BLOCKS_EACH)
         }
         __syncthreads();
         u32 first = u32(frame.first_block), end = min(range.end, first + frame.n_chunks);
-        for (u32 at = begin + threadIdx.x / LANES; at < end; at += WARPS) {
-            bool is_good = frame.width == 8 ? run_kind<8>(shared, frame, base, at - first)
-                                            : run_kind<12>(shared, frame, base, at - first);
-            if (!is_good && threadIdx.x % LANES == 0) atomicMin(&status[item], (at - first) << 3 | NOT_VALID);
-        }
+        u32 bad = frame.width == 8 ? run_all<8>(shared, frame, base, begin - first, end - first)
+                                   : run_all<12>(shared, frame, base, begin - first, end - first);
+        if (bad != ALL_GOOD && threadIdx.x % LANES == 0) atomicMin(&status[item], bad);
         begin = max(begin, end);
         // Before the table is another.
         __syncthreads();

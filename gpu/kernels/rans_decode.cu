@@ -180,7 +180,7 @@ __device__ __forceinline__ void load_table(Shared &shared, const u32 *slots, u32
     __syncthreads();
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_EACH)
     rans_decode(const u8 *data, const Chunk *chunks, u8 *outputs, u32 *status, const u32 *slots, u32 scale_bits, u32 n_chunks,
                 u32 kind) {
     __shared__ Shared shared;
@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
 }
 
 // Decodes many frames in one launch: each thread block takes as many of all frames' chunks as the others.
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_EACH)
     rans_decode_batch(const Frame *frames, u32 n_frames, u32 n_chunks, u64 base, u32 *status) {
     __shared__ Shared shared;
     const Frame &frame = shared.frame;

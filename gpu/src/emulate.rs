@@ -1,6 +1,7 @@
 //! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
 
 use df11_core::df11::{BLOCK_BYTES, Tensors, Unit};
+use df11_core::dictionary;
 use df11_core::frame::{ElementType, Frame};
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
@@ -227,12 +228,7 @@ pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11_cor
             symbols: range.len(),
         })
     };
-    let kind = match header.element_type() {
-        ElementType::Bf16 => 1,
-        ElementType::F16 => 2,
-        ElementType::F32 => 3,
-        _ => 0,
-    };
+    let kind = kind_of(header.element_type());
     Ok(((0..header.blocks()).map(block).collect::<Result<_, _>>()?, kind))
 }
 
@@ -321,14 +317,14 @@ pub fn frames(
 }
 
 /// A frame of codec dictionary.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DictionaryFrame<'a> {
     /// For each code, its symbols from the low byte on, and eight times their number in the high byte.
-    pub entries: &'a [u64],
+    pub entries: Vec<u64>,
     /// The codes of all chunks.
     pub codes: &'a [u8],
     /// For each chunk how many groups of eight codes it has.
-    pub counts: &'a [u16],
+    pub counts: Vec<u16>,
     /// The planes of the raw part.
     pub planes: &'a [u8],
     /// Bytes from one plane to the next.
@@ -339,6 +335,43 @@ pub struct DictionaryFrame<'a> {
     pub width: u32,
     /// How elements are put together.
     pub kind: u32,
+}
+
+impl<'a> DictionaryFrame<'a> {
+    /// What the kernel takes of a frame, whose checksums are compared; `None` for other codecs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frame::chunks_layout`].
+    pub fn new(frame: &Frame<'a>) -> Result<Option<Self>, df11_core::Error> {
+        let header = frame.header();
+        let Some(model) = header.dictionary() else { return Ok(None) };
+        let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);
+        table.build(model)?;
+        let entries = table.dictionary().map_or(&[][..], |dictionary| dictionary.entries()).to_vec();
+        let (layout, bytes) = (frame.chunks_layout()?, frame.as_bytes());
+        let counts = bytes[layout.groups].as_chunks().0.iter().map(|count| u16::from_le_bytes(*count));
+        Ok(Some(DictionaryFrame {
+            entries,
+            codes: &bytes[layout.codes],
+            counts: counts.collect(),
+            planes: &bytes[layout.planes[0]..],
+            stride: layout.planes[1].saturating_sub(layout.planes[0]),
+            n: frame.elements_bytes() / header.element_type().bytes(),
+            width: u32::from(model.width().bits()),
+            kind: kind_of(header.element_type()),
+        }))
+    }
+}
+
+/// What kernels call the way in which elements are put together.
+fn kind_of(element_type: ElementType) -> u32 {
+    match element_type {
+        ElementType::Bf16 => 1,
+        ElementType::F16 => 2,
+        ElementType::F32 => 3,
+        _ => 0,
+    }
 }
 
 /// Decodes frames in one launch of `fast_decode_batch`, as [`frames`].
@@ -359,7 +392,7 @@ pub fn dictionaries(
         let entries: Vec<u8> = frame.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
         let mut offset = 0u32;
         let mut offsets = offset.to_le_bytes().to_vec();
-        for count in frame.counts {
+        for count in &frame.counts {
             offset += u32::from(*count);
             offsets.extend(offset.to_le_bytes());
         }

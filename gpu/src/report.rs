@@ -15,7 +15,7 @@ use df11_emulator::{Counters, Module, Options, Report};
 use serde::Serialize;
 
 use crate::emulate::{self, Shape};
-use crate::kernels::{DF11_DECODE, RANS_DECODE, WARPS};
+use crate::kernels::{DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
 
 /// Thread blocks, as on a card of 132 multiprocessors.
 const THREAD_BLOCKS: u32 = 528;
@@ -240,6 +240,18 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
             emulate::rans(&module, &bytes, &blocks, frequencies, kind, weights.len(), grid, &options);
         let (found, _, report) = result.map_err(|error| error.to_string())?;
         add("rans_decode", ptx.text, "rans_decode", &module, (found, report))?;
+    }
+
+    let options_of_frame = frame::EncodeOptions::new().codec(frame::Codec::Dictionary);
+    let bytes = options_of_frame.encode(ElementType::Bf16, &[elements as u64], weights).map_err(core)?;
+    let frame = Frame::new(&bytes).map_err(core)?;
+    let Some(item) = emulate::DictionaryFrame::new(&frame).map_err(core)? else { return Ok(rows) };
+    for ptx in FAST_DECODE {
+        let module = Module::parse(ptx.text).map_err(|error| error.to_string())?;
+        let grid = thread_blocks(item.counts.len().div_ceil(WARPS as usize));
+        let result = emulate::dictionaries(&module, std::slice::from_ref(&item), grid, 0, &options);
+        let (found, _, report) = result.map_err(|error| error.to_string())?;
+        add("fast_decode_batch", ptx.text, "fast_decode_batch", &module, (found.concat(), report))?;
     }
     Ok(rows)
 }

@@ -7,10 +7,11 @@ use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::dictionary_vectors;
 use crate::frame_sample::FrameSample;
 use crate::weights::{bytes, like_trained};
 
-fn decode(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
+pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
     let frame = Frame::new(frame)?;
     let mut elements = vec![0; frame.elements_bytes()];
     frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements).map(|()| elements)
@@ -43,12 +44,7 @@ pub fn generate() -> String {
         let frame = reference::encode(tensor, u8::from(coded)).unwrap();
         assert_eq!(reference::decode(&frame).as_ref(), Ok(tensor), "{id}");
         assert_eq!(decode(&frame).as_ref(), Ok(&tensor.elements), "{id}");
-        let more = json!({
-            "elementType": ElementType::ALL[usize::from(tensor.element_type)].name(),
-            "shape": tensor.shape,
-            "sha256": hex::encode(Sha256::digest(&tensor.elements)),
-        });
-        push(id, comment, &[], "valid", &frame, more);
+        push(id, comment, &[], "valid", &frame, facts(tensor));
         frame
     };
     for element_type in ElementType::ALL {
@@ -217,6 +213,18 @@ pub fn generate() -> String {
     invalid("truncated", "the last byte is missing", "F-6.2", "invalid", &coded.frame[..end - 1]);
     invalid("longer", "a byte follows", "F-6.2", "invalid", &[&coded.frame[..], &[0]].concat());
 
+    for (id, comment, tensor, frame) in dictionary_vectors::valid() {
+        assert_eq!(reference::decode(&frame).as_ref(), Ok(&tensor), "{id}");
+        assert_eq!(decode(&frame).as_ref(), Ok(&tensor.elements), "{id}");
+        push(&id, comment, &[], "valid", &frame, facts(&tensor));
+    }
+    for (id, comment, clause, frame) in dictionary_vectors::invalid() {
+        assert!(reference::decode(&frame).is_err(), "{id}");
+        let error = decode(&frame).unwrap_err();
+        assert_eq!(error.clause(), Some(clause), "{id}: {error}");
+        push(id, comment, &[clause], "invalid", &frame, json!({}));
+    }
+
     let mut normalised = Vec::new();
     let mut counts = |id: &str, comment: &str, counts: &[(u8, u64)], scale_bits: u8| {
         let mut all = [0; 256];
@@ -249,19 +257,31 @@ pub fn generate() -> String {
         counts(&format!("ramp-{scale_bits}"), "all symbols, at each scale", &ramp, scale_bits);
     }
 
+    let dictionaries = dictionary_vectors::dictionaries();
     let file = json!({
-        "algorithm": "FRAME, RANS",
+        "algorithm": "FRAME, RANS, DICTIONARY",
         "specVersion": "1.0.0-draft",
         "generator": "cargo run -p df11-tests --bin vectors (df11 0.1.0)",
-        "numberOfTests": tests.len() + normalised.len(),
+        "numberOfTests": tests.len() + normalised.len() + dictionaries.len(),
         "header": [
             "frames: a reader gives elements with this SHA-256 for `valid` ones, and refuses all others; `unsupported` not as damaged.",
             "frequencies: R-2.5 makes these frequencies of these counts.",
+            "dictionaries: V-4.2 makes these costs (of the symbols that occur, least first), limit and remainder of these counts; their strings, by number and with a line feed after each symbols in hexadecimal, have this SHA-256.",
         ],
         "frames": tests,
         "frequencies": normalised,
+        "dictionaries": dictionaries,
     });
     on_one_line(&serde_json::to_string_pretty(&file).unwrap()) + "\n"
+}
+
+/// What a vector says of the elements.
+fn facts(tensor: &reference::Tensor) -> Value {
+    json!({
+        "elementType": ElementType::ALL[usize::from(tensor.element_type)].name(),
+        "shape": tensor.shape,
+        "sha256": hex::encode(Sha256::digest(&tensor.elements)),
+    })
 }
 
 /// Puts lists that hold numbers alone on one line.

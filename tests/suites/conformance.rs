@@ -10,7 +10,9 @@ use df11_conformance::lint::{Severity, lint, lint_frame};
 use df11_conformance::vectors::{FrameTest, Outcome, Task, Vectors, unit};
 use df11_core::Level;
 use df11_core::df11::{Decoder, Tensors, Unit};
-use df11_core::frame::{self, ElementType};
+use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
+use df11_reference::dictionary::Model;
+use df11_reference::frame::{Coding, encode_as};
 use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bits, bytes, like_trained};
 use df11_tests::{fixtures, spec_text, vectors};
@@ -330,6 +332,23 @@ fn the_linter_finds_every_invalid_frame_by_its_clause_and_nothing_in_what_we_wri
     bytes.extend_from_slice(small.blocks(&[7; 5000]).unwrap());
     bytes.extend(small.finish().unwrap());
     assert_eq!(clauses(&bytes), ["F-7.2"]);
+
+    // With dictionaries.
+    let dictionary = EncodeOptions::new().codec(Codec::Dictionary);
+    let ours = dictionary.encode(ElementType::Bf16, &[100, 1000], &trained).unwrap();
+    assert_eq!(lint_frame(&ours), []);
+    let small = dictionary.block_len(4096).encode(ElementType::Bf16, &[100, 1000], &trained).unwrap();
+    assert_eq!(clauses(&small), ["F-7.2"]);
+    let coded = |bytes: &[u8], codec| df11_reference::frame::encode(&tensor(bytes), codec).unwrap();
+    assert_eq!(clauses(&coded(&random, 3)), ["F-7.1"]);
+    let other = |clause: &str, w: u32, l: u64| {
+        let costs = [(7, (16, 16))].into_iter().collect();
+        let coding = Coding::Dictionary(Model { w, costs, l, r: 0 });
+        let findings = lint_frame(&encode_as(&tensor(&[7; 5000]), &coding, 65536).unwrap());
+        assert!(findings[0].clause == "F-7.2" && findings[0].message.contains(clause), "{findings:?}");
+    };
+    other("V-4.2", 8, 20);
+    other("bits", 12, 1785);
 }
 
 #[test]

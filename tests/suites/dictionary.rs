@@ -207,6 +207,28 @@ fn the_symbols_of_every_code_are_never_written_past_the_chunk() {
 }
 
 #[test]
+fn the_worked_example_of_the_specification_is_right() {
+    let mut counts = [0; 256];
+    [(7, 12), (9, 3), (200, 1)].iter().for_each(|(symbol, count): &(usize, u64)| counts[*symbol] = *count);
+    let model = Model::of_counts(&counts, Width::Eight).unwrap();
+    let costs = [7, 9, 200].map(|s: usize| (model.first_costs()[s], model.following_costs()[s]));
+    assert_eq!(costs, [(12, 7), (31, 39), (46, 64)]);
+    assert_eq!((model.limit(), model.remainder(), model.strings()), (136, 14, 256));
+    for (width, expected) in [
+        (Width::Eight, &[1, 5, 0, 6, 0, 0, 0, 0][..]),
+        (Width::Twelve, &[0x01, 0x50, 0, 0, 0x60, 0, 0, 0, 0, 0, 0, 0]),
+    ] {
+        let model = Model::new(width, model.first_costs(), model.following_costs(), 37, 1).unwrap();
+        let strings: [&[u8]; 7] = [&[7], &[7, 7], &[7, 7, 7], &[7, 7, 7, 7], &[9], &[9, 7], &[200]];
+        assert_eq!(to_reference(&model).strings().unwrap(), strings);
+        let mut codes = Vec::new();
+        EncodeTable::new(&model).encode(&[7, 7, 9, 7, 7, 200], &mut codes).unwrap();
+        assert_eq!(codes, expected);
+        assert_eq!(decode(&model, expected, 6).unwrap(), [7, 7, 9, 7, 7, 200]);
+    }
+}
+
+#[test]
 fn what_the_caller_gets_wrong_is_no_damage() {
     let model = Model::of_counts(&counts(b"abracadabra"), Width::Twelve).unwrap();
     let mut small = DecodeTable::<256>::EMPTY;

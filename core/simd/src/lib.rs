@@ -182,6 +182,18 @@ pub trait Simd: sealed::Sealed + Copy {
             core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(_at.cast());
         }
     }
+
+    /// Asks for the cache lines of these bytes to be brought to the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, _bytes: &[u8]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in _bytes.chunks(64) {
+            // SAFETY: a prefetch of any address does nothing that a program could see.
+            unsafe {
+                core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast());
+            }
+        }
+    }
 }
 
 /// Work that is compiled for every level.

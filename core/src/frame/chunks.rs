@@ -225,19 +225,35 @@ struct DecodeChunks<'d, 'a> {
 }
 
 impl DecodeChunks<'_, '_> {
-    /// Goes through the codes of the chunks, with the range of elements of each.
+    /// Goes through the codes of the chunks, with the range of elements of each. What the next block has is brought near
+    /// meanwhile: its checksum would have to wait for it otherwise.
     #[inline(always)]
-    fn each(&self, mut decode: impl FnMut(&[u8], Range<usize>) -> Result<(), Error>) -> Result<(), Error> {
+    fn each<S: Simd>(
+        &self,
+        simd: S,
+        mut decode: impl FnMut(&[u8], Range<usize>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let header = &self.frame.header;
         let of_block = header.block_len() / CHUNK;
         let width = self.dictionary.width().group_bytes();
         let Range { start, end } = self.chunks;
         for block in start / of_block..end.div_ceil(of_block) {
             let Block { groups, mut codes } = self.frame.block_of_chunks(block)?;
+            let (next, after) =
+                (self.frame.entry(block + 1).0 as usize, self.frame.entry(block + 2).0 as usize);
+            let mut next = self.frame.bytes.get(next..after).unwrap_or_default();
+            let share = next.len() / of_block;
             for (chunk, number) in (block * of_block..end).zip(groups) {
                 let bytes = usize::from(u16::from_le_bytes(*number)) * width;
                 let (of_chunk, rest) = codes.split_at_checked(bytes).unwrap_or_default();
                 codes = rest;
+                let near;
+                (near, next) = next.split_at_checked(share).unwrap_or_default();
+                simd.prefetch_far(near);
+                let elements = (chunk + of_block) * CHUNK..(chunk + of_block + 1) * CHUNK;
+                for plane in self.frame.planes() {
+                    simd.prefetch_far(plane.get(elements.clone()).unwrap_or_default());
+                }
                 if chunk >= start {
                     decode(of_chunk, chunk * CHUNK..header.len.min((chunk + 1) * CHUNK))?;
                 }
@@ -265,7 +281,7 @@ impl Operation for DecodeInPlace<'_, '_> {
         let mut planes: [&[u8]; PLANES] = [&[]; PLANES];
         planes.iter_mut().zip(frame.planes()).for_each(|(to, plane)| *to = plane);
         let first = decode.chunks.start * CHUNK;
-        decode.each(|codes, range| {
+        decode.each(simd, |codes, range| {
             let (start, n) = ((range.start - first) * size, range.len());
             // What follows the coded bytes is not decoded yet.
             let coded = elements.get_mut(start + (size - 1) * n..).unwrap_or_default();
@@ -313,7 +329,7 @@ impl Write for DecodeChunks<'_, '_> {
         let end = self.chunks.end.saturating_mul(CHUNK).min(self.frame.header.len);
         // Symbols that are left over at the front.
         let mut left = 0;
-        self.each(|codes, range| {
+        self.each(simd, |codes, range| {
             let n = range.len();
             self.dictionary.decode(simd, codes, &mut memory[left..], n)?;
             let at = range.start - left;

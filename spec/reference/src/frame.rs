@@ -336,35 +336,62 @@ fn put_chunks(
 ///
 /// F-3.2 if the elements are not as many as the shape says.
 pub fn encode(tensor: &Tensor, codec: u8) -> Result<Vec<u8>, Violation> {
-    const B: usize = 65536;
+    let n = tensor.shape.iter().product::<u64>();
+    let mut counts = [0; 256];
+    split(tensor.element_type, &tensor.elements).0.iter().for_each(|c| counts[usize::from(*c)] += 1);
+    let coding = match codec {
+        1 if n > 0 => Coding::Rans(Box::new(Frequencies::normalise(&counts, 12))),
+        3 if n > 0 => Coding::Dictionary(Model::of_counts(&counts, if n < 65536 { 8 } else { 12 })),
+        _ => Coding::Raw,
+    };
+    encode_as(tensor, &coding, 65536)
+}
+
+/// A codec and its model (F-3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Codec 0.
+    Raw,
+    /// Codec 1.
+    Rans(Box<Frequencies>),
+    /// Codec 3.
+    Dictionary(Model),
+}
+
+/// Encodes a tensor in blocks of this many elements.
+///
+/// # Errors
+///
+/// F-3.2 if the elements are not as many as the shape says, V-2.1 or V-2.5 if the coding is not for them.
+pub fn encode_as(tensor: &Tensor, coding: &Coding, block: usize) -> Result<Vec<u8>, Violation> {
     let Tensor { element_type, shape, elements } = tensor;
     let size = BYTES[usize::from(*element_type)];
     let n = shape.iter().product::<u64>();
     rule("F-3.2", elements.len() as u64 == n * size as u64, || format!("{} bytes", elements.len()))?;
-    let codec = if n > 0 { codec } else { 0 };
-    let mut counts = [0; 256];
-    split(*element_type, elements).0.iter().for_each(|c| counts[usize::from(*c)] += 1);
-    let frequencies = (codec == 1).then(|| Frequencies::normalise(&counts, 12));
-    let model = (codec == 3).then(|| Model::of_counts(&counts, if n < 65536 { 8 } else { 12 }));
-    let (number, bits) = match (&frequencies, &model) {
-        (Some(frequencies), _) => (1, frequencies.scale_bits as u8),
-        (_, Some(model)) => (2, model.w as u8),
-        _ => (0, 0),
+    let (frequencies, model) = match coding {
+        Coding::Raw => (None, None),
+        Coding::Rans(frequencies) => (Some(frequencies.as_ref()), None),
+        Coding::Dictionary(model) => (None, Some(model)),
+    };
+    let (codec, number, bits) = match coding {
+        Coding::Raw => (0, 0, 0),
+        Coding::Rans(frequencies) => (1, 1, frequencies.scale_bits as u8),
+        Coding::Dictionary(model) => (3, 2, model.w as u8),
     };
     let pad = |frame: &mut Vec<u8>, to: usize| frame.resize(frame.len().next_multiple_of(to), 0);
 
     let mut frame = MAGIC.to_vec();
     frame.extend([1, *element_type, codec, number, bits, shape.len() as u8, 0, 0]);
     frame.extend(n.to_le_bytes());
-    frame.extend((B as u64).to_le_bytes());
+    frame.extend((block as u64).to_le_bytes());
     shape.iter().for_each(|dimension| frame.extend(dimension.to_le_bytes()));
-    if let Some(Frequencies { f, .. }) = &frequencies {
+    if let Some(Frequencies { f, .. }) = frequencies {
         for eight in f.chunks(8) {
             frame.push((0..8).map(|i| u8::from(eight[i] > 0) << i).sum());
         }
         f.iter().filter(|f| **f > 0).for_each(|f| frame.extend((*f as u16).to_le_bytes()));
     }
-    if let Some(Model { costs, l, r, .. }) = &model {
+    if let Some(Model { costs, l, r, .. }) = model {
         let mut marks = [0; 32];
         costs.keys().for_each(|s| marks[usize::from(s / 8)] |= 1 << (s % 8));
         frame.extend(marks);
@@ -377,13 +404,13 @@ pub fn encode(tensor: &Tensor, codec: u8) -> Result<Vec<u8>, Violation> {
     frame.extend(crc(0, &frame).to_le_bytes());
     pad(&mut frame, 16);
     let mut directory = Vec::new();
-    if let Some(model) = &model {
-        directory = put_chunks(&mut frame, &Dictionary::new(model)?, tensor, B)?;
+    if let Some(model) = model {
+        directory = put_chunks(&mut frame, &Dictionary::new(model)?, tensor, block)?;
     }
-    for (j, elements) in elements.chunks(B * size).enumerate().filter(|_| model.is_none()) {
+    for (j, elements) in elements.chunks(block * size).enumerate().filter(|_| model.is_none()) {
         let start = frame.len();
         frame.extend([0; 16]);
-        match &frequencies {
+        match frequencies {
             None => frame.extend(elements),
             Some(frequencies) => {
                 let (coded, raw) = split(*element_type, elements);

@@ -13,8 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use df11_core::df11::{PARTS, Unit};
-use df11_core::frame::DecodeTable;
-use df11_core::frame::Frame;
+use df11_core::frame::{DecodeTable, Frame};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Serialize;

@@ -6,8 +6,7 @@
 //!
 //! ```
 //! use df11_conformance::vectors::{FrameTest, Outcome};
-//! use df11_core::frame::Frame;
-//! use df11_core::rans::DecodeTable;
+//! use df11_core::frame::{DecodeTable, Frame};
 //!
 //! // A decoder of frames, judged in process: here that of df11-core.
 //! for test in FrameTest::load()? {

@@ -1,8 +1,7 @@
-//! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md` and `RANS.md`.
+//! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md`, `RANS.md` and `DICTIONARY.md`.
 
 use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
-use df11_core::frame::DecodeTable;
-use df11_core::frame::{self, Frame};
+use df11_core::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
 use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
 use df11_core::{Error, bf16};
 use serde::Serialize;
@@ -91,26 +90,39 @@ fn sound_frame(bytes: &[u8]) -> Result<Vec<Finding>, Error> {
         found("F-6.3", Severity::Acceptable, message);
     }
     let shape: Vec<u64> = header.shape().collect();
-    let ours = frame::encode(header.element_type(), &shape, &elements)?;
+    let wanted = if header.codec() == Codec::Dictionary { Codec::Dictionary } else { Codec::Rans };
+    let ours = EncodeOptions::new().codec(wanted).encode(header.element_type(), &shape, &elements)?;
     let codec = Frame::new(&ours)?.header().codec();
     if codec != header.codec() {
         let (ours, theirs) = (ours.len(), bytes.len());
         let message = format!("codec {} would take {ours} bytes instead of {theirs}", codec.name());
         found("F-7.1", Severity::Advice, message);
     } else if ours != bytes && digest == frame.digest() {
-        let message = match header.frequencies() {
-            _ if header.block_len() != frame::BLOCK => {
-                format!("blocks have {} elements instead of {}", header.block_len(), frame::BLOCK)
-            }
-            Some(frequencies) if frequencies.scale_bits() != frame::SCALE_BITS => {
-                format!("there are {} scale bits instead of {}", frequencies.scale_bits(), frame::SCALE_BITS)
-            }
-            _ => "the frequencies are not those of R-2.5".to_owned(),
-        };
-        found("F-7.2", Severity::Advice, message);
+        found("F-7.2", Severity::Advice, other_bytes(header, Frame::new(&ours)?.header()));
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
+}
+
+/// Why a frame has other bytes than ours, whose codec is the same.
+fn other_bytes(header: &Header, ours: &Header) -> String {
+    if header.block_len() != ours.block_len() {
+        return format!("blocks have {} elements instead of {}", header.block_len(), ours.block_len());
+    }
+    if let (Some(frequencies), Some(ours)) = (header.frequencies(), ours.frequencies()) {
+        let (found, wanted) = (frequencies.scale_bits(), ours.scale_bits());
+        if found != wanted {
+            return format!("there are {found} scale bits instead of {wanted}");
+        }
+        return "the frequencies are not those of R-2.5".to_owned();
+    }
+    match (header.dictionary(), ours.dictionary()) {
+        (Some(model), Some(ours)) if model.width() != ours.width() => {
+            format!("codes have {} bits instead of {}", model.width().bits(), ours.width().bits())
+        }
+        (Some(model), Some(ours)) if model != ours => "the dictionary is not that of V-4.2".to_owned(),
+        _ => "the strings are not the longest each time, as V-4.1 has them".to_owned(),
+    }
 }
 
 /// The findings about a unit that is not invalid.

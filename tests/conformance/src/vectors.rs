@@ -192,7 +192,7 @@ pub struct FrameTest {
     pub id: String,
     /// What it is about.
     pub comment: String,
-    /// Clauses of `FRAME.md` and `RANS.md` that decide it: the rule that is broken.
+    /// Clauses of `FRAME.md`, `RANS.md` and `DICTIONARY.md` that decide it: the rule that is broken.
     pub clauses: Vec<String>,
     /// What a reader has to do.
     pub result: Outcome,

@@ -1,0 +1,204 @@
+//! Frames of codec dictionary for `spec/vectors/frames.json`.
+
+use std::collections::BTreeMap;
+
+use df11_core::dictionary::{Model, Width};
+use df11_core::frame::ElementType;
+use df11_reference::dictionary as reference;
+use df11_reference::frame::{Coding, Tensor, crc, encode, encode_as};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::frame_sample::FrameSample;
+use crate::weights::{bytes, like_trained};
+
+fn tensor(element_type: ElementType, elements: &[u8]) -> Tensor {
+    let n = elements.len() / element_type.bytes();
+    Tensor { element_type: element_type.number(), shape: vec![n as u64], elements: elements.to_vec() }
+}
+
+fn u8s(n: usize) -> Vec<u8> {
+    (0..n).map(|i| 100 + (i * i % 7) as u8).collect()
+}
+
+/// Seven symbols, whose costs have nothing to do with them.
+fn model(w: u32, l: u64, r: usize) -> reference::Model {
+    let costs: BTreeMap<u8, (u64, u64)> =
+        (100..107).map(|s| (s, (160 - u64::from(s), 3 + u64::from(s) % 4))).collect();
+    reference::Model { w, costs, l, r }
+}
+
+/// Valid frames: name, comment, what they hold, and their bytes.
+pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
+    let mut frames = Vec::new();
+    let mut written = |id: String, comment, tensor: Tensor| {
+        let frame = encode(&tensor, 3).unwrap();
+        frames.push((id, comment, tensor, frame));
+    };
+    let trained = bytes(&like_trained(1200, 1));
+    for element_type in ElementType::ALL {
+        let id = format!("{}-dictionary", element_type.name().to_lowercase());
+        written(
+            id,
+            "coded bytes by a dictionary",
+            tensor(element_type, &trained[..600 * element_type.bytes()]),
+        );
+    }
+    for n in [1, 7, 8, 9, 4095, 4096, 4097] {
+        let comment = "a number of symbols around those of strings, groups and chunks";
+        written(format!("dictionary-{n}"), comment, tensor(ElementType::U8, &u8s(n)));
+    }
+    let comment = "an alphabet of one symbol: seven strings, and other numbers stand for the first";
+    written("dictionary-one-symbol".to_owned(), comment, tensor(ElementType::U8, &[255; 500]));
+    let every: Vec<u8> = (0..1024).map(|i| (i % 256) as u8).collect();
+    let comment = "all 256 symbols: with 8 bits, no string has two";
+    written("dictionary-every-symbol".to_owned(), comment, tensor(ElementType::U8, &every));
+    let nan: Vec<u8> = (0..64).flat_map(|i| (0x7f80u16 + i).to_le_bytes()).collect();
+    let comment = "infinity and NaN with payloads";
+    written("dictionary-nan".to_owned(), comment, tensor(ElementType::Bf16, &nan));
+
+    let some = tensor(ElementType::U8, &u8s(5000));
+    for (id, comment, model) in [
+        ("dictionary-12-bits", "codes of 12 bits, costs of its own, blocks of one chunk", model(12, 70, 273)),
+        ("dictionary-ties", "of the strings of the highest cost, some are in", model(8, 64, 3)),
+        ("dictionary-no-remainder", "no string costs more than the limit", model(8, 64, 0)),
+        ("dictionary-large-remainder", "all strings that cost one more are in", model(8, 63, 65535)),
+        ("dictionary-no-limit", "strings of one symbol alone", model(12, 0, 0)),
+    ] {
+        let frame = encode_as(&some, &Coding::Dictionary(model), 4096).unwrap();
+        frames.push((id.to_owned(), comment, some.clone(), frame));
+    }
+    frames
+}
+
+/// Invalid frames: name, comment, the clause that they break, and their bytes.
+pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
+    let trained = bytes(&like_trained(1200, 1));
+    // One whose last group is not full, with padding after it.
+    let of = |n: usize| FrameSample::new(encode(&tensor(ElementType::Bf16, &trained[..2 * n]), 3).unwrap());
+    let sound = (1100..1200).map(of).find(|sample| {
+        let groups = sample.groups.clone().unwrap().start;
+        let is_odd = sample.frame[groups] % 2 == 1;
+        is_odd && sample.frame[sample.blocks[0] + 8 * usize::from(sample.frame[groups]) - 2..][..2] == [0, 0]
+    });
+    let sound = sound.unwrap();
+    let (groups, codes) = (sound.groups.clone().unwrap().start, sound.blocks[0]);
+    let directory = sound.blocks[1];
+    let number = usize::from(u16::from_le_bytes([sound.frame[groups], sound.frame[groups + 1]]));
+    let k = sound.frame[40..72].iter().map(|marks| marks.count_ones() as usize).sum::<usize>();
+    let (costs, limit) = (40 + 32, 40 + 32 + 2 * k);
+    let end = sound.frame.len();
+    let mut frames = Vec::new();
+    let mut with = |id, comment, clause, at: usize, value: &[u8]| {
+        let mut sample = sound.clone();
+        sample.put(at, value);
+        frames.push((id, comment, clause, sample.repair()));
+    };
+    with("dictionary-width", "codes of 10 bits", "F-3.1", 12, &[10]);
+    with("dictionary-codec", "codec rANS with a dictionary", "F-3.3", 10, &[1]);
+    with("dictionary-block-size", "blocks that are no whole chunks", "F-3.3", 24, &4160u32.to_le_bytes());
+    with("dictionary-cost", "a cost of 0", "F-3.3", costs + k, &[0]);
+    with("dictionary-limit", "a limit by which there are too many strings", "V-2.5", limit, &[0xff, 0xff]);
+    with("dictionary-groups-0", "a chunk without groups", "F-5.5", groups, &[0, 0]);
+    with("dictionary-groups-513", "a chunk of 513 groups", "F-5.5", groups, &513u16.to_le_bytes());
+    let more = (number as u16 + 3).to_le_bytes();
+    with("dictionary-groups", "more groups than there are codes", "F-5.8", groups, &more);
+    with("dictionary-padding-before", "padding before a plane is not 0", "F-1.2", groups + 2, &[1]);
+    with("dictionary-padding-after", "padding after the codes is not 0", "F-1.2", directory - 1, &[1]);
+    with(
+        "dictionary-offset",
+        "the offset of a block is another",
+        "F-6.1",
+        directory,
+        &[sound.frame[directory] ^ 16],
+    );
+    with("dictionary-code", "all codes of a group are 0", "V-3.3", codes, &[0; 8]);
+    let last = codes + 8 * number - 1;
+    with("dictionary-padding-code", "a code after the last is not 0", "V-3.3", last, &[1]);
+    let count = end - 24 + 8;
+    with("dictionary-blocks", "the trailer counts another number of blocks", "F-6.2", count, &[2]);
+
+    let mut raw = sound.clone();
+    raw.put(codes - 20, &[!raw.frame[codes - 20]]);
+    let comment = "a byte of a plane is another";
+    frames.push(("dictionary-block-checksum", comment, "F-5.8", raw.frame));
+    frames.push((
+        "dictionary-truncated",
+        "the last byte is missing",
+        "F-6.2",
+        sound.frame[..end - 1].to_vec(),
+    ));
+    let empty = [&sound.frame[..40], &[0; 36]].concat();
+    let empty = [&empty[..], &crc(0, &empty).to_le_bytes(), &[0; 100]].concat();
+    frames.push(("dictionary-no-alphabet", "an alphabet of no symbols", "F-3.3", empty));
+
+    // One group more or less, in place of padding that is as long.
+    for (id, comment, is_odd) in [
+        ("dictionary-group-too-many", "a group of zeros more than is needed", true),
+        ("dictionary-group-missing", "a group less than is needed", false),
+    ] {
+        let of = |n: usize| FrameSample::new(encode(&tensor(ElementType::U8, &u8s(n)), 3).unwrap());
+        let at = |sample: &FrameSample| sample.groups.clone().unwrap().start;
+        let mut samples = (30..500).step_by(10).map(of);
+        let mut sample = samples.find(|sample| (sample.frame[at(sample)] % 2 == 1) == is_odd).unwrap();
+        let groups = at(&sample);
+        let (number, codes) = (sample.frame[groups], sample.blocks[0]);
+        if is_odd {
+            sample.put(groups, &[number + 1]);
+        } else {
+            sample.put(groups, &[number - 1]);
+            sample.put(codes + 8 * (usize::from(number) - 1), &[0; 8]);
+        }
+        frames.push((id, comment, "V-3.3", sample.repair()));
+    }
+    frames
+}
+
+/// Dictionaries with the counts that they are made of.
+pub(crate) fn dictionaries() -> Vec<Value> {
+    let mut dictionaries = Vec::new();
+    let mut of = |id: &str, comment: &str, counts: &[(u8, u64)], width: Width| {
+        let mut all = [0; 256];
+        counts.iter().for_each(|(symbol, count)| all[usize::from(*symbol)] = *count);
+        let model = Model::of_counts(&all, width).unwrap();
+        let theirs = reference::Model::of_counts(&all, u32::from(width.bits()));
+        let costs = |costs: &[u8; 256]| costs.iter().copied().filter(|cost| *cost > 0).collect::<Vec<_>>();
+        let (first, following) = (costs(model.first_costs()), costs(model.following_costs()));
+        let expected: Vec<_> = theirs.costs.values().copied().collect();
+        let found = first.iter().zip(&following).map(|(a, b)| (u64::from(*a), u64::from(*b)));
+        assert!(found.eq(expected), "{id}");
+        assert_eq!((u64::from(model.limit()), usize::from(model.remainder())), (theirs.l, theirs.r), "{id}");
+        let strings = theirs.strings().unwrap();
+        let text: String = strings.iter().map(|string| hex::encode(string) + "\n").collect();
+        dictionaries.push(json!({
+            "tcId": dictionaries.len() + 1,
+            "id": id,
+            "comment": comment,
+            "width": width.bits(),
+            "counts": all.as_slice(),
+            "first": first,
+            "following": following,
+            "limit": model.limit(),
+            "remainder": model.remainder(),
+            "strings": strings.len(),
+            "sha256": hex::encode(Sha256::digest(text)),
+        }));
+    };
+    let exponents: Vec<(u8, u64)> =
+        (0..20).map(|i| (120 - i, 3_000_000 >> i)).chain([(121, 900_000), (122, 7)]).collect();
+    let ramp: Vec<(u8, u64)> = (0..=255).map(|symbol| (symbol, u64::from(symbol) * 3 + 1)).collect();
+    for (width, bits) in [(Width::Eight, "8"), (Width::Twelve, "12")] {
+        of(
+            &format!("exponents-{bits}"),
+            "halving from one to the next, as in trained weights",
+            &exponents,
+            width,
+        );
+        of(&format!("ramp-{bits}"), "all symbols", &ramp, width);
+        of(&format!("one-{bits}"), "one symbol", &[(0, 1)], width);
+        let rare = [(3, u64::MAX >> 8), (4, 1), (5, 1), (255, 2)];
+        of(&format!("rare-{bits}"), "rare symbols get the highest cost", &rare, width);
+    }
+    of("worked-example", "appendix A of DICTIONARY.md", &[(7, 12), (9, 3), (200, 1)], Width::Eight);
+    dictionaries
+}
