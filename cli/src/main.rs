@@ -6,7 +6,7 @@ mod bars;
 mod bench;
 mod conformance;
 mod demo;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "gpu"))]
 mod devices;
 mod gpu;
 mod print;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use df11_core::frame::ElementType;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "gpu"))]
 use df11_gpu::Target;
 use df11_model::{
     Codec, CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions,
@@ -156,7 +156,7 @@ enum Command {
         force: bool,
     },
     /// List where can be decoded: the processor, the emulator, and the CUDA devices of this machine.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "gpu"))]
     Devices,
     /// What the GPU kernels do, and whether a device decodes as the CPU does.
     #[command(subcommand)]
@@ -181,7 +181,7 @@ enum GpuCommand {
         tools: Option<PathBuf>,
     },
     /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the CPU, bit for bit.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "gpu"))]
     Check {
         /// The compressed checkpoint.
         path: PathBuf,
@@ -394,7 +394,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             let report = transcode(input, output, &options)?;
             show(common, &report, || print::transcoded(&report))
         }
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", feature = "gpu"))]
         Command::Devices => {
             let devices = devices::devices()?;
             show(common, &devices, || devices::list(&devices))
@@ -403,7 +403,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             let report = gpu::report(file.as_deref(), published.as_deref(), tools.as_deref())?;
             show(common, &report, || report.to_text())
         }
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", feature = "gpu"))]
         Command::Gpu(GpuCommand::Check { path, device }) => {
             let report = devices::check(path, *device)?;
             show(common, &report, || report.to_text())

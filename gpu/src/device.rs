@@ -1,18 +1,20 @@
 //! Devices, and what is loaded on them.
 
+#![allow(unsafe_code, reason = "contexts of the caller")]
+
+use std::ffi::c_void;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cust::context::{Context, CurrentContext};
 use cust::device::{Device, DeviceAttribute};
 use cust::error::CudaError;
-use cust::event::{Event, EventFlags};
-use cust::module::Module;
-use cust::stream::{Stream, StreamFlags};
 use cust::{CudaApiVersion, CudaFlags};
+use df11_cuda_driver::cuMemcpyDtoDAsync_v2;
 
-use crate::error::driver;
-use crate::kernels::{DF11_DECODE, Ptx, RANS_DECODE, best};
-use crate::{Backend, Emulation, Error, backend};
+use crate::batch::Item;
+use crate::context::{Current, Handle, Shared, current_device};
+use crate::error::{call, driver};
+use crate::{Backend, Batch, Cubin, Emulation, Error, Event, Memory, Stream, backend};
 
 /// What is known of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,51 +70,77 @@ fn capability(device: Device) -> Result<(i32, i32), CudaError> {
     ))
 }
 
-/// A device with the kernels loaded.
+/// The device of a number.
+fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
+    if devices.is_empty() {
+        return Err(Error::no_driver());
+    }
+    let count = devices.len() as u32;
+    let info = devices.into_iter().find(|device| device.number == number);
+    info.ok_or(Error::NoDevice { number, devices: count })
+}
+
+/// A device, in one context. Kernels are loaded into it when a [`Batch`] first needs them.
 ///
-/// Everything is done on a [`stream`](Self::stream) of its own, which does not wait for others; functions that take a stream do it on
-/// the caller's. They return before it is done, unless they say otherwise.
-#[derive(Debug)]
+/// It may be used on any thread, and beside others: each function makes the context current while
+/// it runs, and puts back what was.
+#[derive(Clone, Debug)]
 pub struct Gpu {
-    // Dropped in this order: what is on the device before the context.
-    pub(crate) stream: Stream,
-    pub(crate) df11: Module,
-    pub(crate) rans: Module,
-    pub(crate) multiprocessors: u32,
-    info: DeviceInfo,
-    context: Context,
+    shared: Arc<Shared>,
 }
 
 impl Gpu {
-    /// Opens a device by its number, and makes its primary context current on this thread.
+    /// Opens a device by its number, in its primary context: the one that other libraries use. What
+    /// is current on this thread stays so.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`] if the driver cannot load the kernels.
+    /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`].
     pub fn open(number: u32) -> Result<Self, Error> {
-        let devices = devices()?;
-        if devices.is_empty() {
-            return Err(Error::NoDriver);
-        }
-        let count = devices.len() as u32;
-        let info = devices.into_iter().find(|device| device.number == number);
-        let info = info.ok_or(Error::NoDevice { number, devices: count })?;
-        let device = driver("get the device", Device::get_device(number))?;
-        let context = driver("make a context on the device", Context::new(device))?;
-        let load = |kernels: &[Ptx]| {
-            let (major, minor) = info.capability;
-            let ptx =
-                best(kernels, 10 * major + minor).ok_or(Error::TooOld { capability: info.capability })?;
-            driver("load the kernels", Module::from_ptx(ptx.text, &[]))
-        };
-        let (df11, rans) = (load(&DF11_DECODE)?, load(&RANS_DECODE)?);
-        let stream = driver("make a stream", Stream::new(StreamFlags::NON_BLOCKING, None))?;
-        let multiprocessors = device.get_attribute(DeviceAttribute::MultiprocessorCount);
-        let multiprocessors = driver("ask for multiprocessors", multiprocessors)?.max(1) as u32;
-        Ok(Gpu { stream, df11, rans, multiprocessors, info, context })
+        // SAFETY: there are no cubins.
+        unsafe { Gpu::open_with(number, &[]) }
     }
 
-    /// Opens the emulator as a device. From then on this process has no other.
+    /// The same with kernels that were assembled for cards. Of those that are for this one the best
+    /// is loaded; without any, or where the driver does not take it, the driver compiles the PTX of
+    /// this crate, which takes a while, and a compiler that containers often lack.
+    ///
+    /// # Safety
+    ///
+    /// Each cubin is a whole file that `ptxas` has made of the PTX of this version of this crate.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub unsafe fn open_with(number: u32, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
+        let info = find(devices()?, number)?;
+        Ok(Gpu { shared: Arc::new(Shared::primary(info, cubins)?) })
+    }
+
+    /// Opens a device in the caller's context, with cubins as [`open_with`](Self::open_with) takes
+    /// them.
+    ///
+    /// # Safety
+    ///
+    /// `context` is a context (`CUcontext`) of the driver, and stays until everything that was made
+    /// with this is gone. For cubins see [`open_with`](Self::open_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub unsafe fn from_context(context: *mut c_void, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
+        // By this the driver is started, which the caller has done already.
+        let devices = devices()?;
+        let context = Handle(context);
+        let current = Current::enter(context)?;
+        let number = current_device()?;
+        drop(current);
+        let info = find(devices, number)?;
+        Ok(Gpu { shared: Arc::new(Shared::of_caller(context, info, cubins)?) })
+    }
+
+    /// Opens the emulator as a device. From then on this process has no other driver;
+    /// [`open`](Self::open) opens more of its devices, if it has several.
     ///
     /// # Errors
     ///
@@ -121,10 +149,14 @@ impl Gpu {
         if df11_cuda_driver::emulate(emulation) { Gpu::open(0) } else { Err(Error::OtherBackend) }
     }
 
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// What is known of the device.
     #[must_use]
-    pub const fn info(&self) -> &DeviceInfo {
-        &self.info
+    pub fn info(&self) -> &DeviceInfo {
+        &self.shared.info
     }
 
     /// Whether this is no card.
@@ -133,50 +165,87 @@ impl Gpu {
         backend() == Backend::Emulator
     }
 
-    /// Its own stream.
+    /// Its own stream, on which it copies.
     #[must_use]
-    pub const fn stream(&self) -> &Stream {
-        &self.stream
+    pub fn stream(&self) -> &Stream {
+        &self.shared.stream
     }
 
-    /// Its context, for callers who have others.
+    /// Its context, a `CUcontext`.
     #[must_use]
-    pub const fn context(&self) -> &Context {
-        &self.context
+    pub fn context(&self) -> *mut c_void {
+        self.shared.context.0
     }
 
-    /// Makes its context current on this thread: needed on every other than the one that opened it.
+    /// Memory on the device, with nothing in it yet; at least one byte.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`].
-    pub fn make_current(&self) -> Result<(), Error> {
-        driver("make the context current", CurrentContext::set_current(&self.context))
+    /// [`Error::Driver`], most likely because there is not so much.
+    pub fn allocate(&self, bytes: usize) -> Result<Memory, Error> {
+        Memory::new(&self.shared, bytes)
     }
 
-    /// Waits until a stream is done.
+    /// Memory on the device with a copy of these bytes, which is there when this returns, for every
+    /// stream.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`] if something that it had to do went wrong.
-    pub fn wait(&self, stream: &Stream) -> Result<(), Error> {
-        driver("finish what was asked for", stream.synchronize())
+    /// As [`allocate`](Self::allocate).
+    pub fn copy(&self, bytes: &[u8]) -> Result<Memory, Error> {
+        Ok(self.shared.place(&[bytes])?.0)
     }
 
-    /// How long a stream takes for what `work` gives it to do, by the clock of the device. (That of the emulator says nothing about a
-    /// card.)
+    /// Copies from one place on the device to another, on a stream, and returns before that is
+    /// done.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// At both addresses are this many bytes of memory of this context until the stream is done,
+    /// which nobody else writes, or reads at the second, meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if the driver refuses.
+    pub unsafe fn enqueue_copy(
+        &self,
+        stream: *mut c_void,
+        from: u64,
+        to: u64,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        let _current = self.shared.enter()?;
+        // SAFETY: the caller's promise.
+        call("copy on the device", unsafe { cuMemcpyDtoDAsync_v2(to, from, bytes, stream) })
+    }
+
+    /// Decodes one item and downloads what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::new`] and [`Batch::decode`].
+    pub fn decode_to_host(&self, item: Item<'_>) -> Result<Vec<u8>, Error> {
+        let batch = Batch::packed(self, &[item])?;
+        let mut outputs = self.allocate(item.bytes())?;
+        batch.decode(&mut outputs)?;
+        let mut found = outputs.to_host()?;
+        found.truncate(item.bytes());
+        Ok(found)
+    }
+
+    /// How long a stream takes for what `work` gives it to do, by the clock of the device. (That of
+    /// the emulator says nothing about a card.)
     ///
     /// # Errors
     ///
     /// [`Error::Driver`], or what `work` returns.
     pub fn time(&self, stream: &Stream, work: impl FnOnce() -> Result<(), Error>) -> Result<Duration, Error> {
-        let event = || driver("make an event", Event::new(EventFlags::DEFAULT));
-        let (start, end) = (event()?, event()?);
-        driver("record an event", start.record(stream))?;
+        let (start, end) = (Event::new(self)?, Event::new(self)?);
+        start.record(stream)?;
         work()?;
-        driver("record an event", end.record(stream))?;
-        driver("wait for an event", end.synchronize())?;
-        let milliseconds = driver("ask how long it took", end.elapsed_time_f32(&start))?;
-        Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1000.0))
+        end.record(stream)?;
+        end.wait()?;
+        end.since(&start)
     }
 }

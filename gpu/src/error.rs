@@ -1,16 +1,27 @@
 //! What can go wrong between here and a card.
 
+#![allow(unsafe_code, reason = "the driver's words for its codes")]
+
+use std::ffi::{CStr, c_int};
 use std::fmt;
+use std::ptr;
 
 use cust::error::CudaError;
+use df11_cuda_driver::{cuGetErrorString, last_failure, why_none};
 use df11_emulator::Finding;
+
+/// `CUDA_ERROR_NO_DEVICE`
+const NO_DEVICE: c_int = df11_cuda_driver::NO_DRIVER;
 
 /// Why something could not be done on a GPU.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no CUDA driver, or no device.
-    NoDriver,
+    NoDriver {
+        /// Why the driver's library cannot be opened, where that is so.
+        reason: Option<&'static str>,
+    },
     /// There is no device of this number.
     NoDevice {
         /// The number that was asked for.
@@ -26,42 +37,138 @@ pub enum Error {
     /// The driver in this process works for an emulator already, or for a card.
     OtherBackend,
     /// The driver refused.
-    Driver {
-        /// What it was to do.
-        action: &'static str,
-        /// What it says.
-        code: CudaError,
-        /// What the emulator has found, if that is what runs.
-        findings: Vec<Finding>,
-    },
+    Driver(Box<Refusal>),
     /// What was to be uploaded is not valid.
     Invalid(df11_core::Error),
-    /// A block of a frame is not valid, the kernel says.
+    /// A block of an item is not valid, the kernel says.
     Block {
-        /// Its number.
+        /// The number of the item in the batch.
+        item: usize,
+        /// The number of the block.
         block: usize,
-        /// The clause of RANS.md that is broken.
+        /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
         clause: &'static str,
+    },
+    /// A block of a frame was decoded, but not to what its checksum promises (F-5.4).
+    Checksum {
+        /// The number of the item in the batch.
+        item: usize,
+        /// The number of the block.
+        block: usize,
     },
     /// A frame of codec raw has nothing to decode.
     RawFrame,
-    /// A buffer has another length than what is decoded into it.
+    /// Memory on the device is too short for what is decoded into it.
     Length {
         /// The bytes it must have.
-        expected: usize,
+        expected: u64,
         /// The bytes it has.
         found: usize,
     },
+    /// Elements would begin at an address that is no multiple of their size, which a card cannot
+    /// write to.
+    Alignment {
+        /// The number of the item in the batch.
+        item: usize,
+        /// The address.
+        address: u64,
+        /// What it must be a multiple of.
+        alignment: u64,
+    },
+    /// Memory, or an item, belongs to another device or context.
+    OtherDevice {
+        /// The device that is asked.
+        expected: u32,
+        /// The device that it belongs to.
+        found: u32,
+    },
+    /// A batch has more blocks than a launch can have: 2^32 or more.
+    TooMuch,
+    /// The stream is captured, and what was asked for waits.
+    Capturing,
+}
+
+/// What the driver refused.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// What it was to do.
+    pub action: &'static str,
+    /// The function of the driver that failed.
+    pub function: &'static str,
+    /// The code that it returned, from cuda.h.
+    pub code: i32,
+    /// What it says about PTX that it does not take.
+    pub log: Option<String>,
+    /// What the emulator has found, if that is what runs.
+    pub findings: Vec<Finding>,
+}
+
+impl Error {
+    pub(crate) fn no_driver() -> Self {
+        Error::NoDriver { reason: why_none() }
+    }
+}
+
+/// What to do about a code of the driver.
+const fn advice(code: i32) -> &'static str {
+    match code {
+        2 => "free memory of the device, or decode less at once",
+        46 => {
+            "another process has the device for itself: end that, or change the compute mode (nvidia-smi -c 0)"
+        }
+        201 | 400 => "a context, a stream or an event may be gone, or that of another device",
+        209 => "none of the kernels is for this card: use the CPU, and tell us its name",
+        218 | 222 | 300 => "the driver may be older than the kernels need: update it",
+        221 => {
+            "the driver's compiler libnvidia-ptxjitcompiler.so.1 is missing, as it often is in containers: install it"
+        }
+        302 => "the driver is older than this function: update it",
+        700 | 702 | 716 | 719 => "the context is lost, every later call fails: start the process again",
+        803 => "the driver's library and its kernel module are of different versions: restart the machine",
+        900..=908 => "while a stream is captured, enqueue alone may be called",
+        _ => "",
+    }
+}
+
+/// A code in the driver's words.
+fn words(code: i32) -> String {
+    let mut text = ptr::null();
+    let known = u32::try_from(code).is_ok_and(|code| {
+        // SAFETY: the place for the text is there.
+        unsafe { cuGetErrorString(code, &mut text) == 0 }
+    });
+    if !known || text.is_null() {
+        return "an unknown error".to_owned();
+    }
+    // SAFETY: the driver gives a text that ends in a zero and stays.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { action, function, code, log, findings } = self;
+        write!(f, "cannot {action}: {function} says {code}, {}", words(*code))?;
+        let advice = advice(*code);
+        if !advice.is_empty() {
+            write!(f, "; {advice}")?;
+        }
+        if let Some(log) = log {
+            write!(f, "\n{log}")?;
+        }
+        findings.iter().try_for_each(|finding| write!(f, "\n{finding}"))
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NoDriver => {
-                write!(
-                    f,
-                    "no CUDA driver or no device was found; install NVIDIA's driver, or use another device"
-                )
+            Error::NoDriver { reason } => {
+                write!(f, "no CUDA driver or no device was found")?;
+                if let Some(reason) = reason {
+                    write!(f, " ({reason})")?;
+                }
+                write!(f, "; install NVIDIA's driver, or use another device")
             }
             Error::NoDevice { number, devices } => {
                 write!(f, "there is no device cuda:{number}; the driver has {devices}, counted from 0")
@@ -73,27 +180,30 @@ impl fmt::Display for Error {
             Error::OtherBackend => {
                 write!(f, "this process uses another driver already: a card and the emulator cannot be mixed")
             }
-            Error::Driver { action, code, findings } => {
-                write!(f, "cannot {action}: {code}")?;
-                match code {
-                    CudaError::OutOfMemory => {
-                        write!(f, "; free memory of the device, or decode less at once")?
-                    }
-                    CudaError::InvalidPtx | CudaError::InvalidSource => {
-                        write!(f, "; the driver may be older than the kernels need: update it")?;
-                    }
-                    _ => {}
-                }
-                for finding in findings {
-                    write!(f, "\n{finding}")?;
-                }
-                Ok(())
-            }
+            Error::Driver(refusal) => write!(f, "{refusal}"),
             Error::Invalid(error) => write!(f, "{error}"),
-            Error::Block { block, clause } => write!(f, "block {block} of the frame is not valid ({clause})"),
+            Error::Block { item, block, clause } => {
+                write!(f, "block {block} of item {item} is not valid ({clause})")
+            }
+            Error::Checksum { item, block } => {
+                write!(f, "block {block} of item {item} has other bytes than its checksum says (F-5.4)")
+            }
             Error::RawFrame => write!(f, "the frame is not compressed; copy its elements"),
             Error::Length { expected, found } => {
-                write!(f, "the buffer on the device must have {expected} bytes, but has {found}")
+                write!(f, "the memory on the device must have {expected} bytes, but has {found}")
+            }
+            Error::Alignment { item, address, alignment } => write!(
+                f,
+                "the elements of item {item} would begin at {address:#x}, which is no multiple of {alignment}"
+            ),
+            Error::OtherDevice { expected, found } => write!(
+                f,
+                "this belongs to device cuda:{found}, or another context of it, and cannot be used with \
+                 cuda:{expected}"
+            ),
+            Error::TooMuch => write!(f, "a batch cannot have 2^32 blocks; make several batches"),
+            Error::Capturing => {
+                write!(f, "the stream is captured, and this would wait for it; end the capture first")
             }
         }
     }
@@ -107,10 +217,68 @@ impl From<df11_core::Error> for Error {
     }
 }
 
+/// The error of a call that has just failed on this thread.
+fn refusal(action: &'static str, code: i32) -> Error {
+    // The code that `cust` knows may stand for a newer one.
+    let (function, code) = match last_failure() {
+        Some(failure) => (failure.function, failure.code),
+        None => ("the driver", code),
+    };
+    if code == NO_DEVICE {
+        return Error::no_driver();
+    }
+    let findings = df11_cuda_driver::findings();
+    Error::Driver(Box::new(Refusal { action, function, code, log: None, findings }))
+}
+
 /// Says what the driver was to do, where it refuses.
 pub(crate) fn driver<T>(action: &'static str, result: Result<T, CudaError>) -> Result<T, Error> {
     result.map_err(|code| match code {
-        CudaError::NoDevice => Error::NoDriver,
-        code => Error::Driver { action, code, findings: df11_cuda_driver::findings() },
+        // What `cust` refuses without asking the driver.
+        CudaError::InvalidMemoryAllocation => Error::Driver(Box::new(Refusal {
+            action,
+            function: "cust",
+            code: 2,
+            log: None,
+            findings: Vec::new(),
+        })),
+        code => refusal(action, code as i32),
     })
+}
+
+/// The same for functions that are called directly.
+pub(crate) fn call(action: &'static str, code: c_int) -> Result<(), Error> {
+    if code == 0 { Ok(()) } else { Err(refusal(action, code)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Refusal};
+    use crate::Emulation;
+
+    #[test]
+    fn codes_that_users_meet_come_with_what_to_do() {
+        // Whose words these are: the other tests of this process want the same.
+        assert!(df11_cuda_driver::emulate(Emulation::default()));
+        for (code, expected) in [
+            (2, "free memory"),
+            (46, "compute mode"),
+            (209, "use the CPU"),
+            (218, "update it"),
+            (221, "libnvidia-ptxjitcompiler"),
+            (222, "update it"),
+            (302, "update it"),
+            (716, "the context is lost"),
+            (803, "restart"),
+            (900, "captured"),
+        ] {
+            let (action, function) = ("load the kernels", "cuModuleLoadDataEx");
+            let log = Some("ptxas says so".to_owned());
+            let refusal = Refusal { action, function, code, log, findings: Vec::new() };
+            let text = Error::Driver(Box::new(refusal)).to_string();
+            let begins = format!("cannot load the kernels: cuModuleLoadDataEx says {code}, ");
+            assert!(text.starts_with(&begins) && text.contains(expected), "{text}");
+            assert!(text.ends_with("\nptxas says so"), "{text}");
+        }
+    }
 }

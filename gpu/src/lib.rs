@@ -1,9 +1,9 @@
 //! Decoding of DF11 units and of frames on GPUs, launched through `cust`.
 //!
 //! ```
-//! # #[cfg(target_os = "linux")] {
+//! # #[cfg(all(target_os = "linux", feature = "driver"))] {
 //! use df11_core::df11::{Options, encode};
-//! use df11_gpu::{Emulation, Gpu};
+//! use df11_gpu::{Emulation, Gpu, Item};
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 //! let unit = encode(&[&weights], &Options::default())?;
@@ -11,44 +11,80 @@
 //! // On a machine with a card: `Gpu::open(0)`.
 //! let gpu = Gpu::emulated(Emulation::default())?;
 //! let uploaded = gpu.upload(&unit.tensors())?;
-//! assert_eq!(gpu.decode_to_host(&uploaded)?, weights);
+//! assert_eq!(gpu.decode_to_host(Item::Unit(&uploaded))?, weights);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers compile that for the card
-//! they find. They have been run instruction by instruction by `df11-emulator`, and by nothing else: **no kernel of this crate has
-//! run on a card yet, and nothing is known about its speed there.**
+//! # For engines
 //!
-//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices are for Linux alone; [`emulate`] and
-//! [`report`], which run kernels in the emulator without a driver, are for all systems.
+//! An engine loads once and decodes often. When it loads, it brings [units](Unit) and
+//! [frames](Frame) to the device, or says where they are already, at whatever addresses
+//! ([`Gpu::adopt`], [`Gpu::adopt_frame`]), and makes a [`Batch`] of those that are decoded
+//! together, such as those of a transformer block. [`Batch::enqueue`] then launches kernels on the
+//! engine's own stream and does nothing else: no allocation, no copy, no waiting. So it can be
+//! captured in a CUDA graph, and run on a second stream while the first computes:
+//! `examples/overlap.rs`. Contexts that are current stay so; any thread may use anything here.
+//!
+//! Kernels write what they find wrong with a block to the device, where [`Batch::statuses`] reads
+//! it. They do not compare the checksums of frames' coded bytes, as F-5.4 of FRAME.md wants:
+//! [`Batch::compare_checksums`] does that on the host, after downloading what was decoded, when it
+//! is called.
+//!
+//! # The kernels
+//!
+//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
+//! compile that for the card they find. `df11-emulator` runs them instruction by instruction in every
+//! test run; which cards they have run on, and how fast, `docs/gpu.md` says.
+//!
+//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
+//! are for Linux alone; [`emulate`] and [`report`], which run kernels in the emulator without a
+//! driver, are for all systems.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod batch;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod context;
+#[cfg(all(target_os = "linux", feature = "driver"))]
 mod device;
 pub mod emulate;
 pub mod encode;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "driver"))]
 mod error;
 pub mod kernels;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod load;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod memory;
 pub mod report;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod stream;
 pub mod table;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "driver"))]
 mod units;
 
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "driver"))]
 pub use cust;
-#[cfg(target_os = "linux")]
-pub use df11_cuda_driver::{Backend, Emulation, backend};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use df11_cuda_driver::{Backend, Emulation, backend, why_none as why_no_driver};
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use batch::{Batch, Fault, Item};
+#[cfg(all(target_os = "linux", feature = "driver"))]
 pub use device::{DeviceInfo, Gpu, devices};
-#[cfg(target_os = "linux")]
-pub use error::Error;
-#[cfg(target_os = "linux")]
-pub use units::{DeviceFrame, DeviceUnit};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use error::{Error, Refusal};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use load::Cubin;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use memory::Memory;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use stream::{Event, Stream};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use units::{Frame, RawUnit, Unit};
 
 /// Where to decode: `cpu`, `cuda:0` (or another number), `emulated`.
 ///

@@ -1,287 +1,339 @@
-//! Units and frames on a device, and what comes out of them.
-//!
-//! This is where kernels are launched, and so where `unsafe` is needed: a kernel gets bare addresses. Each launch goes through one
-//! function with the kernel's own types, which states why the addresses are good for what the kernel does with them.
+//! Units and frames on a device: parts that were uploaded, or adopted where they are.
 
-#![allow(unsafe_code, reason = "launches of kernels, and copies that a stream does later")]
+#![allow(unsafe_code, reason = "adoption of memory that the caller has filled")]
 
-use std::ffi::c_void;
+use std::sync::Arc;
 
-use cust::memory::{AsyncCopyDestination, DeviceBuffer, DeviceSlice};
-use cust::stream::Stream;
-use df11_core::df11::{Tensors, Unit};
-use df11_core::frame::Frame;
-use df11_core::rans::DecodeTable;
+use df11_core::df11::{self, BLOCK_BYTES, Tensors};
+use df11_core::dictionary::{self, Width};
+use df11_core::frame::{self, Codec, ElementType, crc};
+use df11_core::huffman::PrefixTables;
+use df11_core::rans;
 
+use crate::context::Shared;
 use crate::emulate::{RansBlock, frame_blocks};
-use crate::error::driver;
-use crate::kernels::{THREADS, WARPS};
+use crate::memory::Memory;
+use crate::table::decode_table;
 use crate::{Error, Gpu};
 
-/// Thread blocks for each multiprocessor: several run on one at a time, and each decodes several blocks, so that its table pays.
-const BLOCKS_EACH: u32 = 4;
+/// Bytes of a prefix table.
+const TABLE: usize = 256;
 
-/// A valid unit in the memory of a device.
-#[derive(Debug)]
-pub struct DeviceUnit {
-    luts: DeviceBuffer<u8>,
-    codes: DeviceBuffer<u8>,
-    sign_mantissa: DeviceBuffer<u8>,
-    output_positions: DeviceBuffer<u8>,
-    gaps: DeviceBuffer<u8>,
-    elements: usize,
-    blocks: usize,
+/// A unit on a device.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// What was uploaded for it; what was adopted is the caller's.
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) shared: Arc<Shared>,
+    /// The decode table, which the host makes.
+    pub(crate) table: u64,
+    pub(crate) raw: RawUnit,
 }
 
-impl DeviceUnit {
-    /// The number of weights.
+impl Unit {
+    /// The number of weights, two bytes each.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.elements
+        self.raw.elements
     }
 
     /// Whether there are none, which no valid unit has.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.elements == 0
+        self.raw.elements == 0
     }
 
-    /// The arguments of a kernel with the published signature, the address of the weights among them.
-    fn arguments(&self, outputs: &DeviceSlice<u8>) -> [u64; 9] {
-        let address = |buffer: &DeviceBuffer<u8>| buffer.as_device_ptr().as_raw();
-        [
-            address(&self.luts),
-            address(&self.codes),
-            address(&self.sign_mantissa),
-            address(&self.output_positions),
-            address(&self.gaps),
-            outputs.as_device_ptr().as_raw(),
-            self.luts.len() as u64 / 256,
-            self.codes.len() as u64,
-            self.elements as u64,
-        ]
+    /// The blocks of its code.
+    pub(crate) const fn blocks(&self) -> usize {
+        self.raw.code_bytes.div_ceil(BLOCK_BYTES)
     }
 }
 
-/// A frame of codec rANS in the memory of a device.
-#[derive(Debug)]
-pub struct DeviceFrame {
-    bytes: DeviceBuffer<u8>,
-    /// What the kernel takes for each block.
-    blocks: DeviceBuffer<u64>,
-    slots: DeviceBuffer<u32>,
-    scale_bits: u32,
-    number: u32,
-    kind: u32,
-    elements_bytes: usize,
+/// The parts of a unit in the memory of a device, each at any address. What they are is said in
+/// DF11.md, section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawUnit {
+    /// The address of the prefix tables: 256 bytes for each of `tables`.
+    pub luts: u64,
+    /// The address of the code: `code_bytes`.
+    pub codes: u64,
+    /// The address of the signs and mantissas: `elements` bytes.
+    pub sign_mantissa: u64,
+    /// The address of the output positions: 4 bytes for each block of 4,096 bytes of code, and any
+    /// that follow.
+    pub output_positions: u64,
+    /// The address of the gaps: 320 bytes for each block of 4,096 bytes of code.
+    pub gaps: u64,
+    /// How many prefix tables there are, the code lengths among them.
+    pub tables: usize,
+    /// Bytes of code.
+    pub code_bytes: usize,
+    /// Weights.
+    pub elements: usize,
 }
 
-impl DeviceFrame {
+/// A frame of codec rANS or dictionary on a device.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// What was uploaded for it; what was adopted is the caller's.
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) coded: Coded,
+    /// How kernels are told to put elements together.
+    pub(crate) kind: u32,
+    /// What kernels share among warps: blocks of codec rANS, chunks of codec dictionary.
+    pub(crate) chunks: u32,
+    pub(crate) element_type: ElementType,
+    pub(crate) elements_bytes: usize,
+    /// For each block of codec rANS its elements, and the checksum of its coded bytes. Codec
+    /// dictionary has no such checksums.
+    checksums: Arc<[(usize, u32)]>,
+}
+
+/// Where the parts of a frame are on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Coded {
+    /// Its bytes; what the kernel takes for each block, in the bytes; the slots of the table.
+    Rans { data: u64, chunks: u64, slots: u64, scale_bits: u32 },
+    /// An entry for each code; the codes; for each chunk the groups of codes before it; the planes,
+    /// and from one to the next.
+    Dictionary { entries: u64, codes: u64, offsets: u64, planes: u64, stride: u64, width: u32 },
+}
+
+impl Frame {
     /// The bytes of its elements.
     #[must_use]
     pub const fn elements_bytes(&self) -> usize {
         self.elements_bytes
     }
+
+    /// Compares the checksums of its coded bytes (F-5.4), where it has some, with elements that
+    /// were decoded; the number of the first block that has another. `elements` are as many bytes
+    /// as the frame has.
+    pub(crate) fn wrong_block(&self, elements: &[u8]) -> Option<usize> {
+        let size = self.element_type.bytes();
+        let mut rest = elements;
+        self.checksums.iter().position(|(number, expected)| {
+            let (block, after) = rest.split_at(number * size);
+            rest = after;
+            crc(0, &coded_bytes(self.element_type, block)) != *expected
+        })
+    }
 }
 
-/// Clauses of RANS.md, by what `rans_decode` says.
-const CLAUSES: [&str; 4] = ["R-5.3", "R-5.4", "R-5.4", "R-5.5"];
+/// The coded bytes of some elements (section 4 of FRAME.md).
+fn coded_bytes(element_type: ElementType, elements: &[u8]) -> Vec<u8> {
+    let two = |shift: u32| {
+        let elements = elements.as_chunks::<2>().0.iter();
+        elements.map(|element| (u16::from_le_bytes(*element) >> shift) as u8).collect()
+    };
+    match element_type {
+        ElementType::Bf16 => two(7),
+        ElementType::F16 => two(8),
+        ElementType::F32 => {
+            let elements = elements.as_chunks::<4>().0.iter();
+            elements.map(|element| (u32::from_le_bytes(*element) >> 23) as u8).collect()
+        }
+        _ => elements.to_vec(),
+    }
+}
 
 impl Gpu {
-    /// Checks a unit and uploads it. Waits until that is done.
+    /// Checks a unit and uploads it. It is there when this returns, for every stream.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding, [`Error::Driver`] otherwise.
-    pub fn upload(&self, tensors: &Tensors<'_>) -> Result<DeviceUnit, Error> {
-        let unit = Unit::new(*tensors)?;
-        Ok(DeviceUnit {
-            luts: self.copy(tensors.luts)?,
-            codes: self.copy(tensors.encoded_exponent)?,
-            sign_mantissa: self.copy(tensors.sign_mantissa)?,
-            output_positions: self.copy(tensors.output_positions)?,
-            gaps: self.copy(tensors.gaps)?,
+    /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding,
+    /// [`Error::Driver`] otherwise.
+    pub fn upload(&self, tensors: &Tensors<'_>) -> Result<Unit, Error> {
+        let unit = df11::Unit::new(*tensors)?;
+        let table = decode_table(tensors.luts);
+        let shared = self.shared();
+        let (memory, addresses) = shared.place(&[
+            &table,
+            tensors.luts,
+            tensors.encoded_exponent,
+            tensors.sign_mantissa,
+            tensors.output_positions,
+            tensors.gaps,
+        ])?;
+        let address = |part: usize| addresses.get(part).copied().unwrap_or_default();
+        let raw = RawUnit {
+            luts: address(1),
+            codes: address(2),
+            sign_mantissa: address(3),
+            output_positions: address(4),
+            gaps: address(5),
+            tables: tensors.luts.len() / TABLE,
+            code_bytes: tensors.encoded_exponent.len(),
             elements: unit.len(),
-            blocks: unit.blocks(),
-        })
+        };
+        Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table: address(0), raw })
     }
 
-    /// Checks a frame, its blocks' checksums included, and uploads it. Waits until that is done.
+    /// Takes a unit whose parts are in the memory of the device already, wherever they are. The
+    /// prefix tables are downloaded and checked, and the table that the kernel uses is made of
+    /// them; nothing else is copied.
+    ///
+    /// # Safety
+    ///
+    /// Until no batch uses the unit any more: at each address are as many bytes as [`RawUnit`]
+    /// says, in memory that kernels of this context can read, and nobody writes them. They are
+    /// there now: copies of them are done, not only enqueued.
+    ///
+    /// What they hold need not be a valid unit. Where it is not, weights are unspecified, and that
+    /// is all.
     ///
     /// # Errors
     ///
-    /// [`Error::RawFrame`] for codec raw, [`Error::Invalid`] if a checksum is wrong, [`Error::Driver`] otherwise.
-    pub fn upload_frame(&self, frame: &Frame<'_>) -> Result<DeviceFrame, Error> {
+    /// [`Error::Invalid`] if there are no weights, too many, or prefix tables that lead nowhere,
+    /// [`Error::OtherDevice`] for an address of another device, [`Error::Driver`] otherwise.
+    pub unsafe fn adopt(&self, raw: RawUnit) -> Result<Unit, Error> {
+        let shared = self.shared();
+        let too_many = |number: usize| number > df11::MAX_ELEMENTS;
+        if raw.elements == 0 {
+            return Err(df11_core::Error::EmptyUnit.into());
+        }
+        if too_many(raw.elements) {
+            return Err(df11_core::Error::TooManyElements { elements: raw.elements as u64 }.into());
+        }
+        if too_many(raw.code_bytes) {
+            return Err(df11_core::Error::TooManyCodeBytes { bytes: raw.code_bytes as u64 }.into());
+        }
+        if raw.code_bytes < raw.elements.div_ceil(8) {
+            let (bytes, elements) = (raw.code_bytes, raw.elements);
+            return Err(df11_core::Error::CodeTooShort { bytes, elements }.into());
+        }
+        for address in [raw.luts, raw.codes, raw.sign_mantissa, raw.output_positions, raw.gaps] {
+            shared.expect_own(address)?;
+        }
+        let luts = shared.download(raw.luts, TABLE * raw.tables.min(1 + usize::from(u8::MAX)))?;
+        PrefixTables::new(&luts)?;
+        let (memory, addresses) = shared.place(&[&decode_table(&luts)])?;
+        let table = addresses.first().copied().unwrap_or_default();
+        Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table, raw })
+    }
+
+    /// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this
+    /// returns, for every stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RawFrame`] for codec raw, [`Error::Invalid`] if a checksum is wrong,
+    /// [`Error::Driver`] otherwise.
+    pub fn upload_frame(&self, frame: &frame::Frame<'_>) -> Result<Frame, Error> {
+        self.frame(frame, None)
+    }
+
+    /// Takes a frame whose bytes are in the memory of the device already, wherever they are. The
+    /// host's copy is checked as [`upload_frame`](Self::upload_frame) does it, and says where
+    /// everything is.
+    ///
+    /// # Safety
+    ///
+    /// Until no batch uses the frame any more: at the address are the bytes of `frame`, in memory
+    /// that kernels of this context can read, and nobody writes them. They are there now: copies of
+    /// them are done, not only enqueued.
+    ///
+    /// # Errors
+    ///
+    /// As [`upload_frame`](Self::upload_frame), and [`Error::OtherDevice`] for an address of
+    /// another device.
+    pub unsafe fn adopt_frame(&self, frame: &frame::Frame<'_>, address: u64) -> Result<Frame, Error> {
+        self.shared().expect_own(address)?;
+        self.frame(frame, Some(address))
+    }
+
+    fn frame(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
+        match frame.header().codec() {
+            Codec::Rans => self.rans(frame, address),
+            Codec::Dictionary => self.dictionary(frame, address),
+            _ => Err(Error::RawFrame),
+        }
+    }
+
+    fn rans(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
         let header = frame.header();
         let frequencies = header.frequencies().ok_or(Error::RawFrame)?;
-        let mut table = Box::new(DecodeTable::EMPTY);
+        let mut table = Box::new(rans::DecodeTable::EMPTY);
         table.build(frequencies);
-        let (blocks, kind) = frame_blocks(frame)?;
-        let blocks: Vec<u64> = blocks.iter().flat_map(RansBlock::describe).collect();
-        Ok(DeviceFrame {
-            bytes: self.copy(frame.as_bytes())?,
-            blocks: self.copy(&blocks)?,
-            slots: self.copy(table.slots())?,
-            scale_bits: u32::from(frequencies.scale_bits()),
-            number: header.blocks() as u32,
-            kind,
+        let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        let (blocks, _) = frame_blocks(frame)?;
+        let chunks: Vec<u8> =
+            blocks.iter().flat_map(RansBlock::describe).flat_map(u64::to_le_bytes).collect();
+        let checksum = |block: usize| {
+            let layout = frame.block_layout(block)?;
+            Ok((header.block_range(block).len(), layout.coded_checksum))
+        };
+        let checksums = (0..blocks.len()).map(checksum).collect::<Result<_, df11_core::Error>>()?;
+        let (memory, [chunks, slots], data) = self.place_frame(frame, address, [&chunks, &slots])?;
+        let coded = Coded::Rans { data, chunks, slots, scale_bits: u32::from(frequencies.scale_bits()) };
+        self.made(frame, memory, coded, blocks.len(), checksums)
+    }
+
+    fn dictionary(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
+        let header = frame.header();
+        let layout = frame.chunks_layout()?;
+        let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::EMPTY);
+        frame.build(&mut *table);
+        let dictionary = table.dictionary().ok_or(df11_core::Error::OtherTable)?;
+        let entries: Vec<u8> = dictionary.entries().iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let groups = frame.as_bytes().get(layout.groups).unwrap_or_default().as_chunks().0;
+        let before = groups.iter().scan(0u32, |sum, groups| {
+            *sum += u32::from(u16::from_le_bytes(*groups));
+            Some(*sum)
+        });
+        let offsets: Vec<u8> = [0].into_iter().chain(before).flat_map(u32::to_le_bytes).collect();
+        let (memory, [entries, offsets], data) = self.place_frame(frame, address, [&entries, &offsets])?;
+        let [first, second, _] = layout.planes.map(|plane| plane as u64);
+        let coded = Coded::Dictionary {
+            entries,
+            codes: data + layout.codes.start as u64,
+            offsets,
+            planes: data + first,
+            stride: if header.element_type().bytes() > 2 { second - first } else { 0 },
+            width: u32::from(dictionary.width().bits()),
+        };
+        self.made(frame, memory, coded, groups.len(), Arc::new([]))
+    }
+
+    /// Places what kernels need besides the bytes of a frame, and these if they are not on the
+    /// device yet. Gives the addresses.
+    fn place_frame(
+        &self,
+        frame: &frame::Frame<'_>,
+        address: Option<u64>,
+        [one, two]: [&[u8]; 2],
+    ) -> Result<(Memory, [u64; 2], u64), Error> {
+        let bytes = if address.is_some() { &[] } else { frame.as_bytes() };
+        let (memory, addresses) = self.shared().place(&[one, two, bytes])?;
+        let own = |part: usize| addresses.get(part).copied().unwrap_or_default();
+        Ok((memory, [own(0), own(1)], address.unwrap_or(own(2))))
+    }
+
+    fn made(
+        &self,
+        frame: &frame::Frame<'_>,
+        memory: Memory,
+        coded: Coded,
+        chunks: usize,
+        checksums: Arc<[(usize, u32)]>,
+    ) -> Result<Frame, Error> {
+        let element_type = frame.header().element_type();
+        Ok(Frame {
+            memory: Arc::new(memory),
+            shared: Arc::clone(self.shared()),
+            coded,
+            kind: match element_type {
+                ElementType::Bf16 => 1,
+                ElementType::F16 => 2,
+                ElementType::F32 => 3,
+                _ => 0,
+            },
+            chunks: u32::try_from(chunks).map_err(|_| Error::TooMuch)?,
+            element_type,
             elements_bytes: frame.elements_bytes(),
+            checksums,
         })
     }
-
-    /// Decodes a unit into `outputs`, two little-endian bytes for each weight, on this stream.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Length`] if `outputs` has another length, [`Error::Driver`] if the driver refuses the launch.
-    pub fn decode(
-        &self,
-        stream: &Stream,
-        unit: &DeviceUnit,
-        outputs: &mut DeviceSlice<u8>,
-    ) -> Result<(), Error> {
-        check(outputs, 2 * unit.elements)?;
-        let mut arguments = unit.arguments(outputs);
-        let grid = (unit.blocks as u32).min(BLOCKS_EACH * self.multiprocessors);
-        let pointers = arguments.each_mut().map(|argument| std::ptr::from_mut(argument).cast::<c_void>());
-        let function = driver("find df11_decode", self.df11.get_function("df11_decode"))?;
-        // SAFETY: df11_decode has nine parameters of 8 bytes: six addresses, then the numbers of tables, bytes and elements. It
-        // stays within buffers of the lengths that these numbers say, which were checked when the unit was uploaded, and
-        // writes two bytes for each element to the last address, where there are as many.
-        driver("launch df11_decode", unsafe { stream.launch(&function, grid, THREADS, 0, &pointers) })
-    }
-
-    /// Decodes many units in one launch, each into its own place, on this stream. `table` is memory of the device that stays until
-    /// the stream is done, as the units and their outputs must.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode`](Self::decode).
-    pub fn decode_batch(
-        &self,
-        stream: &Stream,
-        units: &mut [(&DeviceUnit, &mut DeviceSlice<u8>)],
-        table: &mut Option<DeviceBuffer<u64>>,
-    ) -> Result<(), Error> {
-        let mut described = Vec::with_capacity(9 * units.len());
-        for (unit, outputs) in &*units {
-            check(outputs, 2 * unit.elements)?;
-            described.extend(unit.arguments(outputs));
-        }
-        let Some(blocks) = units.iter().map(|(unit, _)| unit.blocks as u32).max() else { return Ok(()) };
-        let each = (BLOCKS_EACH * self.multiprocessors).div_ceil(units.len() as u32);
-        let table = table.insert(self.copy(&described)?);
-        let mut address = table.as_device_ptr().as_raw();
-        let function = driver("find df11_decode_batch", self.df11.get_function("df11_decode_batch"))?;
-        let grid = (blocks.min(each), units.len() as u32);
-        // SAFETY: df11_decode_batch has one parameter, the address of a table with nine numbers for each unit, as many as the grid
-        // has rows. For what these are, see `decode`.
-        driver("launch df11_decode_batch", unsafe {
-            stream.launch(&function, grid, THREADS, 0, &[std::ptr::from_mut(&mut address).cast()])
-        })
-    }
-
-    /// Decodes a frame into `outputs`, its elements little-endian, and waits for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Length`] if `outputs` has another length, [`Error::Block`] if the kernel finds a block that is not valid,
-    /// [`Error::Driver`] otherwise. The content of `outputs` is then unspecified.
-    pub fn decode_frame(
-        &self,
-        stream: &Stream,
-        frame: &DeviceFrame,
-        outputs: &mut DeviceSlice<u8>,
-    ) -> Result<(), Error> {
-        check(outputs, frame.elements_bytes)?;
-        let mut statuses = vec![0u32; frame.number as usize];
-        let status = self.copy(&statuses)?;
-        let mut addresses = [
-            frame.bytes.as_device_ptr().as_raw(),
-            frame.blocks.as_device_ptr().as_raw(),
-            outputs.as_device_ptr().as_raw(),
-            status.as_device_ptr().as_raw(),
-            frame.slots.as_device_ptr().as_raw(),
-        ];
-        let mut numbers = [frame.scale_bits, frame.number, frame.kind];
-        let addresses = addresses.each_mut().map(|address| std::ptr::from_mut(address).cast::<c_void>());
-        let numbers = numbers.each_mut().map(|number| std::ptr::from_mut(number).cast::<c_void>());
-        let [a, b, c, d, e] = addresses;
-        let [f, g, h] = numbers;
-        let function = driver("find rans_decode", self.rans.get_function("rans_decode"))?;
-        let grid = frame.number.div_ceil(WARPS).min(BLOCKS_EACH * self.multiprocessors);
-        // SAFETY: rans_decode has five addresses and three numbers of 4 bytes. The places of the blocks in the frame are those that
-        // `Frame::block_layout` has checked; there is a table of as many slots as the scale bits say, a status for each block, and
-        // as many bytes of elements as the blocks have.
-        driver("launch rans_decode", unsafe {
-            stream.launch(&function, grid, THREADS, 0, &[a, b, c, d, e, f, g, h])
-        })?;
-        // SAFETY: the numbers stay where they are until the stream has been waited for.
-        driver("read what became of the blocks", unsafe { status.async_copy_to(&mut statuses, stream) })?;
-        self.wait(stream)?;
-        match statuses.iter().position(|status| *status != 0) {
-            None => Ok(()),
-            Some(block) => {
-                let clause = CLAUSES.get(statuses[block] as usize - 1).copied().unwrap_or("R-5.6");
-                Err(Error::Block { block, clause })
-            }
-        }
-    }
-
-    /// Decodes a unit and downloads its weights.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode`](Self::decode).
-    pub fn decode_to_host(&self, unit: &DeviceUnit) -> Result<Vec<u8>, Error> {
-        let mut outputs = self.allocate(2 * unit.elements)?;
-        self.decode(&self.stream, unit, &mut outputs)?;
-        self.download(&self.stream, &outputs)
-    }
-
-    /// Decodes a frame and downloads its elements.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode_frame`](Self::decode_frame).
-    pub fn decode_frame_to_host(&self, frame: &DeviceFrame) -> Result<Vec<u8>, Error> {
-        let mut outputs = self.allocate(frame.elements_bytes)?;
-        self.decode_frame(&self.stream, frame, &mut outputs)?;
-        self.download(&self.stream, &outputs)
-    }
-
-    /// Memory on the device, with nothing in it yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Driver`], most likely because there is not so much.
-    pub fn allocate(&self, bytes: usize) -> Result<DeviceBuffer<u8>, Error> {
-        // SAFETY: bytes may be anything; whoever reads them before they are written gets just that.
-        driver("allocate memory on the device", unsafe { DeviceBuffer::uninitialized(bytes) })
-    }
-
-    /// Downloads what a stream has made, after waiting for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Driver`].
-    pub fn download(&self, stream: &Stream, from: &DeviceSlice<u8>) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; from.len()];
-        // SAFETY: the bytes stay where they are until the stream has been waited for.
-        driver("copy from the device", unsafe { from.async_copy_to(&mut bytes, stream) })?;
-        self.wait(stream)?;
-        Ok(bytes)
-    }
-
-    /// A copy on the device; of nothing, one byte, since drivers have no empty buffers.
-    fn copy<T: cust::memory::DeviceCopy + Default>(&self, from: &[T]) -> Result<DeviceBuffer<T>, Error> {
-        let nothing = [T::default()];
-        let from = if from.is_empty() { &nothing } else { from };
-        driver("copy to the device", DeviceBuffer::from_slice(from))
-    }
-}
-
-fn check(outputs: &DeviceSlice<u8>, expected: usize) -> Result<(), Error> {
-    let found = outputs.len();
-    if found == expected { Ok(()) } else { Err(Error::Length { expected, found }) }
 }

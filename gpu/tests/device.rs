@@ -1,7 +1,7 @@
-//! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator, whose streams do
-//! nothing before somebody waits for them.
+//! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the
+//! emulator, whose streams do nothing before somebody waits for them.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,8 +10,8 @@
 )]
 
 use df11_core::df11::{EncodedUnit, Options, encode};
-use df11_core::frame::{self, ElementType, Frame};
-use df11_gpu::{Emulation, Error, Gpu, Target};
+use df11_core::frame::{Codec, ElementType, EncodeOptions, Frame};
+use df11_gpu::{Batch, Emulation, Error, Gpu, Item, Target};
 
 fn gpu() -> Gpu {
     let target = std::env::var("DF11_DEVICE").map_or(Ok(Target::Emulated), |text| text.parse()).unwrap();
@@ -45,40 +45,70 @@ fn units_come_back() {
         let weights = weights(n, n);
         let uploaded = gpu.upload(&unit(&weights).tensors()).unwrap();
         assert_eq!(uploaded.len(), n as usize);
-        assert!(gpu.decode_to_host(&uploaded).unwrap() == weights, "{n}");
+        assert!(gpu.decode_to_host(Item::Unit(&uploaded)).unwrap() == weights, "{n}");
     }
 }
 
-#[test]
-fn units_of_a_transformer_block_come_back_from_one_launch() {
-    let gpu = gpu();
-    let all: Vec<Vec<u8>> = [5000, 1, 30_000].into_iter().map(|n| weights(n, n)).collect();
-    let uploaded: Vec<_> = all.iter().map(|weights| gpu.upload(&unit(weights).tensors()).unwrap()).collect();
-    let mut outputs: Vec<_> = all.iter().map(|weights| gpu.allocate(weights.len()).unwrap()).collect();
-    let mut jobs: Vec<_> = uploaded.iter().zip(outputs.iter_mut().map(|output| &mut **output)).collect();
-    let mut table = None;
-    let elapsed = gpu.time(gpu.stream(), || gpu.decode_batch(gpu.stream(), &mut jobs, &mut table)).unwrap();
-    assert!(elapsed.as_secs() < 100);
-    for (output, weights) in outputs.iter().zip(&all) {
-        assert!(gpu.download(gpu.stream(), output).unwrap() == *weights);
-    }
-    gpu.decode_batch(gpu.stream(), &mut [], &mut table).unwrap();
+fn frame(codec: Codec, element_type: ElementType, elements: &[u8]) -> Vec<u8> {
+    let n = (elements.len() / element_type.bytes()) as u64;
+    EncodeOptions::new().codec(codec).encode(element_type, &[n], elements).unwrap()
+}
+
+fn upload(gpu: &Gpu, bytes: &[u8]) -> df11_gpu::Frame {
+    gpu.upload_frame(&Frame::new(bytes).unwrap()).unwrap()
 }
 
 #[test]
-fn frames_of_every_element_type_come_back() {
+fn frames_of_every_codec_and_element_type_come_back() {
     let gpu = gpu();
-    for element_type in [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::F8E4M3] {
-        let mut elements = weights(80_000, 5);
-        elements.truncate(elements.len() / element_type.bytes() * element_type.bytes());
-        let n = (elements.len() / element_type.bytes()) as u64;
-        let bytes = frame::encode(element_type, &[n], &elements).unwrap();
-        let frame = Frame::new(&bytes).unwrap();
-        let uploaded = gpu.upload_frame(&frame).unwrap();
-        assert!(gpu.decode_frame_to_host(&uploaded).unwrap() == elements, "{element_type:?}");
+    for codec in [Codec::Rans, Codec::Dictionary] {
+        for element_type in [ElementType::Bf16, ElementType::F16, ElementType::F32, ElementType::F8E4M3] {
+            let mut elements = weights(80_000, 5);
+            elements.truncate(elements.len() / element_type.bytes() * element_type.bytes());
+            let bytes = frame(codec, element_type, &elements);
+            assert_eq!(Frame::new(&bytes).unwrap().header().codec(), codec);
+            let found = gpu.decode_to_host(Item::Frame(&upload(&gpu, &bytes)));
+            assert!(found.unwrap() == elements, "{codec:?} {element_type:?}");
+        }
     }
-    let raw = frame::encode(ElementType::U8, &[3], &[1, 2, 3]).unwrap();
+    let raw = frame(Codec::Raw, ElementType::U8, &[1, 2, 3]);
     assert!(matches!(gpu.upload_frame(&Frame::new(&raw).unwrap()), Err(Error::RawFrame)));
+}
+
+#[test]
+fn items_of_all_kinds_and_of_unequal_sizes_come_back_from_one_batch_each_time() {
+    let gpu = gpu();
+    let all: Vec<Vec<u8>> =
+        [5000, 1, 90_000, 70_000, 4_100, 30_000].into_iter().map(|n| weights(n, n)).collect();
+    let units: Vec<_> =
+        all[..3].iter().map(|weights| gpu.upload(&unit(weights).tensors()).unwrap()).collect();
+    let codecs = [Codec::Rans, Codec::Dictionary, Codec::Rans];
+    let frames = all[3..].iter().zip(codecs).map(|(weights, codec)| frame(codec, ElementType::Bf16, weights));
+    let frames: Vec<_> = frames.map(|bytes| upload(&gpu, &bytes)).collect();
+    // Kinds in turns: outputs go where the order of items says.
+    let items = [
+        Item::Frame(&frames[0]),
+        Item::Unit(&units[0]),
+        Item::Frame(&frames[1]),
+        Item::Unit(&units[1]),
+        Item::Frame(&frames[2]),
+        Item::Unit(&units[2]),
+    ];
+    let expected = [3, 0, 4, 1, 5, 2].map(|at| &all[at]);
+    let batch = Batch::packed(&gpu, &items).unwrap();
+    assert_eq!((batch.len(), batch.is_empty()), (6, false));
+    let mut outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
+    for _ in 0..2 {
+        batch.decode(&mut outputs).unwrap();
+        let found = outputs.to_host().unwrap();
+        for (item, expected) in expected.iter().enumerate() {
+            let at = batch.offset(item).unwrap() as usize;
+            assert!(found[at..at + expected.len()] == ***expected, "item {item}");
+        }
+    }
+    let empty = Batch::packed(&gpu, &[]).unwrap();
+    empty.decode(&mut outputs).unwrap();
+    assert!(empty.is_empty());
 }
 
 #[test]
@@ -87,8 +117,8 @@ fn what_is_not_valid_is_refused_before_it_is_launched() {
     let mut encoded = unit(&weights(5000, 1));
     let uploaded = gpu.upload(&encoded.tensors()).unwrap();
     let mut short = gpu.allocate(9999).unwrap();
-    let error = gpu.decode(gpu.stream(), &uploaded, &mut short).unwrap_err();
-    assert_eq!(error.to_string(), "the buffer on the device must have 10000 bytes, but has 9999");
+    let error = Batch::packed(&gpu, &[Item::Unit(&uploaded)]).unwrap().decode(&mut short).unwrap_err();
+    assert_eq!(error.to_string(), "the memory on the device must have 10000 bytes, but has 9999");
     encoded.gaps.pop();
     assert!(matches!(gpu.upload(&encoded.tensors()), Err(Error::Invalid(_))));
     let more = usize::MAX >> 8;

@@ -1,12 +1,13 @@
-//! What the host does wrong shows in the emulator. One test for the process: a driver that has failed stays so.
+//! What the host does wrong shows in the emulator. One test for the process: a driver that has
+//! failed stays so.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]
 
-use cust::memory::{AsyncCopyDestination, DeviceBuffer};
 use df11_core::df11::{Options, encode};
+use df11_cuda_driver::{cuCtxPushCurrent_v2, cuLaunchKernel, cuMemcpyDtoHAsync_v2};
 use df11_gpu::cust;
-use df11_gpu::{Emulation, Error, Gpu};
+use df11_gpu::{Batch, Emulation, Error, Gpu, Item};
 
 #[test]
 fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
@@ -14,13 +15,19 @@ fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
     let unit = encode(&[&weights], &Options::default()).unwrap();
     let gpu = Gpu::emulated(Emulation::default()).unwrap();
     let uploaded = gpu.upload(&unit.tensors()).unwrap();
-    let mut outputs = gpu.allocate(weights.len()).unwrap();
-    gpu.decode(gpu.stream(), &uploaded, &mut outputs).unwrap();
+    let batch = Batch::packed(&gpu, &[Item::Unit(&uploaded)]).unwrap();
+    let outputs = gpu.allocate(weights.len()).unwrap();
     let mut early = vec![0u8; weights.len()];
-    // SAFETY: `early` stays until the stream has been waited for, below.
-    unsafe { outputs.async_copy_to(&mut early, gpu.stream()) }.unwrap();
+    let stream = gpu.stream().as_raw();
+    // SAFETY: all live until the stream has been waited for, below.
+    let code = unsafe {
+        batch.enqueue(stream, outputs.address()).unwrap();
+        cuCtxPushCurrent_v2(gpu.context());
+        cuMemcpyDtoHAsync_v2(early.as_mut_ptr().cast(), outputs.address(), early.len(), stream)
+    };
+    assert_eq!(code, 0);
     assert!(early.iter().all(|byte| *byte == 0), "a stream did something before anybody waited");
-    gpu.wait(gpu.stream()).unwrap();
+    gpu.stream().wait().unwrap();
     assert!(early == weights);
 
     // A kernel that writes past its buffer.
@@ -31,12 +38,17 @@ fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
     );
     let module = module.unwrap();
     let function = module.get_function("beyond").unwrap();
-    let small: DeviceBuffer<u64> = DeviceBuffer::from_slice(&[1]).unwrap();
-    let mut address = small.as_device_ptr().as_raw();
+    let small = gpu.copy(&[0; 8]).unwrap();
+    let mut address = small.address();
+    let mut parameters = [std::ptr::from_mut(&mut address).cast()];
     // SAFETY: the emulator keeps it from doing harm.
-    unsafe { gpu.stream().launch(&function, 1, 1, 0, &[std::ptr::from_mut(&mut address).cast()]) }.unwrap();
-    let error = gpu.wait(gpu.stream()).unwrap_err();
-    assert!(matches!(error, Error::Driver { .. }));
+    let code = unsafe {
+        let (function, none) = (function.to_raw().cast(), std::ptr::null_mut());
+        cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, parameters.as_mut_ptr(), none)
+    };
+    assert_eq!(code, 0);
+    let error = gpu.stream().wait().unwrap_err();
+    assert!(matches!(error, Error::Driver(_)));
     let text = error.to_string();
     assert!(
         text.contains("WriteOutOfBounds: beyond, PTX line 7") && text.contains("offset 8 of buffer"),

@@ -1,10 +1,11 @@
 //! The functions of the CUDA driver that `cust` uses, with their true prototypes.
 //!
-//! A program that is linked to `libcuda.so.1` does not even start without it. So these functions are here, and forward to the
-//! library if it can be opened when the program runs. Otherwise they return [`NO_DRIVER`], and everything else still works.
+//! A program that is linked to `libcuda.so.1` does not even start without it. So these functions
+//! are here, and forward to the library if it can be opened when the program runs. Otherwise they
+//! return [`NO_DRIVER`], and everything else still works.
 //!
-//! [`emulate`] makes them run kernels on the CPU instead, in this process: the host code cannot tell, and what it or a kernel
-//! does wrong is [found](findings).
+//! [`emulate`] makes them run kernels on the CPU instead, in this process: the host code cannot
+//! tell, and what it or a kernel does wrong is [found](findings).
 //!
 //! ```
 //! use df11_cuda_driver::{Backend, backend, cuDeviceGetCount, cuInit};
@@ -19,7 +20,8 @@
 
 mod emulated;
 
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
 
 use df11_emulator::Finding;
@@ -29,6 +31,14 @@ pub use emulated::Emulation;
 
 /// `CUDA_ERROR_NO_DEVICE`: what functions return where there is no driver.
 pub const NO_DRIVER: c_int = 100;
+
+/// `CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND`: what a function returns that the driver of this
+/// machine does not have.
+pub const NO_FUNCTION: c_int = 302;
+
+/// `CUDA_ERROR_UNKNOWN`: what functions return for codes that `cust` does not know;
+/// [`last_failure`] has the true one.
+pub const UNKNOWN: c_int = 999;
 
 /// Who does what these functions are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +56,17 @@ pub enum Backend {
 enum Chosen {
     Library(Box<Table>),
     Emulator(Box<emulated::Driver>),
-    None,
+    /// Nobody, and why.
+    None(String),
 }
 
 static CHOSEN: OnceLock<Chosen> = OnceLock::new();
 
 fn chosen() -> &'static Chosen {
-    CHOSEN.get_or_init(|| Table::open().map_or(Chosen::None, |table| Chosen::Library(Box::new(table))))
+    CHOSEN.get_or_init(|| match Table::open() {
+        Ok(table) => Chosen::Library(Box::new(table)),
+        Err(reason) => Chosen::None(reason),
+    })
 }
 
 /// Who does the work. Once this has been asked, or any function called, it stays as it is.
@@ -61,11 +75,31 @@ pub fn backend() -> Backend {
     match chosen() {
         Chosen::Library(_) => Backend::Library,
         Chosen::Emulator(_) => Backend::Emulator,
-        Chosen::None => Backend::None,
+        Chosen::None(_) => Backend::None,
     }
 }
 
-/// Runs kernels in the emulator from now on. Tells whether that is so: it is too late if the driver is in use already.
+/// Why there is no driver, as the system says it; `None` if there is one.
+#[must_use]
+pub fn why_none() -> Option<&'static str> {
+    match chosen() {
+        Chosen::None(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// The functions that the driver of this machine lacks, because it is older than they are. They
+/// return [`NO_FUNCTION`].
+#[must_use]
+pub fn missing() -> Vec<&'static str> {
+    match chosen() {
+        Chosen::Library(table) => table.missing(),
+        _ => Vec::new(),
+    }
+}
+
+/// Runs kernels in the emulator from now on. Tells whether that is so: it is too late if the driver
+/// is in use already.
 ///
 /// ```
 /// use df11_cuda_driver::{Backend, Emulation, backend, emulate};
@@ -76,6 +110,56 @@ pub fn backend() -> Backend {
 pub fn emulate(emulation: Emulation) -> bool {
     CHOSEN.get_or_init(|| Chosen::Emulator(Box::new(emulated::Driver::new(emulation))));
     backend() == Backend::Emulator
+}
+
+/// A call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The function of the driver.
+    pub function: &'static str,
+    /// What it returned, which may be a code that `cust` does not know.
+    pub code: c_int,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Failure>> = const { Cell::new(None) };
+}
+
+/// The last call on this thread that returned a code other than 0.
+#[must_use]
+pub fn last_failure() -> Option<Failure> {
+    LAST.get()
+}
+
+/// The codes in the enumeration of `cust_raw` 0.11.3, which is that of CUDA 11.4. Any other would
+/// be undefined behaviour there.
+const fn is_known(code: c_int) -> bool {
+    matches!(
+        code,
+        0..=8
+            | 34
+            | 100..=102
+            | 200..=202
+            | 205..=224
+            | 300..=304
+            | 400
+            | 401
+            | 500
+            | 600
+            | 700..=705
+            | 708..=720
+            | 800..=809
+            | 900..=911
+            | 999
+    )
+}
+
+/// Keeps what a function returned, and makes it what `cust` can take.
+fn returned(function: &'static str, code: c_int) -> c_int {
+    if code != 0 {
+        LAST.set(Some(Failure { function, code }));
+    }
+    if is_known(code) { code } else { UNKNOWN }
 }
 
 /// What the emulator has found since this was asked last.
@@ -90,24 +174,37 @@ pub fn findings() -> Vec<Finding> {
 /// Defines functions that forward to who was chosen.
 macro_rules! functions {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {
-        /// The functions of the library.
+        /// The functions of the library, as far as it has them.
         #[derive(Clone, Copy)]
         struct Table {
-            $($name: unsafe extern "C" fn($($type),*) -> c_int,)*
+            $($name: Option<unsafe extern "C" fn($($type),*) -> c_int>,)*
         }
 
         impl Table {
             /// Opens the library, and leaves it open.
-            fn open() -> Option<Self> {
+            fn open() -> Result<Self, String> {
+                Self::open_as("libcuda.so.1")
+            }
+
+            fn open_as(name: &str) -> Result<Self, String> {
                 // SAFETY: the driver's library may be opened by anyone, and is never closed.
-                let library = unsafe { Library::new("libcuda.so.1") }.ok()?;
+                let library = unsafe { Library::new(name) }.map_err(|error| error.to_string())?;
                 let library: &'static Library = Box::leak(Box::new(library));
-                // SAFETY: these are the prototypes of these functions in the driver's header, cuda.h.
+                // SAFETY: these are the prototypes of these functions in the driver's header,
+                // cuda.h.
                 unsafe {
-                    Some(Table {
-                        $($name: *library.get(concat!(stringify!($name), "\0").as_bytes()).ok()?,)*
+                    Ok(Table {
+                        $($name: library.get(concat!(stringify!($name), "\0").as_bytes()).ok().map(|found| *found),)*
                     })
                 }
+            }
+
+            fn missing(&self) -> Vec<&'static str> {
+                [$((stringify!($name), self.$name.is_some())),*]
+                    .into_iter()
+                    .filter(|(_, is_there)| !is_there)
+                    .map(|(name, _)| name)
+                    .collect()
             }
         }
 
@@ -119,13 +216,20 @@ macro_rules! functions {
             /// As for the driver's function of this name.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
-                match chosen() {
-                    // SAFETY: the caller's promises are passed on.
-                    Chosen::Library(table) => unsafe { (table.$name)($($argument),*) },
-                    // SAFETY: the caller's promises are passed on.
-                    Chosen::Emulator(driver) => unsafe { driver.$name($($argument),*) },
-                    Chosen::None => NO_DRIVER,
-                }
+                let code = match chosen() {
+                    Chosen::Library(table) => match table.$name {
+                        // SAFETY: the caller's promises are passed on.
+                        Some(function) => unsafe { function($($argument),*) },
+                        None => NO_FUNCTION,
+                    },
+                    Chosen::Emulator(driver) => match driver.refusal(stringify!($name)) {
+                        Some(code) => code,
+                        // SAFETY: the caller's promises are passed on.
+                        None => unsafe { driver.$name($($argument),*) },
+                    },
+                    Chosen::None(_) => NO_DRIVER,
+                };
+                returned(stringify!($name), code)
             }
         )*
     };
@@ -143,6 +247,8 @@ functions! {
     fn cuDevicePrimaryCtxRelease_v2(device: c_int);
     fn cuDevicePrimaryCtxReset_v2(device: c_int);
     fn cuDevicePrimaryCtxSetFlags_v2(device: c_int, flags: c_uint);
+    fn cuCtxPushCurrent_v2(context: *mut c_void);
+    fn cuCtxPopCurrent_v2(context: *mut *mut c_void);
     fn cuCtxSetCurrent(context: *mut c_void);
     fn cuCtxGetCurrent(context: *mut *mut c_void);
     fn cuCtxGetApiVersion(context: *mut c_void, version: *mut c_uint);
@@ -160,9 +266,19 @@ functions! {
     fn cuModuleGetFunction(function: *mut *mut c_void, module: *mut c_void, name: *const c_char);
     fn cuFuncGetAttribute(value: *mut c_int, attribute: c_uint, function: *mut c_void);
     fn cuFuncSetAttribute(function: *mut c_void, attribute: c_uint, value: c_int);
+    fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        blocks: *mut c_int,
+        function: *mut c_void,
+        threads: c_int,
+        shared_bytes: usize
+    );
     fn cuMemAlloc_v2(address: *mut u64, bytes: usize);
     fn cuMemFree_v2(address: u64);
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
+    fn cuMemAllocHost_v2(memory: *mut *mut c_void, bytes: usize);
+    fn cuMemHostAlloc(memory: *mut *mut c_void, bytes: usize, flags: c_uint);
+    fn cuMemFreeHost(memory: *mut c_void);
+    fn cuPointerGetAttribute(value: *mut c_void, attribute: c_uint, address: u64);
     fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize);
     fn cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize);
     fn cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize);
@@ -171,9 +287,18 @@ functions! {
     fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: *mut c_void);
     fn cuMemsetD8_v2(to: u64, value: u8, bytes: usize);
     fn cuMemsetD8Async(to: u64, value: u8, bytes: usize, stream: *mut c_void);
+    fn cuStreamCreate(stream: *mut *mut c_void, flags: c_uint);
     fn cuStreamCreateWithPriority(stream: *mut *mut c_void, flags: c_uint, priority: c_int);
     fn cuStreamDestroy_v2(stream: *mut c_void);
     fn cuStreamSynchronize(stream: *mut c_void);
+    fn cuStreamWaitEvent(stream: *mut c_void, event: *mut c_void, flags: c_uint);
+    fn cuStreamIsCapturing(stream: *mut c_void, status: *mut c_uint);
+    fn cuStreamBeginCapture_v2(stream: *mut c_void, mode: c_uint);
+    fn cuStreamEndCapture(stream: *mut c_void, graph: *mut *mut c_void);
+    fn cuGraphInstantiateWithFlags(executable: *mut *mut c_void, graph: *mut c_void, flags: c_ulonglong);
+    fn cuGraphLaunch(executable: *mut c_void, stream: *mut c_void);
+    fn cuGraphExecDestroy(executable: *mut c_void);
+    fn cuGraphDestroy(graph: *mut c_void);
     fn cuEventCreate(event: *mut *mut c_void, flags: c_uint);
     fn cuEventDestroy_v2(event: *mut c_void);
     fn cuEventRecord(event: *mut c_void, stream: *mut c_void);
@@ -194,4 +319,32 @@ functions! {
         extra: *mut *mut c_void
     );
     fn cuGetErrorString(error: c_uint, text: *mut *const c_char);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, Table, UNKNOWN, is_known, last_failure, returned};
+
+    #[test]
+    fn codes_that_cust_does_not_know_become_unknown_and_are_kept() {
+        for code in [36, 46, 225, 226, 721, 912, 919] {
+            assert!(!is_known(code));
+            assert_eq!(returned("cuInit", code), UNKNOWN);
+            assert_eq!(last_failure(), Some(Failure { function: "cuInit", code }));
+        }
+        assert_eq!(returned("cuMemAlloc_v2", 2), 2);
+        assert_eq!(returned("cuInit", 0), 0);
+        assert_eq!(last_failure(), Some(Failure { function: "cuMemAlloc_v2", code: 2 }));
+    }
+
+    #[test]
+    fn a_library_that_lacks_functions_is_used_and_says_which() {
+        // The C library, which has none of them, stands for a driver that is older than all.
+        let table = Table::open_as("libc.so.6");
+        assert!(table.is_ok_and(|table| {
+            table.cuInit.is_none() && table.missing().contains(&"cuGraphInstantiateWithFlags")
+        }));
+        let reason = Table::open_as("libcuda.so.not-there").err();
+        assert!(reason.is_some_and(|reason| reason.contains("libcuda.so.not-there")));
+    }
 }

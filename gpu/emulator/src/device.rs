@@ -61,6 +61,13 @@ impl Device {
         Device::default()
     }
 
+    /// A device with no buffers, whose addresses are not those of devices of other numbers, as long as each has less than a
+    /// terabyte.
+    #[must_use]
+    pub fn numbered(number: u8) -> Self {
+        Device { buffers: Vec::new(), next: u64::from(number) << 40 }
+    }
+
     /// A new buffer of so many bytes, aligned to 256 bytes. What is in it is undefined. Between buffers there is always some
     /// room that belongs to none.
     pub fn allocate(&mut self, len: usize) -> u64 {

@@ -1,7 +1,9 @@
 //! Frames.
 
 use df11_core::Error;
-use df11_core::frame::{self, ENTRY_BYTES, ElementType, Encoder, Header, SCALE_BITS, TRAILER_BYTES, crc};
+use df11_core::frame::{
+    self, ENTRY_BYTES, ElementType, EncodeOptions, Encoder, Header, SCALE_BITS, TRAILER_BYTES, crc,
+};
 use df11_core::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
 use super::crc::{self, Powers};
@@ -50,7 +52,7 @@ pub fn frame<M: Machine>(
     frame_of_blocks(machine, frame::BLOCK, element_type, shape, elements)
 }
 
-/// The same with blocks of so many elements, as [`Encoder::with_block_len`] has them.
+/// Encodes a frame with blocks of this many elements, as [`EncodeOptions::block_len`] has them.
 ///
 /// # Errors
 ///
@@ -62,13 +64,14 @@ pub fn frame_of_blocks<M: Machine>(
     shape: &[u64],
     elements: u64,
 ) -> Result<EncodedFrame, M::Error> {
+    let options = EncodeOptions::new().block_len(block_len);
     // What is wrong with the shape is known before anything is counted.
-    let empty = Encoder::with_block_len(block_len, element_type, shape, &[0; 256])?;
+    let empty = options.encoder(element_type, shape, &[0; 256])?;
     let (header, _) = Header::parse(&empty.header())?;
     let tensor = Tensor { address: elements, elements: header.len() };
     with_scratch(machine, |scratch| {
         let counts = count(scratch, element_type, tensor)?;
-        let encoder = Encoder::with_block_len(block_len, element_type, shape, &counts)?;
+        let encoder = options.encoder(element_type, shape, &counts)?;
         encode(scratch, encoder, tensor)
     })
 }

@@ -1,0 +1,489 @@
+//! Batches: many units and frames, prepared once, and decoded as often as is wanted by launches
+//! alone.
+
+#![allow(unsafe_code, reason = "launches of kernels: they get bare addresses")]
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use df11_cuda_driver::{cuLaunchKernel, cuMemcpyDtoHAsync_v2};
+
+use crate::context::{Kernel, Kind, Shared};
+use crate::error::call;
+use crate::kernels::THREADS;
+use crate::memory::{Memory, Pinned};
+use crate::units::Coded;
+use crate::{Error, Frame, Gpu, Unit};
+
+/// What the kernels begin a status with: nothing is wrong.
+const ALL_RIGHT: u32 = u32::MAX;
+
+/// Outputs that are packed begin at multiples of this: what the kernels' widest stores want.
+const ALIGNMENT: u64 = 16;
+
+/// Something to decode.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Item<'a> {
+    /// A unit, to two little-endian bytes for each weight.
+    Unit(&'a Unit),
+    /// A frame, to its elements, little-endian.
+    Frame(&'a Frame),
+}
+
+impl Item<'_> {
+    /// The bytes that it is decoded to.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Item::Unit(unit) => 2 * unit.len(),
+            Item::Frame(frame) => frame.elements_bytes(),
+        }
+    }
+
+    /// What the address of its elements must be a multiple of.
+    fn alignment(&self) -> u64 {
+        match self {
+            Item::Unit(_) => 2,
+            Item::Frame(frame) => frame.element_type.bytes() as u64,
+        }
+    }
+
+    /// Which kernel decodes it.
+    const fn kind(&self) -> Kind {
+        match self {
+            Item::Unit(_) => Kind::Units,
+            Item::Frame(frame) => match frame.coded {
+                Coded::Rans { .. } => Kind::Rans,
+                Coded::Dictionary { .. } => Kind::Dictionary,
+            },
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Item::Unit(unit) => &unit.shared,
+            Item::Frame(frame) => &frame.shared,
+        }
+    }
+}
+
+/// What a kernel found wrong with an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The block of the unit or frame, the first if there are several; of codec dictionary, the
+    /// chunk of 4,096 elements.
+    pub block: usize,
+    /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
+    pub clause: &'static str,
+}
+
+/// The clause that is broken where a chunk of codec dictionary is not valid.
+const DICTIONARY_CLAUSE: &str = "V-3.3";
+
+/// The clause that is broken, by what `rans_decode_batch` says.
+const RANS_CLAUSES: [&str; 4] = ["R-5.3", "R-5.4", "R-5.4", "R-5.5"];
+
+/// The clause that is broken where a block has fewer symbols than its output positions say.
+const DF11_CLAUSE: &str = "D-8.6";
+
+/// What stays of an item.
+#[derive(Debug)]
+struct Kept {
+    offset: u64,
+    alignment: u64,
+    /// Its place among the statuses.
+    status: usize,
+    /// For its checksums.
+    frame: Option<Frame>,
+    /// What was uploaded for it.
+    _memory: Arc<Memory>,
+}
+
+/// The items of one kind, which one launch decodes.
+#[derive(Debug)]
+struct Launch {
+    kernel: Kernel,
+    /// The address of the kernel's description of each, and how many there are.
+    described: u64,
+    items: u32,
+    /// Blocks of all of them.
+    blocks: u32,
+    grid: u32,
+    /// The address of their statuses.
+    statuses: u64,
+}
+
+/// Units and frames that are decoded together.
+///
+/// Everything that takes long is done when it is made: tables, descriptions and statuses are on the
+/// device then. [`enqueue`](Self::enqueue) launches kernels and does nothing else, one for each
+/// kind of item; so a stream can be captured meanwhile, and the graph be launched as often as is
+/// wanted.
+///
+/// Kernels write what is wrong with an item to the device, and go on. Whoever wants to know asks
+/// for the [statuses](Self::statuses), once for many launches if that is enough.
+#[derive(Debug)]
+pub struct Batch {
+    /// In the order in which they were given.
+    items: Vec<Kept>,
+    launches: Vec<Launch>,
+    /// A word for each item, by kind.
+    statuses: Memory,
+    /// Where they are copied to, to be read.
+    read: Mutex<Pinned>,
+    bytes: u64,
+    _described: Memory,
+    shared: Arc<Shared>,
+}
+
+impl Batch {
+    /// Prepares items, each with the offset of its outputs, in bytes, from the address that
+    /// [`enqueue`](Self::enqueue) is given. (An absolute address is an offset from 0.)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherDevice`] for an item of another device or context, [`Error::TooMuch`] for more
+    /// blocks than a launch can have, [`Error::Driver`] otherwise.
+    pub fn new(gpu: &Gpu, items: &[(Item<'_>, u64)]) -> Result<Self, Error> {
+        let shared = gpu.shared();
+        for (item, _) in items {
+            let other = item.shared();
+            if other.context != shared.context {
+                return Err(Error::OtherDevice { expected: shared.info.number, found: other.info.number });
+            }
+        }
+        let mut kinds = [const { Described::new() }; Kind::ALL.len()];
+        let of_kind = items.iter().map(|(item, offset)| {
+            let kind = item.kind() as usize;
+            let number = match item {
+                Item::Unit(unit) => kinds[kind].add_unit(unit, *offset)?,
+                Item::Frame(frame) => kinds[kind].add_frame(frame, *offset)?,
+            };
+            Ok((kind, number))
+        });
+        let of_kind: Vec<(usize, usize)> = of_kind.collect::<Result<_, Error>>()?;
+        let statuses = Memory::new(shared, 4 * items.len())?;
+        // SAFETY: the stream is the context's own.
+        unsafe { shared.fill(shared.stream.as_raw(), &statuses, 0xff)? };
+        let (described, addresses) = shared.place(&kinds.each_ref().map(|kind| &kind.bytes[..]))?;
+
+        // Of each kind, the first status.
+        let mut first = [0; Kind::ALL.len()];
+        let mut next = 0;
+        let mut launches = Vec::new();
+        for (kind, described) in Kind::ALL.into_iter().zip(addresses) {
+            first[kind as usize] = next;
+            let Described { items, blocks, .. } = kinds[kind as usize];
+            if items > 0 {
+                let kernel = shared.kernel(kind)?;
+                let grid = shared.grid(&kernel, blocks.div_ceil(kind.at_a_time()));
+                let statuses = statuses.address() + 4 * next as u64;
+                launches.push(Launch { kernel, described, items, blocks, grid, statuses });
+                next += items as usize;
+            }
+        }
+        let keep = |((item, offset), (kind, at)): (&(Item<'_>, u64), (usize, usize))| {
+            let (frame, memory) = match item {
+                Item::Unit(unit) => (None, &unit.memory),
+                Item::Frame(frame) => (Some((*frame).clone()), &frame.memory),
+            };
+            let (alignment, _memory) = (item.alignment(), Arc::clone(memory));
+            Kept { offset: *offset, alignment, status: first[kind] + at, frame, _memory }
+        };
+        let bytes = items.iter().map(|(item, offset)| offset.saturating_add(item.bytes() as u64)).max();
+        Ok(Batch {
+            items: items.iter().zip(of_kind).map(keep).collect(),
+            launches,
+            read: Mutex::new(Pinned::new(shared, 4 * items.len())?),
+            statuses,
+            bytes: bytes.unwrap_or(0),
+            _described: described,
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// Prepares items whose outputs follow one another, each from a multiple of 16 on.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn packed(gpu: &Gpu, items: &[Item<'_>]) -> Result<Self, Error> {
+        let (mut next, mut placed) = (0u64, Vec::with_capacity(items.len()));
+        for item in items {
+            placed.push((*item, next));
+            next = (next + item.bytes() as u64).next_multiple_of(ALIGNMENT);
+        }
+        Batch::new(gpu, &placed)
+    }
+
+    /// How many items it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The offset of an item's outputs; `None` if there is no such item.
+    #[must_use]
+    pub fn offset(&self, item: usize) -> Option<u64> {
+        self.items.get(item).map(|item| item.offset)
+    }
+
+    /// The bytes from the address that [`enqueue`](Self::enqueue) is given to the end of all
+    /// outputs.
+    #[must_use]
+    pub const fn output_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
+    /// allocates nothing, copies nothing and waits for nothing, so the stream may be captured.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// `outputs` is an address such that, for each item, kernels of this context can write its
+    /// [bytes](Item::bytes) from its offset on, and nobody else reads or writes them until the
+    /// stream is done. The batch, and the memory of what was adopted, stay until then; with a
+    /// captured stream, as long as the graph is launched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Alignment`] if an item's elements would begin at an address that is no multiple of
+    /// their size; nothing is launched then. [`Error::Driver`] if the driver refuses a launch.
+    pub unsafe fn enqueue(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
+        for (number, item) in self.items.iter().enumerate() {
+            let (address, alignment) = (outputs.wrapping_add(item.offset), item.alignment);
+            if !address.is_multiple_of(alignment) {
+                return Err(Error::Alignment { item: number, address, alignment });
+            }
+        }
+        let _current = self.shared.enter()?;
+        for launch in &self.launches {
+            let Launch { mut described, mut items, mut blocks, mut statuses, .. } = *launch;
+            let mut base = outputs;
+            let mut arguments: [*mut c_void; 5] = [
+                ptr::from_mut(&mut described).cast(),
+                ptr::from_mut(&mut items).cast(),
+                ptr::from_mut(&mut blocks).cast(),
+                ptr::from_mut(&mut base).cast(),
+                ptr::from_mut(&mut statuses).cast(),
+            ];
+            let (function, arguments) = (launch.kernel.function(), arguments.as_mut_ptr());
+            // SAFETY: kernels of batches have five parameters: the address of the descriptions, how
+            // many there are, the blocks of all of them, the address that the offsets in the
+            // descriptions count from, and the address of a status for each. The descriptions are
+            // those of `Described`, and stay with this; what they refer to stays by the caller's
+            // promise, or because this keeps it. A kernel reads within the lengths that they say
+            // and writes as many bytes as an item has, which the caller promises to be there.
+            let code = unsafe {
+                cuLaunchKernel(
+                    function,
+                    launch.grid,
+                    1,
+                    1,
+                    THREADS,
+                    1,
+                    1,
+                    0,
+                    stream,
+                    arguments,
+                    ptr::null_mut(),
+                )
+            };
+            call(launch.kernel.action(), code)?;
+        }
+        Ok(())
+    }
+
+    /// What kernels have found wrong with each item since this was asked last, on whatever stream;
+    /// `None` where nothing is. Waits for the stream.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
+    /// On no other stream is the batch being decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if something that the
+    /// stream had to do went wrong.
+    pub unsafe fn statuses(&self, stream: *mut c_void) -> Result<Vec<Option<Fault>>, Error> {
+        let _current = self.shared.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.shared.refuse_capture(stream)? };
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), 4 * self.items.len());
+        if bytes > 0 {
+            // SAFETY: there are a word for each item here and on the device. The pinned memory is
+            // this batch's, under its lock, and is not read before the stream is done; the caller's
+            // promise for the stream.
+            let code = unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) };
+            call("read what became of a batch", code)?;
+            // SAFETY: the caller's promise.
+            unsafe { self.shared.fill(stream, &self.statuses, 0xff)? };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.shared.wait(stream)? };
+        let words: Vec<u32> =
+            read.as_slice().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        Ok(self.items.iter().map(|item| item.fault(&words)).collect())
+    }
+
+    /// Asks for the [statuses](Self::statuses), and fails if something is wrong with an item.
+    ///
+    /// # Safety
+    ///
+    /// As for [`statuses`](Self::statuses).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Block`] for the first item that is not valid; otherwise as
+    /// [`statuses`](Self::statuses).
+    pub unsafe fn check(&self, stream: *mut c_void) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        let statuses = unsafe { self.statuses(stream)? };
+        let first = statuses.into_iter().enumerate().find_map(|(item, fault)| Some((item, fault?)));
+        match first {
+            Some((item, Fault { block, clause })) => Err(Error::Block { item, block, clause }),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the checksums of frames' coded bytes (F-5.4) with what was decoded: downloads all
+    /// elements of frames and computes them here. Kernels do not compare them. Waits for the
+    /// stream.
+    ///
+    /// # Safety
+    ///
+    /// As for [`enqueue`](Self::enqueue), with the same `outputs`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checksum`] for the first frame that has another, [`Error::Capturing`],
+    /// [`Error::Driver`].
+    pub unsafe fn compare_checksums(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.shared.refuse_capture(stream)? };
+        for (item, kept) in self.items.iter().enumerate() {
+            let Some(frame) = &kept.frame else { continue };
+            let address = outputs.wrapping_add(kept.offset);
+            // SAFETY: the caller's promise.
+            let elements = unsafe { self.shared.download_after(stream, address, frame.elements_bytes)? };
+            if let Some(block) = frame.wrong_block(&elements) {
+                return Err(Error::Checksum { item, block });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes all items to memory of the device, and waits: everything is checked that can be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] if the memory is too short, [`Error::OtherDevice`] if it is another
+    /// device's; [`Error::Block`], [`Error::Checksum`] if an item is not valid. The content of the
+    /// memory is then unspecified.
+    pub fn decode(&self, outputs: &mut Memory) -> Result<(), Error> {
+        let found = outputs.len();
+        if self.bytes > found as u64 {
+            return Err(Error::Length { expected: self.bytes, found });
+        }
+        outputs.expect_context(&self.shared)?;
+        let (stream, address) = (self.shared.stream.as_raw(), outputs.address());
+        // SAFETY: the stream is the context's own. The memory has room for all outputs; it is
+        // borrowed until the stream is done, which the status is read after.
+        unsafe {
+            self.enqueue(stream, address)?;
+            self.check(stream)?;
+            self.compare_checksums(stream, address)
+        }
+    }
+}
+
+impl Kept {
+    /// What its status says.
+    fn fault(&self, words: &[u32]) -> Option<Fault> {
+        let word = words.get(self.status).copied().filter(|word| *word != ALL_RIGHT)?;
+        let (block, code) = ((word >> 3) as usize, (word & 7) as usize);
+        let clause = match self.frame.as_ref().map(|frame| frame.coded) {
+            Some(Coded::Dictionary { .. }) => DICTIONARY_CLAUSE,
+            Some(Coded::Rans { .. }) => {
+                code.checked_sub(1).and_then(|at| RANS_CLAUSES.get(at)).copied().unwrap_or("R-5.6")
+            }
+            None => DF11_CLAUSE,
+        };
+        Some(Fault { block, clause })
+    }
+}
+
+/// The descriptions of items of one kind, as the kernels read them.
+struct Described {
+    bytes: Vec<u8>,
+    items: u32,
+    /// Blocks of all of them: the next one's first.
+    blocks: u32,
+}
+
+impl Described {
+    const fn new() -> Self {
+        Described { bytes: Vec::new(), items: 0, blocks: 0 }
+    }
+
+    /// Adds an item of some blocks; its number among those of its kind.
+    fn add(&mut self, fields: &[u64], blocks: usize) -> Result<usize, Error> {
+        self.bytes.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        let number = self.items as usize;
+        let sum = u32::try_from(blocks).ok().and_then(|blocks| self.blocks.checked_add(blocks));
+        self.blocks = sum.ok_or(Error::TooMuch)?;
+        self.items += 1;
+        Ok(number)
+    }
+
+    /// `struct Unit` of df11_decode.cu.
+    fn add_unit(&mut self, unit: &Unit, offset: u64) -> Result<usize, Error> {
+        let raw = &unit.raw;
+        let fields = [
+            unit.table,
+            raw.luts,
+            raw.codes,
+            raw.sign_mantissa,
+            raw.output_positions,
+            raw.gaps,
+            offset,
+            raw.tables as u64,
+            raw.code_bytes as u64,
+            raw.elements as u64,
+            u64::from(self.blocks),
+            0,
+        ];
+        self.add(&fields, unit.blocks())
+    }
+
+    /// `struct Frame` of rans_decode.cu, `struct Dictionary` of fast_decode.cu.
+    fn add_frame(&mut self, frame: &Frame, offset: u64) -> Result<usize, Error> {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (first, kind) = (u64::from(self.blocks), pair(frame.kind, 0));
+        let chunks = frame.chunks as usize;
+        match frame.coded {
+            Coded::Rans { data, chunks: places, slots, scale_bits } => {
+                let numbers = pair(frame.chunks, scale_bits);
+                self.add(&[data, places, slots, offset, first, numbers, kind, 0], chunks)
+            }
+            Coded::Dictionary { entries, codes, offsets, planes, stride, width } => {
+                let elements = (frame.elements_bytes / frame.element_type.bytes()) as u64;
+                let numbers = pair(frame.chunks, width);
+                let fields =
+                    [entries, codes, offsets, planes, stride, offset, elements, first, numbers, kind];
+                self.add(&fields, chunks)
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Contexts: which one is current, and what belongs to it.
+//!
+//! A driver works for the context that is current on the thread. So every function here that calls
+//! the driver makes its own context current while it runs, and puts back what was current before:
+//! callers may have several devices, other libraries, and any threads.
+
+#![allow(unsafe_code, reason = "calls of the driver")]
+
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use cust::context::{Context, CurrentContext};
+use cust::device::Device;
+use cust::function::Function;
+use cust::module::Module;
+use df11_cuda_driver::{
+    cuCtxGetCurrent, cuCtxPopCurrent_v2, cuCtxPushCurrent_v2, cuCtxSetCurrent,
+    cuOccupancyMaxActiveBlocksPerMultiprocessor,
+};
+
+use crate::error::{call, driver};
+use crate::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, THREADS, WARPS, best};
+use crate::load::{Cubin, OwnedCubin, load};
+use crate::stream::Stream;
+use crate::{DeviceInfo, Error};
+
+/// A context of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(pub(crate) *mut c_void);
+
+// SAFETY: a handle of the driver may be used on every thread.
+unsafe impl Send for Handle {}
+// SAFETY: as above; the driver has locks of its own.
+unsafe impl Sync for Handle {}
+
+/// While it lives, a context is current on this thread.
+pub(crate) struct Current {
+    /// It belongs to this thread's stack of contexts.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+impl Current {
+    pub(crate) fn enter(context: Handle) -> Result<Self, Error> {
+        // SAFETY: the handle is that of a context which this crate retains, or which the caller of
+        // `Gpu::from_context` keeps.
+        call("make the context current", unsafe { cuCtxPushCurrent_v2(context.0) })?;
+        Ok(Current { _here: std::marker::PhantomData })
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        // SAFETY: the driver takes NULL for a caller who does not want to know which context it
+        // was.
+        unsafe { cuCtxPopCurrent_v2(ptr::null_mut()) };
+    }
+}
+
+/// Retains the primary context of a device, and leaves current what is current.
+pub(crate) fn retain(device: Device) -> Result<Context, Error> {
+    let mut before = ptr::null_mut();
+    // SAFETY: the place for the handle is there.
+    call("ask which context is current", unsafe { cuCtxGetCurrent(&mut before) })?;
+    let context = driver("retain the primary context of the device", Context::new(device))?;
+    // SAFETY: the context was current a moment ago; NULL stands for none.
+    call("put back the context that was current", unsafe { cuCtxSetCurrent(before) })?;
+    Ok(context)
+}
+
+/// The device whose context is current.
+pub(crate) fn current_device() -> Result<u32, Error> {
+    let device = driver("ask for the device of the context", CurrentContext::get_device())?;
+    Ok(device.as_raw().unsigned_abs())
+}
+
+/// A kernel that is loaded, and how many of its thread blocks a multiprocessor can hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    function: Handle,
+    resident: u32,
+    /// What launching it is called in a message.
+    action: &'static str,
+}
+
+impl Kernel {
+    fn find(module: &Module, name: &str, action: &'static str) -> Result<Self, Error> {
+        // By this the driver loads it, too, which it must not have to do while a stream is
+        // captured.
+        let function = driver("find a kernel", module.get_function(name))?;
+        let function: *mut c_void = Function::to_raw(&function).cast();
+        let (mut resident, threads) = (0, THREADS as c_int);
+        // SAFETY: the function was found in a module of the current context; the place for the
+        // number is there.
+        let code =
+            unsafe { cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut resident, function, threads, 0) };
+        call("ask how many thread blocks fit on a multiprocessor", code)?;
+        Ok(Kernel { function: Handle(function), resident: resident.max(1).unsigned_abs(), action })
+    }
+
+    /// Its handle.
+    pub(crate) const fn function(&self) -> *mut c_void {
+        self.function.0
+    }
+
+    /// What launching it is called in a message.
+    pub(crate) const fn action(&self) -> &'static str {
+        self.action
+    }
+}
+
+/// What kernels are for: the kinds of items of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Units,
+    Rans,
+    Dictionary,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Units, Kind::Rans, Kind::Dictionary];
+
+    /// The module with its kernel, the kernel, and what launching that is called in a message.
+    const fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::Units => ("df11_decode", "df11_decode_batch", "launch df11_decode_batch"),
+            Kind::Rans => ("rans_decode", "rans_decode_batch", "launch rans_decode_batch"),
+            Kind::Dictionary => ("fast_decode", "fast_decode_batch", "launch fast_decode_batch"),
+        }
+    }
+
+    const fn ptx(self) -> &'static [Ptx] {
+        match self {
+            Kind::Units => &DF11_DECODE,
+            Kind::Rans => &RANS_DECODE,
+            Kind::Dictionary => &FAST_DECODE,
+        }
+    }
+
+    /// How many of its blocks a thread block decodes at a time.
+    pub(crate) const fn at_a_time(self) -> u32 {
+        match self {
+            Kind::Units => 1,
+            Kind::Rans | Kind::Dictionary => WARPS,
+        }
+    }
+}
+
+/// The modules that are loaded, each when a batch first needs it: a driver may take a third of a
+/// second to compile one.
+#[derive(Debug, Default)]
+struct Loaded {
+    modules: Vec<Module>,
+    kernels: [Option<Kernel>; Kind::ALL.len()],
+}
+
+/// Who keeps the context.
+#[derive(Debug)]
+enum Owner {
+    /// This is a share of the device's primary context.
+    Primary(#[expect(dead_code, reason = "released when it is dropped")] Context),
+    /// The caller.
+    Caller,
+}
+
+/// 90 for 9.0.
+const fn compute_capability(info: &DeviceInfo) -> i32 {
+    10 * info.capability.0 + info.capability.1
+}
+
+/// What belongs to a context: whatever is made in it keeps this alive.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) context: Handle,
+    pub(crate) info: DeviceInfo,
+    pub(crate) multiprocessors: u32,
+    pub(crate) stream: ManuallyDrop<Stream>,
+    loaded: ManuallyDrop<Mutex<Loaded>>,
+    cubins: Vec<OwnedCubin>,
+    /// Dropped last.
+    _owner: Owner,
+}
+
+impl Shared {
+    /// Takes the primary context of a device.
+    pub(crate) fn primary(info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
+        let device = driver("get the device", Device::get_device(info.number))?;
+        let context = retain(device)?;
+        Shared::new(Handle(context.as_raw().cast()), info, Owner::Primary(context), cubins)
+    }
+
+    /// Takes the caller's context.
+    pub(crate) fn of_caller(context: Handle, info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
+        Shared::new(context, info, Owner::Caller, cubins)
+    }
+
+    fn new(context: Handle, info: DeviceInfo, owner: Owner, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
+        let _current = Current::enter(context)?;
+        if best(&DF11_DECODE, compute_capability(&info)).is_none() {
+            return Err(Error::TooOld { capability: info.capability });
+        }
+        let stream = ManuallyDrop::new(Stream::in_current(context)?);
+        let device = driver("get the device", Device::get_device(info.number))?;
+        let multiprocessors = device.get_attribute(cust::device::DeviceAttribute::MultiprocessorCount);
+        let multiprocessors = driver("ask for multiprocessors", multiprocessors)?.max(1).unsigned_abs();
+        let cubins = cubins.iter().map(OwnedCubin::from).collect();
+        let loaded = ManuallyDrop::default();
+        Ok(Shared { context, info, multiprocessors, stream, loaded, cubins, _owner: owner })
+    }
+
+    /// The kernel for a kind of item, loaded if it is not yet.
+    pub(crate) fn kernel(&self, kind: Kind) -> Result<Kernel, Error> {
+        let _current = self.enter()?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = loaded.kernels[kind as usize] {
+            return Ok(kernel);
+        }
+        let (module, kernel, action) = kind.names();
+        let module = load(module, kind.ptx(), &self.cubins, compute_capability(&self.info))?;
+        let kernel = Kernel::find(&module, kernel, action)?;
+        loaded.modules.push(module);
+        loaded.kernels[kind as usize] = Some(kernel);
+        Ok(kernel)
+    }
+
+    /// Thread blocks that fill the device, or as many as there is work for.
+    pub(crate) fn grid(&self, kernel: &Kernel, work: u32) -> u32 {
+        work.min(kernel.resident.saturating_mul(self.multiprocessors)).max(1)
+    }
+
+    /// Makes the context current on this thread, while what is returned lives.
+    pub(crate) fn enter(&self) -> Result<Current, Error> {
+        Current::enter(self.context)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Where the context cannot be made current, it is gone, and all that was in it.
+        let current = self.enter();
+        if current.is_ok() {
+            // SAFETY: neither is used after this; the context that they belong to is current.
+            unsafe {
+                ManuallyDrop::drop(&mut self.loaded);
+                ManuallyDrop::drop(&mut self.stream);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::ffi::c_int;
+
+    use df11_cuda_driver::cuOccupancyMaxActiveBlocksPerMultiprocessor;
+
+    use super::Kind;
+    use crate::kernels::THREADS;
+    use crate::{Emulation, Gpu};
+
+    #[test]
+    fn a_grid_is_what_the_device_can_hold_or_what_there_is_to_do() {
+        let gpu = Gpu::emulated(Emulation::default()).unwrap();
+        let shared = gpu.shared();
+        for kind in Kind::ALL {
+            let kernel = shared.kernel(kind).unwrap();
+            let (mut fit, _current) = (0, shared.enter().unwrap());
+            let (function, threads) = (kernel.function(), THREADS as c_int);
+            // SAFETY: the function is loaded in the context that is current.
+            let code = unsafe { cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut fit, function, threads, 0) };
+            assert_eq!(code, 0);
+            // The emulated device has four multiprocessors.
+            assert_eq!(shared.grid(&kernel, u32::MAX), 4 * fit.unsigned_abs());
+            assert_eq!(shared.grid(&kernel, 3), 3);
+            assert_eq!(shared.grid(&kernel, 0), 1);
+        }
+    }
+}

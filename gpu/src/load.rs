@@ -1,0 +1,123 @@
+//! Loading of kernels: what was assembled for a card, where it is at hand, and otherwise PTX, which
+//! the driver compiles.
+
+#![allow(unsafe_code, reason = "calls of the driver")]
+
+use std::ffi::{CString, c_void};
+use std::ptr;
+
+use cust::module::Module;
+use df11_cuda_driver::{cuModuleLoadDataEx, cuModuleUnload};
+
+use crate::Error;
+use crate::error::driver;
+use crate::kernels::{Ptx, best};
+
+/// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`
+const ERROR_LOG: [u32; 2] = [5, 6];
+
+/// How a cubin begins: it is an ELF file.
+const ELF: &[u8] = b"\x7fELF";
+
+/// Bytes of what the driver may say about PTX that it does not take.
+const LOG_BYTES: usize = 4 << 10;
+
+/// Kernels that were assembled for one card, as `ptxas` writes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Cubin<'a> {
+    /// What they were compiled from: `df11_decode`, `rans_decode` or `fast_decode`.
+    pub name: &'a str,
+    /// The compute capability that they were assembled for: 86 for 8.6.
+    pub capability: i32,
+    /// The file.
+    pub bytes: &'a [u8],
+}
+
+/// The same, kept until it is needed.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedCubin {
+    name: String,
+    capability: i32,
+    bytes: Vec<u8>,
+}
+
+impl From<&Cubin<'_>> for OwnedCubin {
+    fn from(cubin: &Cubin<'_>) -> Self {
+        let Cubin { name, capability, bytes } = *cubin;
+        OwnedCubin { name: name.to_owned(), capability, bytes: bytes.to_vec() }
+    }
+}
+
+impl OwnedCubin {
+    /// Whether a card can run it: one of the same generation, and no older.
+    const fn is_for(&self, capability: i32) -> bool {
+        self.capability / 10 == capability / 10 && self.capability <= capability
+    }
+}
+
+/// Loads kernels for a compute capability: the best cubin that the driver takes, or the best PTX.
+pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i32) -> Result<Module, Error> {
+    let cubins = cubins.iter().filter(|cubin| cubin.name == name && cubin.is_for(capability));
+    if let Some(cubin) = cubins.max_by_key(|cubin| cubin.capability)
+        && cubin.bytes.starts_with(ELF)
+        && let Ok(module) = Module::from_cubin(&cubin.bytes, &[])
+    {
+        return Ok(module);
+    }
+    let ptx =
+        best(ptx, capability).ok_or(Error::TooOld { capability: (capability / 10, capability % 10) })?;
+    load_text(ptx.text)
+}
+
+/// Loads PTX, and tells what the driver says about it where it refuses.
+pub(crate) fn load_text(text: &str) -> Result<Module, Error> {
+    driver("load the kernels", Module::from_ptx(text, &[])).map_err(|error| match error {
+        Error::Driver(mut refusal) => {
+            refusal.log = log_of(text);
+            Error::Driver(refusal)
+        }
+        other => other,
+    })
+}
+
+/// What the driver says about PTX that it has refused: asked in a second try, since `cust` has no
+/// way to ask.
+fn log_of(text: &str) -> Option<String> {
+    let text = CString::new(text).ok()?;
+    let mut log = vec![0u8; LOG_BYTES];
+    let mut options = ERROR_LOG;
+    let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(log.len())];
+    let mut module = ptr::null_mut();
+    // SAFETY: the text ends in a zero; there are two options, each with its value: a buffer, and
+    // how many bytes it has.
+    let code = unsafe {
+        let image = text.as_ptr().cast();
+        cuModuleLoadDataEx(&mut module, image, 2, options.as_mut_ptr(), values.as_mut_ptr())
+    };
+    if code == 0 {
+        // SAFETY: it was loaded just now, and nobody else knows it.
+        unsafe { cuModuleUnload(module) };
+    }
+    let len = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let told = String::from_utf8_lossy(&log[..len]).trim().to_owned();
+    (!told.is_empty()).then_some(told)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::load_text;
+    use crate::context::Current;
+    use crate::{Emulation, Error, Gpu};
+
+    #[test]
+    fn what_the_driver_says_about_ptx_is_in_the_message() {
+        let gpu = Gpu::emulated(Emulation::default()).unwrap();
+        let _current = Current::enter(gpu.shared().context).unwrap();
+        let error = load_text(".version 7.0\n.target sm_80\n.address_size 64\nnonsense").unwrap_err();
+        let Error::Driver(refusal) = &error else { panic!("{error}") };
+        assert_eq!((refusal.function, refusal.code), ("cuModuleLoadDataEx", 218));
+        let text = error.to_string();
+        assert!(text.contains("PTX line 4") && text.contains("update it"), "{text}");
+    }
+}
