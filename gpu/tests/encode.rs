@@ -10,7 +10,7 @@
 
 use df11_core::Error;
 use df11_core::df11::{self, EncodedUnit, Options as EncodeOptions, Plan};
-use df11_core::frame::{self, Codec, ElementType, EncodeOptions, Frame};
+use df11_core::frame::{self, Codec, ElementType, Frame};
 use df11_core::huffman::CodeLengths;
 use df11_emulator::{Counters, Kind, Options, Policy};
 use df11_gpu::encode::{
@@ -270,7 +270,7 @@ fn frame_of_core(block_len: usize, element_type: ElementType, elements: &[u8]) -
     let shape = [(elements.len() / element_type.bytes()) as u64];
     let counts = frame::count(element_type, elements).unwrap();
     let mut encoder =
-        EncodeOptions::new().block_len(block_len).encoder(element_type, &shape, &counts).unwrap();
+        frame::EncodeOptions::new().block_len(block_len).encoder(element_type, &shape, &counts).unwrap();
     let mut bytes = encoder.header();
     for block in elements.chunks(block_len * element_type.bytes()) {
         bytes.extend_from_slice(encoder.blocks(block).unwrap());
@@ -312,8 +312,10 @@ fn shapes_that_no_frame_has_are_refused_as_core_does() {
     let mut machine = Emulated::new(90, Options::default()).unwrap();
     for (block_len, shape) in [(4096, &[1; 33][..]), (4096, &[u64::MAX, 2]), (100, &[5])] {
         let counts = [1; 256];
-        let expected =
-            EncodeOptions::new().block_len(block_len).encoder(ElementType::U8, shape, &counts).unwrap_err();
+        let expected = frame::EncodeOptions::new()
+            .block_len(block_len)
+            .encoder(ElementType::U8, shape, &counts)
+            .unwrap_err();
         let found = frame_of_blocks(&mut machine, block_len, ElementType::U8, shape, 0);
         assert!(matches!(found, Err(EmulatedError::Core(found)) if found == expected), "{shape:?}");
     }
