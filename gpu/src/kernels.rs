@@ -35,6 +35,13 @@ pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
 /// `fast_decode_batch`, for chunks of codec dictionary.
 pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
 
+/// The kernels that encode DF11 units: `df11_encode_count`, `df11_encode_sizes`, `df11_encode_scan`, `df11_encode_emit`.
+pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");
+
+/// The kernels that encode frames: `frame_encode_count`, `rans_encode`, `frame_encode_layout`, `frame_encode_pack`,
+/// `frame_encode_check`.
+pub const RANS_ENCODE: [Ptx; 4] = ptx!("rans_encode");
+
 /// The best of some kernels for a compute capability; `None` if it is below all.
 ///
 /// ```

@@ -34,9 +34,8 @@
 //! # The kernels
 //!
 //! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
-//! compile that for the card they find. They have been run instruction by instruction by
-//! `df11-emulator`, and by nothing else: **no kernel of this crate has run on a card yet, and
-//! nothing is known about its speed there.**
+//! compile that for the card they find. `df11-emulator` runs them instruction by instruction in every
+//! test run; which cards they have run on, and how fast, `docs/gpu.md` says.
 //!
 //! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
 //! are for Linux alone; [`emulate`] and [`report`], which run kernels in the emulator without a
@@ -49,6 +48,7 @@ mod context;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod device;
 pub mod emulate;
+pub mod encode;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod error;
 pub mod kernels;

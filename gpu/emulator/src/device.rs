@@ -18,11 +18,19 @@ pub(crate) struct Buffer {
     pub(crate) defined: Vec<u64>,
     /// By byte: the thread that wrote it in this launch, counted from 1, and when. Empty until one has.
     pub(crate) writers: Vec<(u32, u32)>,
+    /// By word of 4 bytes: the same of two threads that changed it by atomic operations, so that whoever comes next is at most
+    /// one of them. Empty until one has.
+    pub(crate) atomics: Vec<[(u32, u32); 2]>,
 }
 
 impl Buffer {
     pub(crate) fn is_defined(&self, at: usize, len: usize) -> bool {
         (at..at + len).all(|at| self.defined[at / 64] >> (at % 64) & 1 == 1)
+    }
+
+    /// What changed some of these bytes by atomic operations in this launch.
+    pub(crate) fn atomics(&self, at: usize, len: usize) -> impl Iterator<Item = (u32, u32)> {
+        self.atomics.get(at / 4..(at + len).div_ceil(4)).into_iter().flatten().flatten().copied()
     }
 
     pub(crate) fn define(&mut self, at: usize, len: usize) {
@@ -67,7 +75,13 @@ impl Device {
         // Never twice, so that what was freed is not hit by accident.
         self.next += (len as u64).next_multiple_of(ALIGNMENT) + ALIGNMENT;
         let defined = vec![0; len.div_ceil(64)];
-        self.buffers.push(Buffer { address, bytes: vec![0; len], defined, writers: Vec::new() });
+        self.buffers.push(Buffer {
+            address,
+            bytes: vec![0; len],
+            defined,
+            writers: Vec::new(),
+            atomics: Vec::new(),
+        });
         address
     }
 

@@ -114,7 +114,10 @@ impl Module {
             parameters.resize(parameters.len().next_multiple_of(*bytes), 0);
             parameters.extend(&argument.to_le_bytes()[..*bytes]);
         }
-        device.buffers.iter_mut().for_each(|buffer| buffer.writers.clear());
+        device.buffers.iter_mut().for_each(|buffer| {
+            buffer.writers.clear();
+            buffer.atomics.clear();
+        });
         let lines = kernel.code.last().map_or(0, |instruction| instruction.line as usize);
         let mut machine = Machine {
             kernel,
@@ -655,7 +658,6 @@ impl Machine<'_> {
                 return;
             }
             Operation::Fence
-            | Operation::Prefetch
             | Operation::Branch { .. }
             | Operation::Exit
             | Operation::Barrier
@@ -821,10 +823,9 @@ impl Machine<'_> {
                 };
                 bytes.copy_from_slice(&buffer.bytes[at..at + len]);
                 let is_defined = buffer.is_defined(at, len);
-                let is_racing = buffer
-                    .writers
-                    .get(at..at + len)
-                    .is_some_and(|writers| writers.iter().any(|writer| is_unordered(*writer, me, barrier)));
+                let mut writers = buffer.writers.get(at..at + len).into_iter().flatten().copied();
+                let is_racing = writers.any(|writer| is_unordered(writer, me, barrier))
+                    || buffer.atomics(at, len).any(|other| is_unordered(other, me, barrier));
                 if !is_defined {
                     self.find(warp, lane, instruction, Kind::UndefinedRead, Some(address), |machine| {
                         format!("{}: nobody has written it", machine.device.describe(address))
@@ -887,7 +888,8 @@ impl Machine<'_> {
                     buffer.writers = vec![(0, 0); buffer.bytes.len()];
                 }
                 let is_same = buffer.bytes[at..at + len] == *bytes;
-                let mut is_racing = false;
+                // Also with atomic operations that left the same: they may come after it.
+                let mut is_racing = buffer.atomics(at, len).any(|other| is_unordered(other, me, barrier));
                 for writer in &mut buffer.writers[at..at + len] {
                     is_racing |= !is_same && is_unordered(*writer, me, barrier);
                     *writer = (me, now);
@@ -924,10 +926,25 @@ impl Machine<'_> {
                 (old, is_defined)
             }
             Place::Global if self.device.find(address, len as u64).is_some() => {
+                let me = self.thread_number(warp, lane);
+                let (now, barrier) = (self.block.order.now, self.block.order.barrier);
                 let Some((buffer, at)) = self.device.find(address, len as u64) else { return 0 };
                 let old = little_endian(&buffer.bytes[at..at + len]);
                 buffer.bytes[at..at + len].copy_from_slice(&change(old).to_le_bytes()[..len]);
-                (old, buffer.is_defined(at, len))
+                let is_defined = buffer.is_defined(at, len);
+                let mut writers = buffer.writers.get(at..at + len).into_iter().flatten().copied();
+                let is_racing = writers.any(|writer| is_unordered(writer, me, barrier));
+                if buffer.atomics.is_empty() {
+                    buffer.atomics = vec![[(0, 0); 2]; buffer.bytes.len().div_ceil(4)];
+                }
+                for [first, second] in &mut buffer.atomics[at / 4..(at + len).div_ceil(4)] {
+                    let other = if is_unordered(*first, me, barrier) { second } else { first };
+                    *other = (me, now);
+                }
+                if is_racing {
+                    self.found_race(warp, lane, instruction, address);
+                }
+                (old, is_defined)
             }
             _ => {
                 self.find(warp, lane, instruction, Kind::WriteOutOfBounds, Some(address), |machine| {

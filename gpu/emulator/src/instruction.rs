@@ -231,8 +231,6 @@ pub(crate) enum Operation {
     },
     ActiveMask,
     Fence,
-    /// Asks for memory that may be read later. Cards ignore addresses that are nobody's.
-    Prefetch,
     Trap,
 }
 

@@ -755,7 +755,6 @@ impl Decoder<'_, '_> {
             "match" if has("sync") && has("all") => O::Match { all: true },
             "activemask" => O::ActiveMask,
             "membar" | "fence" => O::Fence,
-            "prefetch" if self.operands.len() == 1 => O::Prefetch,
             "trap" | "brkpt" => O::Trap,
             _ => return self.unknown(),
         };
@@ -778,9 +777,6 @@ impl Decoder<'_, '_> {
             O::Barrier | O::WarpBarrier | O::CopyWait => {
                 // Without a number: all.
                 instruction.from[0] = next().map_or(Ok(Operand::Immediate(0)), |raw| self.operand(raw))?;
-            }
-            O::Prefetch => {
-                (instruction.from[0], instruction.offset) = self.address(next().ok_or_else(missing)?)?;
             }
             O::CopyAsync { .. } => {
                 let [to, from, _] = self.operands.as_slice() else { return self.unknown() };

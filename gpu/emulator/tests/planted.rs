@@ -140,7 +140,20 @@ $then:
     bar.sync 0;
     st.global.u32 [%rd4], %r6;";
 
-const PLANTED: [Planted; 31] = [
+/// All threads add to the first word, which the host has set.
+const ADD: &str = "
+    atom.global.add.u32 %r6, [%rd1], 1;
+    st.global.u32 [%rd4], %r1;";
+
+/// All threads set bits of one word, and read it together.
+const SET_BITS: &str = "
+    shr.u32 %r6, %r1, 1;
+    red.global.or.b32 [%rd1], %r6;
+    bar.sync 0;
+    ld.global.u32 %r7, [%rd1];
+    st.global.u32 [%rd4], %r7;";
+
+const PLANTED: [Planted; 35] = [
     Planted {
         name: "reads the word after the last",
         sound: COPY,
@@ -317,6 +330,41 @@ const PLANTED: [Planted; 31] = [
         kind: Kind::UndefinedRead,
     },
     Planted {
+        name: "one thread adds without an atomic operation",
+        sound: ADD,
+        replace: "atom.global.add.u32 %r6, [%rd1], 1;",
+        by: "setp.eq.u32 %p1, %r1, 40;
+    @%p1 ld.global.u32 %r7, [%rd3];
+    @%p1 add.s32 %r7, %r7, 1;
+    @%p1 st.global.u32 [%rd1], %r7;
+    @!%p1 atom.global.add.u32 %r6, [%rd1], 1;",
+        kind: Kind::Race,
+    },
+    Planted {
+        name: "one thread writes what is there, between the atomic operations of others",
+        sound: ADD,
+        replace: "atom.global.add.u32 %r6, [%rd1], 1;",
+        by: "setp.eq.u32 %p1, %r1, 40;
+    atom.global.add.u32 %r6, [%rd1], 0;
+    mov.u32 %r7, 0;
+    @%p1 st.global.u32 [%rd1], %r7;",
+        kind: Kind::Race,
+    },
+    Planted {
+        name: "reads before all have set their bits",
+        sound: SET_BITS,
+        replace: "bar.sync 0;",
+        by: "",
+        kind: Kind::Race,
+    },
+    Planted {
+        name: "adds to what nobody has written",
+        sound: ADD,
+        replace: "atom.global.add.u32 %r6, [%rd1], 1;",
+        by: "atom.global.add.u32 %r6, [%rd2], 1;",
+        kind: Kind::UndefinedRead,
+    },
+    Planted {
         name: "a shuffle that half of the lanes leave out",
         sound: SUM,
         replace: "shfl.sync",
@@ -366,7 +414,7 @@ fn kinds(report: &Report) -> Vec<Kind> {
 
 #[test]
 fn kernels_without_faults_are_clean_and_right_whoever_goes_first() {
-    let sound = [COPY, EXCHANGE, EXCHANGE_IN_WARP, COUNT, SUM, LOOP, COPY_ASYNC, BRANCH];
+    let sound = [COPY, EXCHANGE, EXCHANGE_IN_WARP, COUNT, SUM, LOOP, COPY_ASYNC, BRANCH, ADD, SET_BITS];
     for body in sound {
         let (expected, _) = run(body, &Options::default());
         for options in all_options() {
@@ -381,6 +429,8 @@ fn kernels_without_faults_are_clean_and_right_whoever_goes_first() {
     assert!(found.iter().enumerate().all(|(i, word)| *word == (i as u32 + (i as u32 ^ 16)) * 3));
     let (found, _) = run(COUNT, &Options::default());
     assert_eq!(found[..3], [32, 32, 0]);
+    let (found, _) = run(SET_BITS, &Options::default());
+    assert!(found.iter().all(|word| *word == 31));
 }
 
 #[test]
