@@ -11,7 +11,7 @@ use df11_core::huffman::PrefixTables;
 use df11_core::rans;
 
 use crate::context::Shared;
-use crate::emulate::{RansBlock, frame_blocks};
+use crate::emulate::RansBlock;
 use crate::memory::Memory;
 use crate::table::decode_table;
 use crate::{Error, Gpu};
@@ -258,17 +258,22 @@ impl Gpu {
         let mut table = Box::new(rans::DecodeTable::EMPTY);
         table.build(frequencies);
         let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
-        let (blocks, _) = frame_blocks(frame)?;
-        let chunks: Vec<u8> =
-            blocks.iter().flat_map(RansBlock::describe).flat_map(u64::to_le_bytes).collect();
-        let checksum = |block: usize| {
-            let layout = frame.block_layout(block)?;
-            Ok((header.block_range(block).len(), layout.coded_checksum))
-        };
-        let checksums = (0..blocks.len()).map(checksum).collect::<Result<_, df11_core::Error>>()?;
+        let (mut chunks, mut checksums) = (Vec::new(), Vec::with_capacity(header.blocks()));
+        for block in 0..header.blocks() {
+            let (layout, range) = (frame.block_layout(block)?, header.block_range(block));
+            let described = RansBlock {
+                states: layout.states,
+                words: layout.words,
+                raw: layout.raw.start,
+                first: range.start,
+                symbols: range.len(),
+            };
+            chunks.extend(described.describe().into_iter().flat_map(u64::to_le_bytes));
+            checksums.push((range.len(), layout.coded_checksum));
+        }
         let (memory, [chunks, slots], data) = self.place_frame(frame, address, [&chunks, &slots])?;
         let coded = Coded::Rans { data, chunks, slots, scale_bits: u32::from(frequencies.scale_bits()) };
-        self.made(frame, memory, coded, blocks.len(), checksums)
+        self.made(frame, memory, coded, checksums.len(), checksums.into())
     }
 
     fn dictionary(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {

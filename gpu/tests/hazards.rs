@@ -11,6 +11,7 @@ use df11_core::df11::{EncodedUnit, Options, encode};
 use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
 use df11_cuda_driver::*;
 use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Frame, Gpu, Item, Memory, RawUnit, Stream, Unit};
+use df11_tests::corpus;
 
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: c_uint = 1;
@@ -352,6 +353,64 @@ fn a_batch_is_captured_in_a_graph_that_gives_the_same_bits_a_hundred_times() {
         batch.compare_checksums(stream, outputs.address()).unwrap();
     }
     call!(cuGraphExecDestroy(graph));
+}
+
+#[test]
+fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_captured_batch() {
+    let Some(file) = corpus::fetched("bf16/model.safetensors") else { return };
+    let all = df11_model::bf16_weights(&file).unwrap();
+    // All of them take a minute.
+    let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
+    let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
+    let gpu = open(19);
+    call!(cuCtxSetCurrent(gpu.context()));
+    let stream = engine_stream();
+    // From one weight to more than half of all.
+    let (mut parts, mut rest) = (Vec::new(), weights);
+    for i in 0..12 {
+        let (part, after) = rest.split_at(2 * (1 + ((rest.len() / 4) >> (11 - i))));
+        (parts, rest) = ([parts, vec![part]].concat(), after);
+    }
+    parts.push(rest);
+    let (mut units, mut frames, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, part) in parts.iter().enumerate() {
+        let skipped = 2 * i + 1;
+        // Frames of few weights are not compressed.
+        if i % 3 == 0 || part.len() < 8000 {
+            let (placed, unit) = adopt(&gpu, &encoded(part), [skipped; 5]);
+            memory.extend(placed);
+            units.push((i, unit));
+            continue;
+        }
+        let codec = [Codec::Rans, Codec::Dictionary][i % 3 - 1];
+        let options = EncodeOptions::new().codec(codec);
+        let bytes = options.encode(ElementType::Bf16, &[part.len() as u64 / 2], part).unwrap();
+        let (placed, address) = place(&gpu, &bytes, skipped);
+        memory.push(placed);
+        // SAFETY: the bytes are there, in memory that stays.
+        let frame = unsafe { gpu.adopt_frame(&frame::Frame::new(&bytes).unwrap(), address) }.unwrap();
+        frames.push((i, frame));
+    }
+    let mut items: Vec<_> = units.iter().map(|(i, unit)| (*i, Item::Unit(unit))).collect();
+    items.extend(frames.iter().map(|(i, frame)| (*i, Item::Frame(frame))));
+    items.sort_by_key(|(i, _)| *i);
+    let items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
+    let batch = Batch::packed(&gpu, &items).unwrap();
+    let outputs = gpu.allocate(batch.output_bytes() as usize + 2).unwrap();
+    for skipped in [0, 2] {
+        let base = outputs.address() + skipped;
+        // SAFETY: everything stays until the graph is launched no more.
+        let graph = capture(stream, || unsafe { batch.enqueue(stream, base) }.unwrap());
+        call!(cuMemsetD8Async(outputs.address(), 0, outputs.len(), stream));
+        call!(cuGraphLaunch(graph, stream));
+        for (item, part) in parts.iter().enumerate() {
+            let found = read(stream, base + batch.offset(item).unwrap(), part.len());
+            assert!(found == *part, "item {item} of {} weights", part.len() / 2);
+        }
+        // SAFETY: as above.
+        unsafe { batch.check(stream).unwrap() };
+        call!(cuGraphExecDestroy(graph));
+    }
 }
 
 #[test]
