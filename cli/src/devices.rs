@@ -5,10 +5,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use comfy_table::{CellAlignment, Table, presets};
 use df11_core::df11::Unit;
 use df11_core::frame::{Codec, DecodeTable, Frame};
+use df11_gpu::bench::Row;
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
-use df11_model::{Error, Stored, for_each_stored};
+use df11_model::{Error, Stored, bf16_weights, for_each_stored};
 use serde::Serialize;
 
 fn refused(error: &df11_gpu::Error) -> Error {
@@ -147,4 +149,83 @@ fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu
         }
         _ => Ok(None),
     }
+}
+
+/// How fast a card decodes.
+#[derive(Serialize)]
+pub(crate) struct BenchReport {
+    device: String,
+    name: String,
+    driver: String,
+    version: &'static str,
+    rows: Vec<Row>,
+}
+
+impl BenchReport {
+    pub(crate) fn to_text(&self) -> String {
+        let BenchReport { device, name, driver, version, rows } = self;
+        let mut out = format!("{device} ({name}), driver for CUDA {driver}, df11 {version}\n");
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["", "size", "GB/s", "least", "most", "repetitions"]);
+        for row in rows {
+            let rate = |seconds: Option<&f64>| {
+                seconds
+                    .filter(|seconds| **seconds > 0.0)
+                    .map_or("-".to_owned(), |seconds| format!("{:.1}", row.bytes as f64 / seconds / 1e9))
+            };
+            table.add_row([
+                row.name.clone(),
+                format!("{:.2} %", 100.0 * row.size),
+                row.median().map_or("-".to_owned(), |rate| format!("{:.1}", rate / 1e9)),
+                rate(row.seconds.last()),
+                rate(row.seconds.first()),
+                row.seconds.len().to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for line in table.lines() {
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+        out.push_str(
+            "GB/s of BF16 by events on the device, medians; everything that is decoded is compared with the source first.\n",
+        );
+        out
+    }
+}
+
+/// Times every kernel on a card.
+pub(crate) fn bench(
+    file: Option<&Path>,
+    target: Target,
+    at_least: usize,
+    repetitions: usize,
+) -> Result<BenchReport, Error> {
+    let Target::Cuda(number) = target else {
+        let problem =
+            format!("{target} is no card, and its times mean nothing; `df11 gpu report` counts work");
+        return Err(Error::Usage(problem));
+    };
+    let weights = match file {
+        Some(path) => bf16_weights(path)?,
+        None => crate::bench::shipped()?,
+    };
+    if weights.is_empty() || repetitions == 0 {
+        return Err(Error::Usage(
+            "there is nothing to measure: no BF16 weights, or no repetitions".to_owned(),
+        ));
+    }
+    let gpu = Gpu::open(number).map_err(|error| refused(&error))?;
+    let rows =
+        df11_gpu::bench::rows(&gpu, &weights, at_least, repetitions).map_err(|error| refused(&error))?;
+    let info = gpu.info();
+    Ok(BenchReport {
+        device: target.to_string(),
+        name: info.name.clone(),
+        driver: format!("{}.{}", info.driver.0, info.driver.1),
+        version: env!("CARGO_PKG_VERSION"),
+        rows,
+    })
 }

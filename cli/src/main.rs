@@ -189,6 +189,21 @@ enum GpuCommand {
         #[arg(long, default_value = "cuda:0")]
         device: Target,
     },
+    /// Measure how fast a card decodes, with every codec, beside a copy on the card.
+    #[cfg(all(target_os = "linux", feature = "gpu"))]
+    Bench {
+        /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, the shipped weights.
+        file: Option<PathBuf>,
+        /// The card: cuda:N.
+        #[arg(long, default_value = "cuda:0")]
+        device: Target,
+        /// Bytes of weights that are decoded in each repetition, at least: copies of those in the file.
+        #[arg(long, value_name = "BYTES", default_value_t = 1_000_000_000)]
+        at_least: usize,
+        /// How often each kernel is timed.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        repetitions: usize,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -406,6 +421,11 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
         #[cfg(all(target_os = "linux", feature = "gpu"))]
         Command::Gpu(GpuCommand::Check { path, device }) => {
             let report = devices::check(path, *device)?;
+            show(common, &report, || report.to_text())
+        }
+        #[cfg(all(target_os = "linux", feature = "gpu"))]
+        Command::Gpu(GpuCommand::Bench { file, device, at_least, repetitions }) => {
+            let report = devices::bench(file.as_deref(), *device, *at_least, *repetitions)?;
             show(common, &report, || report.to_text())
         }
         Command::Demo => {

@@ -35,6 +35,9 @@ impl Shape {
     }
 }
 
+/// What comes of many items in one launch: the elements of each, their statuses, and what the emulator has to say.
+pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
+
 /// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair, and what is in them the kernel's.
 ///
 /// ```
@@ -151,7 +154,7 @@ pub fn units(
     grid: u32,
     skipped: usize,
     options: &Options,
-) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+) -> Result<Decoded, Error> {
     let mut device = Device::new();
     let (mut described, mut outputs, mut blocks) = (Vec::new(), Vec::new(), 0);
     for tensors in units {
@@ -295,7 +298,7 @@ pub fn frames(
     grid: u32,
     skipped: usize,
     options: &Options,
-) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+) -> Result<Decoded, Error> {
     let mut device = Device::new();
     let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
     for frame in frames {
@@ -385,7 +388,7 @@ pub fn dictionaries(
     grid: u32,
     skipped: usize,
     options: &Options,
-) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+) -> Result<Decoded, Error> {
     let mut device = Device::new();
     let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
     for frame in frames {
@@ -423,7 +426,7 @@ fn run_batch(
     blocks: u64,
     grid: u32,
     options: &Options,
-) -> Result<(Vec<Vec<u8>>, Vec<u32>, Report), Error> {
+) -> Result<Decoded, Error> {
     let described: Vec<u8> = described.iter().flat_map(|word| word.to_le_bytes()).collect();
     let described = upload(&mut device, &described, 0);
     let status = upload(&mut device, &NOTHING_WRONG.to_le_bytes().repeat(outputs.len()), 0);

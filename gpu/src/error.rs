@@ -22,6 +22,11 @@ pub enum Error {
         /// Why the driver's library cannot be opened, where that is so.
         reason: Option<&'static str>,
     },
+    /// A device decodes an item to something else than the CPU.
+    Different {
+        /// The number of the item.
+        item: usize,
+    },
     /// There is no device of this number.
     NoDevice {
         /// The number that was asked for.
@@ -189,6 +194,9 @@ impl fmt::Display for Error {
                 write!(f, "block {block} of item {item} has other bytes than its checksum says (F-5.4)")
             }
             Error::RawFrame => write!(f, "the frame is not compressed; copy its elements"),
+            Error::Different { item } => {
+                write!(f, "the device decodes item {item} to other bytes than the CPU; please report this")
+            }
             Error::Length { expected, found } => {
                 write!(f, "the memory on the device must have {expected} bytes, but has {found}")
             }

@@ -44,6 +44,8 @@
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod batch;
 #[cfg(all(target_os = "linux", feature = "driver"))]
+pub mod bench;
+#[cfg(all(target_os = "linux", feature = "driver"))]
 mod context;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod device;

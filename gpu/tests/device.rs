@@ -134,3 +134,14 @@ fn devices_are_listed_and_others_are_refused() {
     let error = Gpu::open(devices.len() as u32).unwrap_err().to_string();
     assert!(error.contains("there is no device cuda:"), "{error}");
 }
+
+#[test]
+fn the_bench_compares_what_every_kernel_decodes_and_counts_all_repetitions() {
+    let gpu = gpu();
+    let weights = weights(70_000, 9);
+    let rows = df11_gpu::bench::rows(&gpu, &weights, 2 * weights.len(), 3).unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert!(rows.iter().all(|row| row.seconds.len() == 3 && row.bytes >= 2 * weights.len() as u64));
+    assert!(rows[1..].iter().all(|row| row.size < 0.8), "{rows:?}");
+}

@@ -310,7 +310,7 @@ fn kernels_are_counted_and_judged() {
     assert_eq!(code(&report), 0, "{}", stderr(&report));
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 8);
+    assert_eq!(rows.len(), 16);
     for row in rows {
         assert_eq!(row["findings"], Value::Array(Vec::new()), "{row}");
         assert!(row["ptx_instructions"].as_f64().unwrap() > 0.5 && row["machine_instructions"].is_null());
