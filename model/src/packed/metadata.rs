@@ -4,14 +4,13 @@
 //! and names and texts that are written to disk carry a digest.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, plain_name};
+use crate::checkpoint::Weights;
 use crate::container::Container;
 use crate::error::Error;
+use crate::names::{CONFIG, digest, relative};
 
 /// The key in `__metadata__`. Published loaders ignore it.
 pub(crate) const KEY: &str = "df11";
@@ -53,7 +52,7 @@ pub(crate) struct TensorMetadata {
     pub(crate) shape: Vec<usize>,
     /// Of its bytes.
     pub(crate) sha256: String,
-    /// The name of the file that it was in.
+    /// The name of the file that it was in, relative to the original, with slashes.
     pub(crate) file: String,
     /// Whether it is stored as a frame, in a `U8` tensor of its name.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -65,7 +64,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The original files of a checkpoint.
+/// The original files of a checkpoint, as version 0.1 recorded them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckpointMetadata {
@@ -124,36 +123,29 @@ impl FileMetadata {
 }
 
 impl TextMetadata {
-    pub(crate) fn new(name: String, text: &str) -> Self {
-        let mut metadata = TextMetadata { name, text: text.to_owned(), sha256: String::new() };
-        metadata.sha256 = metadata.digest();
-        metadata
-    }
-
     fn digest(&self) -> String {
         digest(&[self.name.as_bytes(), b"\0", self.text.as_bytes()].concat())
     }
 
     /// Name and text, if they are what they were and the name leads nowhere else.
-    pub(crate) fn checked(&self) -> Result<(&Path, &str), String> {
+    pub(crate) fn checked(&self) -> Result<(&str, &str), String> {
         let TextMetadata { name, text, sha256 } = self;
-        let safe =
-            plain_name(name).ok_or_else(|| format!("the df11 metadata names a file outside: {name:?}"))?;
+        let plain = relative(name).is_some_and(|_| !name.contains('/') && name != CONFIG);
+        if !plain {
+            return Err(format!("the df11 metadata names a file outside: {name:?}"));
+        }
         if self.digest() != *sha256 {
             return Err(format!("the df11 metadata of the original {name} does not have its SHA-256"));
         }
-        Ok((Path::new(safe), text))
+        Ok((name, text))
     }
-}
-
-/// SHA-256 as text.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// What all files of a checkpoint say.
 #[derive(Debug, Default)]
 pub(crate) struct Described {
+    /// How many files say something.
+    pub(crate) files: usize,
     /// The original files, if one file records them.
     pub(crate) checkpoint: Option<CheckpointMetadata>,
     /// Tensors of each unit, by module path.
@@ -163,30 +155,22 @@ pub(crate) struct Described {
 }
 
 impl Described {
-    pub(crate) fn collect(packed: &Checkpoint) -> Result<Self, Error> {
+    /// What the files of a folder say of themselves.
+    pub(crate) fn collect(packed: &Weights) -> Result<Self, Error> {
         let mut all = Described::default();
-        let mut described = false;
         for file in &packed.files {
-            let Some(metadata) = FileMetadata::of(file)? else { continue };
-            described = true;
+            let container = &file.container;
+            let Some(metadata) = FileMetadata::of(container)? else { continue };
+            all.files += 1;
             all.units.extend(metadata.units.into_iter().map(|unit| (unit.path, unit.tensors)));
             all.tensors.extend(metadata.tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)));
             if let Some(checkpoint) = metadata.checkpoint
                 && all.checkpoint.replace(checkpoint).is_some()
             {
                 return Err(Error::file(
-                    &file.path,
+                    &container.path,
                     "another file here records an original, too; keep one model",
                 ));
-            }
-        }
-        if described && all.checkpoint.is_none() && packed.path.is_dir() {
-            let problem = "the file that records the originals (model.safetensors) is missing or damaged";
-            return Err(Error::file(&packed.path, problem));
-        }
-        if let Some(checkpoint) = &all.checkpoint {
-            for text in checkpoint.files.iter().chain(&checkpoint.index) {
-                text.checked().map_err(|problem| Error::file(&packed.path, problem))?;
             }
         }
         Ok(all)

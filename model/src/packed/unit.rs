@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use df11_core::df11::{Decoder, PARTS, Tensors, Unit};
-use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-use crate::checkpoint::Checkpoint;
-use crate::container::{Container, Located};
+use crate::checkpoint::Weights;
+use crate::container::Mapped;
 use crate::error::Error;
-use crate::map::Mapped;
+use crate::names::{natural_order, tensor_name};
 
 /// The element type of a unit's part, from its name in [`PARTS`].
 pub(crate) fn dtype(name: &str) -> Dtype {
@@ -25,16 +25,19 @@ pub(crate) const CODE: usize = 1;
 const BLOCKS: usize = 48;
 
 /// A unit in a checkpoint: where its tensors are.
-#[derive(Debug)]
-pub(crate) struct PackedUnit<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct PackedUnit {
     /// The module path.
     pub(crate) path: String,
-    tensors: [Located<'a>; 6],
+    /// File and position in it of each of [`PARTS`].
+    pub(crate) places: [(usize, usize); 6],
 }
 
-/// The mapped bytes of a unit.
+/// The bytes of a unit in memory.
 pub(crate) struct MappedUnit<'a> {
-    packed: &'a PackedUnit<'a>,
+    packed: &'a PackedUnit,
+    /// The file that holds its code.
+    file: &'a Path,
     maps: [Mapped; 6],
 }
 
@@ -49,65 +52,70 @@ fn split_name(name: &str) -> Option<(&str, usize)> {
     Some((path, PARTS.iter().position(|(known, _)| *known == key)?))
 }
 
-/// The name of a unit's tensor.
-pub(crate) fn tensor_name(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
+/// Where a tensor is: the file, and its position in that.
+pub(crate) type Place = (usize, usize);
 
-/// The units of a checkpoint, by module path, and the tensors that belong to none.
-pub(crate) fn units(checkpoint: &Checkpoint) -> Result<(Vec<PackedUnit<'_>>, Vec<Located<'_>>), Error> {
-    type Slots<'a> = [Option<Located<'a>>; 6];
-    let mut found: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
-    for name in checkpoint.tensors.keys() {
-        if let Some((path, CODE)) = split_name(name) {
+/// The units of a checkpoint, by module path, and where the tensors are that belong to none.
+pub(crate) fn units(weights: &Weights) -> Result<(Vec<PackedUnit>, Vec<Place>), Error> {
+    type Slots = [Option<(usize, usize)>; 6];
+    let mut found: BTreeMap<&str, Slots> = BTreeMap::new();
+    for name in weights.tensors.keys() {
+        // A tensor that happens to have the name alone is a plain one.
+        if let Some((path, CODE)) = split_name(name)
+            && PARTS
+                .iter()
+                .any(|(key, _)| *key != PARTS[CODE].0 && weights.get(&tensor_name(path, key)).is_some())
+        {
             found.insert(path, [None; 6]);
         }
     }
     let mut plain = Vec::new();
-    for (container, tensor) in checkpoint.iter() {
-        match split_name(&tensor.name).and_then(|(path, key)| Some((found.get_mut(path)?, key))) {
-            Some((slots, key)) => slots[key] = Some((container, tensor)),
-            None => plain.push((container, tensor)),
+    for (name, &place) in &weights.tensors {
+        match split_name(name).and_then(|(path, key)| Some((found.get_mut(path)?, key))) {
+            Some((slots, key)) => slots[key] = Some(place),
+            None => plain.push(place),
         }
     }
     let mut units = Vec::new();
     for (path, slots) in found {
-        let container = slots[CODE].map_or(&checkpoint.files[0], |(container, _)| container);
-        let mut tensors = Vec::with_capacity(PARTS.len());
-        for (slot, (key, dtype)) in slots.into_iter().zip(PARTS) {
+        let container = slots[CODE].map(|place| weights.at(place).0);
+        let file = container.map_or(weights.path.as_path(), |container| container.path.as_path());
+        let mut places = [(0, 0); 6];
+        for ((slot, (key, dtype)), place) in slots.into_iter().zip(PARTS).zip(&mut places) {
             let name = tensor_name(path, key);
-            let (container, tensor) = slot.ok_or_else(|| {
-                Error::tensor(&container.path, &name, "is missing from its unit; download the file again")
+            *place = slot.ok_or_else(|| {
+                Error::tensor(file, &name, "is missing from its unit; download the file again")
             })?;
+            let (container, tensor) = weights.at(*place);
             if tensor.dtype.to_string() != dtype {
                 let problem = format!("is {}, but must be {dtype}", tensor.dtype);
                 return Err(Error::tensor(&container.path, &name, problem));
             }
-            tensors.push((container, tensor));
         }
-        let tensors = tensors
-            .try_into()
-            .map_err(|_| Error::file(&container.path, format!("unit {path} is not complete")))?;
-        units.push(PackedUnit { path: path.to_owned(), tensors });
+        units.push(PackedUnit { path: path.to_owned(), places });
     }
-    units.sort_by(|a, b| crate::units::natural_order(&a.path, &b.path));
+    units.sort_by(|a, b| natural_order(&a.path, &b.path));
     Ok((units, plain))
 }
 
-impl<'a> PackedUnit<'a> {
+impl PackedUnit {
     /// The file that holds the code.
-    pub(crate) fn container(&self) -> &'a Container {
-        self.tensors[CODE].0
+    pub(crate) fn file<'a>(&self, weights: &'a Weights) -> &'a Path {
+        &weights.at(self.places[CODE]).0.path
     }
 
     /// Bytes of its six tensors.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tensors.iter().map(|(_, tensor)| tensor.bytes()).sum()
+    pub(crate) fn bytes(&self, weights: &Weights) -> u64 {
+        self.places.iter().map(|&place| weights.at(place).1.bytes()).sum()
     }
 
-    pub(crate) fn map(&self) -> Result<MappedUnit<'_>, Error> {
-        let [a, b, c, d, e, f] = self.tensors.map(|(container, tensor)| container.map(tensor));
-        Ok(MappedUnit { packed: self, maps: [a?, b?, c?, d?, e?, f?] })
+    pub(crate) fn map<'a>(&'a self, weights: &'a Weights) -> Result<MappedUnit<'a>, Error> {
+        let map = |place| {
+            let (container, tensor) = weights.at(place);
+            container.map(tensor)
+        };
+        let [a, b, c, d, e, f] = self.places.map(map);
+        Ok(MappedUnit { packed: self, file: self.file(weights), maps: [a?, b?, c?, d?, e?, f?] })
     }
 }
 
@@ -116,12 +124,13 @@ impl MappedUnit<'_> {
         Tensors::from_parts(self.maps.each_ref().map(|map| &**map))
     }
 
+    /// The unit, checked.
     pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
         Unit::new(self.tensors()).map_err(|error| self.error(error))
     }
 
     pub(crate) fn error(&self, error: df11_core::Error) -> Error {
-        Error::unit(&self.packed.container().path, &self.packed.path, error)
+        Error::unit(self.file, &self.packed.path, error)
     }
 }
 
@@ -147,22 +156,6 @@ pub(crate) fn decode(
         std::mem::swap(&mut ready, &mut next);
     }
     cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
-}
-
-/// [`decode`] on as many threads as there are, in any order.
-pub(crate) fn decode_unordered(
-    mapped: &MappedUnit<'_>,
-    unit: &Unit<'_>,
-    each: impl Fn(usize, usize, &[u8]) -> Result<(), Error> + Sync,
-) -> Result<(), Error> {
-    let decoder = Decoder::new(unit);
-    let ranges: Vec<_> = unit.tensor_ranges().collect();
-    let runs: Vec<_> = runs(unit).collect();
-    runs.into_par_iter().with_max_len(1).try_for_each_init(Vec::new, |buffer, blocks| {
-        let element = unit.block_range(blocks.start).start;
-        decode_run(mapped, &decoder, blocks, buffer)?;
-        cut(&ranges, element, buffer).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
-    })
 }
 
 /// The blocks of a unit, so many at a time.

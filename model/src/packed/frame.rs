@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{self, BLOCK, Blocks, ElementType, Encoder, Frame};
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{self, BLOCK, Blocks, ElementType, Encoder, Frame, MAGIC, MAX_RANK, SCALE_BITS};
+use df11_core::rans::{DecodeTable, Frequencies, STATES_BYTES};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
+use super::metadata::TensorMetadata;
 use crate::container::{Container, Tensor};
 use crate::error::Error;
-use crate::metadata::TensorMetadata;
 
 /// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in turn.
 const BLOCKS: usize = 16;
@@ -75,7 +75,7 @@ pub fn encode_frame(
 ///
 /// ```
 /// use df11_core::frame::{self, ElementType, Frame};
-/// use df11_core::rans::DecodeTable;
+/// use df11_core::rans::{DecodeTable, Frequencies, STATES_BYTES};
 /// use df11_model::decode_frame_blocks;
 ///
 /// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
@@ -105,7 +105,7 @@ pub fn decode_frame_blocks(
 }
 
 /// What the elements of a frame for this type are: plain bytes where frames know no better.
-fn element_type(dtype: Dtype) -> ElementType {
+pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     match dtype {
         Dtype::BF16 => ElementType::Bf16,
         Dtype::F16 => ElementType::F16,
@@ -116,22 +116,118 @@ fn element_type(dtype: Dtype) -> ElementType {
     }
 }
 
-/// The frame of a tensor; `None` if it is not smaller than the tensor.
-pub(crate) fn encode(container: &Container, tensor: &Tensor) -> Result<Option<Vec<u8>>, Error> {
-    let mapped = container.map(tensor)?;
+/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to it.
+/// `None` if a frame cannot hold it.
+pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
+    if element_type(tensor.dtype).name() != tensor.dtype.to_string() {
+        return Some(vec![tensor.bytes()]);
+    }
+    let shape: Vec<u64> = tensor.shape.iter().map(|&dimension| dimension as u64).collect();
+    (shape.len() <= MAX_RANK).then_some(shape)
+}
+
+/// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
+pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256]) -> Option<u64> {
+    /// Header of a block, states of its lanes, padding, entry of the directory.
+    const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
     let element_type = element_type(tensor.dtype);
-    let shape: Vec<u64> = if element_type.name() == tensor.dtype.to_string() {
-        tensor.shape.iter().map(|&dimension| dimension as u64).collect()
-    } else {
-        vec![mapped.len() as u64]
+    let rank = frame_shape(tensor)?.len() as u64;
+    let frequencies = Frequencies::normalise(counts, SCALE_BITS).ok()?;
+    let bits = |(symbol, &count): (usize, &u64)| {
+        let frequency = f64::from(frequencies.of(symbol as u8).max(1));
+        count as f64 * (f64::from(SCALE_BITS) - frequency.log2())
     };
+    let coded = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bits).sum::<f64>() / 8.0;
+    let elements = counts.iter().sum::<u64>();
+    let symbols = counts.iter().filter(|&&count| count > 0).count() as u64;
+    let raw = elements * (element_type.bytes() as u64 - 1);
+    let header = 32 + 8 * rank + 32 + 2 * symbols + 24 + 24;
+    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(BLOCK as u64) * EACH_BLOCK)
+}
+
+/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part. Neither
+/// the tensor nor the frame is held in memory whole. Returns the length of the frame.
+pub(crate) fn encode(
+    container: &Container,
+    tensor: &Tensor,
+    counts: &[u64; 256],
+    mut each: impl FnMut(&[u8], u64) -> Result<(), Error>,
+) -> Result<u64, Error> {
     let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
-    let mut frame = Vec::new();
-    count_frame(element_type, &mapped)
-        .and_then(|counts| Encoder::new(element_type, &shape, &counts))
-        .and_then(|encoder| encode_frame(encoder, &mapped, &mut frame))
-        .map_err(refused)?;
-    Ok(Some(frame).filter(|frame| frame.len() < mapped.len()))
+    let element_type = element_type(tensor.dtype);
+    let shape = frame_shape(tensor)
+        .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
+    let mut encoder = Encoder::new(element_type, &shape, counts).map_err(refused)?;
+    let mut at = 0;
+    let mut give = |bytes: &[u8]| {
+        each(bytes, at)?;
+        at += bytes.len() as u64;
+        Ok::<(), Error>(())
+    };
+    give(&encoder.header())?;
+    let part = BLOCKS * BLOCK * element_type.bytes();
+    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
+    let mut first = 0;
+    container.read_range(tensor.range.clone(), encoded.len() * part, |elements| {
+        encode_round(&mut encoder, elements, part, &mut encoded, first, &mut give).map_err(|error| {
+            match error {
+                Refused::Codec(error) => refused(error),
+                Refused::Ours(error) => error,
+            }
+        })?;
+        first += elements.len().div_ceil(BLOCK * element_type.bytes());
+        Ok(())
+    })?;
+    give(&encoder.finish().map_err(refused)?)?;
+    Ok(at)
+}
+
+/// Why a round failed.
+enum Refused {
+    Codec(df11_core::Error),
+    Ours(Error),
+}
+
+/// Encodes the blocks of a round, a part on each thread.
+fn encode_round(
+    encoder: &mut Encoder,
+    elements: &[u8],
+    part: usize,
+    encoded: &mut [Blocks],
+    first: usize,
+    give: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Refused> {
+    let jobs = elements.par_chunks(part).zip(&mut *encoded).enumerate().with_max_len(1);
+    jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))
+        .map_err(Refused::Codec)?;
+    for blocks in &encoded[..elements.len().div_ceil(part)] {
+        encoder.append(blocks).map_err(Refused::Codec)?;
+        give(blocks.as_bytes()).map_err(Refused::Ours)?;
+    }
+    Ok(())
+}
+
+/// Whether a tensor that nothing describes is a frame, by its type and its first bytes.
+pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<bool, Error> {
+    if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 || tensor.bytes() < 64 {
+        return Ok(false);
+    }
+    let mut is_frame = false;
+    let begin = tensor.range.start..tensor.range.start + MAGIC.len() as u64;
+    container.read_range(begin, MAGIC.len(), |bytes| {
+        is_frame = bytes == MAGIC;
+        Ok(())
+    })?;
+    Ok(is_frame)
+}
+
+/// What a frame says of itself: element type and shape.
+pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype, Vec<usize>), Error> {
+    let mapped = container.map(tensor)?;
+    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    let name = frame.header().element_type().name();
+    let dtype = serde_json::from_value(name.into()).unwrap_or(Dtype::U8);
+    Ok((dtype, frame.header().shape().map(|dimension| dimension as usize).collect()))
 }
 
 /// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.

@@ -70,6 +70,10 @@ pub struct CompressReport {
     pub frames: Vec<FrameReport>,
     /// What stayed plain and why.
     pub plain: Vec<PlainReport>,
+    /// What was written: `df11` (units), `rans` (frames) or `auto` (both).
+    pub codec: String,
+    /// Weight files that were copied as they are, since nothing would be gained.
+    pub copied_weights: Vec<String>,
     /// Files that were not copied, with the reason.
     pub left_behind: Vec<(String, String)>,
     /// Output files that an earlier run had finished.
@@ -78,20 +82,37 @@ pub struct CompressReport {
     pub bytes_before: u64,
     /// Bytes of the compressed weight files.
     pub bytes_after: u64,
+    /// About how many bytes frames would save more, by the histograms of all tensors.
+    pub frames_would_save: u64,
+    /// Whether nothing would be gained: then nothing was written.
+    pub nothing_to_gain: bool,
 }
 
 /// What [`decompress`](crate::decompress) did.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecompressReport {
-    /// Whether the original files were restored byte for byte (their digests matched). Otherwise the input came from
-    /// another program and plain tensors were written.
+    /// Whether every file that is recorded was restored byte for byte (their digests matched).
     pub original_restored: bool,
+    /// Whether there is a record of the originals. Otherwise plain tensors were written.
+    pub recorded: bool,
     /// Units decoded.
     pub units: usize,
     /// Weight files written.
     pub files: Vec<String>,
     /// Their bytes.
     pub bytes: u64,
+    /// Recorded files that are not as they were: written as they are here.
+    pub changed: Vec<String>,
+    /// Recorded files that are not there.
+    pub missing: Vec<String>,
+    /// Files of the original that compression left out, and that are not here, with the reason.
+    pub left_out: Vec<(String, String)>,
+    /// Files that nothing records: copied.
+    pub copied: Vec<String>,
+    /// Files that were not copied, with the reason.
+    pub stays: Vec<(String, String)>,
+    /// Files that an earlier run had restored, or that were there already.
+    pub kept_files: usize,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -111,6 +132,8 @@ pub struct VerifyReport {
     pub digests_checked: usize,
     /// Tensors that have none: the files come from another program.
     pub digests_missing: usize,
+    /// Files whose length and SHA-256 are as recorded; of weight files, those of their headers.
+    pub files_checked: usize,
     /// Tensors compared, as bits, with the original checkpoint.
     pub compared: Option<usize>,
 }

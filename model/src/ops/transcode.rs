@@ -1,7 +1,7 @@
 //! One tensor from one form to another: DF11 units, frames, dietgpu's archives, plain elements.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use df11_core::df11::{self, Options, PARTS, Tensors, Unit};
 use df11_core::dietgpu::{self, Archive, FloatArchive};
@@ -9,10 +9,14 @@ use df11_core::frame::{self, ElementType, Frame};
 use df11_core::rans::DecodeTable;
 use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
+use super::inspect::{Stored, for_each_stored, is_frame};
+use crate::container::Mapped;
 use crate::error::{Error, io};
-use crate::inspect::{Stored, for_each_stored};
-use crate::packed::{dtype, tensor_name};
+use crate::names::tensor_name;
+use crate::packed::unit::dtype;
+use crate::staging::{Staging, file_digest};
 
 /// The module path of a unit that is written on its own.
 const UNIT: &str = "unit";
@@ -73,7 +77,8 @@ struct Tensor {
 }
 
 /// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another. The output is decoded again
-/// and compared before it becomes visible. The tensor is held in memory, plain and in both forms.
+/// and compared before it becomes visible. The tensor is held in memory, plain and in both forms, but for a frame that
+/// becomes plain elements, which goes block by block.
 ///
 /// # Errors
 ///
@@ -99,27 +104,35 @@ struct Tensor {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn transcode(input: &Path, output: &Path, options: &TranscodeOptions) -> Result<TranscodeReport, Error> {
+    if fs::symlink_metadata(output).is_ok() && !options.force {
+        return Err(io("cannot create", output)(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let staging = Staging::file(output, input, &[input.to_owned()], options.force)?;
+    let name = PathBuf::from(output.file_name().unwrap_or_default());
+    if options.to == Form::Raw
+        && let Some(report) = stream_frame(input, options, &staging, &name)?
+    {
+        staging.publish()?;
+        return Ok(report);
+    }
     let (from, bytes_before, tensor) = read(input, options)?;
     let Tensor { element_type, elements, .. } = &tensor;
     let bytes = write(&tensor, options).map_err(|problem| Error::file(input, problem))?;
 
     // Decoded as anybody would, before anybody can see it.
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".df11-")
-        .suffix(if options.to == Form::Df11 { ".safetensors" } else { ".tmp" })
-        .tempfile_in(parent)
-        .map_err(io("cannot create a file in", parent))?;
-    fs::write(file.path(), &bytes).map_err(io("cannot write", output))?;
+    let partial = staging.create(&name)?;
+    partial.write_at(&bytes, 0)?;
     let again = TranscodeOptions { element_type: Some(*element_type), unit: None, ..options.clone() };
-    let (form, _, written) = read(file.path(), &again)?;
+    let (form, _, written) = match options.to {
+        Form::Df11 => read_stored(partial.path(), None),
+        _ => read(partial.path(), &again),
+    }?;
     // An ANS archive does not know what its bytes are.
     if form != options.to || written.elements != *elements {
         return Err(Error::file(output, "was written, but decodes to something else; nothing was kept"));
     }
-    file.as_file().sync_all().map_err(io("cannot write", output))?;
-    let persisted = if options.force { file.persist(output) } else { file.persist_noclobber(output) };
-    persisted.map_err(|error| io("cannot create", output)(error.error))?;
+    staging.stage(partial, &name)?;
+    staging.publish()?;
     Ok(TranscodeReport {
         from,
         to: options.to,
@@ -130,8 +143,116 @@ pub fn transcode(input: &Path, output: &Path, options: &TranscodeOptions) -> Res
     })
 }
 
+/// Writes the elements of a frame, block by block, however many there are; `None` if the input is
+/// something else.
+fn stream_frame(
+    input: &Path,
+    options: &TranscodeOptions,
+    staging: &Staging,
+    name: &Path,
+) -> Result<Option<TranscodeReport>, Error> {
+    let mut done = None;
+    for_each_frame(input, options.unit.as_deref(), |bytes| {
+        let refused = |error: df11_core::Error| Error::file(input, error.to_string());
+        let frame = Frame::new(bytes).map_err(refused)?;
+        let partial = staging.create(name)?;
+        let (mut written, mut sha256) = (0u64, Sha256::new());
+        for_each_block(&frame, |elements| {
+            partial.write_at(elements, written)?;
+            written += elements.len() as u64;
+            sha256.update(elements);
+            Ok(())
+        })
+        .map_err(|error| match error {
+            BlockError::Frame(error) => refused(error),
+            BlockError::Each(error) => error,
+        })?;
+        if file_digest(partial.path())? != hex::encode(sha256.finalize()) {
+            return Err(Error::file(input, "was decoded, but not written so; nothing was kept"));
+        }
+        staging.stage(partial, name)?;
+        let element_type = frame.header().element_type();
+        done = Some(TranscodeReport {
+            from: Form::Frame,
+            to: Form::Raw,
+            element_type: element_type.name(),
+            elements: written / element_type.bytes() as u64,
+            bytes_before: bytes.len() as u64,
+            bytes_after: written,
+        });
+        Ok(())
+    })?;
+    Ok(done)
+}
+
+/// Gives the frame that a file is, or the one that is asked for in a checkpoint; nothing for a file of
+/// another form, or where it has to be said which.
+fn for_each_frame(
+    input: &Path,
+    unit: Option<&str>,
+    mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if is_frame(input)? {
+        let file = fs::File::open(input).map_err(io("cannot open", input))?;
+        let len = file.metadata().map_err(io("cannot open", input))?.len();
+        let mapped = Mapped::new(&file, &(0..len)).map_err(io("cannot map", input))?;
+        return each(&mapped);
+    }
+    let is_safetensors = input.extension().is_some_and(|extension| extension == "safetensors");
+    let Some(unit) = unit.filter(|_| is_safetensors || input.is_dir()) else { return Ok(()) };
+    let mut result = Ok(());
+    for_each_stored(input, |_, path, stored| {
+        if let (true, Stored::Frame(bytes)) = (path == unit && result.is_ok(), stored) {
+            result = each(bytes);
+        }
+    })?;
+    result
+}
+
+/// Why a frame was not decoded to its end.
+enum BlockError {
+    Frame(df11_core::Error),
+    Each(Error),
+}
+
+/// Decodes a frame, one block after the other.
+fn for_each_block(
+    frame: &Frame<'_>,
+    mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), BlockError> {
+    let mut table = Box::new(DecodeTable::EMPTY);
+    frame.build(&mut table);
+    let header = frame.header();
+    let mut elements = Vec::new();
+    for block in 0..header.blocks() {
+        elements.resize(header.block_range(block).len() * header.element_type().bytes(), 0);
+        frame.decode_block_into(&table, block, &mut elements).map_err(BlockError::Frame)?;
+        each(&elements).map_err(BlockError::Each)?;
+    }
+    Ok(())
+}
+
+/// Bytes that a tensor may have in memory whatever its file has, and by how much it may have more.
+const MEMORY: (u64, u64) = (64 << 20, 64);
+
+/// Memory for the elements of a tensor, if that is in proportion to what is stored.
+fn memory(bytes: usize, stored: usize) -> Result<Vec<u8>, String> {
+    let (bytes_64, stored) = (bytes as u64, stored as u64);
+    let mut elements = Vec::new();
+    if bytes_64 > MEMORY.0.max(MEMORY.1.saturating_mul(stored)) || elements.try_reserve_exact(bytes).is_err()
+    {
+        return Err(format!(
+            "holds {bytes} bytes of elements in {stored}, which are not taken into memory; turn it into plain \
+             elements first"
+        ));
+    }
+    elements.resize(bytes, 0);
+    Ok(elements)
+}
+
 fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor), Error> {
     let refused = |error: df11_core::Error| Error::file(input, error.to_string());
+    let too_much = |problem: String| Error::file(input, problem);
     let is_safetensors = input.extension().is_some_and(|extension| extension == "safetensors");
     if is_safetensors || input.is_dir() {
         return read_stored(input, options.unit.as_deref());
@@ -141,16 +262,16 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
     let magic = bytes.first_chunk().map_or(0, |magic| u32::from_le_bytes(*magic));
     let mut table = Box::new(DecodeTable::EMPTY);
     let (form, tensor) = if bytes.starts_with(&frame::MAGIC) {
-        (Form::Frame, read_frame(&bytes).map_err(refused)?)
+        (Form::Frame, read_frame(&bytes).map_err(too_much)?)
     } else if magic == dietgpu::FLOAT_MAGIC {
         let archive = FloatArchive::new(&bytes).map_err(refused)?;
         let element_type = archive.element_type();
-        let mut elements = vec![0; archive.len() * element_type.bytes()];
+        let mut elements = memory(archive.len() * element_type.bytes(), bytes.len()).map_err(too_much)?;
         archive.decode_into(&mut table, &mut elements).map_err(refused)?;
         (Form::Dietgpu, Tensor { element_type, shape: None, elements })
     } else if magic == dietgpu::MAGIC {
         let archive = Archive::new(&bytes).map_err(refused)?;
-        let mut elements = vec![0; archive.len()];
+        let mut elements = memory(archive.len(), bytes.len()).map_err(too_much)?;
         archive.decode_into(&mut table, &mut elements).map_err(refused)?;
         let element_type = options.element_type.filter(|element_type| element_type.bytes() == 1);
         (
@@ -172,18 +293,20 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
     Ok((form, len, tensor))
 }
 
-fn read_frame(bytes: &[u8]) -> Result<Tensor, df11_core::Error> {
-    let frame = Frame::new(bytes)?;
-    let mut elements = vec![0; frame.elements_bytes()];
-    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements)?;
+fn read_frame(bytes: &[u8]) -> Result<Tensor, String> {
+    let refused = |error: df11_core::Error| error.to_string();
+    let frame = Frame::new(bytes).map_err(refused)?;
+    let mut elements = memory(frame.elements_bytes(), bytes.len())?;
+    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements).map_err(refused)?;
     let header = frame.header();
     Ok(Tensor { element_type: header.element_type(), shape: Some(header.shape().collect()), elements })
 }
 
-fn read_unit(tensors: Tensors<'_>) -> Result<Tensor, df11_core::Error> {
-    let unit = Unit::new(tensors)?;
-    let mut elements = vec![0; 2 * unit.len()];
-    unit.verify_blocks_into(0..unit.blocks(), &mut elements)?;
+fn read_unit(tensors: Tensors<'_>) -> Result<Tensor, String> {
+    let refused = |error: df11_core::Error| error.to_string();
+    let unit = Unit::new(tensors).map_err(refused)?;
+    let mut elements = memory(2 * unit.len(), unit.len())?;
+    unit.verify_blocks_into(0..unit.blocks(), &mut elements).map_err(refused)?;
     Ok(Tensor { element_type: ElementType::Bf16, shape: None, elements })
 }
 
@@ -208,7 +331,7 @@ fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), 
             let problem = format!("holds {} units and frames; say which: {}", names.len(), names.join(", "));
             Err(Error::file(input, problem))
         }
-        (Some(result), _) => result.map_err(|error| Error::file(input, error.to_string())),
+        (Some(result), _) => result.map_err(|problem| Error::file(input, problem)),
         (None, _) => {
             Err(Error::file(input, format!("holds no unit or frame {:?}", name.unwrap_or_default())))
         }

@@ -7,7 +7,7 @@ use df11_core::df11::MAX_ELEMENTS;
 use df11_core::{bf16, huffman};
 use safetensors::tensor::Dtype;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Weights;
 use crate::error::Error;
 
 /// Reads all BF16 tensors of the checkpoint at `path`, in order of their names, one after the other: what a benchmark or
@@ -17,7 +17,7 @@ use crate::error::Error;
 ///
 /// [`Error`] if there are none, more than a unit holds, or some that the layout cannot hold.
 pub fn bf16_weights(path: &Path) -> Result<Vec<u8>, Error> {
-    let checkpoint = Checkpoint::open(path, None)?;
+    let checkpoint = Weights::open(path)?;
     let of_bf16 = || checkpoint.iter().filter(|(_, tensor)| tensor.dtype == Dtype::BF16);
     let bytes: u64 = of_bf16().map(|(_, tensor)| tensor.bytes()).sum();
     if bytes == 0 {
