@@ -37,6 +37,9 @@ pub(crate) struct Source {
     pub(crate) others: Vec<PathBuf>,
     /// What is left out, with the reason.
     pub(crate) left_out: Vec<LeftOut>,
+    /// Whether folders are looked into that version 0.1 wrote: those of a compressed checkpoint look
+    /// like them.
+    is_packed: bool,
 }
 
 /// A file that does not come along.
@@ -79,6 +82,15 @@ impl Source {
     ///
     /// `exclude` is a directory that is not part of it, even if it lies inside: the output.
     pub(crate) fn open(path: &Path, exclude: Option<&Path>) -> Result<Self, Error> {
+        Self::list_all(path, exclude, false)
+    }
+
+    /// Lists a checkpoint that may be compressed.
+    pub(crate) fn open_packed(path: &Path) -> Result<Self, Error> {
+        Self::list_all(path, None, true)
+    }
+
+    fn list_all(path: &Path, exclude: Option<&Path>, is_packed: bool) -> Result<Self, Error> {
         if path == Path::new("-") {
             return Err(Error::Usage(
                 "weights are read twice and cannot come through a pipe; save them to a file first".to_owned(),
@@ -92,6 +104,7 @@ impl Source {
             weights: Vec::new(),
             others: Vec::new(),
             left_out: Vec::new(),
+            is_packed,
         };
         if source.is_file {
             source.root = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -138,7 +151,7 @@ impl Source {
                 let is_link = entry.file_type().map_err(io("cannot open", &path))?.is_symlink();
                 if is_link {
                     self.leave_out(name, "a link to a directory", false);
-                } else if is_output(&path) {
+                } else if is_output(&path) || (!self.is_packed && is_output_of_0_1(&path)) {
                     self.leave_out(name, "a directory that df11 writes", false);
                 } else if exclude.is_none_or(|exclude| fs::canonicalize(&path).is_ok_and(|p| p != exclude)) {
                     self.list(&name, exclude)?;
@@ -377,7 +390,7 @@ impl Weights {
 /// Whether a directory is one that this program writes, or began to.
 fn is_output(path: &Path) -> bool {
     let unfinished = path.join(format!("{OURS}unfinished"));
-    path.join(MANIFEST).is_file() || unfinished.is_file() || is_output_of_0_1(path)
+    path.join(MANIFEST).is_file() || unfinished.is_file()
 }
 
 /// Whether a directory was written by version 0.1, which recorded the originals in this file.

@@ -230,29 +230,46 @@ pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype
     Ok((dtype, frame.header().shape().map(|dimension| dimension as usize).collect()))
 }
 
+/// Bytes of a frame that are decoded before its pages are given back.
+const SEGMENT: u64 = 64 << 20;
+
 /// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.
+///
+/// The frame is mapped anew from time to time, so that pages which were read are given back: however
+/// large it is, little of it is in memory.
 pub(crate) fn decode(
     container: &Container,
     tensor: &Tensor,
     mut each: impl FnMut(usize, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mapped = container.map(tensor)?;
-    let refused = |error: df11_core::Error| Error::frame(&container.path, &tensor.name, error);
-    let frame = Frame::new(&mapped).map_err(refused)?;
     let mut table = Box::new(DecodeTable::EMPTY);
-    frame.build(&mut table);
-    let header = frame.header();
-    let size = header.element_type().bytes();
-    let some = BLOCKS * rayon::current_num_threads();
-    let mut elements = vec![0; frame.elements_bytes().min(some * header.block_len() * size)];
-    for first in (0..header.blocks()).step_by(some) {
-        let blocks = first..header.blocks().min(first + some);
-        let (start, end) = (header.block_range(first).start, header.block_range(blocks.end).start);
-        let elements = &mut elements[..(end - start) * size];
-        decode_frame_blocks(&frame, &table, blocks, elements).map_err(refused)?;
-        each(start * size, elements)?;
+    let mut elements = Vec::new();
+    let mut first = 0;
+    loop {
+        let mapped = container.map(tensor)?;
+        let refused = |error: df11_core::Error| Error::frame(&container.path, &tensor.name, error);
+        let frame = Frame::new(&mapped).map_err(refused)?;
+        if first == 0 {
+            frame.build(&mut table);
+        }
+        let header = frame.header();
+        let size = header.element_type().bytes();
+        let round = BLOCKS * rayon::current_num_threads();
+        let average = (tensor.bytes() / header.blocks().max(1) as u64).max(1);
+        let segment = ((SEGMENT / average) as usize).max(round);
+        let end = header.blocks().min(first + segment);
+        for first in (first..end).step_by(round) {
+            let blocks = first..end.min(first + round);
+            let (from, to) = (header.block_range(first).start, header.block_range(blocks.end).start);
+            elements.resize((to - from) * size, 0);
+            decode_frame_blocks(&frame, &table, blocks, &mut elements).map_err(refused)?;
+            each(from * size, &elements)?;
+        }
+        first = end;
+        if end == header.blocks() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// The elements of a shape, if they can be counted.

@@ -75,7 +75,7 @@ pub(crate) type Names = BTreeMap<String, Vec<String>>;
 impl Packed {
     /// Opens a checkpoint, compressed or not.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut source = Source::open(path, None)?;
+        let mut source = Source::open_packed(path)?;
         let mut manifest = if source.is_file { None } else { read_manifest(&source)? };
         let strangers = match &manifest {
             Some(manifest) => set_strangers_aside(&mut source, manifest)?,
