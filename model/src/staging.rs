@@ -57,6 +57,11 @@ pub(crate) struct Staging {
     resumed: bool,
     /// Whether files of it had begun to become visible.
     publishing: bool,
+    /// Whether files of this run began to become visible.
+    revealing: bool,
+    /// Whether the directory is not empty, and nothing may be written to it: the run is right only if
+    /// an earlier one did all of it.
+    done: bool,
     /// What the manifest that is there says that was written.
     old: Vec<OutputRecord>,
     staged: Mutex<BTreeMap<PathBuf, Staged>>,
@@ -167,12 +172,8 @@ impl Staging {
         let mut entries = fs::read_dir(path).map_err(io("cannot list", path))?.flatten();
         let occupied = entries.any(|entry| !file_name(&entry.path()).starts_with(OURS));
         let others = !unfinished.is_empty() && !resumed;
-        if (occupied && !resumed || others) && !force {
-            let what = if others { "holds another unfinished job" } else { "is not empty" };
-            let path = path.display();
-            return Err(Error::Usage(format!(
-                "{path} {what}; choose another directory, or pass --force to replace what df11 wrote there"
-            )));
+        if others && !force {
+            return Err(refuse(path, "holds another unfinished job"));
         }
         let marker = lock_marker(path)?;
         let staging = Staging {
@@ -182,6 +183,8 @@ impl Staging {
             job: job.to_owned(),
             resumed,
             publishing: publishing && resumed,
+            revealing: false,
+            done: occupied && !resumed && !force,
             old,
             staged: Mutex::default(),
         };
@@ -219,6 +222,8 @@ impl Staging {
             job: String::new(),
             resumed: false,
             publishing: false,
+            revealing: false,
+            done: false,
             old: Vec::new(),
             staged: Mutex::default(),
         };
@@ -227,6 +232,16 @@ impl Staging {
         let prefix = staging.prefix();
         staging.remove_leftovers(|name| name.starts_with(&prefix))?;
         Ok(staging)
+    }
+
+    /// Ends a run that would have to write to a directory in which it may not.
+    pub(crate) fn expect_done(&self, is_done: bool) -> Result<(), Error> {
+        if self.done && !is_done { Err(refuse(&self.root, "is not empty")) } else { Ok(()) }
+    }
+
+    /// What the manifest in the directory says that was written.
+    pub(crate) fn old(&self) -> &[OutputRecord] {
+        &self.old
     }
 
     /// How the names of unfinished files of this run begin.
@@ -261,6 +276,7 @@ impl Staging {
 
     /// A temporary file in the output's own directory, where a later run finds and removes it.
     pub(crate) fn create(&self, name: &Path) -> Result<Partial, Error> {
+        self.expect_done(false)?;
         let prefix = self.prefix();
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix);
@@ -366,10 +382,10 @@ impl Staging {
 
     /// A file of this name that an earlier run of the same job had finished, to be checked.
     pub(crate) fn candidate(&self, name: &Path) -> Option<PathBuf> {
-        if !self.resumed {
+        if !self.resumed && !self.done {
             return None;
         }
-        let visible = self.publishing.then(|| self.path_of(name));
+        let visible = (self.publishing || self.done).then(|| self.path_of(name));
         [Some(self.aside(name)), visible].into_iter().flatten().find(|path| path.is_file())
     }
 
@@ -403,8 +419,11 @@ impl Staging {
         for Planned { name, content: expected } in planned {
             let path = self.path_of(name);
             self.refuse_links(name)?;
-            let Ok(info) = fs::symlink_metadata(&path) else { continue };
-            if self.is_ours(name) || (self.publishing && name != Path::new(MANIFEST)) {
+            let Ok(info) = fs::symlink_metadata(&path) else {
+                self.expect_done(false)?;
+                continue;
+            };
+            if !self.done && (self.is_ours(name) || (self.publishing && name != Path::new(MANIFEST))) {
                 continue;
             }
             let same = expected.as_ref().is_some_and(|(bytes, sha256)| {
@@ -412,11 +431,15 @@ impl Staging {
             });
             if same {
                 self.note(name, Staged::Visible);
+            } else if self.done {
+                // What its content has to be shows when it is read.
+                let is_ours = self.is_ours(name) || name == Path::new(MANIFEST) && !self.old.is_empty();
+                self.expect_done(expected.is_none() && is_ours)?;
             } else if name != Path::new(MANIFEST) || self.old.is_empty() {
                 strangers.insert(name.clone());
             }
         }
-        if loaders_read_all && !self.resumed {
+        if loaders_read_all && !self.resumed && !self.done {
             let names: BTreeSet<&Path> = planned.iter().map(|planned| planned.name.as_path()).collect();
             let folders: BTreeSet<PathBuf> =
                 planned.iter().filter(|p| is_weights(&p.name)).map(|p| folder_of(&p.name)).collect();
@@ -482,8 +505,12 @@ impl Staging {
                 folders.insert(std::mem::replace(&mut next, above));
             }
         }
+        if self.done {
+            return self.end(); // all of it is there
+        }
         sync(&self.root)?;
         self.mark(&format!("{}{PUBLISHING}", self.job))?;
+        self.revealing = true;
         self.remove_stale(&staged)?;
         self.sync_all(&folders)?;
 
@@ -594,11 +621,35 @@ impl Staging {
         Ok(())
     }
 
-    fn end(self) -> Result<(), Error> {
+    fn end(mut self) -> Result<(), Error> {
         let path = self.root.join(MARKER);
         fs::remove_file(&path).map_err(io("cannot remove", &path))?;
+        self.marker = None;
         sync(&self.root)
     }
+}
+
+impl Drop for Staging {
+    /// A run that failed leaves its marker only where it left something for the next.
+    fn drop(&mut self) {
+        if let Some((_, made)) = &self.marker
+            && !made
+            && !self.revealing
+        {
+            let left = fs::read_dir(&self.root).into_iter().flatten().flatten();
+            let mut left = left.map(|entry| file_name(&entry.path()));
+            if !left.any(|name| name.starts_with(STAGED)) {
+                let _ = fs::remove_file(self.root.join(MARKER));
+            }
+        }
+    }
+}
+
+fn refuse(path: &Path, what: &str) -> Error {
+    let path = path.display();
+    Error::Usage(format!(
+        "{path} {what}; choose another directory, or pass --force to replace what df11 wrote there"
+    ))
 }
 
 /// The part of a temporary name that the name of the file decides.

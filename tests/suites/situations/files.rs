@@ -168,6 +168,34 @@ impl Progress for Meddler<'_> {
 }
 
 #[test]
+fn a_run_that_was_killed_after_its_last_step_can_be_repeated_as_any_other() {
+    // All is there, and the marker is gone: the next run finds that, and writes nothing.
+    let (model, temp) = (model(), tempfile::tempdir().unwrap());
+    for codec in CODECS {
+        let (packed, back) =
+            (temp.path().join(format!("{codec:?}")), temp.path().join(format!("{codec:?}-b")));
+        let times = |directory: &Path| -> Vec<_> {
+            let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            entries.map(|path| (path.clone(), fs::metadata(path).unwrap().modified().unwrap())).collect()
+        };
+        compress(model.path(), &packed, &with(codec), &()).unwrap();
+        let before = times(&packed);
+        let report = compress(model.path(), &packed, &with(codec), &()).unwrap();
+        assert!(report.kept_files > 0 && times(&packed) == before);
+        decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap();
+        let before = times(&back);
+        assert!(decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap().original_restored);
+        assert!(times(&back) == before);
+        // Anything else is not touched.
+        fs::remove_file(back.join("tokenizer.json")).unwrap();
+        decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap_err();
+        text(&packed, "config.json", "{}");
+        compress(model.path(), &packed, &with(codec), &()).unwrap_err();
+        assert!(!packed.join(".df11-unfinished").exists() && !back.join(".df11-unfinished").exists());
+    }
+}
+
+#[test]
 fn a_source_that_changes_while_it_is_compressed_is_an_error() {
     for codec in CODECS {
         for name in ["plain", "layers.0.up.weight", "tokenizer.json"] {

@@ -115,10 +115,13 @@ pub fn compress(
     // Before anything is written, so that a config that cannot be extended is known at once.
     let configs = new_configs(&lots, &units)?;
     let staging = begin(&job, input)?;
+    // A directory that is not empty holds this run already, or is refused before anything is read.
+    staging.expect_done(may_be_done(&job, &staging))?;
     pool(options.threads)?.install(|| {
         let scan = Scan::run(&job)?;
         let (layout, codec) = choose(&job, &units, &scan)?;
         if !layout.has_gain() {
+            staging.expect_done(false)?;
             staging.abandon()?;
             return Ok(
                 Report { job: &job, units: &units, scan: &scan, layout: &layout, codec }.without_gain()
@@ -180,6 +183,14 @@ fn begin(job: &Job<'_>, input: &Path) -> Result<Staging, Error> {
     }
     let input = fs::canonicalize(input).map_err(io("cannot open", input))?;
     Staging::directory(job.output, &format!("df11 compress {}", input.display()), &inputs, job.options.force)
+}
+
+/// Whether the manifest of the output records files of these names: more is seen when they are read.
+fn may_be_done(job: &Job<'_>, staging: &Staging) -> bool {
+    let outputs: BTreeSet<&str> = staging.old().iter().map(|output| output.name.as_str()).collect();
+    let others = job.source.others.iter().filter(|name| !is_index(name));
+    !outputs.is_empty()
+        && others.filter_map(|name| portable(name)).all(|name| outputs.contains(name.as_str()))
 }
 
 /// Plans with the codec that was asked for, or with the one that pays.
@@ -386,19 +397,26 @@ impl Extras {
             weights: false,
         };
         for (name, path, bytes, sha256) in &self.copies {
-            if staging.copy(path, name)? != *sha256 {
+            if !staging.has(name) && staging.copy(path, name)? != *sha256 {
                 return Err(Error::file(path, "changed while it was copied; run it again"));
             }
             outputs.push(record(name, *bytes, sha256));
         }
         for (name, text) in &self.texts {
-            staging.write(name, text.as_bytes())?;
+            if !staging.has(name) {
+                staging.write(name, text.as_bytes())?;
+            }
             outputs.push(record(name, text.len() as u64, &digest(text.as_bytes())));
         }
         outputs.sort_by(|a, b| a.name.cmp(&b.name));
         let manifest = Manifest::new(self.inputs.clone(), outputs);
         let text = manifest.seal().map_err(|problem| Error::file(&job.output.join(MANIFEST), problem))?;
-        staging.write(Path::new(MANIFEST), text.as_bytes())
+        let name = Path::new(MANIFEST);
+        if fs::read(staging.path_of(name)).is_ok_and(|found| found == text.as_bytes()) {
+            staging.keep(name, staging.path_of(name));
+            return Ok(());
+        }
+        staging.write(name, text.as_bytes())
     }
 }
 
