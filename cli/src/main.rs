@@ -327,13 +327,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
                 force: *force,
                 threads,
             };
-            let report = compress(input, output, &options, &bars)?;
-            bars.clear();
-            if common.quiet && !common.json {
-                // What does not come along is said, whatever else is not.
-                let _ = io::stderr().write_all(one_lines(&print::left_behind(&report)).as_bytes());
-            }
-            show(common, &report, || print::compressed(&report))
+            run_compress(input, output, &options, common, &bars)
         }
         Command::Decompress { input, output, pattern_dict, force } => {
             let options = DecompressOptions {
@@ -341,13 +335,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
                 force: *force,
                 threads,
             };
-            let report = decompress(input, output, &options, &bars)?;
-            bars.clear();
-            if common.quiet && !common.json {
-                let _ = io::stderr().write_all(one_lines(&print::not_restored(&report)).as_bytes());
-            }
-            show(common, &report, || print::decompressed(&report))?;
-            return Ok(not_as_recorded(input, &report));
+            return run_decompress(input, output, &options, common, &bars);
         }
         Command::Verify { path, against } => {
             let report = verify(path, against.as_deref(), threads, &bars)?;
@@ -433,6 +421,38 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
         }
     }?;
     Ok(None)
+}
+
+fn run_compress(
+    input: &Path,
+    output: &Path,
+    options: &CompressOptions,
+    common: &Common,
+    bars: &Bars,
+) -> Result<(), Error> {
+    let report = compress(input, output, options, bars)?;
+    bars.clear();
+    if common.quiet && !common.json {
+        // What does not come along is said, whatever else is not.
+        let _ = io::stderr().write_all(one_lines(&print::left_behind(&report)).as_bytes());
+    }
+    show(common, &report, || print::compressed(&report))
+}
+
+fn run_decompress(
+    input: &Path,
+    output: &Path,
+    options: &DecompressOptions,
+    common: &Common,
+    bars: &Bars,
+) -> Result<Option<Error>, Error> {
+    let report = decompress(input, output, options, bars)?;
+    bars.clear();
+    if common.quiet && !common.json {
+        let _ = io::stderr().write_all(one_lines(&print::not_restored(&report)).as_bytes());
+    }
+    show(common, &report, || print::decompressed(&report))?;
+    Ok(not_as_recorded(input, &report))
 }
 
 /// The verdict on a restored directory in which recorded files are missing, or are not as they were.

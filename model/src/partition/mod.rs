@@ -378,3 +378,67 @@ pub(crate) fn reasons(left_plain: &[LeftPlain]) -> HashMap<&str, String> {
     }
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file of these BF16 matrices, of which only the header is written.
+    fn sparse(tensors: &[(String, [usize; 2])]) -> (tempfile::TempDir, Weights) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.safetensors");
+        let (mut header, mut at) = (String::from("{"), 0);
+        for (name, [rows, columns]) in tensors {
+            let end = at + 2 * rows * columns;
+            let comma = if at > 0 { "," } else { "" };
+            header += &format!(
+                "{comma}\"{name}\":{{\"dtype\":\"BF16\",\"shape\":[{rows},{columns}],\"data_offsets\":[{at},{end}]}}"
+            );
+            at = end;
+        }
+        header.push('}');
+        let mut file = std::fs::File::create(&path).unwrap();
+        file.write_all(&crate::container::head(&header)).unwrap();
+        file.set_len((8 + header.len() + at) as u64).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        (directory, weights)
+    }
+
+    #[test]
+    fn a_block_above_the_limit_of_a_unit_is_cut_at_its_experts() {
+        let mut tensors = vec![("model.layers.0.mlp.up_proj.weight".to_owned(), [64, 64])];
+        for layer in 1..3 {
+            for expert in 0..130 {
+                let name = format!("model.layers.{layer}.mlp.experts.{expert}.up_proj.weight");
+                tensors.push((name, [4096, 4096]));
+            }
+            tensors.push((format!("model.layers.{layer}.attn.q_proj.weight"), [64, 64]));
+        }
+        let (_directory, weights) = sparse(&tensors);
+        let found = Units::find(&weights, None).unwrap();
+        assert!(found.left_plain.is_empty() && found.unmatched.is_empty());
+        assert_eq!(found.units.len(), 1 + 2 * 131);
+        assert!(found.units.iter().all(|unit| unit.elements <= MAX_ELEMENTS as u64));
+        let taken: usize = found.units.iter().map(|unit| unit.tensors.len()).sum();
+        assert_eq!(taken, tensors.len());
+        // A loader that goes by the dictionary finds each unit once, with its tensors.
+        let patterns = found.pattern_dict.compile().unwrap();
+        assert!(patterns.len() <= 4, "{:?}", found.pattern_dict);
+        for unit in &found.units {
+            let matching: Vec<_> = patterns.iter().filter(|pattern| pattern.matches(&unit.path)).collect();
+            assert_eq!(matching.len(), 1, "{}", unit.path);
+            assert_eq!(matching[0].tensors(&unit.path), unit.tensors);
+        }
+    }
+
+    #[test]
+    fn modules_are_each_path_once() {
+        let names = ["a.b.c", "a.b-x.c", "a.b.d.e", "a", "b.c"];
+        let tensors: Vec<_> = names.iter().map(|name| ((*name).to_owned(), [1, 1])).collect();
+        let (_directory, weights) = sparse(&tensors);
+        let mut found = modules(&weights, |_| true);
+        found.sort_unstable();
+        assert_eq!(found, ["a", "a.b", "a.b-x", "a.b.d", "b"]);
+    }
+}
