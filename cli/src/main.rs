@@ -21,8 +21,8 @@ use df11_core::frame::ElementType;
 #[cfg(all(target_os = "linux", feature = "gpu"))]
 use df11_gpu::Target;
 use df11_model::{
-    Codec, CompressOptions, DecompressOptions, Error, ErrorKind, Form, PatternDict, TranscodeOptions,
-    compress, decompress, inspect, transcode, verify,
+    Codec, CompressOptions, DecompressOptions, DecompressReport, Error, ErrorKind, Form, PatternDict,
+    TranscodeOptions, compress, decompress, inspect, transcode, verify,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -71,9 +71,14 @@ enum Command {
         single_file: bool,
         /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any element type, but only
         /// this program reads them), or whichever is smaller.
-        #[arg(long, value_name = "CODEC", default_value = "df11")]
-        codec: CodecName,
-        /// Replace what is in the output directory.
+        /// By default df11, or auto for a model of which df11 would save nothing.
+        #[arg(long, value_name = "CODEC")]
+        codec: Option<CodecName>,
+        /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the original, such as 5GB.
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        max_shard_size: Option<u64>,
+        /// Write into a directory that is not empty: replace what df11 wrote there, and nothing else. An output that is one
+        /// file is replaced.
         #[arg(long)]
         force: bool,
     },
@@ -87,7 +92,8 @@ enum Command {
         /// For files of other programs: names the tensors in each unit.
         #[arg(long, value_name = "FILE")]
         pattern_dict: Option<PathBuf>,
-        /// Replace what is there.
+        /// Write into a directory that is not empty: nothing is replaced there but what df11 wrote. An output that is one
+        /// file is replaced.
         #[arg(long)]
         force: bool,
     },
@@ -327,17 +333,16 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
     let threads = usize::from(common.threads);
     let bars = Bars::new(common.quiet || common.json);
     match command {
-        Command::Compress { input, output, pattern_dict, single_file, codec, force } => {
+        Command::Compress { input, output, pattern_dict, single_file, codec, max_shard_size, force } => {
             let options = CompressOptions {
-                codec: (*codec).into(),
+                codec: codec.map_or(Codec::Choose, Codec::from),
+                max_shard_size: *max_shard_size,
                 pattern_dict: read_dict(pattern_dict.as_deref())?,
                 single_file: *single_file,
                 force: *force,
                 threads,
             };
-            let report = compress(input, output, &options, &bars)?;
-            bars.clear();
-            show(common, &report, || print::compressed(&report))
+            run_compress(input, output, &options, common, &bars)
         }
         Command::Decompress { input, output, pattern_dict, force } => {
             let options = DecompressOptions {
@@ -345,9 +350,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
                 force: *force,
                 threads,
             };
-            let report = decompress(input, output, &options, &bars)?;
-            bars.clear();
-            show(common, &report, || print::decompressed(&report))
+            return run_decompress(input, output, &options, common, &bars);
         }
         Command::Verify { path, against } => {
             let report = verify(path, against.as_deref(), threads, &bars)?;
@@ -440,6 +443,67 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
     Ok(None)
 }
 
+fn run_compress(
+    input: &Path,
+    output: &Path,
+    options: &CompressOptions,
+    common: &Common,
+    bars: &Bars,
+) -> Result<(), Error> {
+    let report = compress(input, output, options, bars)?;
+    bars.clear();
+    if common.quiet && !common.json {
+        // What does not come along is said, whatever else is not.
+        let _ = io::stderr().write_all(one_lines(&print::left_behind(&report)).as_bytes());
+    }
+    show(common, &report, || print::compressed(&report))
+}
+
+fn run_decompress(
+    input: &Path,
+    output: &Path,
+    options: &DecompressOptions,
+    common: &Common,
+    bars: &Bars,
+) -> Result<Option<Error>, Error> {
+    let report = decompress(input, output, options, bars)?;
+    bars.clear();
+    if common.quiet && !common.json {
+        let _ = io::stderr().write_all(one_lines(&print::not_restored(&report)).as_bytes());
+    }
+    show(common, &report, || print::decompressed(&report))?;
+    Ok(not_as_recorded(input, &report))
+}
+
+/// The verdict on a restored directory in which recorded files are missing, or are not as they were.
+fn not_as_recorded(input: &Path, report: &DecompressReport) -> Option<Error> {
+    let names: Vec<&str> = report.missing.iter().chain(&report.changed).map(String::as_str).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let shown = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+    let problem = format!("not everything was as recorded: {shown}{more}; all else was restored");
+    Some(Error::File { path: input.to_owned(), problem })
+}
+
+/// A number of bytes, with or without a unit: 5GB, 300MB, 1000000.
+fn size(text: &str) -> Result<u64, String> {
+    let upper = text.to_ascii_uppercase();
+    let units = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000u64), ("TB", 1_000_000_000_000)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, unit)| Some((upper.strip_suffix(name)?, *unit)))
+        .unwrap_or((upper.as_str(), 1));
+    let number: u64 = number.trim().parse().map_err(|_| "a number of bytes, such as 5GB".to_owned())?;
+    number.checked_mul(unit).filter(|&bytes| bytes > 0).ok_or_else(|| "too many bytes, or none".to_owned())
+}
+
+/// Lines, each with its control characters escaped.
+fn one_lines(text: &str) -> String {
+    text.lines().map(|line| one_line(line) + "\n").collect()
+}
+
 /// Prints a result in the form that was asked for.
 fn show(common: &Common, report: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
     if common.json {
@@ -447,7 +511,7 @@ fn show(common: &Common, report: &impl Serialize, text: impl FnOnce() -> String)
     } else if common.quiet {
         Ok(())
     } else {
-        print(&text().lines().map(|line| one_line(line) + "\n").collect::<String>())
+        print(&one_lines(&text()))
     }
 }
 

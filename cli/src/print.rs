@@ -30,7 +30,16 @@ pub(crate) fn transcoded(report: &TranscodeReport) -> String {
 }
 
 pub(crate) fn compressed(report: &CompressReport) -> String {
-    let mut out = format!("units from {}\n", report.units_from);
+    let mut out = String::new();
+    if report.nothing_to_gain {
+        let _ = writeln!(out, "nothing to gain: nothing was written");
+        out += &plain_list(&report.plain);
+        out += &hint(report);
+        return out;
+    }
+    if !report.units.is_empty() {
+        let _ = writeln!(out, "units from {}", report.units_from);
+    }
     for pattern in &report.unmatched_patterns {
         let _ = writeln!(out, "the pattern {pattern} matched no module");
     }
@@ -39,14 +48,16 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     }
     out += &frame_summary(&report.frames);
     out += &plain_list(&report.plain);
-    for (name, why) in &report.left_behind {
-        let _ = writeln!(out, "not copied: {name} ({why})");
+    for name in &report.copied_weights {
+        let _ = writeln!(out, "copied as it is, since nothing would be gained: {name}");
     }
+    out += &left_behind(report);
     out += &shared_memory_notes(report.units.iter());
     if report.kept_files > 0 {
         let _ =
             writeln!(out, "{} files of an earlier, unfinished run were checked and kept", report.kept_files);
     }
+    out += &hint(report);
     let _ = writeln!(
         out,
         "weight files: {} -> {} bytes ({})",
@@ -57,22 +68,67 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     out
 }
 
+/// What another codec would give, if that is worth a line.
+fn hint(report: &CompressReport) -> String {
+    if report.codec == "auto" && report.units.is_empty() && !report.frames.is_empty() {
+        return "frames, since DF11 units would save nothing here; only df11 reads them\n".to_owned();
+    }
+    if report.codec != "df11" || report.frames_would_save * 50 < report.bytes_before {
+        return String::new();
+    }
+    let after = report.bytes_after.saturating_sub(report.frames_would_save);
+    let percent = percent(after, report.bytes_before);
+    format!("note: --codec auto would give about {percent} of the original, as frames that only df11 reads\n")
+}
+
+/// What was left out, a line each.
+pub(crate) fn left_behind(report: &CompressReport) -> String {
+    let line = |(name, why): &(String, String)| format!("not copied: {name} ({why})\n");
+    report.left_behind.iter().map(line).collect()
+}
+
 pub(crate) fn decompressed(report: &DecompressReport) -> String {
     let what = if report.original_restored {
         "the original files, byte for byte: every SHA-256 matches"
+    } else if report.recorded {
+        "the weights, byte for byte; not all other files are as they were"
     } else {
         "plain tensors; the files carry no record of their originals"
     };
     let mut out = format!(
         "restored {} ({} bytes) from {} units: {what}\n",
-        report.files.join(", "),
+        shortened(&report.files),
         grouped(report.bytes),
         report.units,
     );
+    if report.kept_files > 0 {
+        let _ = writeln!(out, "{} files were there already, and are as they should be", report.kept_files);
+    }
+    if !report.copied.is_empty() {
+        let _ = writeln!(out, "copied, though nothing records them: {}", shortened(&report.copied));
+    }
     for warning in &report.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
+    out + &not_restored(report)
+}
+
+/// What did not come back, a line each.
+pub(crate) fn not_restored(report: &DecompressReport) -> String {
+    let mut out = String::new();
+    for (name, why) in &report.left_out {
+        let _ = writeln!(out, "not restored: {name} (left out by compression: {why})");
+    }
+    for (name, why) in &report.stays {
+        let _ = writeln!(out, "stays behind: {name} ({why})");
+    }
     out
+}
+
+/// The first names of a list, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
 }
 
 /// Tensors that are stored as frames, in one line.
@@ -100,6 +156,9 @@ pub(crate) fn verified(report: &VerifyReport) -> String {
         report.plain_tensors,
         report.digests_checked,
     );
+    if report.files_checked > 0 {
+        let _ = write!(out, "; {} files are as recorded", report.files_checked);
+    }
     if report.digests_missing > 0 {
         let _ = write!(out, "; {} tensors have none, so only the original can tell", report.digests_missing);
     }

@@ -1,250 +1,425 @@
-//! A checkpoint: one safetensors file, or a directory in Hugging Face form.
+//! A checkpoint as it is found: one safetensors file, or a directory with all that lies below it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::config;
 use crate::container::{Container, Located};
 use crate::error::{Error, io};
+use crate::names::{
+    CONFIG, MANIFEST, OURS, WEIGHTS, file_name, folder_of, is_index, is_weights, portable, relative,
+};
 
-/// Files above this size are not copied along: they are weights in another form, not tokenizers.
-const MAX_COPIED: u64 = 64 << 20;
+/// Endings of weights in other forms. Those above [`LARGE`] are not copied along.
+const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "h5", "msgpack", "onnx", "onnx_data", "gguf"];
 
-/// Endings of weights in other forms, which are not copied along.
-const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "h5", "msgpack", "onnx", "gguf", "safetensors"];
+/// See [`OTHER_WEIGHTS`].
+const LARGE: u64 = 64 << 20;
 
-/// The file that tells what a model is.
-pub(crate) const CONFIG: &str = "config.json";
+/// The most bytes of a `config.json` or an index. The index of a million tensors takes 100 MB.
+const MAX_TEXT: u64 = 1 << 30;
 
-/// How the names of files begin that are ours while a run lasts.
-pub(crate) const OURS: &str = ".df11-";
-
-/// The ending of the file that says which tensor is in which shard.
-pub(crate) const INDEX: &str = ".safetensors.index.json";
-
-/// An open checkpoint. Headers are read; weights are mapped when they are needed.
+/// What is below a directory, or one file.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
+pub(crate) struct Source {
     /// The directory, or the file if the checkpoint is one file.
     pub(crate) path: PathBuf,
-    pub(crate) files: Vec<Container>,
-    /// Where each tensor is: file and position in it.
-    pub(crate) tensors: BTreeMap<String, (usize, usize)>,
-    /// Name and text of the index, if there is one.
-    pub(crate) index: Option<(String, String)>,
-    /// The text of `config.json`, if there is one, and what it says.
-    pub(crate) config: Option<(String, Value)>,
-    /// Files beside the weights that belong to the model, by their paths in the directory.
-    pub(crate) companions: Vec<PathBuf>,
-    /// Files that are left behind, with the reason.
-    pub(crate) left_behind: Vec<(PathBuf, &'static str)>,
+    /// What the names of files are relative to.
+    pub(crate) root: PathBuf,
+    pub(crate) is_file: bool,
+    /// Weight files, by their names.
+    pub(crate) weights: Vec<PathBuf>,
+    /// Other regular files, by their names, but for what is left out.
+    pub(crate) others: Vec<PathBuf>,
+    /// What is left out, with the reason.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Whether folders are looked into that version 0.1 wrote: those of a compressed checkpoint look
+    /// like them.
+    is_packed: bool,
 }
 
-impl Checkpoint {
-    /// Opens a checkpoint.
+/// A file that does not come along.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftOut {
+    pub(crate) name: PathBuf,
+    pub(crate) why: String,
+    /// Whether it is a regular file, which has a length and a digest.
+    pub(crate) is_file: bool,
+}
+
+/// A weight file of a checkpoint.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    /// Its name, relative to the root, with slashes.
+    pub(crate) name: String,
+    pub(crate) container: Container,
+    /// Whether an index names it, or there is none in its folder.
+    is_primary: bool,
+}
+
+/// Tensors of distinct names, out of weight files of one folder, and the config that is beside them.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    /// The directory, or the file if the checkpoint is one file: for messages.
+    pub(crate) path: PathBuf,
+    /// The folder, relative to the root.
+    pub(crate) folder: PathBuf,
+    pub(crate) files: Vec<Arc<WeightFile>>,
+    /// Where each tensor is: file and position in it.
+    pub(crate) tensors: BTreeMap<String, (usize, usize)>,
+    /// The text of `config.json`, if there is one, and what it says.
+    pub(crate) config: Option<(String, Value)>,
+    /// 0 for those that readers find; tensors whose names were taken are in the next.
+    pub(crate) duplicates: usize,
+}
+
+impl Source {
+    /// Lists a checkpoint.
     ///
     /// `exclude` is a directory that is not part of it, even if it lies inside: the output.
     pub(crate) fn open(path: &Path, exclude: Option<&Path>) -> Result<Self, Error> {
+        Self::list_all(path, exclude, false)
+    }
+
+    /// Lists a checkpoint that may be compressed.
+    pub(crate) fn open_packed(path: &Path) -> Result<Self, Error> {
+        Self::list_all(path, None, true)
+    }
+
+    fn list_all(path: &Path, exclude: Option<&Path>, is_packed: bool) -> Result<Self, Error> {
         if path == Path::new("-") {
             return Err(Error::Usage(
-                "weights are memory-mapped and cannot come through a pipe; save them to a file first"
-                    .to_owned(),
+                "weights are read twice and cannot come through a pipe; save them to a file first".to_owned(),
             ));
         }
         let info = fs::metadata(path).map_err(io("cannot open", path))?;
-        let mut checkpoint = Checkpoint {
+        let mut source = Source {
             path: path.to_owned(),
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-            index: None,
-            config: None,
-            companions: Vec::new(),
-            left_behind: Vec::new(),
+            root: path.to_owned(),
+            is_file: !info.is_dir(),
+            weights: Vec::new(),
+            others: Vec::new(),
+            left_out: Vec::new(),
+            is_packed,
         };
-        if info.is_dir() {
-            checkpoint.open_directory(exclude)?;
-        } else {
-            checkpoint.files.push(Container::open(path)?);
+        if source.is_file {
+            source.root = path.parent().map(Path::to_owned).unwrap_or_default();
+            source.weights.push(PathBuf::from(path.file_name().unwrap_or_default()));
+            return Ok(source);
         }
-        for (file, container) in checkpoint.files.iter().enumerate() {
-            for (at, tensor) in container.tensors.iter().enumerate() {
-                if let Some((other, _)) = checkpoint.tensors.insert(tensor.name.clone(), (file, at)) {
-                    let other = checkpoint.files[other].path.display();
-                    return Err(Error::tensor(
-                        &container.path,
-                        &tensor.name,
-                        format!("is also in {other}; keep one of the two files"),
-                    ));
-                }
-            }
-        }
-        Ok(checkpoint)
+        let exclude = exclude.and_then(|path| fs::canonicalize(path).ok());
+        source.list(Path::new(""), exclude.as_deref())?;
+        source.weights.sort();
+        source.others.sort();
+        source.left_out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(source)
     }
 
-    fn open_directory(&mut self, exclude: Option<&Path>) -> Result<(), Error> {
-        let root = self.path.clone();
-        let exclude = exclude.and_then(|path| fs::canonicalize(path).ok());
-        let mut names = Vec::new();
-        list(&root, Path::new(""), exclude.as_deref(), &mut names, &mut self.left_behind)?;
-        names.sort();
+    fn leave_out(&mut self, name: PathBuf, why: &str, is_file: bool) {
+        self.left_out.push(LeftOut { name, why: why.to_owned(), is_file });
+    }
 
-        let at_root = |name: &PathBuf| name.parent() == Some(Path::new(""));
-        let is_weights = |name: &PathBuf| name.extension().is_some_and(|e| e == "safetensors");
-        let is_index = |name: &PathBuf| name.to_string_lossy().ends_with(INDEX);
-        let mut weights: Vec<_> = names.iter().filter(|n| at_root(n) && is_weights(n)).cloned().collect();
-        let indices: Vec<_> = names.iter().filter(|n| at_root(n) && is_index(n)).cloned().collect();
-
-        match indices.as_slice() {
-            [] => {}
-            [name] => {
-                let path = root.join(name);
-                let text = read_text(&path)?;
-                let shards = shards(&text).map_err(|problem| Error::file(&path, problem))?;
-                if shards.is_empty() {
-                    return Err(Error::file(&path, "names no shards; download it again"));
+    /// Lists what is below a folder.
+    fn list(&mut self, below: &Path, exclude: Option<&Path>) -> Result<(), Error> {
+        let dir = self.root.join(below);
+        for entry in fs::read_dir(&dir).map_err(io("cannot list", &dir))? {
+            let entry = entry.map_err(io("cannot list", &dir))?;
+            let name = below.join(entry.file_name());
+            let path = self.root.join(&name);
+            let text = file_name(&name);
+            if text.starts_with('.') && text != ".gitattributes" {
+                if !text.starts_with(OURS) {
+                    let is_file = fs::metadata(&path).is_ok_and(|info| info.is_file());
+                    self.leave_out(name, "hidden", is_file);
                 }
-                if let Some(missing) = shards.iter().find(|shard| !weights.contains(&PathBuf::from(shard))) {
-                    let problem = format!("names the shard {missing}, which is not there; download it again");
-                    return Err(Error::file(&path, problem));
-                }
-                weights.retain(|name| shards.contains(&*name.to_string_lossy()));
-                self.index = Some((name.to_string_lossy().into_owned(), text));
-            }
-            [a, b, ..] => {
-                return Err(Error::file(
-                    &root,
-                    format!(
-                        "two indices, {} and {}; pass one of the weight files instead",
-                        a.display(),
-                        b.display()
-                    ),
-                ));
-            }
-        }
-        if weights.is_empty() {
-            let deeper = names.iter().find(|name| is_weights(name)).and_then(|name| name.parent());
-            let advice = deeper.map_or_else(
-                || "convert the model to safetensors first".to_owned(),
-                |parent| format!("but {} has some; pass that directory", root.join(parent).display()),
-            );
-            return Err(Error::file(&root, format!("no .safetensors file in this directory; {advice}")));
-        }
-        for name in &weights {
-            self.files.push(Container::open(&root.join(name))?);
-        }
-        for name in names {
-            if weights.contains(&name) || (at_root(&name) && is_index(&name)) {
                 continue;
             }
-            let path = root.join(&name);
-            if at_root(&name) && file_name(&name).starts_with(OURS) {
-                continue; // of an unfinished run
-            }
-            if name == Path::new(CONFIG) {
-                let text = read_text(&path)?;
-                let value = config::parse(&text).map_err(|problem| Error::file(&path, problem))?;
-                self.config = Some((text, value));
+            // Models in download caches are links to files: follow those, but no links to
+            // directories, which may be loops.
+            let Ok(info) = fs::metadata(&path) else {
+                if is_weights(&name) {
+                    return Err(Error::file(&path, "is a link to nothing; download it again"));
+                }
+                self.leave_out(name, "cannot be opened; a link to nothing?", false);
                 continue;
-            }
-            let info = fs::metadata(&path).map_err(io("cannot open", &path))?;
-            if name.extension().is_some_and(|e| OTHER_WEIGHTS.iter().any(|other| e == *other)) {
-                self.left_behind.push((name, "weights that the model's safetensors files do not include"));
-            } else if info.len() > MAX_COPIED {
-                self.left_behind.push((name, "larger than 64 MiB"));
+            };
+            if info.is_dir() {
+                let is_link = entry.file_type().map_err(io("cannot open", &path))?.is_symlink();
+                if is_link {
+                    self.leave_out(name, "a link to a directory", false);
+                } else if is_output(&path) || (!self.is_packed && is_output_of_0_1(&path)) {
+                    self.leave_out(name, "a directory that df11 writes", false);
+                } else if exclude.is_none_or(|exclude| fs::canonicalize(&path).is_ok_and(|p| p != exclude)) {
+                    self.list(&name, exclude)?;
+                }
+            } else if info.is_file() {
+                self.note_file(name, info.len());
             } else {
-                self.companions.push(name);
+                self.leave_out(name, "not a regular file", false);
             }
         }
         Ok(())
     }
 
+    fn note_file(&mut self, name: PathBuf, len: u64) {
+        let is_other =
+            name.extension().is_some_and(|e| OTHER_WEIGHTS.iter().any(|other| e.eq_ignore_ascii_case(other)));
+        if is_weights(&name) {
+            self.weights.push(name);
+        } else if portable(&name).is_none() {
+            self.leave_out(name, "its name is not portable text; rename it to take it along", true);
+        } else if is_other && len > LARGE {
+            self.leave_out(name, "weights in another form, larger than 64 MiB", true);
+        } else {
+            self.others.push(name);
+        }
+    }
+
+    /// Opens the weight files, and puts their tensors together, folder by folder.
+    pub(crate) fn weights(&self) -> Result<Vec<Weights>, Error> {
+        if self.weights.is_empty() {
+            let problem = "no .safetensors file in this directory; convert the model to safetensors first";
+            return Err(Error::file(&self.path, problem));
+        }
+        let indices: Vec<&PathBuf> =
+            self.others.iter().filter(|name| !self.is_file && is_index(name)).collect();
+        let mut files = Vec::with_capacity(self.weights.len());
+        for name in &self.weights {
+            // Only compression has to give names back: it refuses what it could not.
+            let text = portable(name).unwrap_or_else(|| name.to_string_lossy().into_owned());
+            let path = if self.is_file { self.path.clone() } else { self.root.join(name) };
+            files.push(WeightFile { name: text, container: Container::open(&path)?, is_primary: false });
+        }
+        let mut folders: Vec<PathBuf> = self.weights.iter().map(|name| folder_of(name)).collect();
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        let mut named: Vec<Option<BTreeMap<String, String>>> = vec![None; files.len()];
+        for index in indices {
+            self.apply_index(index, &mut files, &mut folders, &mut named)?;
+        }
+        let indexed: BTreeSet<PathBuf> = folders
+            .iter()
+            .zip(&files)
+            .filter(|(_, file)| file.is_primary)
+            .map(|(folder, _)| folder.clone())
+            .collect();
+        for (file, folder) in files.iter_mut().zip(&folders) {
+            file.is_primary |= !indexed.contains(folder);
+        }
+        // What readers look for first comes first: shards of an index, then the shortest names.
+        order.sort_by_key(|&i| {
+            let name = &files[i].name;
+            (folders[i].clone(), !files[i].is_primary, named[i].is_none(), name.len(), name.clone())
+        });
+        let mut slots: Vec<Option<WeightFile>> = files.into_iter().map(Some).collect();
+        let ordered =
+            order.into_iter().filter_map(|i| Some((folders[i].clone(), Arc::new(slots[i].take()?))));
+        self.put_together(ordered)
+    }
+
+    /// Notes which files an index names.
+    fn apply_index(
+        &self,
+        index: &Path,
+        files: &mut [WeightFile],
+        folders: &mut [PathBuf],
+        named: &mut [Option<BTreeMap<String, String>>],
+    ) -> Result<(), Error> {
+        let (path, folder) = (self.root.join(index), folder_of(index));
+        let wrong = |problem: String| Error::file(&path, problem);
+        let text = read_text(&path)?;
+        let map = weight_map(&text).map_err(wrong)?;
+        let mut shards: BTreeMap<String, bool> = map.values().map(|shard| (shard.clone(), false)).collect();
+        if shards.is_empty() {
+            return Err(Error::file(&path, "names no shards; download it again"));
+        }
+        let mut found = Vec::new();
+        for (i, file) in files.iter().enumerate() {
+            let of_folder = Path::new(&file.name).strip_prefix(&folder).ok().and_then(portable);
+            if let Some(there) = of_folder.and_then(|name| shards.get_mut(&name)) {
+                *there = true;
+                found.push(i);
+            }
+        }
+        if let Some((missing, _)) = shards.iter().find(|(_, there)| !**there) {
+            // An index of other shards, out of date: harmless if nothing that it names is missing.
+            let all: HashSet<&str> = (0..files.len())
+                .filter(|&i| folders[i] == folder)
+                .flat_map(|i| files[i].container.tensors.iter().map(|tensor| tensor.name.as_str()))
+                .collect();
+            if map.keys().all(|name| all.contains(name.as_str())) {
+                return Ok(());
+            }
+            return Err(wrong(format!(
+                "names the shard {missing}, which is not there; download it again, or remove the index if the \
+                 model is whole without it"
+            )));
+        }
+        for i in found {
+            files[i].is_primary = true;
+            folders[i].clone_from(&folder);
+            named[i] = Some(BTreeMap::new());
+        }
+        Ok(())
+    }
+
+    /// Puts files of one folder together; a tensor whose name is taken goes to another lot.
+    fn put_together(
+        &self,
+        files: impl Iterator<Item = (PathBuf, Arc<WeightFile>)>,
+    ) -> Result<Vec<Weights>, Error> {
+        let mut all: Vec<Weights> = Vec::new();
+        let mut first = 0;
+        for (folder, file) in files {
+            if all.last().is_none_or(|last| last.folder != folder) {
+                first = all.len();
+                all.push(self.empty(&folder, 0)?);
+            }
+            // Position of the file in each lot that takes some of its tensors.
+            let mut places: Vec<Option<usize>> = vec![None; all.len() - first];
+            for (at, tensor) in file.container.tensors.iter().enumerate() {
+                let free = all[first..].iter().position(|lot| !lot.tensors.contains_key(&tensor.name));
+                let lot = free.unwrap_or(all.len() - first);
+                if lot == all.len() - first {
+                    all.push(self.empty(&folder, lot)?);
+                    places.push(None);
+                }
+                let weights = &mut all[first + lot];
+                let place = *places[lot].get_or_insert_with(|| {
+                    weights.files.push(Arc::clone(&file));
+                    weights.files.len() - 1
+                });
+                weights.tensors.insert(tensor.name.clone(), (place, at));
+            }
+            if file.container.tensors.is_empty() {
+                all[first].files.push(file);
+            }
+        }
+        Ok(all)
+    }
+
+    /// A lot without files yet.
+    fn empty(&self, folder: &Path, duplicates: usize) -> Result<Weights, Error> {
+        let name = folder.join(CONFIG);
+        let config = if self.is_file || !self.others.contains(&name) {
+            None
+        } else {
+            let path = self.root.join(&name);
+            let text = read_text(&path)?;
+            let value = config::parse(&text).map_err(|problem| Error::file(&path, problem))?;
+            Some((text, value))
+        };
+        let path = if self.is_file { self.path.clone() } else { self.root.join(folder) };
+        let (files, tensors) = (Vec::new(), BTreeMap::new());
+        Ok(Weights { path, folder: folder.to_owned(), files, tensors, config, duplicates })
+    }
+}
+
+impl Weights {
+    /// Opens what a loader of the checkpoint at `path` reads: the file, or the tensors of the weight
+    /// files that are directly in the directory.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let mut source = Source::open(path, None)?;
+        if !source.is_file {
+            source.weights.retain(|name| folder_of(name) == Path::new(""));
+        }
+        let mut all = source.weights()?;
+        if let Some(twice) = all.get(1)
+            && let Some((name, &(file, _))) = twice.tensors.first_key_value()
+        {
+            let path = &twice.files[file].container.path;
+            let other = all[0].get(name).map(|(container, _)| container.path.display().to_string());
+            let problem = format!("is also in {}; keep one of the two files", other.unwrap_or_default());
+            return Err(Error::tensor(path, name, problem));
+        }
+        Ok(all.swap_remove(0))
+    }
+
+    /// Opens one file.
+    pub(crate) fn of_file(path: &Path) -> Result<Self, Error> {
+        let container = Container::open(path)?;
+        let places = container.tensors.iter().enumerate().map(|(at, tensor)| (tensor.name.clone(), (0, at)));
+        let tensors = places.collect();
+        let file = WeightFile { name: file_name(path), container, is_primary: true };
+        Ok(Weights {
+            path: path.to_owned(),
+            folder: PathBuf::new(),
+            files: vec![Arc::new(file)],
+            tensors,
+            config: None,
+            duplicates: 0,
+        })
+    }
+
     /// A tensor by name, with the file it is in.
     pub(crate) fn get(&self, name: &str) -> Option<Located<'_>> {
-        let &(file, at) = self.tensors.get(name)?;
-        Some((&self.files[file], &self.files[file].tensors[at]))
+        self.tensors.get(name).map(|&place| self.at(place))
+    }
+
+    /// A tensor by its place.
+    pub(crate) fn at(&self, (file, at): (usize, usize)) -> Located<'_> {
+        let container = &self.files[file].container;
+        (container, &container.tensors[at])
     }
 
     /// All tensors with their files, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Located<'_>> {
-        self.tensors.values().map(|&(file, at)| (&self.files[file], &self.files[file].tensors[at]))
+        self.tensors.values().map(|&place| self.at(place))
     }
 
     /// What `config.json` says, if there is one.
     pub(crate) fn config(&self) -> Option<&Value> {
         self.config.as_ref().map(|(_, value)| value)
     }
+
+    /// Where `config.json` is, or would be.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.path.join(CONFIG)
+    }
+
+    /// Whether a tensor is in a file that readers look for first: one that an index names, or any if
+    /// there is no index.
+    pub(crate) fn is_primary(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|&(file, _)| self.files[file].is_primary)
+    }
 }
 
-/// The name of a file, as text.
-pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Whether a directory is one that this program writes, or began to.
+fn is_output(path: &Path) -> bool {
+    let unfinished = path.join(format!("{OURS}unfinished"));
+    path.join(MANIFEST).is_file() || unfinished.is_file()
 }
 
-fn read_text(path: &Path) -> Result<String, Error> {
+/// Whether a directory was written by version 0.1, which recorded the originals in this file.
+fn is_output_of_0_1(path: &Path) -> bool {
+    let rest = path.join(format!("model{WEIGHTS}"));
+    rest.is_file() && Container::open(&rest).is_ok_and(|file| file.metadata.contains_key("df11"))
+}
+
+/// Reads a text of moderate length.
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
+    let info = fs::metadata(path).map_err(io("cannot open", path))?;
+    if !info.is_file() || info.len() > MAX_TEXT {
+        return Err(Error::file(path, "is not a text file of a sensible length"));
+    }
     let bytes = fs::read(path).map_err(io("cannot read", path))?;
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
-/// The files that an index names.
-fn shards(index: &str) -> Result<BTreeSet<String>, String> {
+/// The files that an index gives to each tensor.
+fn weight_map(index: &str) -> Result<BTreeMap<String, String>, String> {
     let index: Value = serde_json::from_str(index).map_err(|error| format!("is not valid JSON: {error}"))?;
     let map =
         index.get("weight_map").and_then(Value::as_object).ok_or("has no weight_map; download it again")?;
-    map.values()
-        .map(|file| {
+    map.iter()
+        .map(|(tensor, file)| {
             let name = file.as_str().ok_or("its weight_map holds something other than file names")?;
-            plain_name(name).map(str::to_owned).ok_or(format!("names a file outside its directory: {name}"))
+            let inside = relative(name).filter(|_| name != CONFIG);
+            inside.ok_or(format!("names a file outside its directory: {name}"))?;
+            Ok((tensor.clone(), name.to_owned()))
         })
         .collect()
-}
-
-/// The name, if it is nothing but a file's name: a text from a file must not lead out of its directory, nor to the files
-/// that a run needs for itself.
-pub(crate) fn plain_name(name: &str) -> Option<&str> {
-    let mut parts = Path::new(name).components();
-    let normal = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
-    (normal && !name.contains(['/', '\\', '\0']) && !name.starts_with(OURS) && name != CONFIG).then_some(name)
-}
-
-/// Lists the regular files below `root.join(below)`, but for hidden ones, and what else is there and stays behind.
-fn list(
-    root: &Path,
-    below: &Path,
-    exclude: Option<&Path>,
-    out: &mut Vec<PathBuf>,
-    left_behind: &mut Vec<(PathBuf, &'static str)>,
-) -> Result<(), Error> {
-    let dir = root.join(below);
-    for entry in fs::read_dir(&dir).map_err(io("cannot list", &dir))? {
-        let entry = entry.map_err(io("cannot list", &dir))?;
-        let name = below.join(entry.file_name());
-        if file_name(&name).starts_with('.') && name != Path::new(".gitattributes") {
-            if !file_name(&name).starts_with(OURS) {
-                left_behind.push((name, "hidden"));
-            }
-            continue;
-        }
-        let path = root.join(&name);
-        // Models in download caches are links to files: follow those, but no links to directories, which may be loops.
-        let Ok(info) = fs::metadata(&path) else {
-            left_behind.push((name, "cannot be opened; a link to nothing?"));
-            continue;
-        };
-        if info.is_dir() {
-            if entry.file_type().map_err(io("cannot open", &path))?.is_symlink() {
-                left_behind.push((name, "a link to a directory"));
-            } else if exclude.is_none_or(|exclude| fs::canonicalize(&path).is_ok_and(|path| path != exclude))
-            {
-                list(root, &name, exclude, out, left_behind)?;
-            }
-        } else if info.is_file() {
-            out.push(name);
-        } else {
-            left_behind.push((name, "not a regular file"));
-        }
-    }
-    Ok(())
 }

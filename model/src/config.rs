@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::metadata::{ConfigMetadata, digest};
-use crate::pattern::PatternDict;
+use crate::names::digest;
+use crate::partition::pattern::PatternDict;
 
 /// The key that published loaders look for.
 pub(crate) const KEY: &str = "dfloat11_config";
@@ -69,8 +69,9 @@ pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     })
 }
 
-/// Inserts `dfloat11_config` as the last entry of a JSON object, in its style, and says what was inserted where.
-pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, ConfigMetadata), String> {
+/// Inserts `dfloat11_config` as the last entry of a JSON object, in its style. Gives the text, where
+/// something was inserted, and how many bytes.
+pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, usize, usize), String> {
     let value = parse(text)?;
     let object = value.as_object().ok_or("is not a JSON object")?;
     // Valid JSON that is an object ends with its closing brace.
@@ -90,15 +91,14 @@ pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, ConfigMe
     } else {
         format!("{comma}\"{KEY}\":{rendered}")
     };
-    let metadata = ConfigMetadata { offset, length: inserted.len(), sha256: digest(text.as_bytes()) };
-    Ok((format!("{}{inserted}{}", &text[..offset], &text[offset..]), metadata))
+    Ok((format!("{}{inserted}{}", &text[..offset], &text[offset..]), offset, inserted.len()))
 }
 
-/// Takes out what [`insert`] inserted, if the rest is still the original.
-pub(crate) fn take_out(text: &str, metadata: &ConfigMetadata) -> Option<String> {
-    let end = metadata.offset.checked_add(metadata.length)?;
-    let original = format!("{}{}", text.get(..metadata.offset)?, text.get(end..)?);
-    (digest(original.as_bytes()) == metadata.sha256).then_some(original)
+/// Takes out what [`insert`] inserted, if the rest is still the original, which has this SHA-256.
+pub(crate) fn take_out(text: &str, offset: usize, length: usize, sha256: &str) -> Option<String> {
+    let end = offset.checked_add(length)?;
+    let original = format!("{}{}", text.get(..offset)?, text.get(end..)?);
+    (digest(original.as_bytes()) == sha256).then_some(original)
 }
 
 /// The config without `dfloat11_config`, written anew.
@@ -172,11 +172,12 @@ mod tests {
             "{\n    \"a\": {\n        \"b\": [1.0e5]\n    }\n}\n",
             "  {\"x\":\"}\"}  ",
         ] {
-            let (with, metadata) = insert(text, &dict()).unwrap();
+            let (with, offset, length) = insert(text, &dict()).unwrap();
+            let sha256 = digest(text.as_bytes());
             let parsed: Value = parse(&with).unwrap();
             assert_eq!(pattern_dict(&parsed), Some(dict()), "{with}");
-            assert_eq!(take_out(&with, &metadata).as_deref(), Some(text));
-            assert_eq!(take_out(&format!("{with} "), &metadata), None);
+            assert_eq!(take_out(&with, offset, length, &sha256).as_deref(), Some(text));
+            assert_eq!(take_out(&format!("{with} "), offset, length, &sha256), None);
             let mut original: Value = parse(text).unwrap();
             original.as_object_mut().unwrap().insert(KEY.to_owned(), dfloat11_config(&dict()));
             assert_eq!(parsed, original);

@@ -39,44 +39,34 @@
 //! restores. The oldest compiler that is supported is `rust-version` in `Cargo.toml`.
 
 mod checkpoint;
-mod compress;
 mod config;
 mod container;
-mod decompress;
 mod error;
-mod framed;
-mod inspect;
-mod map;
-mod metadata;
-mod output;
+mod names;
+mod ops;
 mod packed;
-mod pattern;
+mod partition;
 mod pieces;
-mod plan;
 mod progress;
 mod reader;
-mod report;
-mod transcode;
-mod units;
-mod verify;
-mod weights;
+mod staging;
 
-pub use compress::{Codec, CompressOptions, compress};
-pub use decompress::{DecompressOptions, decompress};
 pub use error::{Error, ErrorKind};
-pub use framed::{count_frame, decode_frame_blocks, encode_frame};
-pub use inspect::{Stored, for_each_stored, inspect};
-pub use pattern::{Pattern, PatternDict};
-pub use pieces::{count_pieces, encode_pieces};
-pub use progress::Progress;
-pub use reader::{Reader, ReaderTensor, ReaderUnit};
-pub use report::{
+pub use ops::compress::{Codec, CompressOptions, compress};
+pub use ops::decompress::{DecompressOptions, decompress};
+pub use ops::inspect::{Stored, for_each_stored, inspect};
+pub use ops::report::{
     CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport,
     VerifyReport, entropy,
 };
-pub use transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
-pub use verify::verify;
-pub use weights::bf16_weights;
+pub use ops::transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
+pub use ops::verify::verify;
+pub use ops::weights::bf16_weights;
+pub use packed::frame::{count_frame, decode_frame_blocks, encode_frame};
+pub use partition::pattern::{Pattern, PatternDict};
+pub use pieces::{count_pieces, encode_pieces};
+pub use progress::Progress;
+pub use reader::{Reader, ReaderTensor, ReaderUnit};
 
 /// A pool of this many threads, all there are for 0.
 fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {

@@ -9,15 +9,13 @@ use df11_core::df11::{PARTS, Tensors, Unit};
 use df11_core::frame::Frame;
 use df11_core::rans::DecodeTable;
 
-use crate::checkpoint::Checkpoint;
-use crate::container::Located;
-use crate::decompress::{check_config, name_units, shape_of};
+use crate::checkpoint::Weights;
+use crate::container::Mapped;
 use crate::error::Error;
-use crate::framed;
-use crate::map::Mapped;
-use crate::metadata::Described;
-use crate::packed;
-use crate::pattern::PatternDict;
+use crate::names::tensor_name;
+use crate::packed::unit::CODE;
+use crate::packed::{Part, Single, check_config, frame};
+use crate::partition::pattern::PatternDict;
 
 /// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
 ///
@@ -53,7 +51,7 @@ use crate::pattern::PatternDict;
 /// ```
 #[derive(Debug)]
 pub struct Reader {
-    checkpoint: Checkpoint,
+    checkpoint: Weights,
     /// The files of the checkpoint, whole.
     maps: Vec<Mapped>,
     /// In the order of their names.
@@ -185,11 +183,9 @@ impl Reader {
     ///
     /// As [`open`](Self::open), or if the dictionary does not fit the units.
     pub fn open_with(path: &Path, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(path, None)?;
-        check_config(&checkpoint)?;
-        let described = Described::collect(&checkpoint)?;
-        let (packed, plain) = packed::units(&checkpoint)?;
-        let names = name_units(&checkpoint, &packed, &described, pattern_dict, &mut Vec::new())?;
+        let part = Part::new(Weights::open(path)?)?;
+        check_config(&part.weights)?;
+        let names = part.name_units(pattern_dict, &mut Vec::new())?;
 
         let mut tensors: BTreeMap<String, ReaderTensor> = BTreeMap::new();
         let mut insert = |tensor: ReaderTensor, path: &Path| match tensors.insert(tensor.name.clone(), tensor)
@@ -197,35 +193,38 @@ impl Reader {
             Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
             None => Ok(()),
         };
-        for &(container, tensor) in &plain {
-            insert(plain_tensor(&checkpoint, &described, (container, tensor))?, &container.path)?;
+        for single in &part.singles {
+            let (container, _) = part.weights.at(single.place);
+            insert(single_tensor(&part, single)?, &container.path)?;
         }
-        let mut units = Vec::with_capacity(packed.len());
-        for unit in &packed {
-            let mapped = unit.map()?;
+        let mut units = Vec::with_capacity(part.units.len());
+        for unit in &part.units {
+            let mapped = unit.map(&part.weights)?;
             let view = mapped.unit()?;
             let tensors = &names[&unit.path];
+            part.lengths(unit, &view, tensors)?;
             for (name, range) in tensors.iter().zip(view.tensor_ranges()) {
                 let len = range.len();
                 let tensor = ReaderTensor {
                     name: name.clone(),
                     dtype: "BF16".to_owned(),
-                    shape: shape_of(&checkpoint, &described, name, len).unwrap_or_else(|| vec![len]),
+                    shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
                     elements: len as u64,
                     bytes: (bf16::BYTES * len) as u64,
                     place: Place::Unit(units.len(), range),
                 };
-                insert(tensor, &unit.container().path)?;
+                insert(tensor, unit.file(&part.weights))?;
             }
             units.push(ReaderUnit {
                 path: unit.path.clone(),
                 tensors: tensors.clone(),
                 elements: view.len() as u64,
-                stored_bytes: unit.bytes(),
-                parts: PARTS.map(|(key, _)| checkpoint.tensors[&packed::tensor_name(&unit.path, key)]),
+                stored_bytes: unit.bytes(&part.weights),
+                parts: PARTS.map(|(key, _)| part.weights.tensors[&tensor_name(&unit.path, key)]),
             });
         }
-        let maps = checkpoint.files.iter().map(|file| file.map_all()).collect::<Result<_, _>>()?;
+        let checkpoint = part.weights;
+        let maps = checkpoint.files.iter().map(|file| file.container.map_all()).collect::<Result<_, _>>()?;
         let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
         let tensors = tensors.into_values().collect();
         Ok(Reader { maps, tensors, units, stored_bytes, checkpoint })
@@ -348,8 +347,9 @@ impl Reader {
                 out.copy_from_slice(&self.bytes(file, at)[bytes]);
                 Ok(())
             }
-            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out)
-                .map_err(|error| Error::frame(&self.checkpoint.files[file].path, &tensor.name, error)),
+            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out).map_err(|error| {
+                Error::frame(&self.checkpoint.files[file].container.path, &tensor.name, error)
+            }),
             Place::Unit(unit, range) => {
                 let of = |at: usize| range.start + at / bf16::BYTES;
                 self.decode_unit(*unit, of(bytes.start)..of(bytes.end), out)
@@ -362,32 +362,27 @@ impl Reader {
         let parts = self.parts(found);
         let decoded = Unit::new(parts).and_then(|unit| unit.decode_range_into(range, out));
         decoded.map_err(|error| {
-            Error::unit(&self.checkpoint.files[found.parts[packed::CODE].0].path, &found.path, error)
+            Error::unit(&self.checkpoint.files[found.parts[CODE].0].container.path, &found.path, error)
         })
     }
 
     /// The stored bytes of a tensor.
     fn bytes(&self, file: usize, at: usize) -> &[u8] {
-        let Range { start, end } = self.checkpoint.files[file].tensors[at].range;
+        let Range { start, end } = self.checkpoint.files[file].container.tensors[at].range;
         &self.maps[file][start as usize..end as usize]
     }
 }
 
 /// A tensor that is stored on its own.
-fn plain_tensor(
-    checkpoint: &Checkpoint,
-    described: &Described,
-    (container, tensor): Located<'_>,
-) -> Result<ReaderTensor, Error> {
-    let &(file, at) = &checkpoint.tensors[&tensor.name];
-    let (dtype, shape, bytes, place) = match described.framed(&tensor.name) {
-        Some(original) => {
-            let bytes = framed::original_bytes(container, tensor, original)?;
-            (original.dtype.clone(), original.shape.clone(), bytes, Place::Frame(file, at))
-        }
-        None => (tensor.dtype.to_string(), tensor.shape.clone(), tensor.bytes(), Place::Plain(file, at)),
+fn single_tensor(part: &Part, single: &Single) -> Result<ReaderTensor, Error> {
+    let (container, tensor) = part.weights.at(single.place);
+    let (file, at) = single.place;
+    let bytes = part.decoded_bytes(single)?;
+    let (dtype, shape, place) = match &single.frame {
+        Some(original) => (original.dtype.clone(), original.shape.clone(), Place::Frame(file, at)),
+        None => (tensor.dtype.to_string(), tensor.shape.clone(), Place::Plain(file, at)),
     };
-    let elements = framed::elements(&shape).ok_or_else(|| {
+    let elements = frame::elements(&shape).ok_or_else(|| {
         Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
     })?;
     Ok(ReaderTensor { name: tensor.name.clone(), dtype, shape, elements, bytes, place })

@@ -867,6 +867,18 @@ fn invalid_cases(cases: &mut Cases) {
         (tensor.dtype, tensor.shape) = (dtype, vec![tensor.bytes.len() / width]);
         cases.keep(&about, &parts);
     }
+
+    // An empty last block although codewords start in it: the block before has them, and ends with the code.
+    for (id, comment, entries) in [
+        ("position-last-empty", "the last block is said to be empty, but codewords start in it", 2),
+        ("position-last-empty-short", "the same in the short form", 1),
+    ] {
+        cases.invalid(about(id, comment, malformed, &["D-8.6", "D-8.2"]), &base, |p| {
+            let n = p.get("sign_mantissa").len() as u32;
+            let positions = std::iter::once(0).chain(std::iter::repeat_n(n, entries));
+            *p.get("output_positions") = positions.flat_map(u32::to_le_bytes).collect();
+        });
+    }
 }
 
 fn encoder_cases(cases: &mut Cases) {

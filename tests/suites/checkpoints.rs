@@ -45,6 +45,11 @@ fn there_and_back(model: &Path, options: &CompressOptions) -> (TempDir, Compress
     let temp = tempfile::tempdir().unwrap();
     let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
     let report = compress(model, &packed, options, &()).unwrap();
+    assert_eq!(report.nothing_to_gain, !packed.exists());
+    if report.nothing_to_gain {
+        assert!(report.units.is_empty() && report.frames.is_empty());
+        return (temp, report);
+    }
     let verified = verify(&packed, Some(model), 0, &()).unwrap();
     assert_eq!(verified.units, report.units.len());
     assert_eq!(verified.digests_missing, 0);
@@ -174,6 +179,7 @@ fn a_known_family_in_shards_comes_back_byte_for_byte() {
         [
             "1_Pooling/config.json",
             "config.json",
+            "df11.json",
             "lm_head.safetensors",
             "model.safetensors",
             "model_embed_tokens.safetensors",
@@ -538,11 +544,20 @@ fn nothing_is_overwritten_without_force_and_stale_weights_go_with_it() {
     compress(large.path(), &out, &CompressOptions::default(), &()).unwrap();
     let refused = compress(small.path(), &out, &CompressOptions::default(), &()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Usage);
-    fs::write(out.join("model.safetensors.index.json"), "{}").unwrap();
+    // What another program wrote is never removed, and it is said before anything changes.
+    let (index, before) = (out.join("model.safetensors.index.json"), files(&out));
+    fs::write(&index, "{}").unwrap();
+    let refused = compress(small.path(), &out, &force(), &()).unwrap_err();
+    assert!(
+        refused.to_string().contains("in the way") && refused.to_string().contains("index.json"),
+        "{refused}"
+    );
+    fs::remove_file(&index).unwrap();
+    let marker = |name: &String| name.starts_with(".df11-");
+    assert!(files(&out).into_iter().filter(|(name, _)| !marker(name)).eq(before));
     compress(small.path(), &out, &force(), &()).unwrap();
     // Layers 1 and 2 of the large model would be loaded with the small one.
     assert!(!out.join("model_layers_2.safetensors").exists());
-    assert!(!out.join("model.safetensors.index.json").exists());
     verify(&out, Some(small.path()), 0, &()).unwrap();
 }
 
@@ -578,6 +593,7 @@ fn foreign_models_give_plain_tensors_with_shapes_from_the_config() {
             write(&path, &read(&path));
         }
     }
+    fs::remove_file(packed.join("df11.json")).unwrap();
     let verified = verify(&packed, Some(model.path()), 0, &()).unwrap();
     assert_eq!((verified.digests_checked, verified.digests_missing), (0, tensors.len()));
     let report = decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap();
@@ -831,6 +847,17 @@ fn with_metadata(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, changed).unwrap();
 }
 
+/// Rewrites the record of a directory, with a digest that fits.
+fn with_manifest(path: &Path, change: impl FnOnce(&mut Value)) {
+    use sha2::{Digest, Sha256};
+    let sealed: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut manifest = sealed["df11"].clone();
+    change(&mut manifest);
+    let inner = manifest.to_string();
+    let sha256 = hex::encode(Sha256::digest(&inner));
+    fs::write(path, format!("{{\"df11\":{inner},\"sha256\":\"{sha256}\"}}")).unwrap();
+}
+
 #[test]
 fn names_that_would_clash_leave_units_plain() {
     let u8s = |n: usize| Tensor { dtype: Dtype::U8, shape: vec![n], bytes: vec![7; n] };
@@ -985,42 +1012,58 @@ fn strangers_in_an_unfinished_output_are_left_alone() {
     fs::write(packed.join(".df11-unfinished"), &job).unwrap();
     compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
     assert_eq!(fs::read(packed.join("lora.safetensors")).unwrap(), b"mine");
-    // A run that may replace says so in the marker, and the one that takes over from it may, too.
+    // Nor does a run that takes over from one of version 0.1 that was forced.
     fs::write(packed.join(".df11-unfinished"), job + "\nreplacing").unwrap();
     compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
-    assert!(!packed.join("lora.safetensors").exists());
+    assert_eq!(fs::read(packed.join("lora.safetensors")).unwrap(), b"mine");
 }
 
 #[test]
 fn metadata_that_lies_is_an_error_and_writes_nothing() {
     let model = model(&llama(1), Some(&llama_config()), 2);
     type Change = fn(&mut Value);
-    let lies: [(&str, Change); 10] = [
-        ("model.safetensors", |m| m["checkpoint"]["files"][0]["name"] = json!("../evil.safetensors")),
-        ("model.safetensors", |m| m["checkpoint"]["files"][0]["name"] = json!("/tmp/evil.safetensors")),
-        ("model.safetensors", |m| m["checkpoint"]["index"]["name"] = json!("../evil.json")),
-        ("model.safetensors", |m| m["checkpoint"]["index"]["text"] = json!("{}")),
-        ("model.safetensors", |m| {
-            let header =
-                m["checkpoint"]["files"][1]["text"].as_str().unwrap().replace("model.norm", "model.mron");
-            m["checkpoint"]["files"][1]["text"] = json!(header);
+    fn input(m: &mut Value, i: usize) -> &mut Value {
+        let inputs = m["inputs"].as_array_mut().unwrap();
+        inputs.iter_mut().filter(|input| input["kept"] == "tensors").nth(i).unwrap()
+    }
+    fn index(m: &mut Value) -> &mut Value {
+        m["inputs"].as_array_mut().unwrap().iter_mut().find(|input| input["kept"] == "text").unwrap()
+    }
+    let lies: [(&str, Change); 13] = [
+        ("df11.json", |m| input(m, 0)["name"] = json!("../evil.safetensors")),
+        ("df11.json", |m| input(m, 0)["name"] = json!("/tmp/evil.safetensors")),
+        ("df11.json", |m| input(m, 0)["name"] = json!(".df11-unfinished")),
+        ("df11.json", |m| index(m)["name"] = json!("../evil.json")),
+        ("df11.json", |m| {
+            let header = input(m, 1)["header"].as_str().unwrap().replace("model.norm", "model.mron");
+            input(m, 1)["header"] = json!(header);
         }),
-        ("model.safetensors", |m| m["version"] = json!(2)),
-        ("model.safetensors", |m| {
-            let first = m["checkpoint"]["files"][0].clone();
-            m["checkpoint"]["files"].as_array_mut().unwrap().push(first);
+        ("df11.json", |m| {
+            let header = input(m, 1)["header"].as_str().unwrap().replacen("BF16", "F16", 1);
+            input(m, 1)["header"] = json!(header);
+        }),
+        ("df11.json", |m| m["inputs"] = json!([])),
+        ("df11.json", |m| m["version"] = json!(2)),
+        ("df11.json", |m| {
+            let first = input(m, 0).clone();
+            m["inputs"].as_array_mut().unwrap().push(first);
         }),
         ("model_layers_0.safetensors", |m| m["units"][0]["tensors"][0] = json!("other")),
         ("model_layers_0.safetensors", |m| {
             m["units"][0]["tensors"].as_array_mut().unwrap().pop();
         }),
         ("model_layers_0.safetensors", |m| m["tensors"][0]["sha256"] = json!("00")),
+        ("model_layers_0.safetensors", |m| m["version"] = json!(2)),
     ];
     for (file, lie) in lies {
         let temp = tempfile::tempdir().unwrap();
         let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
         compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
-        with_metadata(&packed.join(file), lie);
+        if file == "df11.json" {
+            with_manifest(&packed.join(file), lie);
+        } else {
+            with_metadata(&packed.join(file), lie);
+        }
         let error = decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data, "{error}");
         let left = if restored.exists() { files(&restored).into_keys().collect() } else { Vec::new() };

@@ -157,7 +157,8 @@ fn wrong_use_is_one_line_that_says_what_to_do() {
     fails(&["compress", &path, "-o", &at("x.safetensors")], 2, "--single-file");
     fs::create_dir_all(temp.path().join("pipeline/transformer")).unwrap();
     fs::copy(&path, temp.path().join("pipeline/transformer/model.safetensors")).unwrap();
-    fails(&["compress", &at("pipeline"), "-o", &at("x")], 1, "pass that directory");
+    assert_eq!(code(&df11(&["compress", &at("pipeline"), "-o", &at("y")])), 0);
+    assert!(temp.path().join("y/transformer/layers_0.safetensors").exists());
     fails(&["verify", &path], 1, "holds no DF11 units");
     fails(&["decompress", &path, "-o", &at("x")], 1, "holds no DF11 units");
     fs::create_dir(temp.path().join("full")).unwrap();

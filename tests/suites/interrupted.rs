@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use df11_tests::corpus::{Tensor, Tensors, write, write_shards};
+use df11_tests::corpus::{Tensor, Tensors, write_shards};
 use df11_tests::weights::{Random, like_trained};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -133,13 +133,12 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
         || df11().arg("compress").arg(model.path()).arg("-o").arg(&packed).status().unwrap().success();
     assert!(compress());
     // As after a kill: the marker is there, the config is not; one file is damaged, one is of another model.
-    let marker = format!("df11 compress {}", fs::canonicalize(model.path()).unwrap().display());
+    let marker = format!("df11 compress {}\npublishing", fs::canonicalize(model.path()).unwrap().display());
     fs::remove_file(packed.join("config.json")).unwrap();
     let mut damaged = fs::read(packed.join("layers_3.safetensors")).unwrap();
     *damaged.last_mut().unwrap() ^= 0x80;
     fs::write(packed.join("layers_3.safetensors"), damaged).unwrap();
     fs::copy(packed.join("layers_5.safetensors"), packed.join("layers_4.safetensors")).unwrap();
-    write(&packed.join("layers_99.safetensors"), &Tensors::new());
     fs::write(packed.join(".df11-partial-x"), "half").unwrap();
     // Without the marker, or with one that does not say whose it is, it is just a directory that is not empty.
     assert!(!compress());
@@ -147,16 +146,24 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
     assert!(!compress());
     fs::write(packed.join(".df11-unfinished"), "df11 compress /another/model").unwrap();
     assert!(!compress());
-    fs::write(packed.join(".df11-unfinished"), marker + "\nreplacing").unwrap();
+    fs::write(packed.join(".df11-unfinished"), marker).unwrap();
     assert_eq!(finish(model.path(), &packed), 11);
 }
 
 #[test]
-fn replacing_a_finished_directory_does_not_look_finished_meanwhile() {
+fn a_run_that_fails_to_replace_a_finished_directory_changes_nothing_in_it() {
     let model = model();
     let temp = tempfile::tempdir().unwrap();
     let packed = temp.path().join("packed");
     assert!(df11().arg("compress").arg(model.path()).arg("-o").arg(&packed).status().unwrap().success());
+    let state = || {
+        let files = fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path());
+        let visible = files.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with(".df11-"));
+        let mut all: Vec<_> = visible.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+        all.sort();
+        all
+    };
+    let before = state();
     // The new run fails at its first unit: a file may not grow that far.
     let script = format!(
         "trap '' XFSZ; ulimit -f 64; exec {} compress --force {} -o packed",
@@ -165,7 +172,7 @@ fn replacing_a_finished_directory_does_not_look_finished_meanwhile() {
     );
     let output = Command::new("sh").args(["-c", &script]).current_dir(temp.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    assert!(!packed.join("config.json").exists());
+    assert!(state() == before);
     finish(model.path(), &packed);
 }
 

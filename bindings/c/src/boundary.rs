@@ -86,6 +86,16 @@ pub(crate) fn span_of<T>(place: *const T) -> Range<usize> {
     place.addr()..place.addr().saturating_add(size_of::<T>())
 }
 
+/// Refuses a place for a result that overlaps with any of `inputs`, which are ranges of addresses: to
+/// write it would change what is being read.
+pub(crate) fn apart<T>(place: *const T, inputs: &[Range<usize>]) -> Result<(), Failure> {
+    let place = span_of(place);
+    if inputs.iter().any(|input| !input.is_empty() && place.start < input.end && input.start < place.end) {
+        return Err(Failure::Input("the output", "overlaps with the input"));
+    }
+    Ok(())
+}
+
 /// An opaque structure of the caller, in which a value of ours is put.
 ///
 /// In front stands a mark, which tells it from zeros and from other structures, and where the value begins: right behind, or

@@ -2,7 +2,9 @@
 
 use df11_core::df11::{Buffers, Options, Plan, Sizes};
 
-use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
+use crate::boundary::{
+    Opaque, apart, array, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write,
+};
 use crate::status::{Failure, df11_error, df11_status};
 
 /// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for the usual ones: 1 and 32.
@@ -132,7 +134,13 @@ pub unsafe extern "C" fn df11_plan_new(
                 let df11_options { least_code_length, max_code_length } = read(options)?;
                 Options { least_code_length, max_code_length }
             };
-            put(plan, Plan::new(&slices(tensors, count)?, &options)?)
+            let slices = slices(tensors, count)?;
+            let mut inputs: Vec<_> = slices.iter().copied().map(span).collect();
+            inputs.push(
+                tensors.addr()..tensors.addr().saturating_add(count.saturating_mul(size_of::<df11_bytes>())),
+            );
+            apart(plan, &inputs)?;
+            put(plan, Plan::new(&slices, &options)?)
         })
     }
 }
@@ -149,7 +157,12 @@ pub unsafe extern "C" fn df11_plan_sizes(
     error: *mut df11_error,
 ) -> df11_status {
     // SAFETY: The caller's promises, passed on.
-    unsafe { run(error, || write(sizes, get(plan)?.sizes().into())) }
+    unsafe {
+        run(error, || {
+            apart(sizes, &[span_of(plan)])?;
+            write(sizes, get(plan)?.sizes().into())
+        })
+    }
 }
 
 /// Encodes the tensors that were planned. The same tensors and options always give the same bytes. For 65,536 weights and more

@@ -5,7 +5,7 @@ use std::ops::Range;
 use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame, MAX_RANK};
 use df11_core::rans::DecodeTable;
 
-use crate::boundary::{Opaque, array, df11_buffer, df11_bytes, get, put, run, span, span_of, write};
+use crate::boundary::{Opaque, apart, array, df11_buffer, df11_bytes, get, put, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
 
 /// The most dimensions of a tensor in a frame.
@@ -111,7 +111,13 @@ pub unsafe extern "C" fn df11_frame_open(
     error: *mut df11_error,
 ) -> df11_status {
     // SAFETY: The caller's promises, passed on.
-    unsafe { run(error, || put(frame, Open(Frame::new(df11_bytes { data, len }.get()?)?))) }
+    unsafe {
+        run(error, || {
+            let bytes = df11_bytes { data, len }.get()?;
+            apart(frame, &[span(bytes)])?;
+            put(frame, Open(Frame::new(bytes)?))
+        })
+    }
 }
 
 /// Says what a frame holds.
@@ -128,6 +134,7 @@ pub unsafe extern "C" fn df11_frame_describe(
     // SAFETY: The caller's promises, passed on.
     unsafe {
         run(error, || {
+            apart(info, &[span_of(frame)])?;
             let Open(frame) = get(frame)?;
             let header = frame.header();
             let mut shape = [0; DF11_MAX_RANK];
@@ -165,7 +172,9 @@ pub unsafe extern "C" fn df11_frame_build_table(
     // SAFETY: The caller's promises, passed on.
     unsafe {
         run(error, || {
+            let place = span_of(frame);
             let Open(frame) = get(frame)?;
+            apart(table, &[place, span(frame.as_bytes())])?;
             let mut built = DecodeTable::EMPTY;
             frame.build(&mut built);
             put(table, built)

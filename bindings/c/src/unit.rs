@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use df11_core::df11::{Tensors, Unit};
 
-use crate::boundary::{Opaque, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
+use crate::boundary::{Opaque, apart, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
 
 /// The six parts of a unit, as they lie in a file. They are borrowed, not copied.
@@ -116,6 +116,8 @@ unsafe fn give_range(
     // SAFETY: The caller's promises, passed on.
     unsafe {
         run(error, || {
+            apart(start, &[span_of(unit)])?;
+            apart(end, &[span_of(unit)])?;
             let Open { unit, .. } = get(unit)?;
             let range = find(unit)?;
             write(start, range.start)?;
@@ -142,6 +144,7 @@ pub unsafe extern "C" fn df11_unit_open(
     unsafe {
         run(error, || {
             let tensors = read(tensors)?.get()?;
+            apart(unit, &tensors.parts().map(span))?;
             put(unit, Open { tensors, unit: Unit::new(tensors)? })
         })
     }
@@ -161,6 +164,7 @@ pub unsafe extern "C" fn df11_unit_describe(
     // SAFETY: The caller's promises, passed on.
     unsafe {
         run(error, || {
+            apart(info, &[span_of(unit)])?;
             let Open { unit, .. } = get(unit)?;
             let (elements, tensors, blocks) = (unit.len(), unit.tensors(), unit.blocks());
             write(

@@ -109,6 +109,53 @@ static encoded encode(const df11_bytes *tensors, size_t count, size_t elements) 
     return unit;
 }
 
+/* What is written must not lie in what is read: refused, and nothing is changed. */
+static void results_over_their_own_input_are_refused(void) {
+    static uint64_t aligned_weights[1024], aligned_parts[1 << 14];
+    static uint8_t kept[1 << 17];
+    uint8_t *weights = (uint8_t *)aligned_weights, *parts = (uint8_t *)aligned_parts;
+    const size_t bytes = 6000;
+    for (int i = 0; i < 3000; i++) {
+        uint16_t weight = (uint16_t)((i * 37 & 0x7f) | (118 + i % 5) << 7);
+        memcpy(weights + 2 * i, &weight, 2);
+    }
+    df11_bytes tensor = {weights, bytes};
+    df11_error error;
+    static df11_plan plan;
+    df11_sizes sizes;
+    CHECK(df11_plan_new(&plan, &tensor, 1, NULL, NULL) == DF11_OK);
+    CHECK(df11_plan_sizes(&plan, &sizes, NULL) == DF11_OK);
+    const size_t lengths[] = {sizes.luts, sizes.encoded_exponent, sizes.sign_mantissa, sizes.output_positions,
+                              sizes.gaps, sizes.split_positions};
+    df11_buffer buffers[6];
+    for (size_t i = 0, at = 0; i < 6; i++) {
+        buffers[i] = (df11_buffer){parts + at, lengths[i]};
+        at = (at + lengths[i] + 63) & ~(size_t)63;
+    }
+    df11_buffers out = {buffers[0], buffers[1], buffers[2], buffers[3], buffers[4], buffers[5]};
+    CHECK(df11_plan_encode(&plan, &tensor, 1, &out, NULL) == DF11_OK);
+    df11_tensors tensors;
+    memcpy(&tensors, &out, sizeof tensors);
+    memcpy(kept, parts, sizeof kept);
+    for (size_t i = 0; i < 5; i++) {
+        df11_unit *over = (df11_unit *)(void *)buffers[i].data;
+        CHECK(df11_unit_open(over, &tensors, &error) == DF11_INVALID_INPUT);
+        CHECK(strstr(error.message, "overlaps") != NULL && memcmp(kept, parts, sizeof kept) == 0);
+    }
+    static uint8_t same[6000];
+    memcpy(same, weights, sizeof same);
+    CHECK(df11_plan_new((df11_plan *)(void *)weights, &tensor, 1, NULL, &error) == DF11_INVALID_INPUT);
+    CHECK(memcmp(same, weights, sizeof same) == 0);
+    static df11_unit unit;
+    df11_unit_info info;
+    CHECK(df11_unit_open(&unit, &tensors, NULL) == DF11_OK);
+    CHECK(df11_unit_describe(&unit, (df11_unit_info *)(void *)&unit, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_unit_tensor_range(&unit, 0, (size_t *)(void *)&unit, &(size_t){0}, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_unit_describe(&unit, &info, NULL) == DF11_OK && info.elements == 3000);
+    CHECK(df11_plan_sizes(&plan, (df11_sizes *)(void *)&plan, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_plan_sizes(&plan, &sizes, NULL) == DF11_OK);
+}
+
 static void release(encoded *unit) {
     free(unit->buffers.luts.data);
     free(unit->buffers.encoded_exponent.data);
@@ -465,6 +512,7 @@ int main(int argc, char **argv) {
         units_come_back_whole_by_range_by_block_and_by_tensor(sizes[i]);
     }
     what_cannot_be_meant_is_invalid_input();
+    results_over_their_own_input_are_refused();
     damaged_units_are_refused_or_decode_within_their_memory();
     const size_t bytes[] = {1, 2, 2, 4, 1, 1};
     for (uint8_t type = DF11_TYPE_U8; type <= DF11_TYPE_F8_E5M2; type++) {

@@ -283,7 +283,21 @@ impl Unit<'_> {
         }
         self.check_within(end)?;
         let bits = 8 * self.code.len() as u64;
-        if bits - end >= 8 { Err(Error::TrailingCode { bit: end, bits }) } else { Ok(()) }
+        if bits - end >= 8 {
+            return Err(Error::TrailingCode { bit: end, bits });
+        }
+        if block + 1 < self.blocks() { self.check_last_start(block) } else { Ok(()) }
+    }
+
+    /// The rule that ties a block to an empty last one: its last codeword starts in it. Where that starts
+    /// is found out again, since few units have an empty block.
+    #[cold]
+    fn check_last_start(&self, block: usize) -> Result<(), Error> {
+        let before = self.block_range(block).len().saturating_sub(1);
+        let reader = Reader::at(self.code, self.block_start(block));
+        let found = Compact::new(self.tables).skip(reader, before)?.position();
+        let expected = (block as u64 + 1) * BLOCK_BITS;
+        if found < expected { Ok(()) } else { Err(Error::BlockEnd { block, expected, found }) }
     }
 
     fn check_within(&self, end: u64) -> Result<(), Error> {

@@ -1,0 +1,125 @@
+//! Names: of files that mean something, of tensors and modules, and what order they come in.
+
+use std::cmp::Ordering;
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The file that tells what a model is.
+pub(crate) const CONFIG: &str = "config.json";
+
+/// The record of a compressed directory: what was read, what was written, what was left out.
+pub(crate) const MANIFEST: &str = "df11.json";
+
+/// How the names of files begin that are ours while a run lasts.
+pub(crate) const OURS: &str = ".df11-";
+
+/// The ending of the file that says which tensor is in which shard.
+pub(crate) const INDEX: &str = ".safetensors.index.json";
+
+/// The ending of weight files.
+pub(crate) const WEIGHTS: &str = ".safetensors";
+
+/// The name of a file, as text.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The folder of a relative path; empty at the root.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Whether a file is one of weights, by its name.
+pub(crate) fn is_weights(path: &Path) -> bool {
+    file_name(path).ends_with(WEIGHTS)
+}
+
+/// Whether a file is the index of shards, by its name.
+pub(crate) fn is_index(path: &Path) -> bool {
+    file_name(path).ends_with(INDEX)
+}
+
+/// A relative path as manifests write it: its parts with slashes between them. `None` if it is not
+/// UTF-8, or has a part that would not come back.
+pub(crate) fn portable(path: &Path) -> Option<String> {
+    let parts = path.components().map(|part| match part {
+        Component::Normal(part) => part.to_str().filter(|part| !part.contains(['\\', '\0'])),
+        _ => None,
+    });
+    let parts: Option<Vec<&str>> = parts.collect();
+    parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
+}
+
+/// The path that a text from a file names, if it leads to a place below the directory that it is
+/// relative to, and not to a file that a run needs for itself.
+pub(crate) fn relative(name: &str) -> Option<PathBuf> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.starts_with(OURS);
+    let good = !name.contains(['\\', '\0']) && name.split('/').all(plain);
+    // Windows has paths that begin elsewhere: `C:x`.
+    let path = PathBuf::from(name);
+    let normal = path.components().all(|part| matches!(part, Component::Normal(_)));
+    (good && normal).then_some(path)
+}
+
+/// Order of names in which `layers.2` comes before `layers.10`. Nothing is allocated, and no more is
+/// read than the part in which two names differ.
+pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        let (part, other) = match (a.next(), b.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(part), Some(other)) => (part, other),
+        };
+        if part == other {
+            continue;
+        }
+        let number = |part: &str| part.parse::<u64>().ok();
+        let order = number(part).cmp(&number(other)).then_with(|| part.cmp(other));
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+}
+
+/// Whether a part of a name is a number.
+pub(crate) fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The name of a unit's tensor.
+pub(crate) fn tensor_name(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// SHA-256 as text.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn natural_order_counts() {
+        let mut names = ["h.10.b", "h.2.b", "h.2.a", "g.1", "h"];
+        names.sort_by(|a, b| natural_order(a, b));
+        assert_eq!(names, ["g.1", "h", "h.2.a", "h.2.b", "h.10.b"]);
+        let mut names = ["1", "a", "01", "1.b"];
+        names.sort_by(|a, b| natural_order(a, b));
+        assert_eq!(names, ["a", "01", "1", "1.b"]);
+    }
+
+    #[test]
+    fn paths_from_files_lead_nowhere_else() {
+        for name in ["", "a//b", "../a", "a/../b", "/a", "a/", ".", "a\\b", "x\0y", ".df11-x", "a/.df11-x"] {
+            assert_eq!(relative(name), None, "{name}");
+        }
+        assert_eq!(relative("a/b.txt"), Some(PathBuf::from("a/b.txt")));
+        assert_eq!(portable(Path::new("a/b.txt")).as_deref(), Some("a/b.txt"));
+        assert_eq!(portable(Path::new("../b")), None);
+    }
+}

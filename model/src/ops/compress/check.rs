@@ -1,0 +1,109 @@
+//! Check: what was written is opened as any reader would, decoded, and compared with the digests that
+//! the scan took. The source is not read again: if it changed meanwhile, that is seen here.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::write::{Context, metadata, shown};
+use crate::checkpoint::Weights;
+use crate::container::Container;
+use crate::error::Error;
+use crate::packed::metadata::FileMetadata;
+use crate::packed::unit::{self, PackedUnit};
+use crate::packed::{Part, frame};
+
+/// A file that is as it should be.
+pub(super) struct Checked {
+    /// The bytes before the data.
+    pub(super) head: Vec<u8>,
+    pub(super) bytes: u64,
+    /// Elements in the largest block of each unit, in the order of the plan.
+    pub(super) largest_blocks: Vec<u32>,
+    /// Tensors that are frames, with the bytes of these.
+    pub(super) frames: Vec<(String, u64)>,
+}
+
+/// Checks the file at `path` against the plan and the scan.
+pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error> {
+    let written = Weights::of_file(path)?;
+    let container = &written.files[0].container;
+    check_header(context, container, path)?;
+    let (head, bytes) = (container.head(), container.len);
+    let part = Part::new(written)?;
+    let units: HashMap<&str, &PackedUnit> =
+        part.units.iter().map(|unit| (unit.path.as_str(), unit)).collect();
+    let largest_blocks = context.plan.units.par_iter().with_max_len(1).map(|prepared| {
+        let spec = prepared.spec;
+        let packed = units
+            .get(spec.path.as_str())
+            .ok_or_else(|| Error::file(path, format!("lacks the unit {}", spec.path)))?;
+        let mapped = packed.map(&part.weights)?;
+        let view = mapped.unit()?;
+        part.lengths(packed, &view, &spec.tensors)?;
+        let mut digests: Vec<Sha256> = vec![Sha256::new(); spec.tensors.len()];
+        unit::decode(&mapped, &view, |tensor, _, bytes| {
+            digests[tensor].update(bytes);
+            Ok(())
+        })?;
+        for (name, sha256) in spec.tensors.iter().zip(digests) {
+            compare(context, name, sha256)?;
+        }
+        Ok(view.largest_block())
+    });
+    let largest_blocks = largest_blocks.collect::<Result<_, Error>>()?;
+    part.singles.par_iter().with_max_len(1).try_for_each(|single| {
+        let (container, tensor) = part.weights.at(single.place);
+        let mut sha256 = Sha256::new();
+        if single.frame.is_some() {
+            part.decoded_bytes(single)?;
+            frame::decode(container, tensor, |_, elements| {
+                sha256.update(elements);
+                Ok(())
+            })?;
+        } else {
+            part.check_plain(single)?;
+            container.read(tensor, |chunk| {
+                sha256.update(chunk);
+                Ok(())
+            })?;
+        }
+        compare(context, &tensor.name, sha256)
+    })?;
+    let frames = part.singles.iter().filter(|single| single.frame.is_some()).map(|single| {
+        let (_, tensor) = part.weights.at(single.place);
+        (tensor.name.clone(), tensor.bytes())
+    });
+    Ok(Checked { head, bytes, largest_blocks, frames: frames.collect() })
+}
+
+/// Checks that a file says of itself what was planned, and holds no other tensors.
+fn check_header(context: &Context<'_>, container: &Container, path: &Path) -> Result<(), Error> {
+    let plan = context.plan;
+    let wrong = || Error::file(path, "has another header than was planned");
+    let said = FileMetadata::of(container)?.ok_or_else(wrong)?;
+    let frames: HashSet<&str> =
+        said.tensors.iter().filter(|tensor| tensor.frame).map(|tensor| tensor.name.as_str()).collect();
+    let may_be: HashSet<&str> = plan.frames.iter().copied().collect();
+    let planned = metadata(context, |name| frames.contains(name))?;
+    let entries = 6 * plan.units.len() + plan.frames.len() + plan.plain.len();
+    let others = context
+        .manifest
+        .is_none_or(|(key, value)| container.metadata.get(key).is_some_and(|found| found == value));
+    let kept = plan.metadata.iter().all(|(key, value)| container.metadata.get(key) == Some(value));
+    let sound = said == planned && frames.is_subset(&may_be) && others && kept;
+    (sound && container.tensors.len() == entries).then_some(()).ok_or_else(wrong)
+}
+
+/// Compares a decoded tensor with what was read at first.
+fn compare(context: &Context<'_>, name: &str, sha256: Sha256) -> Result<(), Error> {
+    let scanned = context.scan.tensor(context.lot, name)?;
+    if sha256.finalize()[..] == scanned.sha256 {
+        return Ok(());
+    }
+    let problem = "does not decode to what was read at first: either the source changed while it was \
+                   compressed, or a disk or memory is faulty; run it again";
+    Err(Error::tensor(&shown(context.job, &context.plan.name), name, problem))
+}

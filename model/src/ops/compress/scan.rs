@@ -1,0 +1,199 @@
+//! Scan: every byte of the input is read once, for digests and histograms.
+//!
+//! What is written later is compared with these digests, not with the source as it then is. Companions
+//! and files that are left out are read as well, so that one that cannot be read is known before any
+//! weight is written.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use df11_core::frame;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Job;
+use crate::checkpoint::{WeightFile, Weights};
+use crate::container::{Container, Tensor};
+use crate::error::Error;
+use crate::packed::{file_bytes, frame::element_type};
+use crate::pieces::PIECE;
+use crate::progress::Progress;
+use crate::staging::file_digest;
+
+/// Bytes of the pieces that tensors are scanned in: those that units are encoded in.
+const PIECE_BYTES: usize = 2 * PIECE;
+
+/// Tensors up to this many bytes are read together.
+const SMALL: u64 = 1 << 16;
+
+/// What was found in the input.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    files: HashMap<String, FileScan>,
+    /// Length and SHA-256 of each companion, in the order of the source's list.
+    pub(super) others: Vec<(u64, String)>,
+    /// The same of what is left out; 0 and nothing for what is no file.
+    pub(super) left_out: Vec<(u64, String)>,
+}
+
+/// What was found in a weight file.
+#[derive(Debug)]
+pub(super) struct FileScan {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+    /// In the order of the header's tensors.
+    tensors: Vec<TensorScan>,
+}
+
+/// What was found in a tensor.
+#[derive(Debug)]
+pub(crate) struct TensorScan {
+    pub(super) sha256: [u8; 32],
+    /// How often each coded byte occurs, piece by piece.
+    pieces: Vec<Histogram>,
+}
+
+/// How often bytes occur, but for those that do not.
+#[derive(Debug)]
+struct Histogram(Box<[(u8, u32)]>);
+
+impl Histogram {
+    fn new(counts: &[u64; 256]) -> Self {
+        let occur = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        Histogram(occur.map(|(byte, &count)| (byte as u8, count as u32)).collect())
+    }
+
+    fn add_to(&self, counts: &mut [u64; 256]) {
+        self.0.iter().for_each(|&(byte, count)| counts[usize::from(byte)] += u64::from(count));
+    }
+}
+
+impl TensorScan {
+    /// How often each coded byte occurs.
+    pub(crate) fn counts(&self) -> [u64; 256] {
+        let mut counts = [0; 256];
+        self.pieces.iter().for_each(|piece| piece.add_to(&mut counts));
+        counts
+    }
+
+    /// The same, piece by piece.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = [u64; 256]> {
+        self.pieces.iter().map(|piece| {
+            let mut counts = [0; 256];
+            piece.add_to(&mut counts);
+            counts
+        })
+    }
+}
+
+impl Scan {
+    /// Reads the input.
+    pub(super) fn run(job: &Job<'_>) -> Result<Self, Error> {
+        let mut scan = Scan::weights(job.lots, job.progress)?;
+        let source = job.source;
+        let read = |name: &Path| {
+            let path = source.root.join(name);
+            Ok((file_bytes(&path)?, file_digest(&path)?))
+        };
+        scan.others = source.others.par_iter().map(|name| read(name)).collect::<Result<_, Error>>()?;
+        let left_out = source.left_out.par_iter().map(|left| {
+            // What cannot be read is no reason to fail: it is left out.
+            if left.is_file { read(&left.name).unwrap_or_default() } else { Default::default() }
+        });
+        scan.left_out = left_out.collect();
+        Ok(scan)
+    }
+
+    /// Reads weight files.
+    pub(crate) fn weights(lots: &[Weights], progress: &dyn Progress) -> Result<Self, Error> {
+        let mut files: HashMap<&str, &Arc<WeightFile>> = HashMap::new();
+        for file in lots.iter().flat_map(|lot| &lot.files) {
+            files.insert(&file.name, file);
+        }
+        let bytes: u64 = files.values().map(|file| file.container.len).sum();
+        progress.begin("reading", bytes);
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_by_key(|(name, _)| *name);
+        let scanned = files.into_par_iter().with_max_len(1).map(|(name, file)| {
+            let scanned = scan_file(&file.container, progress)?;
+            Ok((name.to_owned(), scanned))
+        });
+        let files = scanned.collect::<Result<HashMap<_, _>, Error>>()?;
+        Ok(Scan { files, others: Vec::new(), left_out: Vec::new() })
+    }
+
+    pub(super) fn file(&self, name: &str) -> Option<&FileScan> {
+        self.files.get(name)
+    }
+
+    /// What was found in a tensor of a lot.
+    pub(crate) fn tensor(&self, lot: &Weights, name: &str) -> Result<&TensorScan, Error> {
+        let found = lot.tensors.get(name).and_then(|&(file, at)| {
+            self.files.get(&lot.files[file].name).and_then(|file| file.tensors.get(at))
+        });
+        found.ok_or_else(|| Error::tensor(&lot.path, name, "is missing"))
+    }
+}
+
+/// Reads a weight file from start to end.
+fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan, Error> {
+    let mut whole = Sha256::new();
+    whole.update(container.head());
+    let mut tensors = Vec::with_capacity(container.tensors.len());
+    let mut rest = container.tensors.as_slice();
+    while let Some(first) = rest.first() {
+        // Small tensors that follow one another are read at once.
+        let small = rest.iter().take_while(|tensor| tensor.bytes() <= SMALL);
+        let together = small.take_while(|t| t.range.end - first.range.start <= PIECE_BYTES as u64).count();
+        if together == 0 {
+            tensors.push(scan_tensor(container, first, &mut whole, progress)?);
+            rest = &rest[1..];
+            continue;
+        }
+        let (now, later) = rest.split_at(together);
+        let range = first.range.start..now.last().map_or(first.range.start, |last| last.range.end);
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        container.read_range(range, PIECE_BYTES, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        whole.update(&bytes);
+        for tensor in now {
+            let at = (tensor.range.start - first.range.start) as usize;
+            let bytes = &bytes[at..at + tensor.bytes() as usize];
+            let pieces = if bytes.is_empty() { Vec::new() } else { vec![count(container, tensor, bytes)?] };
+            tensors.push(TensorScan { sha256: Sha256::digest(bytes).into(), pieces });
+        }
+        progress.advance(bytes.len() as u64);
+        rest = later;
+    }
+    Ok(FileScan { bytes: container.len, sha256: hex::encode(whole.finalize()), tensors })
+}
+
+/// Reads one tensor: while one thread digests the file, another digests the tensor and counts.
+fn scan_tensor(
+    container: &Container,
+    tensor: &Tensor,
+    whole: &mut Sha256,
+    progress: &dyn Progress,
+) -> Result<TensorScan, Error> {
+    let mut sha256 = Sha256::new();
+    let mut pieces = Vec::new();
+    container.read_range(tensor.range.clone(), PIECE_BYTES, |piece| {
+        let of_tensor = || {
+            sha256.update(piece);
+            count(container, tensor, piece)
+        };
+        let ((), counted) = rayon::join(|| whole.update(piece), of_tensor);
+        pieces.push(counted?);
+        progress.advance(piece.len() as u64);
+        Ok(())
+    })?;
+    Ok(TensorScan { sha256: sha256.finalize().into(), pieces })
+}
+
+fn count(container: &Container, tensor: &Tensor, piece: &[u8]) -> Result<Histogram, Error> {
+    let odd = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
+    Ok(Histogram::new(&frame::count(element_type(tensor.dtype), piece).map_err(odd)?))
+}

@@ -1,0 +1,342 @@
+//! Write: one file of the output at a time, encoded straight into its place.
+//!
+//! Units and plain tensors have known sizes, and so known places. Frames follow them; how long each is
+//! shows when it is encoded, so the header, for which enough was left free, is written last. Nothing is
+//! encoded twice.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use df11_core::df11::{EncodedUnit, Encoder, PARTS, Plan};
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use super::check::{self, Checked};
+use super::layout::{FilePlan, PreparedUnit, map_all};
+use super::scan::Scan;
+use super::{Job, source};
+use crate::checkpoint::Weights;
+use crate::container::{LENGTH_BYTES, Layout, head};
+use crate::error::Error;
+use crate::names::{digest, tensor_name};
+use crate::packed::manifest::OutputRecord;
+use crate::packed::metadata::{FileMetadata, KEY, TensorMetadata, UnitMetadata};
+use crate::packed::{frame, unit::dtype};
+use crate::pieces::{PIECE, encode_pieces};
+use crate::staging::{Partial, Staging};
+
+/// Frames of tensors up to this many bytes are encoded side by side, in memory.
+const SMALL_FRAME: u64 = 4 << 20;
+
+/// Bytes of tensors whose frames are encoded side by side.
+const BATCH: u64 = 64 << 20;
+
+/// A file that was written and checked.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) record: OutputRecord,
+    /// Tensors that became frames, with the bytes of these.
+    pub(super) frames: Vec<(String, u64)>,
+    /// Tensors that stayed as they are.
+    pub(super) plain: Vec<String>,
+    /// Elements in the largest block of each unit.
+    pub(super) largest_blocks: Vec<u32>,
+    /// Whether an earlier run had finished it.
+    pub(super) kept: bool,
+}
+
+/// What a file is made from.
+pub(super) struct Context<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) lot: &'a Weights,
+    pub(super) plan: &'a FilePlan<'a>,
+    pub(super) scan: &'a Scan,
+    /// More metadata for the header: the manifest, where the output is one file.
+    pub(super) manifest: Option<(&'a str, &'a str)>,
+}
+
+/// Writes a file, or keeps what an earlier run wrote, and checks it.
+pub(super) fn write_file(context: &Context<'_>, staging: &Staging) -> Result<Written, Error> {
+    let Context { job, lot, plan, .. } = context;
+    if let Some(candidate) = staging.candidate(&plan.name)
+        && let Ok(checked) = check::check(context, &candidate)
+    {
+        staging.keep(&plan.name, candidate);
+        job.progress.advance(plan.source_bytes(lot));
+        return written(plan, checked, true);
+    }
+    let partial = staging.create(&plan.name)?;
+    encode_file(context, &partial)?;
+    let checked = check::check(context, partial.path())?;
+    staging.stage(partial, &plan.name)?;
+    written(plan, checked, false)
+}
+
+fn written(plan: &FilePlan<'_>, checked: Checked, kept: bool) -> Result<Written, Error> {
+    let Checked { head, bytes, largest_blocks, frames } = checked;
+    let name = crate::names::portable(&plan.name).unwrap_or_default();
+    let record = OutputRecord { name, bytes, sha256: digest(&head), weights: true };
+    let framed: HashSet<&str> = frames.iter().map(|(name, _)| name.as_str()).collect();
+    let singles = plan.plain.iter().chain(&plan.frames).filter(|name| !framed.contains(**name));
+    let plain = singles.map(|name| (*name).to_owned()).collect();
+    Ok(Written { record, frames, plain, largest_blocks, kept })
+}
+
+/// What a file says of itself, with these tensors as frames.
+pub(super) fn metadata(
+    context: &Context<'_>,
+    is_frame: impl Fn(&str) -> bool,
+) -> Result<FileMetadata, Error> {
+    let Context { lot, plan, scan, .. } = context;
+    let mut tensors = Vec::new();
+    let of_units = plan.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
+    let mut singles: Vec<&str> = plan.frames.iter().chain(&plan.plain).copied().collect();
+    singles.sort_unstable();
+    for name in of_units.chain(singles) {
+        let &(file, _) = lot.tensors.get(name).ok_or_else(|| Error::tensor(&lot.path, name, "is missing"))?;
+        let (_, tensor) = source(lot, name)?;
+        tensors.push(TensorMetadata {
+            name: name.to_owned(),
+            dtype: tensor.dtype.to_string(),
+            shape: tensor.shape.clone(),
+            sha256: hex::encode(scan.tensor(lot, name)?.sha256),
+            file: lot.files[file].name.clone(),
+            frame: is_frame(name),
+        });
+    }
+    let units = plan
+        .units
+        .iter()
+        .map(|unit| UnitMetadata { path: unit.spec.path.clone(), tensors: unit.spec.tensors.clone() });
+    Ok(FileMetadata::new(units.collect(), tensors))
+}
+
+/// The header of a file, with frames of these lengths.
+struct Header<'a> {
+    context: &'a Context<'a>,
+    /// Entries of known sizes: parts of units, plain tensors.
+    known: Vec<Layout>,
+}
+
+impl<'a> Header<'a> {
+    fn new(context: &'a Context<'a>) -> Result<Self, String> {
+        let mut known = Vec::new();
+        for unit in &context.plan.units {
+            known.extend(unit_entries(unit)?);
+        }
+        for name in &context.plan.plain {
+            known.push(plain_entry(context.lot, name)?);
+        }
+        Layout::sort(&mut known);
+        Ok(Header { context, known })
+    }
+
+    /// The text, with each frame as long as it is, or as a plain tensor.
+    fn text(&self, frames: &[(&str, Option<u64>)], len: Option<usize>) -> Result<String, String> {
+        let mut entries = self.known.clone();
+        for (name, bytes) in frames {
+            entries.push(match bytes {
+                Some(bytes) => Layout::new((*name).to_owned(), Dtype::U8, vec![*bytes as usize])?,
+                None => plain_entry(self.context.lot, name)?,
+            });
+        }
+        let is_frame: HashMap<&str, bool> =
+            frames.iter().map(|(name, bytes)| (*name, bytes.is_some())).collect();
+        let described = metadata(self.context, |name| is_frame.get(name) == Some(&true));
+        let described = described.map_err(|error| error.to_string())?;
+        let mut metadata = self.context.plan.metadata.clone();
+        metadata.insert(KEY.to_owned(), described.to_json()?);
+        if let Some((key, value)) = self.context.manifest {
+            metadata.insert(key.to_owned(), value.to_owned());
+        }
+        Layout::header(&entries, &metadata, len)
+    }
+}
+
+fn plain_entry(lot: &Weights, name: &str) -> Result<Layout, String> {
+    let (_, tensor) = lot.get(name).ok_or_else(|| format!("{name} is missing"))?;
+    Layout::new(name.to_owned(), tensor.dtype, tensor.shape.clone())
+}
+
+/// The six tensors of a unit, as a header lists them.
+fn unit_entries(unit: &PreparedUnit<'_>) -> Result<Vec<Layout>, String> {
+    let sizes = unit.plan.sizes();
+    let shapes = [
+        vec![sizes.luts / 256, 256],
+        vec![sizes.encoded_exponent],
+        vec![sizes.sign_mantissa],
+        vec![sizes.output_positions],
+        vec![sizes.gaps],
+        vec![sizes.split_positions / 8],
+    ];
+    let parts = PARTS.iter().zip(shapes);
+    parts
+        .map(|((key, name), shape)| Layout::new(tensor_name(&unit.spec.path, key), dtype(name), shape))
+        .collect()
+}
+
+/// Encodes all that belongs to a file.
+fn encode_file(context: &Context<'_>, partial: &Partial) -> Result<(), Error> {
+    let Context { job, lot, plan, .. } = context;
+    let cannot = |problem| Error::file(&job.output.join(&plan.name), problem);
+    let header = Header::new(context).map_err(cannot)?;
+    // Enough room for the header, whatever becomes of the frames.
+    let size = |name: &&str| lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
+    let bounds: Vec<_> = plan.frames.iter().map(|name| (*name, Some(size(name)))).collect();
+    let none: Vec<_> = plan.frames.iter().map(|name| (*name, None)).collect();
+    let mut room = header.text(&bounds, None).map_err(cannot)?.len();
+    if !plan.frames.is_empty() {
+        room = room.max(header.text(&none, None).map_err(cannot)?.len());
+    }
+    let starts = Layout::starts(&header.known, room);
+    let places: HashMap<&str, (u64, u64)> = header
+        .known
+        .iter()
+        .zip(&starts)
+        .map(|(entry, &start)| (entry.name.as_str(), (start, entry.bytes)))
+        .collect();
+    plan.units.par_iter().with_max_len(1).try_for_each(|unit| {
+        encode_unit(context, unit, &places, partial)?;
+        job.progress.advance(2 * unit.spec.elements);
+        Ok::<(), Error>(())
+    })?;
+    for name in &plan.plain {
+        let start = places.get(name).map_or(0, |place| place.0);
+        copy_tensor(context, name, partial, start)?;
+    }
+    let end = header.known.last().zip(starts.last());
+    let end = end.map_or(LENGTH_BYTES + room as u64, |(last, start)| start + last.bytes);
+    let frames = encode_frames(context, partial, end)?;
+    let text = header.text(&frames, Some(room)).map_err(cannot)?;
+    if text.len() != room {
+        return Err(cannot("its header was planned shorter; please report this".to_owned()));
+    }
+    partial.write_at(&head(&text), 0)
+}
+
+/// Copies a tensor as it is.
+fn copy_tensor(context: &Context<'_>, name: &str, partial: &Partial, start: u64) -> Result<(), Error> {
+    let (container, tensor) = source(context.lot, name)?;
+    let mut at = start;
+    container.read(tensor, |chunk| {
+        partial.write_at(chunk, at)?;
+        at += chunk.len() as u64;
+        context.job.progress.advance(chunk.len() as u64);
+        Ok(())
+    })
+}
+
+fn encode_unit(
+    context: &Context<'_>,
+    unit: &PreparedUnit<'_>,
+    places: &HashMap<&str, (u64, u64)>,
+    partial: &Partial,
+) -> Result<(), Error> {
+    let lot = context.lot;
+    let maps = map_all(lot, unit.spec)?;
+    let tensors: Vec<&[u8]> = maps.iter().map(|map| &**map).collect();
+    let mut pieces = Vec::new();
+    for name in &unit.spec.tensors {
+        pieces.extend(context.scan.tensor(lot, name)?.pieces());
+    }
+    // What was scanned is what is encoded, or the code does not fit.
+    let changed = |error: df11_core::Error| {
+        let problem = format!("unit {}: {error}; did the source change while it was read?", unit.spec.path);
+        Error::file(&lot.path, problem)
+    };
+    let encoded = encode(&unit.plan, &tensors, &pieces).map_err(changed)?;
+    for ((key, _), part) in PARTS.iter().zip(encoded.tensors().parts()) {
+        let name = tensor_name(&unit.spec.path, key);
+        let place = places.get(name.as_str()).filter(|place| place.1 == part.len() as u64);
+        let (start, _) =
+            place.ok_or_else(|| Error::tensor(&lot.path, &name, "was planned with another size"))?;
+        partial.write_at(part, *start)?;
+    }
+    Ok(())
+}
+
+/// Encodes a unit, a large one on as many threads as there are.
+fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<EncodedUnit, df11_core::Error> {
+    if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= PIECE {
+        return plan.encode(tensors);
+    }
+    let mut unit = plan.buffers();
+    encode_pieces(&Encoder::new(plan), tensors, pieces, unit.buffers())?;
+    Ok(unit)
+}
+
+/// Encodes the frames of a file, one after the other from `end` on. Gives their lengths; `None` for one
+/// that is no smaller than its tensor after all, which is there as it was.
+fn encode_frames<'a>(
+    context: &Context<'a>,
+    partial: &Partial,
+    mut end: u64,
+) -> Result<Vec<(&'a str, Option<u64>)>, Error> {
+    let Context { job, lot, plan, scan, .. } = context;
+    let mut done = Vec::with_capacity(plan.frames.len());
+    let mut rest = plan.frames.as_slice();
+    while let Some(first) = rest.first() {
+        let size = |name: &str| source(lot, name).map(|(_, tensor)| tensor.bytes());
+        let (mut batch, mut bytes) = (0, 0);
+        while let Some(name) = rest.get(batch) {
+            let more = size(name)?;
+            if more > SMALL_FRAME || bytes + more > BATCH {
+                break;
+            }
+            (batch, bytes) = (batch + 1, bytes + more);
+        }
+        if batch == 0 {
+            let (container, tensor) = source(lot, first)?;
+            let counts = scan.tensor(lot, first)?.counts();
+            let write = |bytes: &[u8], at: u64| partial.write_at(bytes, end + at);
+            let len = frame::encode(container, tensor, &counts, write)?;
+            end = finish_frame(context, partial, first, len, end, &mut done)?;
+            rest = &rest[1..];
+            continue;
+        }
+        let (now, later) = rest.split_at(batch);
+        let encoded = now.par_iter().map(|name| {
+            let (container, tensor) = source(lot, name)?;
+            let mut frame = Vec::with_capacity(tensor.bytes() as usize);
+            frame::encode(container, tensor, &scan.tensor(lot, name)?.counts(), |bytes, _| {
+                frame.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            Ok(frame)
+        });
+        for (name, frame) in now.iter().zip(encoded.collect::<Result<Vec<_>, Error>>()?) {
+            partial.write_at(&frame, end)?;
+            end = finish_frame(context, partial, name, frame.len() as u64, end, &mut done)?;
+        }
+        rest = later;
+    }
+    // A longer frame may have been written before the last plain tensor.
+    partial.set_len(end)?;
+    job.progress.advance(0);
+    Ok(done)
+}
+
+/// Notes a frame that was written at `at`, or puts the tensor itself there if it is no larger.
+fn finish_frame<'a>(
+    context: &Context<'a>,
+    partial: &Partial,
+    name: &'a str,
+    len: u64,
+    at: u64,
+    done: &mut Vec<(&'a str, Option<u64>)>,
+) -> Result<u64, Error> {
+    let (_, tensor) = source(context.lot, name)?;
+    if len < tensor.bytes() {
+        context.job.progress.advance(tensor.bytes());
+        done.push((name, Some(len)));
+        return Ok(at + len);
+    }
+    copy_tensor(context, name, partial, at)?;
+    done.push((name, None));
+    Ok(at + tensor.bytes())
+}
+
+/// The name of an output file for errors.
+pub(super) fn shown(job: &Job<'_>, name: &Path) -> std::path::PathBuf {
+    job.output.join(name)
+}

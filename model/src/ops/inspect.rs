@@ -1,0 +1,220 @@
+//! Looking into a checkpoint, compressed or not.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use df11_core::bf16;
+use df11_core::df11::Tensors;
+use df11_core::frame::MAGIC;
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::Weights;
+use crate::container::{Mapped, Tensor};
+use crate::error::{Error, io};
+use crate::names::file_name;
+use crate::ops::compress::layout::{IN_NO_UNIT, NOT_BF16, largest_block, prepare};
+use crate::ops::compress::scan::Scan;
+use crate::ops::compress::source;
+use crate::ops::report::{FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport, entropy};
+use crate::packed::unit::{self, PackedUnit};
+use crate::packed::{Packed, Part};
+use crate::partition::pattern::PatternDict;
+use crate::partition::{UnitSpec, Units, reasons};
+use crate::pool;
+
+/// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression would make of a plain one.
+///
+/// # Errors
+///
+/// [`Error`] for anything that is wrong with the files.
+pub fn inspect(
+    path: &Path,
+    pattern_dict: Option<&PatternDict>,
+    threads: usize,
+) -> Result<InspectReport, Error> {
+    let packed = Packed::open(path)?;
+    let mut seen = HashSet::new();
+    let files = packed.parts.iter().flat_map(|part| &part.weights.files);
+    let file_bytes = files.filter(|file| seen.insert(&file.name)).map(|file| file.container.len).sum();
+    let pool = pool(threads)?;
+    let mut report = InspectReport {
+        compressed: packed.is_compressed(),
+        units_from: None,
+        units: Vec::new(),
+        frames: Vec::new(),
+        plain: Vec::new(),
+        file_bytes,
+    };
+    if report.compressed {
+        for part in &packed.parts {
+            let units = part.units.par_iter().with_max_len(1);
+            let units =
+                pool.install(|| units.map(|unit| inspect_packed(part, unit)).collect::<Result<Vec<_>, _>>())?;
+            report.units.extend(units);
+            for single in &part.singles {
+                let (_, tensor) = part.weights.at(single.place);
+                match &single.frame {
+                    Some(original) => report.frames.push(FrameReport {
+                        name: tensor.name.clone(),
+                        dtype: original.dtype.clone(),
+                        bytes_before: part.decoded_bytes(single)?,
+                        bytes_after: tensor.bytes(),
+                    }),
+                    None => report.plain.push(plain_report(tensor, None)),
+                }
+            }
+        }
+        return Ok(report);
+    }
+    let lots: Vec<Weights> = packed.parts.into_iter().map(|part| part.weights).collect();
+    let scan = pool.install(|| Scan::weights(&lots, &()))?;
+    for lot in &lots {
+        let found = Units::find(lot, pattern_dict)?;
+        pool.install(|| predict_lot(lot, &found, &scan, &mut report))?;
+        report.units_from.get_or_insert(found.origin);
+    }
+    Ok(report)
+}
+
+/// Adds what compression would make of a lot.
+fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectReport) -> Result<(), Error> {
+    let units = found.units.par_iter().with_max_len(1).map(|unit| predict(lot, unit, scan));
+    for unit in units.collect::<Result<Vec<_>, Error>>()? {
+        match unit {
+            Ok(unit) => report.units.push(unit),
+            Err(plain) => report.plain.push(plain),
+        }
+    }
+    let in_unit: HashSet<&String> = found.units.iter().flat_map(|unit| &unit.tensors).collect();
+    let why = reasons(&found.left_plain);
+    let rest = lot.iter().filter(|(_, tensor)| !in_unit.contains(&tensor.name));
+    report.plain.extend(rest.map(|(_, tensor)| plain_report(tensor, why.get(tensor.name.as_str()).cloned())));
+    Ok(())
+}
+
+/// Something compressed, as a checkpoint holds it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Stored<'a> {
+    /// A unit, not checked yet.
+    Unit(Tensors<'a>),
+    /// The bytes of a frame, not checked yet.
+    Frame(&'a [u8]),
+}
+
+/// Calls `each` with every unit and every frame of the checkpoint at `path`: the file that holds it (for a unit, its code), its
+/// module path or tensor name, its bytes. A file that is a frame itself has one, of no name.
+///
+/// # Errors
+///
+/// [`Error`] if the files are not whole, a unit lacks a tensor, or nothing here was compressed.
+pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)) -> Result<(), Error> {
+    if is_frame(path)? {
+        let file = fs::File::open(path).map_err(io("cannot open", path))?;
+        let len = file.metadata().map_err(io("cannot open", path))?.len();
+        let bytes = Mapped::new(&file, &(0..len)).map_err(io("cannot map", path))?;
+        each(&file_name(path), "", Stored::Frame(&bytes));
+        return Ok(());
+    }
+    let packed = Packed::open(path)?;
+    if !packed.is_compressed() {
+        return Err(Error::file(path, "holds no DF11 units and no frames"));
+    }
+    for part in &packed.parts {
+        for unit in &part.units {
+            let name = file_name(unit.file(&part.weights));
+            each(&name, &unit.path, Stored::Unit(unit.map(&part.weights)?.tensors()));
+        }
+        for single in part.singles.iter().filter(|single| single.frame.is_some()) {
+            let (container, tensor) = part.weights.at(single.place);
+            each(&file_name(&container.path), &tensor.name, Stored::Frame(&container.map(tensor)?));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file begins as a frame does.
+pub(super) fn is_frame(path: &Path) -> Result<bool, Error> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut begin = Vec::new();
+    let file = fs::File::open(path).map_err(io("cannot open", path))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(io("cannot read", path))?;
+    Ok(begin == MAGIC)
+}
+
+fn plain_report(tensor: &Tensor, why: Option<String>) -> PlainReport {
+    let general = if tensor.dtype == Dtype::BF16 { IN_NO_UNIT } else { NOT_BF16 };
+    PlainReport {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.to_string(),
+        bytes: tensor.bytes(),
+        reason: why.unwrap_or_else(|| general.to_owned()),
+    }
+}
+
+fn inspect_packed(part: &Part, packed: &PackedUnit) -> Result<InspectedUnit, Error> {
+    let mapped = packed.map(&part.weights)?;
+    let view = mapped.unit()?;
+    let bytes = packed.bytes(&part.weights);
+    let mut frequencies = [0; 256];
+    unit::decode(&mapped, &view, |_, _, bytes| {
+        bf16::add_to_histogram(bytes, &mut frequencies).map_err(|error| mapped.error(error))
+    })?;
+    let tables = view.tables();
+    let mut lengths = *tables.code_lengths();
+    for (length, frequency) in lengths.iter_mut().zip(frequencies) {
+        if frequency == 0 {
+            *length = 0;
+        }
+    }
+    let elements = view.len() as u64;
+    Ok(InspectedUnit {
+        unit: UnitReport {
+            path: packed.path.clone(),
+            file: file_name(packed.file(&part.weights)),
+            tensors: view.tensors(),
+            elements,
+            bytes_before: 2 * elements,
+            bytes_after: bytes,
+            bits_per_weight: 8.0 * bytes as f64 / elements as f64,
+            bound_bits_per_weight: 8.0 + entropy(&frequencies),
+            alphabet: frequencies.iter().filter(|&&f| f > 0).count(),
+            longest_codeword: lengths.iter().copied().max().unwrap_or(0),
+            prefix_tables: tables.tables().len(),
+            shared_memory_bytes: view.shared_memory_bytes(),
+        },
+        code_bytes: view.code_bytes() as u64,
+        blocks: view.blocks() as u64,
+        luts_rows: tables.tables().len() + 1,
+        short_output_positions: view.has_short_positions(),
+        code_lengths: lengths.to_vec(),
+        frequencies: frequencies.to_vec(),
+    })
+}
+
+/// What compression would make of a unit.
+fn predict(lot: &Weights, spec: &UnitSpec, scan: &Scan) -> Result<Result<InspectedUnit, PlainReport>, Error> {
+    let unit = match prepare(lot, spec, scan)? {
+        Ok(unit) => unit,
+        Err(reason) => {
+            let (name, dtype) = (spec.path.clone(), Dtype::BF16.to_string());
+            return Ok(Err(PlainReport { name, dtype, bytes: 2 * spec.elements, reason }));
+        }
+    };
+    let sizes = unit.plan.sizes();
+    let (first, _) = source(lot, &spec.tensors[0])?;
+    Ok(Ok(InspectedUnit {
+        unit: unit.report(largest_block(lot, spec, &unit.plan)?, &file_name(&first.path)),
+        code_bytes: sizes.encoded_exponent as u64,
+        blocks: (sizes.output_positions / 4 - 1) as u64,
+        luts_rows: sizes.luts / 256,
+        short_output_positions: false,
+        code_lengths: unit.plan.codewords().lengths().to_vec(),
+        frequencies: unit.frequencies.to_vec(),
+    }))
+}

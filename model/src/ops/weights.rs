@@ -1,0 +1,59 @@
+//! The BF16 weights of a checkpoint, as they are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use df11_core::df11::MAX_ELEMENTS;
+use df11_core::{bf16, huffman};
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::Weights;
+use crate::error::Error;
+
+/// Reads all BF16 tensors of the checkpoint at `path`, in order of their names, one after the other: what a benchmark or
+/// an experiment wants to have in memory.
+///
+/// # Errors
+///
+/// [`Error`] if there are none, more than a unit holds, or some that the layout cannot hold.
+pub fn bf16_weights(path: &Path) -> Result<Vec<u8>, Error> {
+    let checkpoint = Weights::open(path)?;
+    let of_bf16 = || checkpoint.iter().filter(|(_, tensor)| tensor.dtype == Dtype::BF16);
+    let bytes: u64 = of_bf16().map(|(_, tensor)| tensor.bytes()).sum();
+    if bytes == 0 {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for (_, tensor) in checkpoint.iter() {
+            *counts.entry(tensor.dtype.to_string()).or_default() += 1;
+        }
+        let counts: Vec<_> = counts.iter().map(|(dtype, count)| format!("{count} of {dtype}")).collect();
+        let found = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+        let problem = format!(
+            "no BF16 weights (tensors: {found}); pass a checkpoint in BF16, restored if it was compressed"
+        );
+        return Err(Error::file(path, problem));
+    }
+    let elements = bytes / bf16::BYTES as u64;
+    if elements > MAX_ELEMENTS as u64 {
+        let problem =
+            format!("{elements} BF16 weights, but a unit holds at most 2^31 - 1; pass a smaller checkpoint");
+        return Err(Error::file(path, problem));
+    }
+    let mut weights = Vec::with_capacity(bytes as usize);
+    for (container, tensor) in of_bf16() {
+        let mut frequencies = [0; 256];
+        let refused = |problem: String| Error::tensor(&container.path, &tensor.name, problem);
+        container.read(tensor, |chunk| {
+            weights.extend_from_slice(chunk);
+            bf16::add_to_histogram(chunk, &mut frequencies).map_err(|error| refused(error.to_string()))
+        })?;
+        let found: u64 = frequencies[usize::from(huffman::FIRST_JUMP)..].iter().sum();
+        if found > 0 {
+            return Err(refused(format!(
+                "{found} of its {} weights are infinite, NaN or at least 2^113 in magnitude, which the layout cannot hold; \
+                 pass a checkpoint without this tensor",
+                tensor.bytes() / bf16::BYTES as u64
+            )));
+        }
+    }
+    Ok(weights)
+}

@@ -1,0 +1,314 @@
+//! Tensors that are stored as frames: one `U8` tensor each, under the name of the original.
+
+use std::ops::Range;
+
+use df11_core::frame::{self, BLOCK, Blocks, ElementType, Encoder, Frame, MAGIC, MAX_RANK, SCALE_BITS};
+use df11_core::rans::{DecodeTable, Frequencies, STATES_BYTES};
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use super::metadata::TensorMetadata;
+use crate::container::{Container, Tensor};
+use crate::error::Error;
+
+/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in turn.
+const BLOCKS: usize = 16;
+
+/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current pool.
+///
+/// # Errors
+///
+/// As [`frame::count`].
+pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11_core::Error> {
+    let parts = elements.par_chunks(BLOCKS * BLOCK * element_type.bytes()).with_max_len(1);
+    let counts = parts.map(|part| frame::count(element_type, part)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = [0; 256];
+    for counts in &counts {
+        all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    Ok(all)
+}
+
+/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and appends them to `frame`.
+///
+/// # Errors
+///
+/// As [`Encoder::blocks`] and [`Encoder::finish`]; `frame` then ends in a part of a frame.
+///
+/// ```
+/// use df11_core::frame::{self, ElementType, Encoder};
+/// use df11_model::{count_frame, encode_frame};
+///
+/// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
+/// let counts = count_frame(ElementType::Bf16, &weights)?;
+/// let mut frame = Vec::new();
+/// encode_frame(Encoder::new(ElementType::Bf16, &[3000, 1000], &counts)?, &weights, &mut frame)?;
+/// assert!(frame == frame::encode(ElementType::Bf16, &[3000, 1000], &weights)?);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn encode_frame(
+    mut encoder: Encoder,
+    elements: &[u8],
+    frame: &mut Vec<u8>,
+) -> Result<(), df11_core::Error> {
+    frame.extend(encoder.header());
+    let part = BLOCKS * BLOCK * encoder.element_type().bytes();
+    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
+    for (round, parts) in elements.chunks(encoded.len() * part).enumerate() {
+        let first = round * encoded.len() * BLOCKS;
+        let jobs = parts.par_chunks(part).zip(&mut encoded).enumerate().with_max_len(1);
+        jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))?;
+        for blocks in &encoded[..parts.len().div_ceil(part)] {
+            encoder.append(blocks)?;
+            frame.extend_from_slice(blocks.as_bytes());
+        }
+    }
+    frame.extend(encoder.finish()?);
+    Ok(())
+}
+
+/// Decodes a run of blocks on the threads of the current pool, with the [table](Frame::build) of the frame.
+///
+/// # Errors
+///
+/// As [`Frame::decode_blocks_into`].
+///
+/// ```
+/// use df11_core::frame::{self, ElementType, Frame};
+/// use df11_core::rans::{DecodeTable, Frequencies, STATES_BYTES};
+/// use df11_model::decode_frame_blocks;
+///
+/// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
+/// let bytes = frame::encode(ElementType::U8, &[3_000_000], &elements)?;
+/// let frame = Frame::new(&bytes)?;
+/// let mut table = DecodeTable::EMPTY;
+/// frame.build(&mut table);
+/// let mut decoded = vec![0; elements.len()];
+/// decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), &mut decoded)?;
+/// assert!(decoded == elements);
+/// # Ok::<(), df11_core::Error>(())
+/// ```
+pub fn decode_frame_blocks(
+    frame: &Frame<'_>,
+    table: &DecodeTable,
+    blocks: Range<usize>,
+    elements: &mut [u8],
+) -> Result<(), df11_core::Error> {
+    let part = BLOCKS * frame.header().block_len() * frame.header().element_type().bytes();
+    if rayon::current_num_threads() == 1 || elements.len() <= part {
+        return frame.decode_blocks_into(table, blocks, elements);
+    }
+    elements.par_chunks_mut(part).enumerate().with_max_len(1).try_for_each(|(i, part)| {
+        let first = blocks.start + BLOCKS * i;
+        frame.decode_blocks_into(table, first..blocks.end.min(first + BLOCKS), part)
+    })
+}
+
+/// What the elements of a frame for this type are: plain bytes where frames know no better.
+pub(crate) fn element_type(dtype: Dtype) -> ElementType {
+    match dtype {
+        Dtype::BF16 => ElementType::Bf16,
+        Dtype::F16 => ElementType::F16,
+        Dtype::F32 => ElementType::F32,
+        Dtype::F8_E4M3 => ElementType::F8E4M3,
+        Dtype::F8_E5M2 => ElementType::F8E5M2,
+        _ => ElementType::U8,
+    }
+}
+
+/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to it.
+/// `None` if a frame cannot hold it.
+pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
+    if element_type(tensor.dtype).name() != tensor.dtype.to_string() {
+        return Some(vec![tensor.bytes()]);
+    }
+    let shape: Vec<u64> = tensor.shape.iter().map(|&dimension| dimension as u64).collect();
+    (shape.len() <= MAX_RANK).then_some(shape)
+}
+
+/// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
+pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256]) -> Option<u64> {
+    /// Header of a block, states of its lanes, padding, entry of the directory.
+    const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
+    let element_type = element_type(tensor.dtype);
+    let rank = frame_shape(tensor)?.len() as u64;
+    let frequencies = Frequencies::normalise(counts, SCALE_BITS).ok()?;
+    let bits = |(symbol, &count): (usize, &u64)| {
+        let frequency = f64::from(frequencies.of(symbol as u8).max(1));
+        count as f64 * (f64::from(SCALE_BITS) - frequency.log2())
+    };
+    let coded = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bits).sum::<f64>() / 8.0;
+    let elements = counts.iter().sum::<u64>();
+    let symbols = counts.iter().filter(|&&count| count > 0).count() as u64;
+    let raw = elements * (element_type.bytes() as u64 - 1);
+    let header = 32 + 8 * rank + 32 + 2 * symbols + 24 + 24;
+    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(BLOCK as u64) * EACH_BLOCK)
+}
+
+/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part. Neither
+/// the tensor nor the frame is held in memory whole. Returns the length of the frame.
+pub(crate) fn encode(
+    container: &Container,
+    tensor: &Tensor,
+    counts: &[u64; 256],
+    mut each: impl FnMut(&[u8], u64) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
+    let element_type = element_type(tensor.dtype);
+    let shape = frame_shape(tensor)
+        .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
+    let mut encoder = Encoder::new(element_type, &shape, counts).map_err(refused)?;
+    let mut at = 0;
+    let mut give = |bytes: &[u8]| {
+        each(bytes, at)?;
+        at += bytes.len() as u64;
+        Ok::<(), Error>(())
+    };
+    give(&encoder.header())?;
+    let part = BLOCKS * BLOCK * element_type.bytes();
+    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
+    let mut first = 0;
+    container.read_range(tensor.range.clone(), encoded.len() * part, |elements| {
+        encode_round(&mut encoder, elements, part, &mut encoded, first, &mut give).map_err(|error| {
+            match error {
+                Refused::Codec(error) => refused(error),
+                Refused::Ours(error) => error,
+            }
+        })?;
+        first += elements.len().div_ceil(BLOCK * element_type.bytes());
+        Ok(())
+    })?;
+    give(&encoder.finish().map_err(refused)?)?;
+    Ok(at)
+}
+
+/// Why a round failed.
+enum Refused {
+    Codec(df11_core::Error),
+    Ours(Error),
+}
+
+/// Encodes the blocks of a round, a part on each thread.
+fn encode_round(
+    encoder: &mut Encoder,
+    elements: &[u8],
+    part: usize,
+    encoded: &mut [Blocks],
+    first: usize,
+    give: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Refused> {
+    let jobs = elements.par_chunks(part).zip(&mut *encoded).enumerate().with_max_len(1);
+    jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))
+        .map_err(Refused::Codec)?;
+    for blocks in &encoded[..elements.len().div_ceil(part)] {
+        encoder.append(blocks).map_err(Refused::Codec)?;
+        give(blocks.as_bytes()).map_err(Refused::Ours)?;
+    }
+    Ok(())
+}
+
+/// Whether a tensor that nothing describes is a frame, by its type and its first bytes.
+pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<bool, Error> {
+    if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 || tensor.bytes() < 64 {
+        return Ok(false);
+    }
+    let mut is_frame = false;
+    let begin = tensor.range.start..tensor.range.start + MAGIC.len() as u64;
+    container.read_range(begin, MAGIC.len(), |bytes| {
+        is_frame = bytes == MAGIC;
+        Ok(())
+    })?;
+    Ok(is_frame)
+}
+
+/// What a frame says of itself: element type and shape.
+pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype, Vec<usize>), Error> {
+    let mapped = container.map(tensor)?;
+    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    let name = frame.header().element_type().name();
+    let dtype = serde_json::from_value(name.into()).unwrap_or(Dtype::U8);
+    Ok((dtype, frame.header().shape().map(|dimension| dimension as usize).collect()))
+}
+
+/// Bytes of a frame that are decoded before its pages are given back.
+const SEGMENT: u64 = 64 << 20;
+
+/// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.
+///
+/// The frame is mapped anew from time to time, so that pages which were read are given back: however
+/// large it is, little of it is in memory.
+pub(crate) fn decode(
+    container: &Container,
+    tensor: &Tensor,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut elements = Vec::new();
+    let mut first = 0;
+    loop {
+        let mapped = container.map(tensor)?;
+        let refused = |error: df11_core::Error| Error::frame(&container.path, &tensor.name, error);
+        let frame = Frame::new(&mapped).map_err(refused)?;
+        if first == 0 {
+            frame.build(&mut table);
+        }
+        let header = frame.header();
+        let size = header.element_type().bytes();
+        let round = BLOCKS * rayon::current_num_threads();
+        let average = (tensor.bytes() / header.blocks().max(1) as u64).max(1);
+        let segment = ((SEGMENT / average) as usize).max(round);
+        let end = header.blocks().min(first + segment);
+        for first in (first..end).step_by(round) {
+            let blocks = first..end.min(first + round);
+            let (from, to) = (header.block_range(first).start, header.block_range(blocks.end).start);
+            elements.resize((to - from) * size, 0);
+            decode_frame_blocks(&frame, &table, blocks, &mut elements).map_err(refused)?;
+            each(from * size, &elements)?;
+        }
+        first = end;
+        if end == header.blocks() {
+            return Ok(());
+        }
+    }
+}
+
+/// The elements of a shape, if they can be counted.
+pub(crate) fn elements(shape: &[usize]) -> Option<u64> {
+    let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+    frame::element_count(&shape)
+}
+
+/// The bytes that a frame decodes to, if it is one for such a tensor.
+pub(crate) fn original_bytes(
+    container: &Container,
+    tensor: &Tensor,
+    original: &TensorMetadata,
+) -> Result<u64, Error> {
+    let wrong = |problem: String| Error::tensor(&container.path, &tensor.name, problem);
+    if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 {
+        return Err(wrong(format!(
+            "should hold a frame, but has type {} and {} dimensions",
+            tensor.dtype,
+            tensor.shape.len()
+        )));
+    }
+    let mapped = container.map(tensor)?;
+    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    let header = frame.header();
+    let name = header.element_type().name();
+    let is_same =
+        name == original.dtype && header.shape().eq(original.shape.iter().map(|&dimension| dimension as u64));
+    // Types that frames do not know are plain bytes to them: as many as the original must have had.
+    let is_original = || {
+        let dtype: Dtype = serde_json::from_value(original.dtype.as_str().into()).ok()?;
+        let bits = elements(&original.shape)?.checked_mul(dtype.bitsize() as u64)?;
+        Some(header.element_type() == ElementType::U8 && bits == 8 * frame.elements_bytes() as u64)
+    };
+    if !is_same && is_original() != Some(true) {
+        return Err(wrong(format!(
+            "holds a frame of {name}, but was {} of shape {:?}",
+            original.dtype, original.shape
+        )));
+    }
+    Ok(frame.elements_bytes() as u64)
+}

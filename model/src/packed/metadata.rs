@@ -1,0 +1,188 @@
+//! What restoring needs and the layout has no place for: it travels in `__metadata__` of each file, under one key.
+//!
+//! Damage to it must be seen, too: unknown fields are refused (a field's damaged name would otherwise read as its absence),
+//! and names and texts that are written to disk carry a digest.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Weights;
+use crate::container::Container;
+use crate::error::Error;
+use crate::names::{CONFIG, digest, relative};
+
+/// The key in `__metadata__`. Published loaders ignore it.
+pub(crate) const KEY: &str = "df11";
+
+/// The version of these structures.
+const VERSION: u32 = 1;
+
+/// What a file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileMetadata {
+    pub(crate) version: u32,
+    /// The program that wrote the file.
+    pub(crate) writer: String,
+    /// The units in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) units: Vec<UnitMetadata>,
+    /// The original tensors in the file, those of units first.
+    pub(crate) tensors: Vec<TensorMetadata>,
+    /// In one file of a checkpoint: the original files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<CheckpointMetadata>,
+}
+
+/// Which tensors a unit holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnitMetadata {
+    pub(crate) path: String,
+    pub(crate) tensors: Vec<String>,
+}
+
+/// An original tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TensorMetadata {
+    pub(crate) name: String,
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    /// Of its bytes.
+    pub(crate) sha256: String,
+    /// The name of the file that it was in, relative to the original, with slashes.
+    pub(crate) file: String,
+    /// Whether it is stored as a frame, in a `U8` tensor of its name.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) frame: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The original files of a checkpoint, as version 0.1 recorded them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckpointMetadata {
+    pub(crate) files: Vec<TextMetadata>,
+    /// The index of a sharded checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<TextMetadata>,
+    /// How `config.json` was changed, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<ConfigMetadata>,
+}
+
+/// A text, word for word: the header of a safetensors file (spaces at its end included), or an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextMetadata {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    /// Of the name, a zero byte, and the text.
+    pub(crate) sha256: String,
+}
+
+/// What was inserted into `config.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigMetadata {
+    /// Where, in bytes.
+    pub(crate) offset: usize,
+    /// How many bytes.
+    pub(crate) length: usize,
+    /// Of the original.
+    pub(crate) sha256: String,
+}
+
+impl FileMetadata {
+    pub(crate) fn new(units: Vec<UnitMetadata>, tensors: Vec<TensorMetadata>) -> Self {
+        let writer = concat!("df11 ", env!("CARGO_PKG_VERSION")).to_owned();
+        FileMetadata { version: VERSION, writer, units, tensors, checkpoint: None }
+    }
+
+    /// What a file says of itself; `None` if another program wrote it.
+    pub(crate) fn of(container: &Container) -> Result<Option<Self>, Error> {
+        let Some(text) = container.metadata.get(KEY) else { return Ok(None) };
+        let wrong =
+            |problem: String| Error::file(&container.path, format!("its df11 metadata is wrong: {problem}"));
+        let metadata: FileMetadata = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        if metadata.version != VERSION {
+            return Err(wrong(format!("version {}, but this program knows {VERSION}", metadata.version)));
+        }
+        Ok(Some(metadata))
+    }
+
+    pub(crate) fn to_json(&self) -> Result<String, String> {
+        serde_json::to_string(self).map_err(|error| error.to_string())
+    }
+}
+
+impl TextMetadata {
+    fn digest(&self) -> String {
+        digest(&[self.name.as_bytes(), b"\0", self.text.as_bytes()].concat())
+    }
+
+    /// Name and text, if they are what they were and the name leads nowhere else.
+    pub(crate) fn checked(&self) -> Result<(&str, &str), String> {
+        let TextMetadata { name, text, sha256 } = self;
+        let plain = relative(name).is_some_and(|_| !name.contains('/') && name != CONFIG);
+        if !plain {
+            return Err(format!("the df11 metadata names a file outside: {name:?}"));
+        }
+        if self.digest() != *sha256 {
+            return Err(format!("the df11 metadata of the original {name} does not have its SHA-256"));
+        }
+        Ok((name, text))
+    }
+}
+
+/// What all files of a checkpoint say.
+#[derive(Debug, Default)]
+pub(crate) struct Described {
+    /// How many files say something.
+    pub(crate) files: usize,
+    /// The original files, if one file records them.
+    pub(crate) checkpoint: Option<CheckpointMetadata>,
+    /// Tensors of each unit, by module path.
+    pub(crate) units: BTreeMap<String, Vec<String>>,
+    /// Original tensors by name.
+    pub(crate) tensors: BTreeMap<String, TensorMetadata>,
+}
+
+impl Described {
+    /// What the files of a folder say of themselves.
+    pub(crate) fn collect(packed: &Weights) -> Result<Self, Error> {
+        let mut all = Described::default();
+        for file in &packed.files {
+            let container = &file.container;
+            let Some(metadata) = FileMetadata::of(container)? else { continue };
+            all.files += 1;
+            all.units.extend(metadata.units.into_iter().map(|unit| (unit.path, unit.tensors)));
+            all.tensors.extend(metadata.tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)));
+            if let Some(checkpoint) = metadata.checkpoint
+                && all.checkpoint.replace(checkpoint).is_some()
+            {
+                return Err(Error::file(
+                    &container.path,
+                    "another file here records an original, too; keep one model",
+                ));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The original of a tensor that is stored as a frame.
+    pub(crate) fn framed(&self, tensor: &str) -> Option<&TensorMetadata> {
+        self.tensors.get(tensor).filter(|tensor| tensor.frame)
+    }
+
+    /// The digest that a tensor must have, if it is known.
+    pub(crate) fn digest(&self, tensor: &str) -> Option<&str> {
+        self.tensors.get(tensor).map(|tensor| tensor.sha256.as_str())
+    }
+}

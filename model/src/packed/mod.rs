@@ -1,0 +1,428 @@
+//! An opened compressed checkpoint.
+//!
+//! Everything that reads what this program, or a published one, wrote stands on [`Packed`]: it finds
+//! the record of the originals, the units, the frames and the plain tensors of every folder, and what
+//! else lies there. Units and frames are checked when they are mapped, once, where they are used.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use df11_core::bf16;
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::{LeftOut, Source, Weights, read_text};
+use crate::config;
+use crate::container::Container;
+use crate::error::{Error, io};
+use crate::names::{MANIFEST, folder_of, is_weights, portable, tensor_name};
+use crate::partition::pattern::PatternDict;
+
+pub(crate) mod frame;
+pub(crate) mod manifest;
+pub(crate) mod metadata;
+pub(crate) mod unit;
+
+use manifest::{Kept, Manifest};
+use metadata::{Described, TensorMetadata};
+use unit::PackedUnit;
+
+/// The key of the manifest in the metadata of a checkpoint that is one file.
+pub(crate) const MANIFEST_KEY: &str = "df11.manifest";
+
+/// The most tensors a unit may be cut into: published dictionaries list 14 at most; what is claimed
+/// beyond costs memory.
+const MOST_TENSORS: usize = 1 << 16;
+
+/// A compressed checkpoint.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) path: PathBuf,
+    /// What names of files are relative to.
+    pub(crate) root: PathBuf,
+    pub(crate) is_file: bool,
+    /// The record of the originals.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) parts: Vec<Part>,
+    /// Files that hold no tensors of the parts, by name.
+    pub(crate) others: Vec<PathBuf>,
+    /// What else lies there.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// What a user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The weights of one folder.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) weights: Weights,
+    pub(crate) described: Described,
+    pub(crate) units: Vec<PackedUnit>,
+    /// Tensors in no unit.
+    pub(crate) singles: Vec<Single>,
+}
+
+/// A tensor that is stored on its own.
+#[derive(Debug)]
+pub(crate) struct Single {
+    pub(crate) place: (usize, usize),
+    /// What it was, if it is stored as a frame.
+    pub(crate) frame: Option<TensorMetadata>,
+}
+
+/// The tensors that a unit decodes to.
+pub(crate) type Names = BTreeMap<String, Vec<String>>;
+
+impl Packed {
+    /// Opens a checkpoint, compressed or not.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let mut source = Source::open_packed(path)?;
+        let mut manifest = if source.is_file { None } else { read_manifest(&source)? };
+        let strangers = match &manifest {
+            Some(manifest) => set_strangers_aside(&mut source, manifest)?,
+            None => strangers_without_manifest(&mut source)?,
+        };
+        let lots = source.weights()?;
+        refuse_doubles(&lots, &source, &strangers)?;
+        let mut parts = Vec::with_capacity(lots.len());
+        for weights in lots {
+            parts.push(Part::new(weights)?);
+        }
+        if source.is_file
+            && let Some(text) = parts[0].weights.files[0].container.metadata.get(MANIFEST_KEY)
+        {
+            let unsealed = Manifest::unseal(text).map_err(|problem| Error::file(path, problem))?;
+            manifest = Some(unsealed);
+        }
+        let mut others = std::mem::take(&mut source.others);
+        others.retain(|name| name != Path::new(MANIFEST));
+        others.extend(strangers);
+        let original = parts.iter().find_map(|part| part.described.checkpoint.as_ref());
+        if let (None, Some(original)) = (&manifest, original) {
+            manifest = Some(Manifest::of_0_1(original, path, &others)?);
+        }
+        let Source { root, is_file, left_out, .. } = source;
+        let path = path.to_owned();
+        let mut packed =
+            Packed { path, root, is_file, manifest, parts, others, left_out, warnings: Vec::new() };
+        packed.forget_merged()?;
+        Ok(packed)
+    }
+
+    /// What another program saved again may carry metadata of other files, or only some: then they are
+    /// no record.
+    fn forget_merged(&mut self) -> Result<(), Error> {
+        for part in &mut self.parts {
+            part.forget_merged();
+        }
+        let described = self.parts.iter().any(|part| part.described.files > 0);
+        if described && self.manifest.is_none() && !self.is_file {
+            self.warnings.push(format!(
+                "the file that records the originals ({MANIFEST}) is missing: plain tensors are what can be had"
+            ));
+        }
+        let recorded_by_0_1 = self.parts.iter().any(|part| part.described.checkpoint.is_some());
+        if recorded_by_0_1 && let Some(manifest) = &self.manifest {
+            // Its digests stand beside the tensors: where they are gone, so is the record.
+            let has_digest = |name: &str| self.parts[0].described.digest(name).is_some();
+            let known = self.parts[0].all_names();
+            let lost = known.iter().any(|name| !has_digest(name)) && !manifest.inputs.is_empty();
+            if lost && self.parts.len() == 1 {
+                self.warnings.push(
+                    "another program saved these files again, and the record of the originals with them only in \
+                     part: plain tensors are what can be had"
+                        .to_owned(),
+                );
+                self.manifest = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything in it that was compressed, or a record that it was.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.manifest.is_some() || self.parts.iter().any(Part::is_compressed)
+    }
+
+    /// Whether every file that came along is recorded; version 0.1 recorded weights alone.
+    pub(crate) fn has_full_record(&self) -> bool {
+        let by_0_1 = self.parts.iter().any(|part| part.described.checkpoint.is_some());
+        self.manifest.is_some() && !by_0_1
+    }
+
+    /// Checks that configurations describe the layout that we know (D-10.3).
+    pub(crate) fn check_configs(&self) -> Result<(), Error> {
+        self.parts.iter().try_for_each(|part| check_config(&part.weights))
+    }
+
+    /// A recorded output that is not there, or the file that is in its place.
+    pub(crate) fn output_path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+impl Part {
+    pub(crate) fn new(weights: Weights) -> Result<Self, Error> {
+        let described = Described::collect(&weights)?;
+        let (units, plain) = unit::units(&weights)?;
+        let mut singles = Vec::with_capacity(plain.len());
+        for place in plain {
+            let (container, tensor) = weights.at(place);
+            let mut frame = described.framed(&tensor.name).cloned();
+            if frame.is_none()
+                && !container.metadata.contains_key(metadata::KEY)
+                && frame::looks_like_one(container, tensor)?
+                && let Ok((dtype, shape)) = frame::described(container, tensor)
+            {
+                // Its record is gone, but a frame says itself what it holds.
+                frame = Some(TensorMetadata {
+                    name: tensor.name.clone(),
+                    dtype: dtype.to_string(),
+                    shape,
+                    sha256: String::new(),
+                    file: String::new(),
+                    frame: true,
+                });
+            }
+            singles.push(Single { place, frame });
+        }
+        Ok(Part { weights, described, units, singles })
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        !self.units.is_empty() || self.described.files > 0 || self.singles.iter().any(|s| s.frame.is_some())
+    }
+
+    /// The names that metadata give, of units and of tensors on their own.
+    fn all_names(&self) -> HashSet<&str> {
+        let named = self.units.iter().filter_map(|unit| self.described.units.get(&unit.path)).flatten();
+        let unnamed = self.units.iter().filter(|unit| !self.described.units.contains_key(&unit.path));
+        let singles = self.singles.iter().map(|single| self.weights.at(single.place).1.name.as_str());
+        named.map(String::as_str).chain(unnamed.map(|unit| unit.path.as_str())).chain(singles).collect()
+    }
+
+    /// Takes away what metadata say of tensors that are not there.
+    fn forget_merged(&mut self) {
+        let there: HashSet<String> = self.units.iter().map(|unit| unit.path.clone()).collect();
+        self.described.units.retain(|path, _| there.contains(path));
+    }
+
+    /// The tensors of each unit: from metadata, else from a dictionary, else made up. Of units that
+    /// nothing describes, `count` says how many there are.
+    pub(crate) fn name_units(
+        &self,
+        given: Option<&PatternDict>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Names, Error> {
+        let mut names = Names::new();
+        let mut open: Vec<&PackedUnit> = Vec::new();
+        for unit in &self.units {
+            match self.described.units.get(&unit.path) {
+                Some(tensors) => {
+                    names.insert(unit.path.clone(), tensors.clone());
+                }
+                None => open.push(unit),
+            }
+        }
+        if open.is_empty() {
+            return Ok(names);
+        }
+        let own = self.weights.config().and_then(config::pattern_dict).unwrap_or_default();
+        open.retain(|unit| !names.contains_key(&unit.path));
+        let dict = given.unwrap_or(&own);
+        let named = dict.for_each(|pattern| {
+            open.retain(|unit| {
+                let matches = pattern.matches(&unit.path);
+                if matches {
+                    names.insert(unit.path.clone(), pattern.tensors(&unit.path));
+                }
+                !matches
+            });
+            Ok(())
+        });
+        named.map_err(|problem| match given {
+            Some(_) => Error::Usage(problem),
+            None => Error::file(&self.weights.config_path(), problem),
+        })?;
+        for unit in open {
+            let mapped = unit.map(&self.weights)?;
+            let count = mapped.unit()?.tensors();
+            check_count(unit, &self.weights, count)?;
+            let tensors = if count == 1 {
+                vec![tensor_name(&unit.path, "weight")]
+            } else {
+                warnings.push(format!(
+                    "unit {} is in no pattern dictionary: its {count} tensors are numbered (a dictionary can be \
+                     given)",
+                    unit.path
+                ));
+                (0..count).map(|i| tensor_name(&unit.path, &format!("{i}.weight"))).collect()
+            };
+            names.insert(unit.path.clone(), tensors);
+        }
+        Ok(names)
+    }
+
+    /// The elements of each tensor of a unit, checked against the names that it should have.
+    pub(crate) fn lengths(
+        &self,
+        unit: &PackedUnit,
+        view: &df11_core::df11::Unit<'_>,
+        names: &[String],
+    ) -> Result<Vec<usize>, Error> {
+        let count = view.tensors();
+        check_count(unit, &self.weights, count)?;
+        if names.len() != count {
+            let problem = format!(
+                "unit {} is cut into {count} tensors, but {} are named for it",
+                unit.path,
+                names.len()
+            );
+            return Err(Error::file(unit.file(&self.weights), problem));
+        }
+        Ok(view.tensor_ranges().map(|range| range.len()).collect())
+    }
+
+    /// The shape of a tensor of this many elements in a unit, if anything tells it.
+    pub(crate) fn shape_of(&self, name: &str, len: usize) -> Option<Vec<usize>> {
+        // A file out of one of our checkpoints, on its own, still knows the shapes of its tensors.
+        let own = self.described.tensors.get(name).map(|tensor| tensor.shape.clone());
+        let known = own.or_else(|| config::shape(self.weights.config()?, name).map(Vec::from));
+        let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        known.filter(|shape| count(shape) == Some(len))
+    }
+
+    /// The bytes that a tensor on its own decodes to.
+    pub(crate) fn decoded_bytes(&self, single: &Single) -> Result<u64, Error> {
+        let (container, tensor) = self.weights.at(single.place);
+        match &single.frame {
+            Some(original) => frame::original_bytes(container, tensor, original),
+            None => Ok(tensor.bytes()),
+        }
+    }
+
+    /// The bytes that a unit's tensors decode to, by what is said of them: they are compared with the
+    /// unit when it is decoded.
+    pub(crate) fn said_bytes(&self, name: &str) -> Option<u64> {
+        let tensor = self.described.tensors.get(name)?;
+        frame::elements(&tensor.shape)?.checked_mul(bf16::BYTES as u64)
+    }
+
+    /// Checks that what metadata say of a plain tensor is what its header says.
+    pub(crate) fn check_plain(&self, single: &Single) -> Result<(), Error> {
+        let (container, tensor) = self.weights.at(single.place);
+        let Some(said) = self.described.tensors.get(&tensor.name).filter(|_| single.frame.is_none()) else {
+            return Ok(());
+        };
+        if said.dtype != tensor.dtype.to_string() || said.shape != tensor.shape {
+            let problem = format!(
+                "is {} of shape {:?}, but was {} of shape {:?}",
+                tensor.dtype, tensor.shape, said.dtype, said.shape
+            );
+            return Err(Error::tensor(&container.path, &tensor.name, problem));
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a configuration describes the layout that we know (D-10.3).
+pub(crate) fn check_config(weights: &Weights) -> Result<(), Error> {
+    let wrong = |problem| Error::file(&weights.config_path(), problem);
+    weights.config().map_or(Ok(()), |config| config::check(config).map_err(wrong))
+}
+
+/// The type of what a tensor was, by its name.
+pub(crate) fn dtype_of(name: &str) -> Option<Dtype> {
+    serde_json::from_value(name.into()).ok()
+}
+
+fn check_count(unit: &PackedUnit, weights: &Weights, count: usize) -> Result<(), Error> {
+    if count > MOST_TENSORS {
+        let problem =
+            format!("unit {} is cut into {count} tensors; at most {MOST_TENSORS} are accepted", unit.path);
+        return Err(Error::file(unit.file(weights), problem));
+    }
+    Ok(())
+}
+
+/// The manifest of a directory.
+fn read_manifest(source: &Source) -> Result<Option<Manifest>, Error> {
+    if !source.others.iter().any(|name| name == Path::new(MANIFEST)) {
+        return Ok(None);
+    }
+    let path = source.root.join(MANIFEST);
+    let text = read_text(&path)?;
+    Manifest::unseal(&text).map(Some).map_err(|problem| Error::file(&path, problem))
+}
+
+/// Keeps the weight files that the manifest names, all of which must be there; gives the others.
+fn set_strangers_aside(source: &mut Source, manifest: &Manifest) -> Result<Vec<PathBuf>, Error> {
+    let recorded: HashSet<&str> =
+        manifest.outputs.iter().filter(|output| output.weights).map(|output| output.name.as_str()).collect();
+    let there: HashSet<String> = source.weights.iter().filter_map(|name| portable(name)).collect();
+    if let Some(missing) = recorded.iter().find(|name| !there.contains(**name)) {
+        let problem = format!(
+            "is not there, but {MANIFEST}, which records the originals, names it; copy or download it again"
+        );
+        return Err(Error::file(&source.root.join(missing), problem));
+    }
+    let is_ours = |name: &PathBuf| portable(name).is_some_and(|name| recorded.contains(name.as_str()));
+    let (ours, strangers) = std::mem::take(&mut source.weights).into_iter().partition(is_ours);
+    source.weights = ours;
+    Ok(strangers)
+}
+
+/// Where some files say what they are and others do not, the others came later.
+fn strangers_without_manifest(source: &mut Source) -> Result<Vec<PathBuf>, Error> {
+    if source.is_file {
+        return Ok(Vec::new());
+    }
+    let mut says = Vec::with_capacity(source.weights.len());
+    for name in &source.weights {
+        says.push(Container::open(&source.root.join(name))?.metadata.contains_key(metadata::KEY));
+    }
+    if !says.contains(&true) {
+        return Ok(Vec::new());
+    }
+    let mut says = says.into_iter();
+    let (ours, strangers) =
+        std::mem::take(&mut source.weights).into_iter().partition(|_| says.next().unwrap_or(true));
+    source.weights = ours;
+    Ok(strangers)
+}
+
+/// Refuses a tensor that is there twice: a loader would read one of the two.
+fn refuse_doubles(lots: &[Weights], source: &Source, strangers: &[PathBuf]) -> Result<(), Error> {
+    let double = |path: &Path, name: &str, other: &Path| {
+        Err(Error::tensor(path, name, format!("is also in {}; keep one of the two files", other.display())))
+    };
+    let find = |folder: &Path, name: &str| {
+        lots.iter().find(|lot| lot.folder == folder && lot.duplicates == 0).and_then(|lot| lot.get(name))
+    };
+    for lot in lots.iter().filter(|lot| lot.duplicates > 0) {
+        for (container, tensor) in lot.iter() {
+            if let Some((other, _)) = find(&lot.folder, &tensor.name) {
+                return double(&container.path, &tensor.name, &other.path);
+            }
+        }
+    }
+    for name in strangers.iter().filter(|name| is_weights(name)) {
+        let path = source.root.join(name);
+        let Ok(stranger) = Container::open(&path) else { continue };
+        for tensor in &stranger.tensors {
+            if let Some((other, _)) = find(&folder_of(name), &tensor.name) {
+                return double(&path, &tensor.name, &other.path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The length of a file.
+pub(crate) fn file_bytes(path: &Path) -> Result<u64, Error> {
+    Ok(std::fs::metadata(path).map_err(io("cannot open", path))?.len())
+}
+
+/// Whether an input is stored tensor by tensor.
+pub(crate) fn is_tensors(kept: &Kept) -> bool {
+    matches!(kept, Kept::Tensors { .. })
+}

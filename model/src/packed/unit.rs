@@ -1,0 +1,192 @@
+//! Units as they lie in safetensors files.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use df11_core::df11::{Decoder, PARTS, Tensors, Unit};
+use safetensors::tensor::Dtype;
+
+use crate::checkpoint::Weights;
+use crate::container::Mapped;
+use crate::error::Error;
+use crate::names::{natural_order, tensor_name};
+
+/// The element type of a unit's part, from its name in [`PARTS`].
+pub(crate) fn dtype(name: &str) -> Dtype {
+    if name == "I64" { Dtype::I64 } else { Dtype::U8 }
+}
+
+/// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
+pub(crate) const CODE: usize = 1;
+
+/// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3 MiB of weights, usually
+/// a third of that.
+const BLOCKS: usize = 48;
+
+/// A unit in a checkpoint: where its tensors are.
+#[derive(Clone, Debug)]
+pub(crate) struct PackedUnit {
+    /// The module path.
+    pub(crate) path: String,
+    /// File and position in it of each of [`PARTS`].
+    pub(crate) places: [(usize, usize); 6],
+}
+
+/// The bytes of a unit in memory.
+pub(crate) struct MappedUnit<'a> {
+    packed: &'a PackedUnit,
+    /// The file that holds its code.
+    file: &'a Path,
+    maps: [Mapped; 6],
+}
+
+/// A tensor name that belongs to a unit: its module path, and which of [`PARTS`] it is.
+fn split_name(name: &str) -> Option<(&str, usize)> {
+    let (path, key) = match name.rsplit_once('.') {
+        // A unit at the root has no dot; what begins with one belongs to none.
+        Some(("", _)) => return None,
+        Some(parts) => parts,
+        None => ("", name),
+    };
+    Some((path, PARTS.iter().position(|(known, _)| *known == key)?))
+}
+
+/// Where a tensor is: the file, and its position in that.
+pub(crate) type Place = (usize, usize);
+
+/// The units of a checkpoint, by module path, and where the tensors are that belong to none.
+pub(crate) fn units(weights: &Weights) -> Result<(Vec<PackedUnit>, Vec<Place>), Error> {
+    type Slots = [Option<(usize, usize)>; 6];
+    let mut found: BTreeMap<&str, Slots> = BTreeMap::new();
+    for name in weights.tensors.keys() {
+        // A tensor that happens to have the name alone is a plain one.
+        if let Some((path, CODE)) = split_name(name)
+            && PARTS
+                .iter()
+                .any(|(key, _)| *key != PARTS[CODE].0 && weights.get(&tensor_name(path, key)).is_some())
+        {
+            found.insert(path, [None; 6]);
+        }
+    }
+    let mut plain = Vec::new();
+    for (name, &place) in &weights.tensors {
+        match split_name(name).and_then(|(path, key)| Some((found.get_mut(path)?, key))) {
+            Some((slots, key)) => slots[key] = Some(place),
+            None => plain.push(place),
+        }
+    }
+    let mut units = Vec::new();
+    for (path, slots) in found {
+        let container = slots[CODE].map(|place| weights.at(place).0);
+        let file = container.map_or(weights.path.as_path(), |container| container.path.as_path());
+        let mut places = [(0, 0); 6];
+        for ((slot, (key, dtype)), place) in slots.into_iter().zip(PARTS).zip(&mut places) {
+            let name = tensor_name(path, key);
+            *place = slot.ok_or_else(|| {
+                Error::tensor(file, &name, "is missing from its unit; download the file again")
+            })?;
+            let (container, tensor) = weights.at(*place);
+            if tensor.dtype.to_string() != dtype {
+                let problem = format!("is {}, but must be {dtype}", tensor.dtype);
+                return Err(Error::tensor(&container.path, &name, problem));
+            }
+        }
+        units.push(PackedUnit { path: path.to_owned(), places });
+    }
+    units.sort_by(|a, b| natural_order(&a.path, &b.path));
+    Ok((units, plain))
+}
+
+impl PackedUnit {
+    /// The file that holds the code.
+    pub(crate) fn file<'a>(&self, weights: &'a Weights) -> &'a Path {
+        &weights.at(self.places[CODE]).0.path
+    }
+
+    /// Bytes of its six tensors.
+    pub(crate) fn bytes(&self, weights: &Weights) -> u64 {
+        self.places.iter().map(|&place| weights.at(place).1.bytes()).sum()
+    }
+
+    pub(crate) fn map<'a>(&'a self, weights: &'a Weights) -> Result<MappedUnit<'a>, Error> {
+        let map = |place| {
+            let (container, tensor) = weights.at(place);
+            container.map(tensor)
+        };
+        let [a, b, c, d, e, f] = self.places.map(map);
+        Ok(MappedUnit { packed: self, file: self.file(weights), maps: [a?, b?, c?, d?, e?, f?] })
+    }
+}
+
+impl MappedUnit<'_> {
+    pub(crate) fn tensors(&self) -> Tensors<'_> {
+        Tensors::from_parts(self.maps.each_ref().map(|map| &**map))
+    }
+
+    /// The unit, checked.
+    pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
+        Unit::new(self.tensors()).map_err(|error| self.error(error))
+    }
+
+    pub(crate) fn error(&self, error: df11_core::Error) -> Error {
+        Error::unit(self.file, &self.packed.path, error)
+    }
+}
+
+/// Decodes a unit from start to end, checking every rule, and gives `each` the weights of each tensor in order, in
+/// pieces: the number of the tensor, the offset in it in bytes, and the bytes.
+pub(crate) fn decode(
+    mapped: &MappedUnit<'_>,
+    unit: &Unit<'_>,
+    mut each: impl FnMut(usize, usize, &[u8]) -> Result<(), Error> + Send,
+) -> Result<(), Error> {
+    let decoder = Decoder::new(unit);
+    let ranges: Vec<_> = unit.tensor_ranges().collect();
+    // While one piece is given away (and digested, which takes as long), the next is decoded.
+    let (mut ready, mut next) = (Vec::new(), Vec::new());
+    let mut element = 0;
+    for blocks in runs(unit) {
+        let given = || {
+            cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
+        };
+        let (given, decoded) = rayon::join(given, || decode_run(mapped, &decoder, blocks, &mut next));
+        given.and(decoded)?;
+        element += ready.len() / 2;
+        std::mem::swap(&mut ready, &mut next);
+    }
+    cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
+}
+
+/// The blocks of a unit, so many at a time.
+fn runs(unit: &Unit<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let blocks = unit.blocks();
+    (0..blocks).step_by(BLOCKS).map(move |first| first..blocks.min(first + BLOCKS))
+}
+
+fn decode_run(
+    mapped: &MappedUnit<'_>,
+    decoder: &Decoder<'_>,
+    blocks: Range<usize>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let unit = decoder.unit();
+    let elements = unit.block_range(blocks.end - 1).end - unit.block_range(blocks.start).start;
+    buffer.resize(2 * elements, 0);
+    decoder.verify_blocks_into(blocks, buffer).map_err(|error| mapped.error(error))
+}
+
+/// Cuts weights from element `element` of a unit on into those of its tensors: the number of the tensor, the offset in
+/// it in bytes, and the bytes.
+fn cut<'a>(
+    ranges: &'a [Range<usize>],
+    element: usize,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = (usize, usize, &'a [u8])> {
+    let end = element + bytes.len() / 2;
+    ranges.iter().enumerate().filter_map(move |(tensor, range)| {
+        let (from, to) = (range.start.max(element), range.end.min(end));
+        let bytes = (from < to).then(|| &bytes[2 * (from - element)..2 * (to - element)])?;
+        Some((tensor, 2 * (from - range.start), bytes))
+    })
+}
