@@ -93,7 +93,7 @@ pub fn unit<M: Machine>(
 ///
 /// # Errors
 ///
-/// What `plan` says, and what [`unit`] does; [`Error::PlanMismatch`] if the plan is for other
+/// What `plan` says, and what [`unit()`] does; [`Error::PlanMismatch`] if the plan is for other
 /// numbers of weights or tensors.
 pub fn planned_unit<M: Machine>(
     machine: &mut M,
