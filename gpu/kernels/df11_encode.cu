@@ -12,15 +12,15 @@
 //    (`df11_encode_scan`), and each adds its bits by an atomic operation. So it is with the words
 //    of `gaps`, which are few.
 // 2. The codeword that ends at or after the start of a window, and begins before it, decides that
-//    window's gap, and at the start of a block the output position. Of 16 weights about every
-//    second thread meets one.
+//    window's gap, and at the start of a block the output position. Two of three threads meet one
+//    in their 16 weights, if these are trained ones.
 // 3. Weights may be at any address: words that are not aligned are put together from aligned ones.
 //    What is at the ends of a tile, and codewords that are longer than a register together, go the
 //    slow way, weight by weight.
 //
 // What the kernels write is laid out from addresses that are multiples of 16, with room up to the
-// next one. Whatever the weights are, nothing is written past what the plan says: should they be
-// others than those that were counted, one of the two words of `status` is not 0.
+// next one. Whatever the weights are, nothing is written past what the plan says: should codewords
+// have another length than those that were counted, one of the two words of `status` is not 0.
 
 #include "encode.cuh"
 
@@ -37,6 +37,7 @@
 // Words of gaps: there are at most 2,048 windows that begin in a round, and the first may begin
 // within a word.
 #define GAP_WORDS (THREADS * GROUP / 2u * GAP_BITS / 32u + 4u)
+static_assert((STAGED + GAP_WORDS) % 4 == 0, "zeroed 16 bytes at a time");
 
 // Weights that one thread block takes at a time: not more than 65,535 of one tensor.
 struct Tile {
@@ -181,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     if (threadIdx.x == 0) {
         offsets[number] = offset;
-        // The last word, if no tile begins in it. Its only other writer is this thread.
+        // The last word; if a tile begins in it, it is zeroed already.
         bool is_right = offset == code_bits;
         status[0] = is_right ? 0u : 1u;
         status[1] = 0;
