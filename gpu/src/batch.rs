@@ -177,7 +177,7 @@ impl Batch {
             first[kind as usize] = next;
             let Described { items, blocks, .. } = kinds[kind as usize];
             if items > 0 {
-                let kernel = shared.kernel(kind)?;
+                let kernel = shared.kernel(kind.source())?;
                 let grid = shared.grid(&kernel, blocks.div_ceil(kind.at_a_time()));
                 let statuses = statuses.address() + 4 * next as u64;
                 launches.push(Launch { kernel, described, items, blocks, grid, statuses });

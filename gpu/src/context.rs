@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -110,7 +112,20 @@ impl Kernel {
     }
 }
 
-/// What kernels are for: the kinds of items of a batch.
+/// Where a kernel is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    /// The name of its module, as a [`Cubin`] has it.
+    pub(crate) module: &'static str,
+    /// The module for each generation of cards.
+    pub(crate) ptx: &'static [Ptx],
+    /// The name of the kernel.
+    pub(crate) entry: &'static str,
+    /// What launching it is called in a message.
+    pub(crate) action: &'static str,
+}
+
+/// What kernels of batches are for: the kinds of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Units,
@@ -121,21 +136,16 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::Units, Kind::Rans, Kind::Dictionary];
 
-    /// The module with its kernel, the kernel, and what launching that is called in a message.
-    const fn names(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Kind::Units => ("df11_decode", "df11_decode_batch", "launch df11_decode_batch"),
-            Kind::Rans => ("rans_decode", "rans_decode_batch", "launch rans_decode_batch"),
-            Kind::Dictionary => ("fast_decode", "fast_decode_batch", "launch fast_decode_batch"),
-        }
-    }
-
-    const fn ptx(self) -> &'static [Ptx] {
-        match self {
-            Kind::Units => &DF11_DECODE,
-            Kind::Rans => &RANS_DECODE,
-            Kind::Dictionary => &FAST_DECODE,
-        }
+    /// Its kernel.
+    pub(crate) const fn source(self) -> Source {
+        let (module, ptx, entry, action): (_, &[Ptx], _, _) = match self {
+            Kind::Units => ("df11_decode", &DF11_DECODE, "df11_decode_batch", "launch df11_decode_batch"),
+            Kind::Rans => ("rans_decode", &RANS_DECODE, "rans_decode_batch", "launch rans_decode_batch"),
+            Kind::Dictionary => {
+                ("fast_decode", &FAST_DECODE, "fast_decode_batch", "launch fast_decode_batch")
+            }
+        };
+        Source { module, ptx, entry, action }
     }
 
     /// How many of its blocks a thread block decodes at a time.
@@ -147,12 +157,12 @@ impl Kind {
     }
 }
 
-/// The modules that are loaded, each when a batch first needs it: a driver may take a third of a
-/// second to compile one.
+/// The modules and kernels that are loaded, by name, each when it is first needed: a driver may
+/// take a third of a second to compile a module.
 #[derive(Debug, Default)]
 struct Loaded {
-    modules: Vec<Module>,
-    kernels: [Option<Kernel>; Kind::ALL.len()],
+    modules: BTreeMap<&'static str, Module>,
+    kernels: BTreeMap<&'static str, Kernel>,
 }
 
 /// Who keeps the context.
@@ -209,18 +219,23 @@ impl Shared {
         Ok(Shared { context, info, multiprocessors, stream, loaded, cubins, _owner: owner })
     }
 
-    /// The kernel for a kind of item, loaded if it is not yet.
-    pub(crate) fn kernel(&self, kind: Kind) -> Result<Kernel, Error> {
+    /// A kernel, loaded if it is not yet.
+    pub(crate) fn kernel(&self, source: Source) -> Result<Kernel, Error> {
+        let Source { module, ptx, entry, action } = source;
         let _current = self.enter()?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernel) = loaded.kernels[kind as usize] {
-            return Ok(kernel);
+        let Loaded { modules, kernels } = &mut *loaded;
+        if let Some(kernel) = kernels.get(entry) {
+            return Ok(*kernel);
         }
-        let (module, kernel, action) = kind.names();
-        let module = load(module, kind.ptx(), &self.cubins, compute_capability(&self.info))?;
-        let kernel = Kernel::find(&module, kernel, action)?;
-        loaded.modules.push(module);
-        loaded.kernels[kind as usize] = Some(kernel);
+        let module = match modules.entry(module) {
+            Entry::Occupied(module) => module.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(load(module, ptx, &self.cubins, compute_capability(&self.info))?)
+            }
+        };
+        let kernel = Kernel::find(module, entry, action)?;
+        kernels.insert(entry, kernel);
         Ok(kernel)
     }
 
@@ -267,7 +282,7 @@ mod tests {
         let gpu = Gpu::emulated(Emulation::default()).unwrap();
         let shared = gpu.shared();
         for kind in Kind::ALL {
-            let kernel = shared.kernel(kind).unwrap();
+            let kernel = shared.kernel(kind.source()).unwrap();
             let (mut fit, _current) = (0, shared.enter().unwrap());
             let (function, threads) = (kernel.function(), THREADS as c_int);
             // SAFETY: the function is loaded in the context that is current.

@@ -80,7 +80,7 @@ fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
     info.ok_or(Error::NoDevice { number, devices: count })
 }
 
-/// A device, in one context. Kernels are loaded into it when a [`Batch`] first needs them.
+/// A device, in one context. Kernels are loaded into it when they are first needed.
 ///
 /// It may be used on any thread, and beside others: each function makes the context current while
 /// it runs, and puts back what was.

@@ -43,7 +43,7 @@ pub enum Error {
     OtherBackend,
     /// The driver refused.
     Driver(Box<Refusal>),
-    /// What was to be uploaded is not valid.
+    /// What was to be uploaded is not valid, or what was to be encoded cannot be.
     Invalid(df11_core::Error),
     /// A block of an item is not valid, the kernel says.
     Block {

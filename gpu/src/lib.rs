@@ -1,4 +1,4 @@
-//! Decoding of DF11 units and of frames on GPUs, launched through `cust`.
+//! Decoding and encoding of DF11 units and of frames on GPUs, launched through `cust`.
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", feature = "driver"))] {
@@ -31,6 +31,11 @@
 //! [`Batch::compare_checksums`] does that on the host, after downloading what was decoded, when it
 //! is called.
 //!
+//! # Encoding
+//!
+//! [`Gpu::encode_unit`] and [`Gpu::encode_frame`] give, byte for byte, what the encoders of
+//! `df11_core` do. What is to be encoded may be on the device already. [`encode`] says how.
+//!
 //! # The kernels
 //!
 //! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
@@ -51,6 +56,8 @@ mod context;
 mod device;
 pub mod emulate;
 pub mod encode;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod encoder;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod error;
 pub mod kernels;

@@ -174,17 +174,45 @@ impl Shared {
         address: u64,
         len: usize,
     ) -> Result<Vec<u8>, Error> {
-        let _current = self.enter()?;
         let mut bytes = vec![0; len];
+        // SAFETY: the caller's promise.
+        unsafe { self.read_after(stream, address, &mut bytes)? };
+        Ok(bytes)
+    }
+
+    /// Fills bytes from the device, after what a stream has to do, and waits for that.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a stream of this context, or null.
+    pub(crate) unsafe fn read_after(
+        &self,
+        stream: *mut c_void,
+        address: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), Error> {
+        let _current = self.enter()?;
+        let (to, len) = (bytes.as_mut_ptr().cast(), bytes.len());
         // SAFETY: the bytes stay where they are until the stream has been waited for, which is the
         // next thing; the caller's promise for the stream. An address that is not the device's is
         // an error of the driver's.
-        let copied = call("copy from the device", unsafe {
-            cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), address, len, stream)
-        });
+        let copied = call("copy from the device", unsafe { cuMemcpyDtoHAsync_v2(to, address, len, stream) });
         // SAFETY: the caller's promise.
-        copied.and(unsafe { self.wait(stream) })?;
-        Ok(bytes)
+        copied.and(unsafe { self.wait(stream) })
+    }
+
+    /// Copies bytes to the device, after what its own stream has to do, and waits for that.
+    ///
+    /// # Safety
+    ///
+    /// At the address is room for them in memory of this context, which no other stream uses.
+    pub(crate) unsafe fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        let _current = self.enter()?;
+        let (from, len, stream) = (bytes.as_ptr().cast(), bytes.len(), self.stream.as_raw());
+        // SAFETY: the caller's promise for the memory; the bytes stay where they are until the
+        // stream has been waited for, which is the next thing.
+        let copied = call("copy to the device", unsafe { cuMemcpyHtoDAsync_v2(address, from, len, stream) });
+        copied.and(self.stream.wait())
     }
 
     /// Waits for a stream.

@@ -9,20 +9,12 @@
     reason = "helpers of tests, which say what they ran"
 )]
 
+mod common;
+
+use common::gpu;
 use df11_core::df11::{EncodedUnit, Options, encode};
 use df11_core::frame::{Codec, ElementType, EncodeOptions, Frame};
-use df11_gpu::{Batch, Emulation, Error, Gpu, Item, Target};
-
-fn gpu() -> Gpu {
-    let target = std::env::var("DF11_DEVICE").map_or(Ok(Target::Emulated), |text| text.parse()).unwrap();
-    let gpu = match target {
-        Target::Cuda(number) => Gpu::open(number).unwrap(),
-        Target::Emulated => Gpu::emulated(Emulation::default()).unwrap(),
-        Target::Cpu => panic!("these tests are about devices; DF11_DEVICE says cpu"),
-    };
-    println!("on {target}: {:?}", gpu.info());
-    gpu
-}
+use df11_gpu::{Batch, Error, Gpu, Item};
 
 /// Weights whose exponents are like those of trained ones, if they are many.
 fn weights(n: u32, seed: u32) -> Vec<u8> {

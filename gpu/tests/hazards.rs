@@ -10,6 +10,7 @@ use std::ptr::null_mut;
 use df11_core::df11::{EncodedUnit, Options, encode};
 use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
 use df11_cuda_driver::*;
+use df11_gpu::encode::Tensor;
 use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Frame, Gpu, Item, Memory, RawUnit, Stream, Unit};
 use df11_tests::corpus;
 
@@ -161,6 +162,35 @@ fn the_context_that_was_current_stays_so() {
     assert!(matches!(Gpu::open(99), Err(Error::NoDevice { .. })));
     drop((unit, gpu));
     assert_eq!(current(), engine.context());
+}
+
+#[test]
+fn the_context_that_was_current_stays_so_while_another_encodes() {
+    let (engine, gpu) = (open(20), open(21));
+    call!(cuCtxSetCurrent(engine.context()));
+    let weights = weights(5000);
+    assert_eq!(gpu.encode_unit(&[&weights], &Options::default()).unwrap(), encoded(&weights));
+    assert_eq!(current(), engine.context());
+    let nan = 0x7fc0u16.to_le_bytes();
+    assert!(matches!(gpu.encode_unit(&[&nan], &Options::default()), Err(Error::Invalid(_))));
+    assert_eq!(gpu.encode_frame(ElementType::Bf16, &[5000], &weights).unwrap(), bf16_frame(&weights));
+    assert_eq!(current(), engine.context());
+}
+
+#[test]
+fn elements_of_another_device_are_not_encoded() {
+    let (gpu, other) = (open(22), open(23));
+    let memory = other.copy(&weights(100)).unwrap();
+    let tensor = Tensor { address: memory.address(), elements: 100 };
+    // SAFETY: they are refused before anything is read.
+    let found = unsafe {
+        let unit = gpu.encode_unit_at(&[tensor], &Options::default()).map(drop);
+        [unit, gpu.encode_frame_at(ElementType::Bf16, &[100], tensor.address).map(drop)]
+    };
+    for found in found {
+        assert!(matches!(found, Err(Error::OtherDevice { expected: 22, found: 23 })), "{found:?}");
+    }
+    assert!(gpu.allocate(1).is_ok());
 }
 
 #[test]
@@ -545,6 +575,19 @@ fn a_context_that_a_kernel_has_killed_says_so_and_others_live() {
     assert!(error.contains("WriteOutOfBounds"), "{error}");
     assert!(matches!(gpu.allocate(1), Err(Error::Driver(refusal)) if refusal.code == 700));
     assert!(other.allocate(1).is_ok());
+}
+
+#[test]
+fn a_kernel_that_encodes_what_is_not_there_kills_its_context_and_is_named() {
+    let gpu = open(24);
+    let nothing = Tensor { address: 0x1000, elements: 100 };
+    // SAFETY: nothing is at this address, which the emulator notices.
+    let error = unsafe { gpu.encode_unit_at(&[nothing], &Options::default()) }.unwrap_err().to_string();
+    assert!(error.contains("700") && error.contains("the context is lost"), "{error}");
+    assert!(error.contains("ReadOutOfBounds: df11_encode_count"), "{error}");
+    // SAFETY: as above.
+    let error = unsafe { gpu.encode_frame_at(ElementType::U8, &[100], 0x1000) }.unwrap_err();
+    assert!(matches!(error, Error::Driver(refusal) if refusal.code == 700));
 }
 
 #[test]
