@@ -216,6 +216,7 @@ enum GpuCommand {
 enum CodecName {
     Df11,
     Rans,
+    Fast,
     Auto,
 }
 
@@ -224,6 +225,7 @@ impl From<CodecName> for Codec {
         match name {
             CodecName::Df11 => Codec::Df11,
             CodecName::Rans => Codec::Rans,
+            CodecName::Fast => Codec::Fast,
             CodecName::Auto => Codec::Auto,
         }
     }
@@ -233,6 +235,7 @@ impl From<CodecName> for Codec {
 enum FormName {
     Raw,
     Frame,
+    Fast,
     Dietgpu,
     Df11,
 }
@@ -242,6 +245,7 @@ impl From<FormName> for Form {
         match name {
             FormName::Raw => Form::Raw,
             FormName::Frame => Form::Frame,
+            FormName::Fast => Form::Fast,
             FormName::Dietgpu => Form::Dietgpu,
             FormName::Df11 => Form::Df11,
         }

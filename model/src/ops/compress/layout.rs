@@ -146,7 +146,7 @@ impl<'a> Layout<'a> {
 
 impl<'a> Choice<'a> {
     fn make(lot: &'a Weights, units: &'a Units, scan: &Scan, codec: Codec) -> Result<Self, Error> {
-        let specs = if codec == Codec::Rans { &[][..] } else { &units.units };
+        let specs = if codec.is_of_frames() { &[][..] } else { &units.units };
         let prepared = specs.par_iter().with_max_len(1).map(|spec| prepare(lot, spec, scan));
         let prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
         let mut choice = Choice {
@@ -162,7 +162,8 @@ impl<'a> Choice<'a> {
             .par_iter()
             .filter_map(|(name, &place)| {
                 let (_, tensor) = lot.at(place);
-                let bytes = frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts())?;
+                let bytes =
+                    frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts(), codec.of_frames())?;
                 (bytes < tensor.bytes()).then_some((name.as_str(), bytes))
             })
             .collect();
@@ -274,7 +275,7 @@ fn assign<'a>(
         units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str).collect();
     let rest: Vec<&str> =
         lot.tensors.keys().map(String::as_str).filter(|name| !in_units.contains(name)).collect();
-    let mut files = if codec == Codec::Rans && !job.options.single_file {
+    let mut files = if codec.is_of_frames() && !job.options.single_file {
         as_in_the_source(job, lot, rest)
     } else {
         by_units(job, lot, units, rest)
