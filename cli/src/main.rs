@@ -70,7 +70,8 @@ enum Command {
         #[arg(long)]
         single_file: bool,
         /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any element type, but only
-        /// this program reads them), or whichever is smaller.
+        /// this program reads them) or by dictionaries (a little larger than rANS, the fastest to decode), or whichever of DF11
+        /// and rANS is smaller.
         #[arg(long, value_name = "CODEC", default_value = "df11")]
         codec: CodecName,
         /// Replace what is in the output directory.
@@ -195,6 +196,7 @@ enum GpuCommand {
 enum CodecName {
     Df11,
     Rans,
+    Fast,
     Auto,
 }
 
@@ -203,6 +205,7 @@ impl From<CodecName> for Codec {
         match name {
             CodecName::Df11 => Codec::Df11,
             CodecName::Rans => Codec::Rans,
+            CodecName::Fast => Codec::Fast,
             CodecName::Auto => Codec::Auto,
         }
     }
@@ -212,6 +215,7 @@ impl From<CodecName> for Codec {
 enum FormName {
     Raw,
     Frame,
+    Fast,
     Dietgpu,
     Df11,
 }
@@ -221,6 +225,7 @@ impl From<FormName> for Form {
         match name {
             FormName::Raw => Form::Raw,
             FormName::Frame => Form::Frame,
+            FormName::Fast => Form::Fast,
             FormName::Dietgpu => Form::Dietgpu,
             FormName::Df11 => Form::Df11,
         }

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{self, BLOCK, Blocks, ElementType, Encoder, Frame};
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{
+    self, BLOCK, Blocks, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Table,
+};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -74,14 +75,13 @@ pub fn encode_frame(
 /// As [`Frame::decode_blocks_into`].
 ///
 /// ```
-/// use df11_core::frame::{self, ElementType, Frame};
-/// use df11_core::rans::DecodeTable;
+/// use df11_core::frame::{self, DecodeTable, ElementType, Frame};
 /// use df11_model::decode_frame_blocks;
 ///
 /// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
 /// let bytes = frame::encode(ElementType::U8, &[3_000_000], &elements)?;
 /// let frame = Frame::new(&bytes)?;
-/// let mut table = DecodeTable::EMPTY;
+/// let mut table = Box::new(DecodeTable::EMPTY);
 /// frame.build(&mut table);
 /// let mut decoded = vec![0; elements.len()];
 /// decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), &mut decoded)?;
@@ -90,7 +90,7 @@ pub fn encode_frame(
 /// ```
 pub fn decode_frame_blocks(
     frame: &Frame<'_>,
-    table: &DecodeTable,
+    table: &(impl Table + Sync),
     blocks: Range<usize>,
     elements: &mut [u8],
 ) -> Result<(), df11_core::Error> {
@@ -116,8 +116,8 @@ fn element_type(dtype: Dtype) -> ElementType {
     }
 }
 
-/// The frame of a tensor; `None` if it is not smaller than the tensor.
-pub(crate) fn encode(container: &Container, tensor: &Tensor) -> Result<Option<Vec<u8>>, Error> {
+/// The frame of a tensor, by this codec; `None` if it is not smaller than the tensor.
+pub(crate) fn encode(container: &Container, tensor: &Tensor, codec: Codec) -> Result<Option<Vec<u8>>, Error> {
     let mapped = container.map(tensor)?;
     let element_type = element_type(tensor.dtype);
     let shape: Vec<u64> = if element_type.name() == tensor.dtype.to_string() {
@@ -128,7 +128,7 @@ pub(crate) fn encode(container: &Container, tensor: &Tensor) -> Result<Option<Ve
     let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
     let mut frame = Vec::new();
     count_frame(element_type, &mapped)
-        .and_then(|counts| Encoder::new(element_type, &shape, &counts))
+        .and_then(|counts| EncodeOptions::new().codec(codec).encoder(element_type, &shape, &counts))
         .and_then(|encoder| encode_frame(encoder, &mapped, &mut frame))
         .map_err(refused)?;
     Ok(Some(frame).filter(|frame| frame.len() < mapped.len()))

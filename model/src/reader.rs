@@ -6,8 +6,7 @@ use std::path::Path;
 
 use df11_core::bf16;
 use df11_core::df11::{PARTS, Tensors, Unit};
-use df11_core::frame::Frame;
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{DecodeTable, Frame};
 
 use crate::checkpoint::Checkpoint;
 use crate::container::Located;
