@@ -211,14 +211,19 @@ fn append<const N: usize>(
     at: usize,
     len: usize,
 ) -> Result<usize, Error> {
-    let (string, number) = entries.get(code).copied().unwrap_or(Entry::NONE).string();
-    let end = at + number;
-    let too_many = Error::ChunkSymbols { expected: len, found: end };
+    let entry = entries.get(code).copied().unwrap_or(Entry::NONE);
+    let end = at + entry.len();
     if end > len {
-        return Err(too_many);
+        return Err(Error::ChunkSymbols { expected: len, found: end });
     }
-    let room = symbols.get_mut(at..end).ok_or(too_many)?;
-    room.iter_mut().zip(string).for_each(|(to, symbol)| *to = symbol);
+    match symbols.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        Some(room) => *room = entry.bytes(),
+        // Nearly at the end of the room, which is not before that of the chunk.
+        None => {
+            let room = symbols.get_mut(at..end).unwrap_or_default();
+            room.iter_mut().zip(entry.bytes()).for_each(|(to, symbol)| *to = symbol);
+        }
+    }
     Ok(end)
 }
 
