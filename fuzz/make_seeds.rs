@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use df11_core::frame::{ElementType, encode};
+use df11_core::frame::{Codec, ElementType, EncodeOptions, encode};
 use df11_fuzz::frames::EDIT;
 
 /// Seeds by their names.
@@ -91,6 +91,19 @@ fn frame_decode() -> Seeds {
             encode(*element_type, &[2, elements.len() as u64 / element_type.bytes() as u64 / 2], &elements);
         seeds.push((format!("{name}_bytes"), join(&[&[1], &bytes.expect("a frame"), &change(0, 0, 200, 1)])));
     }
+    // With dictionaries, as they are, with an edit, and with one and checksums that are right.
+    for (number, element_type) in ElementType::ALL.iter().enumerate() {
+        let elements = exponents.repeat(12 * element_type.bytes());
+        let n = (elements.len() / element_type.bytes()) as u64;
+        let options = EncodeOptions::new().codec(Codec::Dictionary).block_len(4096);
+        let bytes = options.encode(*element_type, &[n], &elements).expect("a frame");
+        let name = element_type.name().to_lowercase();
+        let at = |i: usize| (bytes.len() * i / 8) as u32;
+        for (i, how) in [1, 3, 7].into_iter().enumerate() {
+            let edit = change(0x84, (at(3 * i + number) >> 16) as u8, at(3 * i + number) as u16, 1);
+            seeds.push((format!("{name}_dictionary_{i}"), join(&[&[how], &bytes, &edit])));
+        }
+    }
     let empty = encode(ElementType::F32, &[3, 0], &[]).expect("a frame");
     seeds.push(("empty_bytes".to_owned(), join(&[&[3], &empty, &change(4, 0, 16, 1)])));
     seeds.push(("empty".to_owned(), join(&[&control(0, 3, 7, 0, 0, 3), &[], &[]])));
@@ -129,6 +142,34 @@ fn frame_decode() -> Seeds {
         let edits = [change(0, 19 + 9 * first, 0, 0), change(0, 19 + 9 * second, 0, 3)].concat();
         let control = [2, 0, 7, 3, 0, 0, 176, 79, 0, 4, 0, 0];
         seeds.push((format!("blocks_{first}_{second}"), join(&[&control, &rare, &edits])));
+    }
+    seeds
+}
+
+fn dictionary_chunks() -> Seeds {
+    let exponents = exponents(120, 200);
+    let any: Vec<u8> = (0..=255).collect();
+    let costs = |n: u8| (0..n).flat_map(|i| [120 + i, 20 + 7 * i, 9 + 8 * i]).collect::<Vec<u8>>();
+    let control = |how: u8, limit: u16, remainder: u16, len: u16| {
+        let ([a, b], [c, d], [e, f]) = (limit.to_le_bytes(), remainder.to_le_bytes(), len.to_le_bytes());
+        [how, a, b, c, d, e, f]
+    };
+    let mut seeds = Vec::new();
+    for (wide, name) in [(0, "8"), (1, "12")] {
+        let mut push = |what: &str, parts: [&[u8]; 4]| seeds.push((format!("{what}_{name}"), join(&parts)));
+        let counted = control(2 | wide, 0, 0, 0);
+        push("counts", [&counted, &[], &exponents, &[3, 0, 5, 9, 0, 0]]);
+        push("all", [&counted, &[], &any, &[]]);
+        push("one", [&counted, &[], &[7; 500], &[1, 0, 1]]);
+        push("chunk", [&counted, &[], &exponents.repeat(21)[..4096], &[0, 1, 77]]);
+        push("costs", [&control(wide, 90, 3, 0), &costs(16), &exponents, &[0, 0, 0]]);
+        push("no_limit", [&control(wide, 0, 0, 0), &costs(16), &exponents, &[]]);
+        push("too_many", [&control(wide, 2000, 9, 0), &costs(16), &exponents, &[]]);
+        push("no_symbols", [&control(wide, 2000, 9, 0), &[], &exponents, &[]]);
+        push("half_a_cost", [&control(wide, 50, 9, 0), &[3, 0, 9], &[3], &[]]);
+        push("unknown", [&control(wide, 50, 9, 0), &costs(3), &exponents, &[]]);
+        push("any", [&control(4 | 8 | 2 | wide, 0, 0, 100), &[], &exponents, &exponents[..120]]);
+        push("shorter", [&control(8 | 2 | wide, 0, 0, 199), &[], &exponents, &[]]);
     }
     seeds
 }
@@ -176,8 +217,9 @@ fn frame_round_trip() -> Seeds {
 fn main() {
     let owned =
         |seeds: Vec<(&str, Vec<u8>)>| seeds.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
-    let targets: [(&str, Seeds); 3] = [
+    let targets: [(&str, Seeds); 4] = [
         ("rans_blocks", owned(rans_blocks())),
+        ("dictionary_chunks", dictionary_chunks()),
         ("frame_decode", frame_decode()),
         ("frame_round_trip", frame_round_trip()),
     ];

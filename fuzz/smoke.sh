@@ -37,6 +37,7 @@ range_decode - -
 container container container.dict
 metadata metadata metadata.dict
 rans_blocks rans_blocks -
+dictionary_chunks dictionary_chunks -
 frame_decode frame_decode -
 frame_round_trip frame_round_trip -
 TARGETS

@@ -70,8 +70,8 @@ enum Command {
         #[arg(long)]
         single_file: bool,
         /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any element type, but only
-        /// this program reads them), or whichever is smaller.
-        /// By default df11, or auto for a model of which df11 would save nothing.
+        /// this program reads them) or by dictionaries (a little larger than rANS, the fastest to decode), or whichever of DF11
+        /// and rANS is smaller. By default df11, or auto for a model of which df11 would save nothing.
         #[arg(long, value_name = "CODEC")]
         codec: Option<CodecName>,
         /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the original, such as 5GB.

@@ -12,8 +12,8 @@
 //!   range](df11::Unit::decode_range_into), into the caller's memory, with no allocator.
 //! * [`df11::Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
 //!   [`df11::encode`] does both steps and returns owned buffers.
-//! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums; [`rans`] is what codes
-//!   it, and [`dietgpu`] reads and writes the archives of that program.
+//! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums; [`rans`] (smallest) or
+//!   [`dictionary`] (fastest) is what codes it, and [`dietgpu`] reads and writes the archives of that program.
 //! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix tables.
 //! * [`bf16`] splits and merges planes; [`bits`] reads and writes bits, most significant first.
 //!
@@ -27,7 +27,8 @@
 //! With one, units of a thousand weights and more are decoded by
 //! [`df11::Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more, not with AVX-512), and which uses about 10 KiB of stack. Planning a code
 //! uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB. Frames and archives are decoded with a
-//! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it), and for a frame with about
+//! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames with dictionaries with a
+//! [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50 KiB, serves all frames. A frame takes about
 //! 2 KiB of stack. Encoding 65,536 weights and more uses a table of 576 KiB on the
 //! heap (not with AVX-512).
 //!

@@ -55,7 +55,7 @@ section() { llvm-size -A "$2" | awk -v name="$1" '$1 == name { bytes = $2 } END 
 figure() { sed -n "s/^measured $1 .*\b$2=\([0-9]*\).*/\1/p" "$3"; }
 
 echo "== the host: checksums of the original weights, and errors"
-cargo run --quiet --package firmware-host -- df11 rans | tee "$out/expected"
+cargo run --quiet --package firmware-host -- df11 rans dictionary | tee "$out/expected"
 
 table='| machine | codec | code | constants | tables, flash | tables, RAM | buffer | stack | instructions a weight | a row of 384 |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
@@ -71,8 +71,8 @@ for machine in "$@"; do
             ;;
     esac
     printf '\n== %s, in %s\n' "$target" "$("${qemu[0]}" --version | head -n 1)"
-    # Without a codec, with each, and with both.
-    for features in "" df11 rans df11,rans; do
+    # Without a codec, with each, and with all.
+    for features in "" df11 rans dictionary df11,rans,dictionary; do
         cargo build --quiet --release -Zbuild-std=core --target "$target" --no-default-features --features "$features"
         image=$out/$machine-${features:-none}
         cp "$out/$target/release/firmware" "$image"
@@ -87,7 +87,7 @@ for machine in "$@"; do
     printed=$out/$machine.txt
     # A bounded run; one instruction is one nanosecond of the machine's clocks.
     timeout 120 "${qemu[@]}" -display none -monitor none -serial none -semihosting-config enable=on,target=native \
-        -icount shift=0 -kernel "$out/$machine-df11,rans" > "$printed" 2>&1 || fail "the image ended with status $?: $(cat "$printed")"
+        -icount shift=0 -kernel "$out/$machine-df11,rans,dictionary" > "$printed" 2>&1 || fail "the image ended with status $?: $(cat "$printed")"
     cat "$printed"
     diff "$out/expected" <(grep -v '^measured ' "$printed") || fail "$machine printed something else than the host"
 
@@ -96,7 +96,7 @@ for machine in "$@"; do
     [ $((known > 198000 && known < 202000)) = 1 ] || fail "200000 instructions were counted as $known"
     grep -q '^measured check checksum=cbf43926$' "$printed" || fail "the image computes another CRC-32"
 
-    for codec in df11 rans; do
+    for codec in df11 rans dictionary; do
         image=$out/$machine-$codec
         code=$(($(section .text "$image") - $(section .text "$out/$machine-none")))
         constants=$(($(section .rodata "$image") - $(section .rodata "$out/$machine-none")))

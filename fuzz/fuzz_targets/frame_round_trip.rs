@@ -1,7 +1,9 @@
 //! Any elements of any type and shape come back, and every way of writing them gives the same bytes.
 #![no_main]
-use df11_core::frame::{BLOCK, ElementType, Encoder, Frame, Header, encode};
-use df11_core::rans::{DecodeTable, Frequencies};
+use df11_core::frame::{
+    BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
+};
+use df11_core::rans::Frequencies;
 use df11_core::{Error, Level};
 use df11_fuzz::frames::{Parameters, counts, repeated, verdict};
 use df11_fuzz::{cut, settings};
@@ -103,6 +105,26 @@ fuzz_target!(|data: &[u8]| {
     for level in Level::all() {
         let encoder = Encoder::new(element_type, &shape, &counts).unwrap().at_level(level);
         assert!(stream(encoder, &elements, some).as_ref() == Ok(&bytes), "{}", level.name());
+    }
+
+    // With a dictionary.
+    let options = EncodeOptions::new().codec(Codec::Dictionary);
+    let fast = options.encode(element_type, &shape, &elements).unwrap();
+    assert!(fast.len() <= elements.len() + 1024 + 48 * header.blocks());
+    assert!(verdict(&fast).as_ref() == Some(&elements));
+    let is_coded = Frame::new(&fast).unwrap().header().codec() == Codec::Dictionary;
+    let counts_or_none = if is_coded { counts } else { [0; 256] };
+    for level in Level::all() {
+        let encoder = options.encoder(element_type, &shape, &counts_or_none).unwrap().at_level(level);
+        assert!(stream(encoder, &elements, some).as_ref() == Ok(&fast), "{}", level.name());
+    }
+    if elements.len() <= REFERENCE && counts.iter().filter(|count| **count > 0).count() <= 40 {
+        let tensor = reference::Tensor {
+            element_type: element_type.number(),
+            shape: shape.clone(),
+            elements: elements.clone(),
+        };
+        assert!(reference::encode(&tensor, if is_coded { 3 } else { 0 }).unwrap() == fast);
     }
 
     // Other counts than those of the elements: another frame of them, or an error.

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{ElementType, Frame, Header};
-use df11_core::rans::{DecodeTable, EncodeTable, Frequencies, STATES_BYTES, words_bound};
+use df11_core::frame::{Codec, DecodeTable, ElementType, Frame, Header};
+use df11_core::rans::{EncodeTable, Frequencies, STATES_BYTES, words_bound};
 use df11_core::{Error, ErrorKind, Level};
 use df11_reference::frame as reference;
 
@@ -233,9 +233,10 @@ fn set(bytes: &mut [u8], at: usize, value: &[u8]) {
 pub fn header_checksum(bytes: &[u8]) -> Option<usize> {
     let [model, _, rank] = field(bytes, 11)?;
     let mut at = 32 + 8 * usize::from(rank);
-    if model == 1 {
+    if model == 1 || model == 2 {
         let alphabet: [u8; 32] = field(bytes, at)?;
         at += 32 + 2 * alphabet.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+        at += if model == 2 { 4 } else { 0 };
     }
     Some(at.next_multiple_of(4))
 }
@@ -254,6 +255,12 @@ pub fn repair(bytes: &mut [u8], links: bool) -> Option<()> {
     let blocks = usize::try_from(n.checked_add(block.checked_sub(1)?)? / block).ok()?;
     let end = bytes.len().checked_sub(TRAILER)?;
     let directory = end.checked_sub(blocks.checked_mul(ENTRY)?)?;
+    if codec == 3 {
+        repair_chunks(bytes, links, start, n, block)?;
+        let trailer = crc(0, &bytes[directory..end + 20]).to_le_bytes();
+        set(bytes, end + 20, &trailer);
+        return Some(());
+    }
     let mut at = start as u64;
     for j in 0..blocks {
         let entry = directory + ENTRY * j;
@@ -286,6 +293,46 @@ pub fn repair(bytes: &mut [u8], links: bool) -> Option<()> {
     }
     let trailer = crc(0, &bytes[directory..end + 20]).to_le_bytes();
     set(bytes, end + 20, &trailer);
+    Some(())
+}
+
+/// What [`repair`] does to blocks of chunks (F-5.5 to F-5.7), whose header ends at `start`.
+fn repair_chunks(bytes: &mut [u8], links: bool, start: usize, n: u64, block: u64) -> Option<()> {
+    let [_, element_type, _, _, width] = field(bytes, 8)?;
+    let size = [1, 2, 2, 4, 1, 1].get(usize::from(element_type)).copied()?;
+    let (n, block) = (usize::try_from(n).ok()?, block as usize);
+    let blocks = n.checked_next_multiple_of(block)? / block;
+    let end = bytes.len().checked_sub(TRAILER)?;
+    let directory = end.checked_sub(blocks.checked_mul(ENTRY)?)?;
+    let chunks = n.div_ceil(4096);
+    let mut at = start.checked_add(chunks.checked_mul(2)?)?;
+    let mut planes = Vec::new();
+    for _ in 1..size {
+        planes.push(at.checked_next_multiple_of(256)?);
+        at = planes.last()?.checked_add(n)?;
+    }
+    let mut codes = at.checked_next_multiple_of(16)?;
+    for j in 0..blocks {
+        let (first, last) = (j * block / 4096, chunks.min((j + 1) * block / 4096));
+        let groups = bytes.get(start + 2 * first..start + 2 * last)?.to_vec();
+        let number: usize = groups.as_chunks().0.iter().map(|g| usize::from(u16::from_le_bytes(*g))).sum();
+        let entry = directory + ENTRY * j;
+        if links {
+            set(bytes, entry, &(codes as u64).to_le_bytes());
+        }
+        let from = u64::from_le_bytes(field(bytes, entry)?) as usize;
+        let to = from.checked_add(number * usize::from(width))?;
+        let mut checksum = crc(crc(j as u32, &groups), bytes.get(from..to)?);
+        for plane in &planes {
+            checksum = crc(checksum, bytes.get(plane + j * block..plane + n.min((j + 1) * block))?);
+        }
+        set(bytes, entry + 8, &checksum.to_le_bytes());
+        codes = to;
+    }
+    if links {
+        set(bytes, end, &(directory as u64).to_le_bytes());
+        set(bytes, end + 8, &(blocks as u64).to_le_bytes());
+    }
     Some(())
 }
 
@@ -386,10 +433,10 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     // More bytes could make it valid, and nothing else is wrong.
     let error = Header::parse(&bytes[..bytes.len() % start]).expect_err("a part of a header");
     assert_eq!(error.kind(), ErrorKind::Truncated);
-    // A block has 16 bytes and 12 in the directory at the least, and 65,536 elements at the most.
+    // A block has 16 bytes (with a dictionary 8) and 12 in the directory at the least, and 65,536 elements at the most.
     let size = header.element_type().bytes();
     assert_eq!(frame.elements_bytes(), header.len() * size);
-    assert!(header.blocks() <= bytes.len() / 28 && frame.elements_bytes() <= header.blocks() * 65536 * size);
+    assert!(header.blocks() <= bytes.len() / 20 && frame.elements_bytes() <= header.blocks() * 65536 * size);
     if frame.elements_bytes() > MOST {
         return None;
     }
@@ -434,6 +481,9 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     if !errors.is_empty() {
         errors.iter().for_each(|error| assert!(error.clause().is_some(), "{error:?}"));
         return None;
+    }
+    if header.codec() == Codec::Dictionary {
+        return Some(elements);
     }
     // A reader that streams comes to the directory.
     let mut at = start;

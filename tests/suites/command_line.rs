@@ -252,32 +252,39 @@ fn damage_is_found_by_verification() {
 fn frames_in_a_checkpoint_and_on_their_own_are_linted_and_read() {
     let temp = tempfile::tempdir().unwrap();
     let path = layer(&temp);
-    let at = |name: &str| temp.path().join(name);
-    let packed = at("packed");
-    assert_eq!(code(&df11(&["compress", &path, "-o", text(&packed), "--codec", "rans"])), 0);
-    let output = df11(&["lint", text(&packed)]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let said = stdout(&output);
-    assert!(said.starts_with("0 units, ") && said.contains(" frames: 0 invalid, 0 acceptable"), "{said}");
+    for (codec, form, clause) in [("rans", "frame", "F-5.2"), ("fast", "fast", "F-5.8")] {
+        let at = |name: &str| temp.path().join(format!("{codec}-{name}"));
+        let packed = at("packed");
+        assert_eq!(code(&df11(&["compress", &path, "-o", text(&packed), "--codec", codec])), 0);
+        assert_eq!(code(&df11(&["verify", text(&packed), "--against", &path])), 0);
+        let restored = at("restored");
+        assert_eq!(code(&df11(&["decompress", text(&packed), "-o", text(&restored)])), 0);
+        let name = Path::new(&path).file_name().unwrap();
+        assert!(fs::read(&path).unwrap() == fs::read(restored.join(name)).unwrap());
+        let output = df11(&["lint", text(&packed)]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let said = stdout(&output);
+        assert!(said.starts_with("0 units, ") && said.contains(" frames: 0 invalid, 0 acceptable"), "{said}");
 
-    // One of them, by its name, to a file of its own.
-    let lint = |path: &Path| {
-        let output = df11(&["lint", text(path), "--json"]);
-        (code(&output), serde_json::from_slice::<Value>(&output.stdout).unwrap())
-    };
-    let (_, report) = lint(&packed);
-    let name = report["frames"][0]["name"].as_str().unwrap().to_owned();
-    let frame = at("one.frame");
-    let output = df11(&["transcode", text(&packed), "-o", text(&frame), "--to", "frame", "--unit", &name]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(lint(&frame).0, 0);
+        // One of them, by its name, to a file of its own.
+        let lint = |path: &Path| {
+            let output = df11(&["lint", text(path), "--json"]);
+            (code(&output), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+        };
+        let (_, report) = lint(&packed);
+        let name = report["frames"][0]["name"].as_str().unwrap().to_owned();
+        let frame = at("one.frame");
+        let output = df11(&["transcode", text(&packed), "-o", text(&frame), "--to", form, "--unit", &name]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(lint(&frame).0, 0);
 
-    let mut damaged = fs::read(&frame).unwrap();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    fs::write(&frame, damaged).unwrap();
-    let (exit, report) = lint(&frame);
-    assert_eq!((exit, &report["frames"][0]["findings"][0]["clause"]), (1, &"F-5.2".into()), "{report}");
+        let mut damaged = fs::read(&frame).unwrap();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        fs::write(&frame, damaged).unwrap();
+        let (exit, report) = lint(&frame);
+        assert_eq!((exit, &report["frames"][0]["findings"][0]["clause"]), (1, &clause.into()), "{report}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -33,17 +33,18 @@ impl Entry {
         Entry(all & ((1 << (8 * len)) - 1) | (8 * len as u64) << 56)
     }
 
-    /// Its symbols, and how many there are.
+    /// Its symbols and what stands after them.
     #[inline(always)]
     #[must_use]
-    pub fn string(self) -> ([u8; LONGEST], usize) {
-        let [a, b, c, d, e, f, g, _] = self.0.to_le_bytes();
-        ([a, b, c, d, e, f, g], self.len())
+    pub fn bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
     }
 
     /// How many symbols there are.
     #[inline(always)]
-    fn len(self) -> usize {
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is no collection")]
+    pub fn len(self) -> usize {
         (self.0 >> 59) as usize
     }
 
@@ -91,7 +92,7 @@ pub(crate) fn decode<const N: usize, const W: usize>(
             // Neither the remainder nor the bits that are cut off change anything, and the compiler knows that all is there.
             let entry = entries[code % N];
             let from = end % (ROOM - size_of::<Entry>());
-            room[from..from + size_of::<Entry>()].copy_from_slice(&entry.0.to_le_bytes());
+            room[from..from + size_of::<Entry>()].copy_from_slice(&entry.bytes());
             end += entry.len();
         }
         at += end;

@@ -14,8 +14,8 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub struct DecodeTable<const N: usize> {
     entries: [Entry; N],
-    /// How wide codes are; none before the table is built.
-    width: Option<Width>,
+    /// How wide codes are; 0 before the table is built.
+    bits: u8,
     /// The model's.
     fingerprint: u32,
 }
@@ -36,7 +36,7 @@ enum Entries<'t> {
 impl<const N: usize> DecodeTable<N> {
     /// A table of no dictionary, to be [built](Self::build). It is all zeros, so that a variable that begins as this takes no
     /// room in the image of a program.
-    pub const EMPTY: DecodeTable<N> = DecodeTable { entries: [Entry::NONE; N], width: None, fingerprint: 0 };
+    pub const EMPTY: DecodeTable<N> = DecodeTable { entries: [Entry::NONE; N], bits: 0, fingerprint: 0 };
 
     /// Makes this the table of a dictionary.
     ///
@@ -46,7 +46,7 @@ impl<const N: usize> DecodeTable<N> {
     pub fn build(&mut self, model: &Model) -> Result<(), Error> {
         let codes = model.width().codes();
         let bytes = |entries: usize| (entries * size_of::<Entry>()) as u64;
-        self.width = None;
+        self.bits = 0;
         let Some(entries) = self.entries.get_mut(..codes) else {
             return Err(Error::BufferLength {
                 buffer: "decoding table",
@@ -62,14 +62,14 @@ impl<const N: usize> DecodeTable<N> {
         // V-2.6
         let first = entries.first().copied().unwrap_or(Entry::NONE);
         entries.get_mut(number.unwrap_or_default()..).unwrap_or_default().fill(first);
-        (self.width, self.fingerprint) = (Some(model.width()), model.fingerprint());
+        (self.bits, self.fingerprint) = (model.width().bits(), model.fingerprint());
         Ok(())
     }
 
     /// What was built; `None` before.
     #[must_use]
     pub fn dictionary(&self) -> Option<Dictionary<'_>> {
-        let entries = match self.width? {
+        let entries = match Width::from_bits(self.bits)? {
             Width::Eight => Entries::Eight(self.entries.first_chunk()?),
             Width::Twelve => Entries::Twelve(self.entries.first_chunk()?),
         };
@@ -211,14 +211,19 @@ fn append<const N: usize>(
     at: usize,
     len: usize,
 ) -> Result<usize, Error> {
-    let (string, number) = entries.get(code).copied().unwrap_or(Entry::NONE).string();
-    let end = at + number;
-    let too_many = Error::ChunkSymbols { expected: len, found: end };
+    let entry = entries.get(code).copied().unwrap_or(Entry::NONE);
+    let end = at + entry.len();
     if end > len {
-        return Err(too_many);
+        return Err(Error::ChunkSymbols { expected: len, found: end });
     }
-    let room = symbols.get_mut(at..end).ok_or(too_many)?;
-    room.iter_mut().zip(string).for_each(|(to, symbol)| *to = symbol);
+    match symbols.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        Some(room) => *room = entry.bytes(),
+        // Nearly at the end of the room, which is not before that of the chunk.
+        None => {
+            let room = symbols.get_mut(at..end).unwrap_or_default();
+            room.iter_mut().zip(entry.bytes()).for_each(|(to, symbol)| *to = symbol);
+        }
+    }
     Ok(end)
 }
 

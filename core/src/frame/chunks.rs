@@ -234,7 +234,8 @@ impl DecodeChunks<'_, '_> {
         mut decode: impl FnMut(&[u8], Range<usize>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let header = &self.frame.header;
-        let of_block = header.block_len() / CHUNK;
+        // At least one: the compiler does not know that, and a division by it would bring a panic.
+        let of_block = (header.block_len() / CHUNK).max(1);
         let width = self.dictionary.width().group_bytes();
         let Range { start, end } = self.chunks;
         for block in start / of_block..end.div_ceil(of_block) {

@@ -6,10 +6,14 @@
 
 #[cfg(feature = "df11")]
 mod df11;
+#[cfg(feature = "dictionary")]
+mod dictionary;
+#[cfg(any(feature = "rans", feature = "dictionary"))]
+mod framed;
 mod machine;
 mod measure;
 mod print;
-#[cfg(any(feature = "df11", feature = "rans"))]
+#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
 mod ram;
 #[cfg(feature = "rans")]
 mod rans;
@@ -20,10 +24,11 @@ use measure::Measured;
 use print::{Hex, say};
 
 /// How many codecs the image was built with.
-const CODECS: usize = cfg!(feature = "df11") as usize + cfg!(feature = "rans") as usize;
+const CODECS: usize =
+    cfg!(feature = "df11") as usize + cfg!(feature = "rans") as usize + cfg!(feature = "dictionary") as usize;
 
 /// Files that the build script made, as variables in flash: apart from other constants, so that these can be measured.
-#[cfg(any(feature = "df11", feature = "rans"))]
+#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
 macro_rules! weights {
     ($($name:ident = $file:literal;)+) => {
         $(
@@ -33,11 +38,11 @@ macro_rules! weights {
         )+
     };
 }
-#[cfg(any(feature = "df11", feature = "rans"))]
+#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
 pub(crate) use weights;
 
 /// What the build script found out about the weights.
-#[cfg(any(feature = "df11", feature = "rans"))]
+#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
 #[allow(dead_code, reason = "an image of one codec needs one of the buffers")]
 mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
@@ -55,6 +60,8 @@ fn run() -> bool {
         df11::run,
         #[cfg(feature = "rans")]
         rans::run,
+        #[cfg(feature = "dictionary")]
+        dictionary::run,
     ];
     codecs.into_iter().all(|run| run())
 }

@@ -1,12 +1,12 @@
-//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a DF11 unit and as a rANS
-//! frame, and of each a copy with one bit changed.
+//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a DF11 unit and as frames
+//! with rANS and with a dictionary, and of each a copy with one bit changed.
 //!
 //! The build script of the images calls [`files`]; nothing that is made here is checked in, so nothing can be out of date.
 
 use std::error::Error;
 
 use df11_core::df11::{self, EncodedUnit, Options};
-use df11_core::frame::{ElementType, EncodeOptions, Frame};
+use df11_core::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
 use safetensors::SafeTensors;
 
 /// The file that the weights come from.
@@ -62,15 +62,16 @@ pub fn damaged_unit(mut unit: EncodedUnit) -> EncodedUnit {
     unit
 }
 
-/// The weights as a frame.
+/// The weights as a frame of this codec.
 ///
 /// # Errors
 ///
 /// As [`weights`].
-pub fn frame() -> Result<Vec<u8>, Box<dyn Error>> {
+pub fn frame(codec: Codec) -> Result<Vec<u8>, Box<dyn Error>> {
     let weights = weights()?;
     let shape = [ROWS as u64, COLUMNS as u64];
-    Ok(EncodeOptions::new().block_len(BLOCK).encode(ElementType::Bf16, &shape, &weights)?)
+    let options = EncodeOptions::new().codec(codec).block_len(BLOCK);
+    Ok(options.encode(ElementType::Bf16, &shape, &weights)?)
 }
 
 /// A frame that has one bit changed, in the middle.
@@ -92,16 +93,19 @@ pub type File = (&'static str, Vec<u8>);
 ///
 /// As [`weights`]; if what was encoded does not decode to the weights.
 pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
-    let (weights, unit, frame) = (weights()?, unit()?, frame()?);
+    let (weights, unit) = (weights()?, unit()?);
+    let (rans, dictionary) = (frame(Codec::Rans)?, frame(Codec::Dictionary)?);
     let mut restored = vec![0; weights.len()];
     unit.as_unit().decode_into(&mut restored)?;
     if restored != weights {
         return Err("the unit holds other weights".into());
     }
-    restored.fill(0);
-    Frame::new(&frame)?.decode_into(&mut df11_core::rans::DecodeTable::EMPTY.clone(), &mut restored)?;
-    if restored != weights {
-        return Err("the frame holds other weights".into());
+    for frame in [&rans, &dictionary] {
+        restored.fill(0);
+        Frame::new(frame)?.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut restored)?;
+        if restored != weights {
+            return Err("a frame holds other weights".into());
+        }
     }
     let constants = format!(
         "/// Weights of a row.\npub(crate) const COLUMNS: usize = {COLUMNS};\n\
@@ -112,8 +116,10 @@ pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
     );
     Ok(vec![
         ("constants.rs", constants.into_bytes()),
-        ("damaged_frame", damaged_frame(frame.clone())),
-        ("frame", frame),
+        ("damaged_frame", damaged_frame(rans.clone())),
+        ("frame", rans),
+        ("damaged_dictionary", damaged_frame(dictionary.clone())),
+        ("dictionary", dictionary),
         ("damaged_code", damaged_unit(unit.clone()).encoded_exponent),
         ("luts", unit.luts),
         ("code", unit.encoded_exponent),

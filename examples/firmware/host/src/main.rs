@@ -1,13 +1,12 @@
 //! Says what the images must print: the checksums of the original weights, and how the codec refuses damaged ones here.
 //!
-//! Usage: `firmware-host [df11] [rans]`
+//! Usage: `firmware-host [df11] [rans] [dictionary]`
 
 use std::error::Error;
 use std::io::Write;
 
 use df11_core::df11::{Tensors, Unit};
-use df11_core::frame::{Frame, crc};
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{Codec, DecodeTable, Frame, crc};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
 fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11_core::Error> {
@@ -19,7 +18,7 @@ fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11_core::Error> {
 fn restore_frame(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
     let frame = Frame::new(frame)?;
     let mut weights = vec![0; frame.elements_bytes()];
-    frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut weights).map(|()| weights)
+    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut weights).map(|()| weights)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -45,8 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     ("a byte of the gaps missing", restore(Tensors { gaps, ..unit.tensors() })),
                 ]
             }
-            "rans" => {
-                let frame = frame()?;
+            "rans" | "dictionary" => {
+                let frame = frame(if codec == "rans" { Codec::Rans } else { Codec::Dictionary })?;
                 let damaged = damaged_frame(frame.clone());
                 let mut start = frame.first_chunk::<32>().ok_or("no header")?.to_owned();
                 start[8] += 1;
