@@ -29,7 +29,7 @@
 //! uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB. Frames and archives are decoded with a
 //! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames with dictionaries with a
 //! [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50 KiB, serves all frames. A frame takes about
-//! 2 KiB of stack. Encoding 65,536 weights and more uses a table of 576 KiB on the
+//! 2 KiB of stack, with a dictionary 4. Encoding 65,536 weights and more uses a table of 576 KiB on the
 //! heap (not with AVX-512).
 //!
 //! # Instruction sets

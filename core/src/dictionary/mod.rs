@@ -31,6 +31,7 @@ pub use decode::{DecodeTable, Dictionary};
 pub use encode::EncodeTable;
 pub use model::{Model, Width};
 
+#[cfg(feature = "alloc")]
 pub(crate) use df11_simd::dictionary::ROOM;
 pub use df11_simd::dictionary::{GROUP, LONGEST};
 

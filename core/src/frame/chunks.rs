@@ -9,7 +9,9 @@ use df11_simd::{Write, Writer};
 #[cfg(feature = "alloc")]
 use super::ElementType;
 use super::{ALIGNMENT, Frame, Header, crc, padding, planes};
-use crate::dictionary::{CHUNK, Dictionary, MAX_GROUPS, ROOM};
+#[cfg(feature = "alloc")]
+use crate::dictionary::ROOM;
+use crate::dictionary::{CHUNK, Dictionary, MAX_GROUPS};
 use crate::{Error, FramePart};
 
 /// Planes of raw parts begin at multiples of this.

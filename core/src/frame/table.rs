@@ -16,6 +16,12 @@ pub(super) mod sealed {
     use super::{Header, Tables};
 
     pub trait Sealed {
+        /// Whether it serves codec rANS: what decodes others is left out of programs without such a table.
+        const RANS: bool;
+
+        /// Whether it serves codec dictionary.
+        const DICTIONARY: bool;
+
         /// Makes this the table of a frame; of none, if it is not for such frames.
         fn build(&mut self, header: &Header);
 
@@ -45,6 +51,9 @@ impl DecodeTable {
 }
 
 impl sealed::Sealed for DecodeTable {
+    const RANS: bool = true;
+    const DICTIONARY: bool = true;
+
     fn build(&mut self, header: &Header) {
         match header.model {
             Model::None => {}
@@ -59,6 +68,9 @@ impl sealed::Sealed for DecodeTable {
 }
 
 impl sealed::Sealed for rans::DecodeTable {
+    const RANS: bool = true;
+    const DICTIONARY: bool = false;
+
     fn build(&mut self, header: &Header) {
         if let Model::Frequencies(frequencies) = &header.model {
             self.build(frequencies);
@@ -71,6 +83,9 @@ impl sealed::Sealed for rans::DecodeTable {
 }
 
 impl<const N: usize> sealed::Sealed for dictionary::DecodeTable<N> {
+    const RANS: bool = false;
+    const DICTIONARY: bool = true;
+
     fn build(&mut self, header: &Header) {
         if let Model::Dictionary(model) = &header.model {
             // Of a table that is too small, nothing is built; decoding then says so.
@@ -84,7 +99,10 @@ impl<const N: usize> sealed::Sealed for dictionary::DecodeTable<N> {
 }
 
 #[cfg(feature = "alloc")]
-impl<T: sealed::Sealed + ?Sized> sealed::Sealed for alloc::boxed::Box<T> {
+impl<T: sealed::Sealed> sealed::Sealed for alloc::boxed::Box<T> {
+    const RANS: bool = T::RANS;
+    const DICTIONARY: bool = T::DICTIONARY;
+
     fn build(&mut self, header: &Header) {
         sealed::Sealed::build(&mut **self, header);
     }

@@ -10,7 +10,7 @@ use df11_simd::{Write, Writer};
 use super::ElementType;
 use super::chunks::Sections;
 use super::header::Parts;
-use super::table::{Table, Tables};
+use super::table::Table;
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
 use crate::dictionary::CHUNK;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
@@ -257,7 +257,7 @@ impl<'a> Frame<'a> {
         }
         let start = self.header.block_range(blocks.start).start;
         let number = self.header.block_range(blocks.end).start - start;
-        self.decode_blocks(table.tables(), blocks.start, elements, number)
+        self.decode_blocks(table, blocks.start, elements, number)
     }
 
     /// Decodes all elements. `table` is the caller's memory.
@@ -270,13 +270,13 @@ impl<'a> Frame<'a> {
     /// with a block. The content of `elements` is then unspecified.
     pub fn decode_into(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
         self.build(table);
-        self.decode_blocks(table.tables(), 0, elements, self.header.len)
+        self.decode_blocks(&*table, 0, elements, self.header.len)
     }
 
     /// Decodes so many elements, from a block on.
     fn decode_blocks(
         &self,
-        tables: Tables<'_>,
+        table: &impl Table,
         first: usize,
         elements: &mut [u8],
         len: usize,
@@ -292,14 +292,28 @@ impl<'a> Frame<'a> {
             }
             return Ok(());
         }
-        if self.header.codec() == Codec::Dictionary {
+        self.decode_coded_blocks(table, first, elements, len)
+    }
+
+    /// [`decode_blocks`](Self::decode_blocks) of a codec with a table. What decodes a codec that the table is not for is not compiled.
+    fn decode_coded_blocks<T: Table>(
+        &self,
+        table: &T,
+        first: usize,
+        elements: &mut [u8],
+        len: usize,
+    ) -> Result<(), Error> {
+        if T::DICTIONARY && self.header.codec() == Codec::Dictionary {
             let start = self.header.block_range(first).start;
             let chunks = start / CHUNK..(start + len).div_ceil(CHUNK);
-            return self.decode_chunks(tables.dictionary, chunks, elements);
+            return self.decode_chunks(table.tables().dictionary, chunks, elements);
         }
-        let table = tables.rans.ok_or(Error::OtherTable)?;
+        if !T::RANS || self.header.codec() != Codec::Rans {
+            return Err(Error::OtherTable);
+        }
+        let table = table.tables().rans.ok_or(Error::OtherTable)?;
         #[cfg(feature = "alloc")]
-        if element_type == ElementType::Bf16 && elements.len() > STREAM_BYTES {
+        if self.header.element_type == ElementType::Bf16 && elements.len() > STREAM_BYTES {
             return self.level.dispatch(DecodePast { frame: self, table, first, elements });
         }
         self.level.dispatch(DecodeInPlace { frame: self, table, first, elements })
