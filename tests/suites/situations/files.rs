@@ -126,6 +126,7 @@ fn every_file_below_a_directory_comes_along_or_is_said_to_stay() {
     );
     text(root, "model-q4.gguf", "GGUF");
     text(root, "empty.bin", "");
+    assert!(!df11_model::inspect(root, None, 0).unwrap().compressed);
     for codec in CODECS {
         let (packed, report) = there_and_back(root, &with(codec));
         assert!(report.left_behind.is_empty(), "{:?}", report.left_behind);
