@@ -242,7 +242,8 @@ fn companions_and_configurations_that_are_not_as_recorded_are_noticed_and_named(
     text(model.path(), "sub/README.md", "hello");
     let packed = temp.path().join("packed");
     let options = CompressOptions { force: true, ..CompressOptions::default() };
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("tokenizer.json", |path| fs::write(path, "{\"v").unwrap()),
         ("tokenizer.json", |path| fs::remove_file(path).unwrap()),
         ("sub/README.md", |path| fs::write(path, "hallo").unwrap()),
