@@ -104,7 +104,11 @@ impl Restoration {
         for (part, names) in packed.parts.iter().zip(&self.names) {
             let mut targets = HashMap::new();
             for stored in stored(part, names)? {
-                let Some(places) = wanted.get(stored.name) else { continue };
+                // A record that leaves out what is stored would lose it.
+                let places = wanted.get(stored.name).ok_or_else(|| {
+                    let problem = "is stored here, but in none of the original files that are recorded";
+                    Error::tensor(stored.path, stored.name, problem)
+                })?;
                 let described = part.described.tensors.get(stored.name);
                 let of_file = |&&(file, _): &&(usize, usize)| {
                     described.is_none_or(|tensor| self.files[file].name == Path::new(&tensor.file))

@@ -163,6 +163,9 @@ impl Manifest {
         others: &[PathBuf],
     ) -> Result<Self, Error> {
         let wrong = |problem: String| Error::file(path, problem);
+        if original.files.is_empty() {
+            return Err(wrong("the df11 metadata is wrong: it records no file of an original".to_owned()));
+        }
         let mut inputs = Vec::new();
         for file in &original.files {
             let (name, header) = file.checked().map_err(wrong)?;

@@ -81,11 +81,14 @@ impl Packed {
             Some(manifest) => set_strangers_aside(&mut source, manifest)?,
             None => strangers_without_manifest(&mut source)?,
         };
-        let lots = source.weights()?;
-        refuse_doubles(&lots, &source, &strangers)?;
-        let mut parts = Vec::with_capacity(lots.len());
-        for weights in lots {
+        let mut parts = Vec::new();
+        for weights in source.weights()? {
             parts.push(Part::new(weights)?);
+        }
+        // What is not compressed may have variants side by side.
+        if parts.iter().any(Part::is_compressed) {
+            let lots: Vec<&Weights> = parts.iter().map(|part| &part.weights).collect();
+            refuse_doubles(&lots, &source, &strangers)?;
         }
         if source.is_file
             && let Some(text) = parts[0].weights.files[0].container.metadata.get(MANIFEST_KEY)
@@ -391,7 +394,7 @@ fn strangers_without_manifest(source: &mut Source) -> Result<Vec<PathBuf>, Error
 }
 
 /// Refuses a tensor that is there twice: a loader would read one of the two.
-fn refuse_doubles(lots: &[Weights], source: &Source, strangers: &[PathBuf]) -> Result<(), Error> {
+fn refuse_doubles(lots: &[&Weights], source: &Source, strangers: &[PathBuf]) -> Result<(), Error> {
     let double = |path: &Path, name: &str, other: &Path| {
         Err(Error::tensor(path, name, format!("is also in {}; keep one of the two files", other.display())))
     };

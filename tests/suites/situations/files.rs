@@ -126,6 +126,7 @@ fn every_file_below_a_directory_comes_along_or_is_said_to_stay() {
     );
     text(root, "model-q4.gguf", "GGUF");
     text(root, "empty.bin", "");
+    assert!(!df11_model::inspect(root, None, 0).unwrap().compressed);
     for codec in CODECS {
         let (packed, report) = there_and_back(root, &with(codec));
         assert!(report.left_behind.is_empty(), "{:?}", report.left_behind);
@@ -241,7 +242,8 @@ fn companions_and_configurations_that_are_not_as_recorded_are_noticed_and_named(
     text(model.path(), "sub/README.md", "hello");
     let packed = temp.path().join("packed");
     let options = CompressOptions { force: true, ..CompressOptions::default() };
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("tokenizer.json", |path| fs::write(path, "{\"v").unwrap()),
         ("tokenizer.json", |path| fs::remove_file(path).unwrap()),
         ("sub/README.md", |path| fs::write(path, "hallo").unwrap()),

@@ -54,7 +54,7 @@ pub(super) struct FilePlan<'a> {
     pub(super) name: PathBuf,
     /// Which of the lots its tensors are of.
     pub(super) lot: usize,
-    pub(super) units: Vec<PreparedUnit<'a>>,
+    pub(super) units: Vec<Box<PreparedUnit<'a>>>,
     /// Names of tensors that become frames.
     pub(super) frames: Vec<&'a str>,
     /// Names of tensors that stay as they are.
@@ -83,7 +83,7 @@ pub(super) struct Layout<'a> {
 
 /// What becomes of the tensors of one lot.
 struct Choice<'a> {
-    units: Vec<PreparedUnit<'a>>,
+    units: Vec<Box<PreparedUnit<'a>>>,
     frames: HashSet<&'a str>,
     refused: Vec<(&'a UnitSpec, String)>,
     /// About how many bytes are saved, and how many more frames would save.
@@ -206,7 +206,7 @@ pub(crate) fn prepare<'a>(
     lot: &Weights,
     spec: &'a UnitSpec,
     scan: &Scan,
-) -> Result<Result<PreparedUnit<'a>, String>, Error> {
+) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
     let mut frequencies = [0u64; 256];
     for name in &spec.tensors {
         let counts = scan.tensor(lot, name)?.counts();
@@ -227,7 +227,7 @@ fn plan<'a>(
     lot: &Weights,
     spec: &'a UnitSpec,
     frequencies: [u64; 256],
-) -> Result<Result<PreparedUnit<'a>, String>, Error> {
+) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
     let plan_with = |options: &Options| Plan::from_frequencies(&frequencies, spec.tensors.len(), options);
     let mut plan = match plan_with(&Options::default()) {
         Ok(plan) => plan,
@@ -247,7 +247,8 @@ fn plan<'a>(
     if after >= before {
         return Ok(Err(format!("would not shrink: {before} bytes plain, {after} compressed")));
     }
-    Ok(Ok(PreparedUnit { spec, plan, frequencies }))
+    // Some kilobytes, which units that are refused do not take.
+    Ok(Ok(Box::new(PreparedUnit { spec, plan, frequencies })))
 }
 
 pub(crate) fn largest_block(lot: &Weights, spec: &UnitSpec, plan: &Plan) -> Result<u32, Error> {
@@ -266,7 +267,7 @@ fn assign<'a>(
     job: &'a Job<'_>,
     lot: &'a Weights,
     number: usize,
-    units: Vec<PreparedUnit<'a>>,
+    units: Vec<Box<PreparedUnit<'a>>>,
     frames: &HashSet<&'a str>,
     codec: Codec,
 ) -> Vec<FilePlan<'a>> {
@@ -295,7 +296,7 @@ fn assign<'a>(
 fn by_units<'a>(
     job: &Job<'_>,
     lot: &'a Weights,
-    units: Vec<PreparedUnit<'a>>,
+    units: Vec<Box<PreparedUnit<'a>>>,
     rest: Vec<&'a str>,
 ) -> Vec<FilePlan<'a>> {
     let mut files: Vec<FilePlan<'_>> = Vec::new();
