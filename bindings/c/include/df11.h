@@ -51,6 +51,9 @@
 // The codec of a frame with rANS.
 #define DF11_CODEC_RANS 1
 
+// The codec of a frame with a dictionary.
+#define DF11_CODEC_DICTIONARY 3
+
 // How a function ended.
 typedef enum df11_status {
   // All went well.
@@ -197,7 +200,7 @@ typedef struct df11_frame {
 typedef struct df11_frame_info {
   // The type of its elements: `DF11_TYPE_BF16` and so on.
   uint8_t element_type;
-  // How they are stored: `DF11_CODEC_RAW` or `DF11_CODEC_RANS`.
+  // How they are stored: `DF11_CODEC_RAW`, `DF11_CODEC_RANS` or `DF11_CODEC_DICTIONARY`.
   uint8_t codec;
   // How many dimensions there are.
   size_t rank;
@@ -215,12 +218,12 @@ typedef struct df11_frame_info {
   uint32_t digest;
 } df11_frame_info;
 
-// The table that decoding of rANS needs: 18 KiB and a little, in memory of the caller. One that has been built for a frame can
+// The table that decoding of frames needs: 52 KiB, in memory of the caller. One that has been built for a frame can
 // be used by many threads at the same time; it borrows nothing and needs no closing. Build it where it stays: a copy may be
 // refused, since the table begins where a line of the cache does.
 typedef struct df11_table {
   // The library's own.
-  uint64_t opaque[2400];
+  uint64_t opaque[6656];
 } df11_table;
 
 // What an archive of dietgpu holds.

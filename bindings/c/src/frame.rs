@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame, MAX_RANK};
-use df11_core::rans::DecodeTable;
+use df11_core::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Encoder, Frame, MAX_RANK};
 
 use crate::boundary::{Opaque, apart, array, df11_buffer, df11_bytes, get, put, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
@@ -28,8 +27,11 @@ pub const DF11_TYPE_F8_E5M2: u8 = 5;
 pub const DF11_CODEC_RAW: u8 = 0;
 /// The codec of a frame with rANS.
 pub const DF11_CODEC_RANS: u8 = 1;
+/// The codec of a frame with a dictionary.
+pub const DF11_CODEC_DICTIONARY: u8 = 3;
 
 const _: () = assert!(DF11_MAX_RANK == MAX_RANK);
+const _: () = assert!(Codec::Dictionary.number() == DF11_CODEC_DICTIONARY);
 const _: () = assert!(ElementType::ALL[DF11_TYPE_F8_E5M2 as usize].number() == DF11_TYPE_F8_E5M2);
 
 /// An open frame. Lies in memory of the caller, and may be copied; needs no closing. It borrows the bytes that it was opened
@@ -41,14 +43,14 @@ pub struct df11_frame {
     opaque: [u64; 128],
 }
 
-/// The table that decoding of rANS needs: 18 KiB and a little, in memory of the caller. One that has been built for a frame can
+/// The table that decoding of frames needs: 52 KiB, in memory of the caller. One that has been built for a frame can
 /// be used by many threads at the same time; it borrows nothing and needs no closing. Build it where it stays: a copy may be
 /// refused, since the table begins where a line of the cache does.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_table {
     /// The library's own.
-    opaque: [u64; 2400],
+    opaque: [u64; 6656],
 }
 
 /// What a frame holds.
@@ -57,7 +59,7 @@ pub struct df11_table {
 pub struct df11_frame_info {
     /// The type of its elements: `DF11_TYPE_BF16` and so on.
     pub element_type: u8,
-    /// How they are stored: `DF11_CODEC_RAW` or `DF11_CODEC_RANS`.
+    /// How they are stored: `DF11_CODEC_RAW`, `DF11_CODEC_RANS` or `DF11_CODEC_DICTIONARY`.
     pub codec: u8,
     /// How many dimensions there are.
     pub rank: usize,
@@ -139,12 +141,11 @@ pub unsafe extern "C" fn df11_frame_describe(
             let header = frame.header();
             let mut shape = [0; DF11_MAX_RANK];
             let rank = shape.iter_mut().zip(header.shape()).map(|(to, dimension)| *to = dimension).count();
-            let raw = header.codec() == frame::Codec::Raw;
             write(
                 info,
                 df11_frame_info {
                     element_type: header.element_type().number(),
-                    codec: if raw { DF11_CODEC_RAW } else { DF11_CODEC_RANS },
+                    codec: header.codec().number(),
                     rank,
                     shape,
                     elements: header.len(),
@@ -331,4 +332,37 @@ fn encode(
     }
     append(&encoder.finish()?)?;
     Ok(at)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::mem::MaybeUninit;
+    use std::ptr;
+
+    #[test]
+    fn frames_of_every_codec_are_described_and_come_back() {
+        let elements: Vec<u8> = (0..70_000u32).flat_map(|i| (0x3c00 + i as u16 % 99).to_le_bytes()).collect();
+        for codec in [Codec::Raw, Codec::Rans, Codec::Dictionary] {
+            let options = frame::EncodeOptions::new().codec(codec);
+            let bytes = options.encode(ElementType::Bf16, &[70_000], &elements).unwrap();
+            let mut decoded = vec![0; elements.len()];
+            let mut frame = Box::<df11_frame>::new_uninit();
+            let mut table = Box::<df11_table>::new_uninit();
+            let mut info = MaybeUninit::<df11_frame_info>::uninit();
+            let (frame, table, info) = (frame.as_mut_ptr(), table.as_mut_ptr(), info.as_mut_ptr());
+            let error = ptr::null_mut();
+            // SAFETY: the memory is there for each, and the bytes stay until the end.
+            unsafe {
+                assert_eq!(df11_frame_open(frame, bytes.as_ptr(), bytes.len(), error), df11_status::DF11_OK);
+                assert_eq!(df11_frame_describe(frame, info, error), df11_status::DF11_OK);
+                assert_eq!((*info).codec, codec.number());
+                assert_eq!(df11_frame_build_table(frame, table, error), df11_status::DF11_OK);
+                let status = df11_frame_decode(frame, table, decoded.as_mut_ptr(), decoded.len(), error);
+                assert_eq!(status, df11_status::DF11_OK);
+            }
+            assert!(decoded == elements, "{codec:?}");
+        }
+    }
 }

@@ -20,7 +20,13 @@ pub enum Codec {
 }
 
 impl Codec {
-    pub(super) const fn number(self) -> u8 {
+    /// Its number in the header (F-3.1).
+    ///
+    /// ```
+    /// assert_eq!(df11_core::frame::Codec::Dictionary.number(), 3);
+    /// ```
+    #[must_use]
+    pub const fn number(self) -> u8 {
         match self {
             Codec::Raw => 0,
             Codec::Rans => 1,
