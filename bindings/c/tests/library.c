@@ -129,7 +129,8 @@ static void results_over_their_own_input_are_refused(void) {
                               sizes.gaps, sizes.split_positions};
     df11_buffer buffers[6];
     for (size_t i = 0, at = 0; i < 6; i++) {
-        buffers[i] = (df11_buffer){parts + at, lengths[i]};
+        buffers[i].data = parts + at;
+        buffers[i].len = lengths[i];
         at = (at + lengths[i] + 63) & ~(size_t)63;
     }
     df11_buffers out = {buffers[0], buffers[1], buffers[2], buffers[3], buffers[4], buffers[5]};
@@ -148,9 +149,10 @@ static void results_over_their_own_input_are_refused(void) {
     CHECK(memcmp(same, weights, sizeof same) == 0);
     static df11_unit unit;
     df11_unit_info info;
+    size_t end = 0;
     CHECK(df11_unit_open(&unit, &tensors, NULL) == DF11_OK);
     CHECK(df11_unit_describe(&unit, (df11_unit_info *)(void *)&unit, &error) == DF11_INVALID_INPUT);
-    CHECK(df11_unit_tensor_range(&unit, 0, (size_t *)(void *)&unit, &(size_t){0}, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_unit_tensor_range(&unit, 0, (size_t *)(void *)&unit, &end, &error) == DF11_INVALID_INPUT);
     CHECK(df11_unit_describe(&unit, &info, NULL) == DF11_OK && info.elements == 3000);
     CHECK(df11_plan_sizes(&plan, (df11_sizes *)(void *)&plan, &error) == DF11_INVALID_INPUT);
     CHECK(df11_plan_sizes(&plan, &sizes, NULL) == DF11_OK);
