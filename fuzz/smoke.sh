@@ -36,6 +36,9 @@ tables - -
 range_decode - -
 container container container.dict
 metadata metadata metadata.dict
+manifest - -
+operations - -
+dietgpu - -
 rans_blocks rans_blocks -
 dictionary_chunks dictionary_chunks -
 frame_decode frame_decode -
