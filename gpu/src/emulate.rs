@@ -2,11 +2,11 @@
 
 use df11_core::df11::{BLOCK_BYTES, Tensors, Unit};
 use df11_core::dictionary;
-use df11_core::frame::{ElementType, Frame};
+use df11_core::frame::Frame;
 use df11_core::rans::{DecodeTable, Frequencies};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
-use crate::kernels::THREADS;
+use crate::kernels::{THREADS, element_kind};
 use crate::table::decode_table;
 
 /// How a kernel is launched.
@@ -231,7 +231,7 @@ pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11_cor
             symbols: range.len(),
         })
     };
-    let kind = kind_of(header.element_type());
+    let kind = element_kind(header.element_type());
     Ok(((0..header.blocks()).map(block).collect::<Result<_, _>>()?, kind))
 }
 
@@ -362,18 +362,8 @@ impl<'a> DictionaryFrame<'a> {
             stride: layout.planes[1].saturating_sub(layout.planes[0]),
             n: frame.elements_bytes() / header.element_type().bytes(),
             width: u32::from(model.width().bits()),
-            kind: kind_of(header.element_type()),
+            kind: element_kind(header.element_type()),
         }))
-    }
-}
-
-/// What kernels call the way in which elements are put together.
-fn kind_of(element_type: ElementType) -> u32 {
-    match element_type {
-        ElementType::Bf16 => 1,
-        ElementType::F16 => 2,
-        ElementType::F32 => 3,
-        _ => 0,
     }
 }
 

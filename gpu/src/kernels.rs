@@ -1,5 +1,7 @@
 //! The kernels as PTX, built from `gpu/kernels` by `gpu/ptx/build.sh`.
 
+use df11_core::frame::ElementType;
+
 /// A kernel, for one generation of cards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ptx {
@@ -53,4 +55,15 @@ pub const RANS_ENCODE: [Ptx; 4] = ptx!("rans_encode");
 #[must_use]
 pub fn best(kernels: &[Ptx], capability: i32) -> Option<Ptx> {
     kernels.iter().filter(|ptx| ptx.capability <= capability).max_by_key(|ptx| ptx.capability).copied()
+}
+
+/// What kernels call the way in which an element is put together of its coded byte and its raw part: `BYTES`, `BF16`, `F16` and
+/// `F32` of `gpu/kernels/elements.cuh`.
+pub(crate) const fn element_kind(element_type: ElementType) -> u32 {
+    match element_type {
+        ElementType::Bf16 => 1,
+        ElementType::F16 => 2,
+        ElementType::F32 => 3,
+        _ => 0,
+    }
 }

@@ -12,6 +12,7 @@ use df11_core::rans;
 
 use crate::context::Shared;
 use crate::emulate::RansBlock;
+use crate::kernels::element_kind;
 use crate::memory::Memory;
 use crate::table::decode_table;
 use crate::{Error, Gpu};
@@ -329,12 +330,7 @@ impl Gpu {
             memory: Arc::new(memory),
             shared: Arc::clone(self.shared()),
             coded,
-            kind: match element_type {
-                ElementType::Bf16 => 1,
-                ElementType::F16 => 2,
-                ElementType::F32 => 3,
-                _ => 0,
-            },
+            kind: element_kind(element_type),
             chunks: u32::try_from(chunks).map_err(|_| Error::TooMuch)?,
             element_type,
             elements_bytes: frame.elements_bytes(),

@@ -8,7 +8,7 @@ use df11_core::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
 use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};
-use crate::kernels::{THREADS, WARPS};
+use crate::kernels::{THREADS, WARPS, element_kind};
 
 /// Bytes that a thread counts at least, so that its part of the sums pays.
 const COUNTED: usize = 128;
@@ -76,16 +76,6 @@ pub fn frame_of_blocks<M: Machine>(
     })
 }
 
-/// What the kernels call the way in which elements are put together.
-const fn kind(element_type: ElementType) -> u64 {
-    match element_type {
-        ElementType::Bf16 => 1,
-        ElementType::F16 => 2,
-        ElementType::F32 => 3,
-        _ => 0,
-    }
-}
-
 fn pass(entry: &'static str, thread_blocks: u32, arguments: &[u64]) -> Pass {
     Pass { kernels: Kernels::Rans, entry, thread_blocks, arguments: arguments.to_vec() }
 }
@@ -101,7 +91,7 @@ fn count<M: Machine>(
     let totals = scratch.upload(&[0; 8 * 256])?;
     let bytes = tensor.elements.saturating_mul(element_type.bytes());
     let thread_blocks = bytes.div_ceil(COUNTED * THREADS as usize).min(MOST_COUNTING as usize) as u32;
-    let arguments = [tensor.address, tensor.elements as u64, kind(element_type), totals];
+    let arguments = [tensor.address, tensor.elements as u64, u64::from(element_kind(element_type)), totals];
     scratch.machine.run(&pass("frame_encode_count", thread_blocks, &arguments))?;
     Ok(counts(&scratch.machine.download(totals, 8 * 256)?))
 }
@@ -169,7 +159,7 @@ impl Planned {
         let mut counts = 0;
         if let Some(Coded { entries, states, words, counts: at }) = self.coded {
             counts = at;
-            let arguments = [kind(element_type), entries, states, words, counts];
+            let arguments = [u64::from(element_kind(element_type)), entries, states, words, counts];
             let arguments = [&self.elements()[..], &arguments].concat();
             passes.push(pass("rans_encode", blocks.div_ceil(WARPS), &arguments));
         }
@@ -182,7 +172,7 @@ impl Planned {
     /// Writes the blocks and the directory to a frame that is at `bytes`.
     fn last_passes(&self, bytes: u64, powers: u64, digests: u64) -> [Pass; 2] {
         let Planned { blocks, offsets, .. } = *self;
-        let kind = kind(self.element_type);
+        let kind = u64::from(element_kind(self.element_type));
         let [states, words, counts] =
             self.coded.as_ref().map_or([0; 3], |coded| [coded.states, coded.words, coded.counts]);
         let is_coded = self.coded.is_some().into();
