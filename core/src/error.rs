@@ -53,7 +53,7 @@ impl fmt::Display for FramePart {
 /// people and may change; the variants and [`kind`](Error::kind) are the stable part.
 ///
 /// ```
-/// use df11_core::{Error, ErrorKind, bf16};
+/// use df11::{Error, ErrorKind, bf16};
 ///
 /// let error = bf16::split(&[0x80], &mut [], &mut []).unwrap_err();
 /// assert_eq!(error, Error::OddBytes { bytes: 1 });
@@ -429,7 +429,7 @@ impl Error {
     /// The group this error belongs to.
     ///
     /// ```
-    /// use df11_core::{Error, ErrorKind};
+    /// use df11::{Error, ErrorKind};
     ///
     /// assert_eq!(Error::EmptyUnit.kind(), ErrorKind::Unsupported);
     /// ```
@@ -480,7 +480,7 @@ impl Error {
     /// `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
-    /// use df11_core::Error;
+    /// use df11::Error;
     ///
     /// assert_eq!(Error::EmptyUnit.clause(), Some("D-3.4"));
     /// assert_eq!(Error::OddBytes { bytes: 1 }.clause(), None);

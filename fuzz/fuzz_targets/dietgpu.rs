@@ -1,9 +1,9 @@
 //! Any bytes as archives of dietgpu, and good ones that were damaged: no panic, and decoding gives what
 //! was encoded.
 #![no_main]
-use df11_core::dietgpu::{self, Archive, FloatArchive};
-use df11_core::frame::ElementType;
-use df11_core::rans::DecodeTable;
+use df11::dietgpu::{self, Archive, FloatArchive};
+use df11::frame::ElementType;
+use df11::rans::DecodeTable;
 use libfuzzer_sys::fuzz_target;
 
 /// More elements than this are not decoded: a few bytes may promise many.

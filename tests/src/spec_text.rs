@@ -4,11 +4,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use df11_core::df11::{
+use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_TABLES, PrefixTablesBuf};
+use df11::{
     BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
     WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
 };
-use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_TABLES, PrefixTablesBuf};
 use half::bf16;
 
 use crate::weights::bytes;

@@ -1,12 +1,12 @@
-//! Makes the vectors in `spec/vectors`: every case is written here, checked against the reference and against `df11-core`,
+//! Makes the vectors in `spec/vectors`: every case is written here, checked against the reference and against `df11`,
 //! and only then goes into the files.
 
 use std::collections::BTreeMap;
 
-use df11_conformance::vectors::{Group, Note, Outcome, Source, Task, Test, Vectors};
-use df11_core::bf16;
-use df11_core::df11::{EncodedUnit, Options, Plan, Tensors, Unit};
-use df11_core::huffman::CodeLengths;
+use df11::bf16;
+use df11::huffman::CodeLengths;
+use df11::{EncodedUnit, Options, Plan, Tensors, Unit};
+use df11_judge::vectors::{Group, Note, Outcome, Source, Task, Test, Vectors};
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
 
@@ -59,7 +59,7 @@ impl Parts {
         }
     }
 
-    fn verdict(&self) -> Result<Vec<u16>, df11_core::Error> {
+    fn verdict(&self) -> Result<Vec<u16>, df11::Error> {
         let get = |key: &str| self.0[key].bytes.as_slice();
         let tensors = Tensors {
             luts: get("luts"),
@@ -169,7 +169,7 @@ impl Cases {
     fn valid(&mut self, about: About<'_>, tensors: &[Vec<u16>]) -> EncodedUnit {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let encoded = df11_core::df11::encode(&parts, &Options::default()).unwrap();
+        let encoded = df11::encode(&parts, &Options::default()).unwrap();
         self.sound("df11", about, Outcome::Valid, &Parts::new(&encoded.tensors()), &tensors.concat());
         encoded
     }
@@ -249,7 +249,7 @@ pub fn generate() -> Files {
     let ours = concat!("df11 ", env!("CARGO_PKG_VERSION"));
     let mut group = |key: &str, task, source| Group { task, source, tests: cases.tests.remove(key).unwrap() };
     let test_groups = vec![
-        group("df11", Task::UnitDecode, source("df11-core", env!("CARGO_PKG_VERSION"))),
+        group("df11", Task::UnitDecode, source("df11", env!("CARGO_PKG_VERSION"))),
         group(
             "foreign",
             Task::UnitDecode,
@@ -569,12 +569,9 @@ fn foreign_cases(cases: &mut Cases) {
 fn invalid_cases(cases: &mut Cases) {
     let malformed = &["Malformed"][..];
     let weights = like_trained(13_000, 9);
-    let encoded =
-        df11_core::df11::encode(&[&bytes(&weights[..9000]), &bytes(&weights[9000..])], &Options::default());
+    let encoded = df11::encode(&[&bytes(&weights[..9000]), &bytes(&weights[9000..])], &Options::default());
     let base = Parts::new(&encoded.unwrap().tensors());
-    let small = Parts::new(
-        &df11_core::df11::encode(&[&bytes(&two_bits(40))], &Options::default()).unwrap().tensors(),
-    );
+    let small = Parts::new(&df11::encode(&[&bytes(&two_bits(40))], &Options::default()).unwrap().tensors());
     let long: Vec<(u8, u8)> = (0..33).map(|i| (i, (i + 1).min(32))).collect();
     let deep = Parts::new(&encode_with(&with_exponents(0..33, 1), &long).tensors());
 
@@ -849,7 +846,7 @@ fn invalid_cases(cases: &mut Cases) {
     });
 
     // The container.
-    for (key, _) in df11_core::df11::PARTS {
+    for (key, _) in df11::PARTS {
         let (id, comment) = (format!("missing-{}", key.replace('_', "-")), format!("there is no {key}"));
         let about = about(&id, &comment, malformed, &["D-10.2"]);
         cases.push("df11", &about, Outcome::Invalid, Some("Corrupt".to_owned()), None);
@@ -953,7 +950,7 @@ pub fn seeds(files: &Files) -> Files {
         vectors.tests().filter(|(task, test)| *task == Task::UnitDecode && test.file == "units.safetensors");
     let seeds = decoded.map(|(_, test)| {
         let mut seed = Vec::new();
-        for (key, _) in df11_core::df11::PARTS {
+        for (key, _) in df11::PARTS {
             let part = units.tensor(&format!("{}.{key}", test.prefix));
             let part = part.as_ref().map_or(&[][..], |view| view.data());
             seed.extend((part.len() as u32).to_le_bytes());
