@@ -27,7 +27,8 @@ fuzz_target!(|data: &[u8]| {
     decode(data);
     let [kind, bits, rest @ ..] = data else { return };
     let (scale_bits, checksum) = (9 + bits % 3, bits & 8 > 0);
-    let floats = [ElementType::F16, ElementType::Bf16, ElementType::F32].get(usize::from(kind % 4).wrapping_sub(1));
+    let floats =
+        [ElementType::F16, ElementType::Bf16, ElementType::F32].get(usize::from(kind % 4).wrapping_sub(1));
     let (elements, made) = match floats {
         None => (rest, dietgpu::encode(rest, scale_bits, checksum)),
         Some(&element_type) => {

@@ -1,8 +1,6 @@
 //! Any elements of any type and shape come back, and every way of writing them gives the same bytes.
 #![no_main]
-use df11::frame::{
-    BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
-};
+use df11::frame::{BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode};
 use df11::rans::Frequencies;
 use df11::{Error, Level};
 use df11_fuzz::frames::{Parameters, counts, repeated, verdict};

@@ -2,8 +2,8 @@
 
 pub mod frames;
 
-use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
 use df11::rans::Frequencies;
+use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
 use df11::{Error, Level, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.

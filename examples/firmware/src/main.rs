@@ -4,8 +4,6 @@
 #![no_std]
 #![no_main]
 
-#[cfg(feature = "units")]
-mod units;
 #[cfg(feature = "dictionary")]
 mod dictionary;
 #[cfg(any(feature = "rans", feature = "dictionary"))]
@@ -17,6 +15,8 @@ mod print;
 mod ram;
 #[cfg(feature = "rans")]
 mod rans;
+#[cfg(feature = "units")]
+mod units;
 
 use core::panic::PanicInfo;
 
@@ -24,8 +24,9 @@ use measure::Measured;
 use print::{Hex, say};
 
 /// How many codecs the image was built with.
-const CODECS: usize =
-    cfg!(feature = "units") as usize + cfg!(feature = "rans") as usize + cfg!(feature = "dictionary") as usize;
+const CODECS: usize = cfg!(feature = "units") as usize
+    + cfg!(feature = "rans") as usize
+    + cfg!(feature = "dictionary") as usize;
 
 /// Files that the build script made, as variables in flash: apart from other constants, so that these can be measured.
 #[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]

@@ -1,11 +1,11 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11::{EncodedUnit, Options, Plan, Unit};
 use df11::dictionary::{self, CHUNK, Model, Width};
 use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
 use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
+use df11::{EncodedUnit, Options, Plan, Unit};
 use df11::{Level, bf16};
 
 use crate::Result;

@@ -5,8 +5,8 @@
 use std::error::Error;
 use std::io::Write;
 
-use df11::{Tensors, Unit};
 use df11::frame::{Codec, DecodeTable, Frame, crc};
+use df11::{Tensors, Unit};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
 fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11::Error> {
