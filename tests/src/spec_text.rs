@@ -41,7 +41,7 @@ pub const RULES: [Rule; 22] = [
     rule("D-5.8", "code length fits its table", "invalid", "Corrupt"),
     rule("D-6.1", "number of bytes of code", "invalid", "Truncated, LimitExceeded"),
     rule("D-6.2", "the code holds every element", "invalid", "Truncated"),
-    rule("D-6.3", "fewer than 8 bits are left", "invalid", "Corrupt"),
+    rule("D-6.3", "fewer than 8 bits are left", "acceptable", "Corrupt"),
     rule("D-7.2", "gaps", "invalid", "Corrupt"),
     rule("D-7.4", "size of `gaps`", "invalid", "Truncated, Corrupt"),
     rule("D-7.4", "zeros after the last gap", "acceptable", "Corrupt"),

@@ -181,6 +181,20 @@ impl Cases {
         encoded
     }
 
+    /// A unit that a strict reader may refuse.
+    fn acceptable(
+        &mut self,
+        about: About<'_>,
+        base: &Parts,
+        weights: &[u16],
+        change: impl FnOnce(&mut Parts),
+    ) {
+        let mut parts = base.clone();
+        change(&mut parts);
+        parts.reshape();
+        self.sound("df11", about, Outcome::Acceptable, &parts, weights);
+    }
+
     /// A unit that breaks one of the clauses; of several, readers may name any.
     fn invalid(&mut self, about: About<'_>, base: &Parts, damage: impl FnOnce(&mut Parts)) {
         let mut parts = base.clone();
@@ -229,6 +243,7 @@ pub fn generate() -> Files {
     let mut cases = Cases::default();
     valid_cases(&mut cases);
     foreign_cases(&mut cases);
+    longer_cases(&mut cases);
     invalid_cases(&mut cases);
     encoder_cases(&mut cases);
     for fixture in fixtures::all() {
@@ -566,6 +581,56 @@ fn foreign_cases(cases: &mut Cases) {
     }
 }
 
+/// Units with whole bytes behind the last codeword (D-6.3): lenient readers ignore them.
+fn longer_cases(cases: &mut Cases) {
+    let longer = &["Ends", "Filler"][..];
+    let small = two_bits(40);
+    let large = like_trained(13_000, 9);
+    let unit = |weights: &[u16]| {
+        Parts::new(&df11::encode(&[&bytes(weights)], &Options::default()).unwrap().tensors())
+    };
+    // Ones, so that no bit is mistaken for padding with zeros.
+    for (id, comment, weights, more) in [
+        ("code-longer", "a byte of code too many", &small, 1),
+        ("code-longer-window", "8 bytes behind the last codeword, as a cut unit has them", &small, 8),
+        ("code-longer-windows", "100 bytes behind the last codeword", &large, 100),
+    ] {
+        cases.acceptable(about(id, comment, longer, &["D-6.3"]), &unit(weights), weights, |p| {
+            let len = p.get("encoded_exponent").len() + more;
+            p.get("encoded_exponent").resize(len, 0xff);
+        });
+    }
+    let comment = "the gaps of windows behind the last codeword are not 0";
+    let clauses = &["D-6.3", "D-6.4", "D-7.3"];
+    cases.acceptable(about("code-longer-gaps", comment, longer, clauses), &unit(&small), &small, |p| {
+        p.get("encoded_exponent").resize(64, 0xff);
+        p.get("gaps")[2..5].fill(0x55);
+    });
+    let comment = "a block behind the last codeword, with its entries of gaps and of output_positions";
+    cases.acceptable(
+        about("code-longer-block", comment, longer, &["D-6.3", "D-8.5"]),
+        &unit(&small),
+        &small,
+        |p| {
+            p.get("encoded_exponent").resize(4096 + 3, 0xff);
+            p.get("gaps").resize(640, 0x55);
+            p.get("output_positions").extend(40u32.to_le_bytes());
+        },
+    );
+    let comment = "a block behind the last codeword, and the last output position is missing";
+    let id = "code-longer-block-short";
+    cases.acceptable(about(id, comment, longer, &["D-6.3", "D-8.4"]), &unit(&small), &small, |p| {
+        p.get("encoded_exponent").resize(4096 + 3, 0xff);
+        p.get("gaps").resize(640, 0x55);
+    });
+    let comment = "four elements fewer than codewords";
+    let fewer = about("elements-fewer", comment, longer, &["D-6.3"]);
+    cases.acceptable(fewer, &unit(&small), &small[..36], |p| {
+        p.get("sign_mantissa").truncate(36);
+        p.get("output_positions")[4] = 36;
+    });
+}
+
 fn invalid_cases(cases: &mut Cases) {
     let malformed = &["Malformed"][..];
     let weights = like_trained(13_000, 9);
@@ -691,17 +756,13 @@ fn invalid_cases(cases: &mut Cases) {
             p.get("encoded_exponent").pop();
         },
     );
-    cases.invalid(about("code-longer", "a byte of code too many", malformed, &["D-6.3"]), &small, |p| {
-        p.get("encoded_exponent").push(0)
-    });
     cases.invalid(
-        about("elements-fewer", "an element fewer than codewords", malformed, &["D-6.3"]),
+        about("code-longer-blocks", "two blocks behind the last codeword", malformed, &["D-8.5"]),
         &small,
         |p| {
-            for _ in 0..4 {
-                p.get("sign_mantissa").pop();
-            }
-            p.get("output_positions")[4] = 36;
+            p.get("encoded_exponent").resize(2 * 4096 + 3, 0xff);
+            p.get("gaps").resize(960, 0);
+            p.get("output_positions").extend([40, 40u32].map(u32::to_le_bytes).concat());
         },
     );
     cases.invalid(

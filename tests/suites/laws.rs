@@ -446,9 +446,6 @@ fn plain_block(tensors: &Tensors<'_>, block: usize, gaps: bool) -> Result<Vec<u8
         if bit > bits {
             return Err(Error::CodeEnded { bit, bits });
         }
-        if bits - bit >= 8 {
-            return Err(Error::TrailingCode { bit, bits });
-        }
     }
     Ok(weights)
 }
