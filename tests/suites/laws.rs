@@ -442,10 +442,8 @@ fn plain_block(tensors: &Tensors<'_>, block: usize, gaps: bool) -> Result<Vec<u8
         if bit != expected {
             return Err(Error::BlockEnd { block, expected, found: bit });
         }
-    } else if !range.is_empty() {
-        if bit > bits {
-            return Err(Error::CodeEnded { bit, bits });
-        }
+    } else if !range.is_empty() && bit > bits {
+        return Err(Error::CodeEnded { bit, bits });
     }
     Ok(weights)
 }
