@@ -288,16 +288,26 @@ pub(crate) fn original_bytes(
     tensor: &Tensor,
     original: &TensorMetadata,
 ) -> Result<u64, Error> {
-    let wrong = |problem: String| Error::tensor(&container.path, &tensor.name, problem);
-    if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 {
-        return Err(wrong(format!(
-            "should hold a frame, but has type {} and {} dimensions",
-            tensor.dtype,
-            tensor.shape.len()
-        )));
-    }
+    check_stored(container, tensor)?;
     let mapped = container.map(tensor)?;
     let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    check_original(&frame, original)
+        .map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))?;
+    Ok(frame.elements_bytes() as u64)
+}
+
+/// Checks that a tensor is stored as frames are.
+pub(crate) fn check_stored(container: &Container, tensor: &Tensor) -> Result<(), Error> {
+    if tensor.dtype == Dtype::U8 && tensor.shape.len() == 1 {
+        return Ok(());
+    }
+    let (dtype, rank) = (tensor.dtype, tensor.shape.len());
+    let problem = format!("should hold a frame, but has type {dtype} and {rank} dimensions");
+    Err(Error::tensor(&container.path, &tensor.name, problem))
+}
+
+/// Checks that a frame is one for such a tensor.
+pub(crate) fn check_original(frame: &Frame<'_>, original: &TensorMetadata) -> Result<(), String> {
     let header = frame.header();
     let name = header.element_type().name();
     let is_same =
@@ -309,10 +319,10 @@ pub(crate) fn original_bytes(
         Some(header.element_type() == ElementType::U8 && bits == 8 * frame.elements_bytes() as u64)
     };
     if !is_same && is_original() != Some(true) {
-        return Err(wrong(format!(
+        return Err(format!(
             "holds a frame of {name}, but was {} of shape {:?}",
             original.dtype, original.shape
-        )));
+        ));
     }
-    Ok(frame.elements_bytes() as u64)
+    Ok(())
 }

@@ -332,3 +332,50 @@ fn the_linter_accepts_a_checkpoint_in_which_nothing_was_compressed() {
     assert_eq!(stored, 0);
     assert_eq!(df11(&["lint", path(&file)]).status.code(), Some(0));
 }
+
+#[test]
+fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so() {
+    // What is cut out of a larger unit ends like this: with code of elements that are no longer there.
+    let original = df11_tests::weights::like_trained(30_000, 5);
+    let bytes = df11_tests::weights::bytes(&original);
+    let whole = df11::encode(&[&bytes], &df11::Options::default()).unwrap();
+    let elements = whole.as_unit().block_range(1).end;
+    let kept = 2 * df11::BLOCK_BYTES;
+    let mut positions = whole.output_positions[..12].to_vec();
+    positions.extend((elements as u32).to_le_bytes());
+    let part = |dtype, shape: Vec<usize>, bytes: &[u8]| Tensor { dtype, shape, bytes: bytes.to_vec() };
+    let u8s = |bytes: &[u8]| part(Dtype::U8, vec![bytes.len()], bytes);
+    let unit = Tensors::from([
+        ("layers.0.luts".to_owned(), part(Dtype::U8, vec![whole.luts.len() / 256, 256], &whole.luts)),
+        ("layers.0.encoded_exponent".to_owned(), u8s(&whole.encoded_exponent[..kept + 8])),
+        ("layers.0.sign_mantissa".to_owned(), u8s(&whole.sign_mantissa[..elements])),
+        ("layers.0.output_positions".to_owned(), u8s(&positions)),
+        ("layers.0.gaps".to_owned(), u8s(&whole.gaps[..3 * df11::GAP_BYTES_PER_BLOCK])),
+        ("layers.0.split_positions".to_owned(), part(Dtype::I64, vec![0], &[])),
+    ]);
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("cut.safetensors");
+    weights_with(&file, &unit, &[]);
+    verify(&file, None, 0, &()).unwrap();
+    let lint = df11(&["lint", path(&file)]);
+    let said = String::from_utf8_lossy(&lint.stdout).into_owned();
+    assert!(
+        lint.status.success() && said.contains("acceptable D-6.3") && said.contains(" bits are left"),
+        "{said}"
+    );
+    let restored = temp.path().join("restored.safetensors");
+    decompress(&file, &restored, &DecompressOptions::default(), &()).unwrap();
+    assert!(read(&restored)["layers.0.weight"].bytes == bytes[..2 * elements]);
+}
+
+#[test]
+fn a_folder_where_a_file_of_the_output_belongs_is_an_error_before_anything_is_written() {
+    let temp = model();
+    fs::remove_file(temp.path().join("config.json")).ok();
+    text(temp.path(), "config.json/notes.txt", "a folder with the name of a configuration");
+    let out = tempfile::tempdir().unwrap();
+    let packed = out.path().join("packed");
+    let error = compress(temp.path(), &packed, &CompressOptions::default(), &()).unwrap_err();
+    assert!(error.to_string().contains("config.json would be both a file and a folder"), "{error}");
+    assert_eq!(files(&packed).len(), 0);
+}
