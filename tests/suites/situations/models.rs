@@ -3,7 +3,8 @@
 use std::fs;
 
 use df11_model::{
-    Codec, CompressOptions, DecompressOptions, Reader, compress, decompress, for_each_stored, inspect, verify,
+    Codec, CompressOptions, DecompressOptions, Purpose, Reader, compress, decompress, for_each_stored,
+    inspect, verify,
 };
 use df11_tests::corpus::{Tensor, Tensors, read, write};
 use safetensors::tensor::Dtype;
@@ -378,4 +379,37 @@ fn a_folder_where_a_file_of_the_output_belongs_is_an_error_before_anything_is_wr
     let error = compress(temp.path(), &packed, &CompressOptions::default(), &()).unwrap_err();
     assert!(error.to_string().contains("config.json would be both a file and a folder"), "{error}");
     assert_eq!(files(&packed).len(), 0);
+}
+
+#[test]
+fn frames_of_another_codec_or_another_chunk_length_are_not_taken_for_what_was_asked_for() {
+    let temp = model();
+    let out = tempfile::tempdir().unwrap();
+    let packed = out.path().join("packed");
+    let mut seen = std::collections::BTreeSet::new();
+    for (purpose, codec) in [
+        (Purpose::Size, Some(Codec::Rans)),
+        (Purpose::Speed, None),
+        (Purpose::Gpu, Some(Codec::Rans)),
+        (Purpose::Gpu, None),
+    ] {
+        let options = CompressOptions { force: true, ..CompressOptions::of(purpose, codec) };
+        compress(temp.path(), &packed, &options, &()).unwrap();
+        verify(&packed, Some(temp.path()), 0, &()).unwrap();
+        let mut forms = std::collections::BTreeSet::new();
+        for file in files(&packed).into_iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+            let tensors = safetensors::SafeTensors::deserialize(&file.1).unwrap();
+            for (_, view) in tensors.tensors() {
+                if let Ok(frame) = df11::frame::Frame::new(view.data()) {
+                    forms.insert((frame.header().codec().number(), frame.header().block_len()));
+                }
+            }
+        }
+        assert_eq!(forms.len(), 1, "{forms:?}");
+        seen.extend(forms);
+    }
+    assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
+    let odd = CompressOptions { codec: Codec::Rans, chunk_len: Some(5000), ..Default::default() };
+    let error = compress(temp.path(), &out.path().join("odd"), &odd, &()).unwrap_err();
+    assert!(error.to_string().contains("chunks cannot have 5000 elements"), "{error}");
 }
