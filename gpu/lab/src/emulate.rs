@@ -96,7 +96,8 @@ pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) ->
 ///
 /// ```
 /// use df11_emulator::Module;
-/// use df11_gpu::{emulate, kernels};
+/// use df11_gpu::kernels;
+/// use df11_gpu_lab::emulate;
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 /// let unit = df11::encode(&weights)?;
@@ -135,7 +136,8 @@ pub const NOTHING_WRONG: u32 = u32::MAX;
 ///
 /// ```
 /// use df11_emulator::Module;
-/// use df11_gpu::{emulate, kernels};
+/// use df11_gpu::kernels;
+/// use df11_gpu_lab::emulate;
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 /// let unit = df11::encode(&weights)?;
