@@ -3,9 +3,11 @@
 use core::arch::x86_64::*;
 
 use crate::rans::{DecodeTables, EncodeTables, Stream, Writing};
-use crate::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, Operation, Simd, sealed};
+use crate::{COUNTED, CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, LengthTable, Operation, Simd, sealed};
 
+mod count_avx2;
 mod eight;
+mod group_avx2;
 mod group_avx512;
 mod rans_avx2;
 mod rans_avx512;
@@ -73,6 +75,16 @@ impl Simd for Avx2 {
         unsafe { _pext_u64(weights, 0x7f80_7f80_7f80_7f80) as u32 }
     }
 
+    const COUNTS: bool = true;
+
+    #[inline(always)]
+    fn count_exponents(self, weights: &[[[u8; 2]; COUNTED]], first: u8, frequencies: &mut [u64; 256]) {
+        // SAFETY: the token proves the features.
+        unsafe { count_avx2::count(weights, first, frequencies) }
+    }
+
+    const GROUPS: bool = true;
+
     const RANS: bool = true;
 
     #[inline(always)]
@@ -91,6 +103,24 @@ impl Simd for Avx2 {
             Some(window) => unsafe { rans_avx2::decode(tables, window, streams) },
             None => crate::eight::decode(self, tables, streams),
         }
+    }
+
+    #[inline(always)]
+    fn code_group(
+        self,
+        table: &CodeTable,
+        weights: &[[u8; 2]; GROUP],
+        sign_mantissas: &mut [u8; GROUP],
+        used: u32,
+    ) -> Option<Group> {
+        // SAFETY: the token proves the features.
+        unsafe { group_avx2::code_group(table, weights, sign_mantissas, used) }
+    }
+
+    #[inline(always)]
+    fn ends(self, lengths: &LengthTable, symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
+        // SAFETY: the token proves the features.
+        unsafe { group_avx2::ends(lengths, symbols, used) }
     }
 
     #[inline(always)]
@@ -174,6 +204,13 @@ impl Simd for Avx512 {
         Avx2(()).two_pairs(weights)
     }
 
+    const COUNTS: bool = true;
+
+    #[inline(always)]
+    fn count_exponents(self, weights: &[[[u8; 2]; COUNTED]], first: u8, frequencies: &mut [u64; 256]) {
+        Avx2(()).count_exponents(weights, first, frequencies);
+    }
+
     const GROUPS: bool = true;
 
     const RANS: bool = true;
@@ -209,7 +246,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn ends(self, lengths: &[u8; 256], symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
+    fn ends(self, lengths: &LengthTable, symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
         #[inline]
         #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
         fn inner(lengths: &[u8; 256], symbols: &[u8; GROUP], used: u32) -> Option<Ends> {
@@ -218,7 +255,7 @@ impl Simd for Avx512 {
             (ends.crossing.count_ones() as usize <= GROUP_WINDOWS).then_some(ends)
         }
         // SAFETY: the token proves the features.
-        unsafe { inner(lengths, symbols, used) }
+        unsafe { inner(lengths.all(), symbols, used) }
     }
 
     #[inline(always)]
