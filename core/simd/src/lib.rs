@@ -9,7 +9,8 @@
 //!
 //! * [`lanes`]: the decoding loop over several blocks at once. Its bounds are checked once for some thousand symbols.
 //! * [`Writer`]: stores that go around the caches.
-//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of rANS ([`rans`]).
+//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of rANS ([`rans`]),
+//!   counting ([`Simd::count_exponents`]).
 //!
 //! # Forcing a level
 //!

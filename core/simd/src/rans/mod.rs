@@ -17,7 +17,10 @@
 
 mod window;
 
-pub(crate) use window::{Bytes, reciprocal};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use window::Bytes;
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) use window::reciprocal;
 pub use window::{DecodeWindow, EncodeWindow};
 
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
