@@ -13,7 +13,7 @@ use crate::container::Mapped;
 use crate::error::Error;
 use crate::names::tensor_name;
 use crate::packed::unit::CODE;
-use crate::packed::{Part, Single, check_config, frame};
+use crate::packed::{MANIFEST_KEY, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
 
 /// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
@@ -57,6 +57,7 @@ pub struct Reader {
     tensors: Vec<ReaderTensor>,
     units: Vec<ReaderUnit>,
     stored_bytes: u64,
+    metadata: BTreeMap<String, String>,
 }
 
 /// An original tensor of a [`Reader`].
@@ -226,7 +227,8 @@ impl Reader {
         let maps = checkpoint.files.iter().map(|file| file.container.map_all()).collect::<Result<_, _>>()?;
         let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
         let tensors = tensors.into_values().collect();
-        Ok(Reader { maps, tensors, units, stored_bytes, checkpoint })
+        let metadata = metadata_of(&checkpoint);
+        Ok(Reader { maps, tensors, units, stored_bytes, metadata, checkpoint })
     }
 
     /// All original tensors, in the order of their names.
@@ -251,6 +253,30 @@ impl Reader {
     #[must_use]
     pub const fn stored_bytes(&self) -> u64 {
         self.stored_bytes
+    }
+
+    /// The `__metadata__` of the original files, such as `format`. Where files say different things
+    /// under one key, the first file counts.
+    #[must_use]
+    pub const fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of all tensors in the order in which they are stored, file by file: who reads them in
+    /// this order reads each file from start to end.
+    #[must_use]
+    pub fn stored_order(&self) -> Vec<&str> {
+        let at = |tensor: &ReaderTensor| match &tensor.place {
+            &Place::Plain(file, at) | &Place::Frame(file, at) => (file, at, 0),
+            Place::Unit(unit, range) => {
+                let (file, at) = self.units[*unit].parts[CODE];
+                (file, at, range.start)
+            }
+        };
+        let mut tensors: Vec<&ReaderTensor> = self.tensors.iter().collect();
+        // An empty tensor begins where the next one does: their names decide.
+        tensors.sort_by_key(|tensor| at(tensor));
+        tensors.into_iter().map(ReaderTensor::name).collect()
     }
 
     /// Decodes a tensor to `out`, which must have its [length](ReaderTensor::bytes).
@@ -370,6 +396,17 @@ impl Reader {
         let Range { start, end } = self.checkpoint.files[file].container.tensors[at].range;
         &self.maps[file][start as usize..end as usize]
     }
+}
+
+/// What the original files said of themselves, without what compression added.
+fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (key, value) in checkpoint.files.iter().flat_map(|file| &file.container.metadata) {
+        if key != metadata::KEY && key != MANIFEST_KEY && !all.contains_key(key) {
+            all.insert(key.clone(), value.clone());
+        }
+    }
+    all
 }
 
 /// A tensor that is stored on its own.
