@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use df11_core::frame::{Codec, ElementType, EncodeOptions, encode};
+use df11::frame::{Codec, ElementType, EncodeOptions, encode};
 use df11_fuzz::frames::EDIT;
 
 /// Seeds by their names.

@@ -1,6 +1,6 @@
 //! Replays units without a fuzzer, for measuring coverage: `replay DIRECTORY ...`.
 
-use df11_core::df11::{Options, Unit, encode};
+use df11::{Options, Unit, encode};
 use df11_fuzz::{Parts, exercise, verdict};
 
 fn main() {

@@ -43,7 +43,7 @@ for target in "$@"; do
     export "CARGO_TARGET_${name^^}_RUNNER=qemu-$machine -L /usr/$system"
     printf '\n== %s, under %s\n' "$target" "$("qemu-$machine" --version | head -n 1)"
     run() { cargo test --quiet -Zbuild-std=std,panic_abort,test --target "$target" "$@"; }
-    run -p df11-simd -p df11-core --lib --features df11-core/std
+    run -p df11-simd -p df11 --lib --features df11/std
     run -p df11-tests --test laws --test fixtures --test rans --test frames --test dietgpu
     # The vectors, on every level that this target has. The judge's own tests start programs, which is no matter of levels.
     run -p df11-tests --test conformance -- keeps_

@@ -58,7 +58,7 @@ fi
 target=${CARGO_TARGET_DIR:-native/target}
 cargo build --quiet --release --manifest-path native/Cargo.toml --target-dir "$target" "${features[@]}"
 driver+=(--native "$target/release/df11-peers")
-ours=$(cargo pkgid --quiet --manifest-path native/Cargo.toml df11-core)
+ours=$(cargo pkgid --quiet --manifest-path native/Cargo.toml df11)
 commit=$(git describe --always --dirty=+ --exclude '*' 2> /dev/null || true)
 driver+=(--ours "${ours##*[@#]}${commit:+, $commit}")
 

@@ -28,7 +28,7 @@ need_packages gcc g++ clang libclang-rt-14-dev
 
 step "the library, and a checkpoint of each codec to read"
 cargo build --quiet --release -p df11-capi
-cargo build --quiet --release -p df11
+cargo build --quiet --release -p df11-cli
 mkdir -p "$out"
 for codec in df11 rans; do
     rm -rf "$out/$codec"
@@ -48,7 +48,7 @@ for compiler in gcc g++ clang clang++; do
         for source in tests/library examples/checksum examples/decode; do
             # shellcheck disable=SC2086
             $compiler "${language[@]}" "${warnings[@]}" -O1 $sanitize "${include[@]}" "$here/$source.c" -x none \
-                "$target/release/libdf11.a" "${libraries[@]}" -o "$out/$(basename $source)"
+                "$target/release/libdf11_capi.a" "${libraries[@]}" -o "$out/$(basename $source)"
         done
         for codec in df11 rans; do
             printf '%-8s %-32s %-5s ' "$compiler" "${sanitize%% -fno*}" $codec
@@ -59,7 +59,7 @@ for compiler in gcc g++ clang clang++; do
 done
 
 step "the shared library"
-gcc -std=c99 "${warnings[@]}" "${include[@]}" $here/tests/library.c -L "$target/release" -ldf11 -lpthread -o "$out/library"
+gcc -std=c99 "${warnings[@]}" "${include[@]}" $here/tests/library.c -L "$target/release" -ldf11_capi -lpthread -o "$out/library"
 LD_LIBRARY_PATH=$target/release "$out/library" "$out/df11" cli/demo
 
 step "the judge, with decode.c under the sanitizers"

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table, presets};
-use df11_core::df11::{self, Decoder, EncodedUnit, Options, Plan, Unit};
-use df11_core::frame::{self, BLOCK, ElementType, Encoder, Frame};
-use df11_core::rans::DecodeTable;
-use df11_core::{Level, bf16};
+use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
+use df11::rans::DecodeTable;
+use df11::{Decoder, EncodedUnit, Options, Plan, Unit};
+use df11::{Level, bf16};
 use df11_model::{
     Error, bf16_weights, count_frame, count_pieces, decode_frame_blocks, encode_frame, encode_pieces,
 };
@@ -171,7 +171,7 @@ pub(crate) fn run(
         .build()
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))?;
 
-    let core = |error: df11_core::Error| wrong(path, error.to_string());
+    let core = |error: df11::Error| wrong(path, error.to_string());
     let plan = Plan::new(&[&weights], &Options::default()).map_err(core)?;
     let encoded = plan.encode(&[&weights]).map_err(core)?;
     let unit = Unit::new(encoded.tensors()).map_err(core)?;
@@ -265,7 +265,7 @@ struct Spread {
 
 impl Spread {
     /// Of at least one speed.
-    fn of(speeds: Vec<Result<f64, df11_core::Error>>) -> Result<Self, df11_core::Error> {
+    fn of(speeds: Vec<Result<f64, df11::Error>>) -> Result<Self, df11::Error> {
         let mut speeds = speeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         speeds.sort_by(f64::total_cmp);
         let (min, max) = (speeds[0], speeds[speeds.len() - 1]);
@@ -297,17 +297,14 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// The speed of some work on all weights, in GB/s of BF16.
-    fn time(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<(), df11_core::Error>,
-    ) -> Result<f64, df11_core::Error> {
+    fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<(), df11::Error>) -> Result<f64, df11::Error> {
         let start = Instant::now();
         work(black_box(&mut *self))?;
         black_box(&mut *self);
         Ok(self.weights.len() as f64 / start.elapsed().as_nanos().max(1) as f64)
     }
 
-    fn run(&mut self, operation: Operation, setting: Setting) -> Result<(), df11_core::Error> {
+    fn run(&mut self, operation: Operation, setting: Setting) -> Result<(), df11::Error> {
         let Setting { level, threads } = setting;
         match operation {
             Operation::Encode if threads == 1 => {
@@ -372,7 +369,7 @@ impl Bench<'_> {
     }
 
     /// Encodes on all threads.
-    fn encode_pieces(&mut self, level: Level) -> Result<(), df11_core::Error> {
+    fn encode_pieces(&mut self, level: Level) -> Result<(), df11::Error> {
         let tensors = [self.weights];
         self.pool.install(|| {
             let pieces = count_pieces(&tensors)?;
@@ -391,8 +388,8 @@ impl Bench<'_> {
     fn decode(
         &mut self,
         threads: usize,
-        decode: impl Fn(Range<usize>, &mut [u8]) -> Result<(), df11_core::Error> + Sync,
-    ) -> Result<(), df11_core::Error> {
+        decode: impl Fn(Range<usize>, &mut [u8]) -> Result<(), df11::Error> + Sync,
+    ) -> Result<(), df11::Error> {
         let (unit, mut rest) = (self.unit, &mut *self.decoded);
         let size = part(unit.blocks(), threads);
         let parts = (0..unit.blocks()).step_by(size).map(|first| {
@@ -452,8 +449,8 @@ fn each<T: Send>(
     pool: &ThreadPool,
     threads: usize,
     parts: Vec<T>,
-    work: impl Fn(T) -> Result<(), df11_core::Error> + Sync + Send,
-) -> Result<(), df11_core::Error> {
+    work: impl Fn(T) -> Result<(), df11::Error> + Sync + Send,
+) -> Result<(), df11::Error> {
     if threads == 1 {
         parts.into_iter().try_for_each(work)
     } else {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table, presets};
-use df11_core::df11::Unit;
-use df11_core::frame::{Codec, DecodeTable, Frame};
+use df11::Unit;
+use df11::frame::{Codec, DecodeTable, Frame};
 use df11_gpu::bench::Row;
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
 use df11_model::{Error, Stored, bf16_weights, for_each_stored};

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use comfy_table::{CellAlignment, Table, presets};
-use df11_conformance::judge::{Case, Report};
-use df11_conformance::vectors::{Outcome, Task, Test, Vectors, unit};
-use df11_core::df11::{BLOCK_BYTES, PUBLISHED_SHARED_MEMORY, Unit};
+use df11::{BLOCK_BYTES, PUBLISHED_SHARED_MEMORY, Unit};
 use df11_emulator::{Kind, Module, Options};
 use df11_gpu::emulate::{self, Shape};
 use df11_gpu::report::{Row, Tools, rows};
+use df11_judge::judge::{Case, Report};
+use df11_judge::vectors::{Outcome, Task, Test, Vectors, unit};
 use df11_model::{Error, bf16_weights};
 use serde::Serialize;
 

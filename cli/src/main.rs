@@ -4,11 +4,11 @@
 
 mod bars;
 mod bench;
-mod conformance;
 mod demo;
 #[cfg(all(target_os = "linux", feature = "gpu"))]
 mod devices;
 mod gpu;
+mod judge;
 mod print;
 
 use std::fs;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use df11_core::frame::ElementType;
+use df11::frame::ElementType;
 #[cfg(all(target_os = "linux", feature = "gpu"))]
 use df11_gpu::Target;
 use df11_model::{
@@ -367,13 +367,13 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             show(common, &report, || print::inspected(&report))
         }
         Command::Lint { path } => {
-            let report = conformance::lint(path)?;
+            let report = judge::lint(path)?;
             show(common, &report, || report.to_text())?;
             return Ok(report.verdict(path).err());
         }
         Command::Conformance(Conformance::List) => {
-            let vectors = conformance::vectors()?;
-            show(common, &vectors, || conformance::list(&vectors))
+            let vectors = judge::vectors()?;
+            show(common, &vectors, || judge::list(&vectors))
         }
         Command::Conformance(Conformance::Run {
             decoder,
@@ -386,14 +386,14 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
             filter,
             junit,
         }) => {
-            let job = conformance::job(decoder, encoder, frame_decoder, *time_limit, filter)?;
+            let job = judge::job(decoder, encoder, frame_decoder, *time_limit, filter)?;
             let report = match ptx {
                 Some(ptx) => {
                     let judged =
                         gpu::Judged { ptx: ptx.clone(), entry: entry.clone(), threads: *block_threads };
                     gpu::judge(&judged, filter.as_deref())?
                 }
-                None => df11_conformance::judge::run(&job).map_err(Error::Usage)?,
+                None => df11_judge::judge::run(&job).map_err(Error::Usage)?,
             };
             if let Some(path) = junit {
                 fs::write(path, report.to_junit()).map_err(|source| Error::Io {
@@ -403,7 +403,7 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
                 })?;
             }
             show(common, &report, || report.to_text())?;
-            return Ok(conformance::verdict(&report).err());
+            return Ok(judge::verdict(&report).err());
         }
         Command::Transcode { input, output, to, r#type, shape, unit, force } => {
             let options = TranscodeOptions {

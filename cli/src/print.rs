@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use df11_core::df11::PUBLISHED_SHARED_MEMORY;
+use df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
     CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport,
     TranscodeReport, UnitReport, VerifyReport,

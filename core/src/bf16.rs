@@ -14,7 +14,7 @@ pub const BYTES: usize = 2;
 /// The exponent byte of a BF16 bit pattern.
 ///
 /// ```
-/// assert_eq!(df11_core::bf16::exponent(0x3f80), 127); // 1.0
+/// assert_eq!(df11::bf16::exponent(0x3f80), 127); // 1.0
 /// ```
 #[inline]
 #[must_use]
@@ -25,7 +25,7 @@ pub const fn exponent(bits: u16) -> u8 {
 /// The sign (bit 7) and the mantissa (bits 6 to 0) of a BF16 bit pattern.
 ///
 /// ```
-/// assert_eq!(df11_core::bf16::sign_mantissa(0xbfc0), 0b1100_0000); // -1.5
+/// assert_eq!(df11::bf16::sign_mantissa(0xbfc0), 0b1100_0000); // -1.5
 /// ```
 #[inline]
 #[must_use]
@@ -44,7 +44,7 @@ pub(crate) fn split_sign_mantissas(weights: &[[u8; 2]], sign_mantissas: &mut [u8
 /// The BF16 bit pattern with this exponent, sign and mantissa.
 ///
 /// ```
-/// use df11_core::bf16;
+/// use df11::bf16;
 ///
 /// for bits in 0..=u16::MAX {
 ///     assert_eq!(bf16::from_planes(bf16::exponent(bits), bf16::sign_mantissa(bits)), bits);
@@ -85,12 +85,12 @@ pub(crate) fn expect_len(buffer: &'static str, found: usize, expected: usize) ->
 /// [`Error::OddBytes`] if `weights` has an odd length, [`Error::BufferLength`] if a plane is not half as long.
 ///
 /// ```
-/// use df11_core::bf16;
+/// use df11::bf16;
 ///
 /// let (mut exponents, mut sign_mantissas) = ([0; 2], [0; 2]);
 /// bf16::split(&[0x80, 0x3f, 0xc0, 0xbf], &mut exponents, &mut sign_mantissas)?; // 1.0, -1.5
 /// assert_eq!((exponents, sign_mantissas), ([127, 127], [0x00, 0xc0]));
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) -> Result<(), Error> {
     split_with(Level::best(), weights, exponents, sign_mantissas)
@@ -103,12 +103,12 @@ pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) ->
 /// As [`split`].
 ///
 /// ```
-/// use df11_core::{Level, bf16};
+/// use df11::{Level, bf16};
 ///
 /// let (mut exponents, mut sign_mantissas) = ([0; 1], [0; 1]);
 /// bf16::split_with(Level::best(), &[0xc0, 0xbf], &mut exponents, &mut sign_mantissas)?; // -1.5
 /// assert_eq!((exponents, sign_mantissas), ([127], [0xc0]));
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn split_with(
     level: Level,
@@ -149,12 +149,12 @@ impl Operation for Split<'_> {
 /// [`Error::BufferLength`] if the planes differ in length or `weights` is not twice as long.
 ///
 /// ```
-/// use df11_core::bf16;
+/// use df11::bf16;
 ///
 /// let mut weights = [0; 4];
 /// bf16::merge(&[127, 127], &[0x00, 0xc0], &mut weights)?;
 /// assert_eq!(weights, [0x80, 0x3f, 0xc0, 0xbf]); // 1.0, -1.5
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Result<(), Error> {
     merge_with(Level::best(), exponents, sign_mantissas, weights)
@@ -167,12 +167,12 @@ pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Res
 /// As [`merge`].
 ///
 /// ```
-/// use df11_core::{Level, bf16};
+/// use df11::{Level, bf16};
 ///
 /// let mut weights = [0; 2];
 /// bf16::merge_with(Level::best(), &[127], &[0xc0], &mut weights)?;
 /// assert_eq!(weights, [0xc0, 0xbf]); // -1.5
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn merge_with(
     level: Level,
@@ -221,9 +221,9 @@ impl Write for MergeAll<'_> {
 ///
 /// ```
 /// let mut frequencies = [0; 256];
-/// df11_core::bf16::add_to_histogram(&[0x80, 0x3f, 0xc0, 0xbf], &mut frequencies)?;
+/// df11::bf16::add_to_histogram(&[0x80, 0x3f, 0xc0, 0xbf], &mut frequencies)?;
 /// assert_eq!(frequencies[127], 2);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<(), Error> {
     let weights = self::weights(weights)?;

@@ -10,7 +10,7 @@ use crate::Error;
 /// once at the end, instead of at each read, is what keeps the loop short.
 ///
 /// ```
-/// use df11_core::bits::BitReader;
+/// use df11::bits::BitReader;
 ///
 /// let mut reader = BitReader::new(&[0b101_00000, 0b1111_0000]);
 /// assert_eq!(reader.read(3), 0b101);
@@ -42,7 +42,7 @@ impl<'a> BitReader<'a> {
     /// A reader at bit `bit` of `bytes`, which may lie past their end.
     ///
     /// ```
-    /// # use df11_core::bits::BitReader;
+    /// # use df11::bits::BitReader;
     /// assert_eq!(BitReader::at(&[0x0f, 0xf0], 4).read(8), 0xff);
     /// ```
     #[inline]
@@ -58,7 +58,7 @@ impl<'a> BitReader<'a> {
     /// Makes at least 56 bits available.
     ///
     /// ```
-    /// # use df11_core::bits::BitReader;
+    /// # use df11::bits::BitReader;
     /// let mut reader = BitReader::new(&[0xab, 0xcd]);
     /// reader.refill();
     /// assert_eq!(reader.peek(8), 0xab);
@@ -110,7 +110,7 @@ impl<'a> BitReader<'a> {
     /// The next `n` bits (1 to 32), moving past them.
     ///
     /// ```
-    /// # use df11_core::bits::BitReader;
+    /// # use df11::bits::BitReader;
     /// assert_eq!(BitReader::new(&[0b1100_0000]).read(2), 0b11);
     /// ```
     #[inline]
@@ -133,7 +133,7 @@ impl<'a> BitReader<'a> {
 /// Writes bits into a byte slice, most significant bit of each byte first.
 ///
 /// ```
-/// use df11_core::bits::BitWriter;
+/// use df11::bits::BitWriter;
 ///
 /// let mut bytes = [0xff; 2];
 /// let mut writer = BitWriter::new(&mut bytes);
@@ -141,7 +141,7 @@ impl<'a> BitReader<'a> {
 /// writer.write(0b0_0000_1111, 9)?;
 /// assert_eq!(writer.finish()?, 2); // the last byte is filled up with zeros
 /// assert_eq!(bytes, [0b101_00000, 0b1111_0000]);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct BitWriter<'a> {

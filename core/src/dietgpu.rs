@@ -3,19 +3,19 @@
 //! Read from that program's sources; nothing here has been compared with what a GPU writes.
 //!
 //! ```
-//! use df11_core::dietgpu::FloatArchive;
-//! use df11_core::frame::ElementType;
-//! use df11_core::rans::DecodeTable;
+//! use df11::dietgpu::FloatArchive;
+//! use df11::frame::ElementType;
+//! use df11::rans::DecodeTable;
 //!
 //! let weights: Vec<u8> = (0..10_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-//! let bytes = df11_core::dietgpu::encode_floats(ElementType::Bf16, &weights, 10, true)?;
+//! let bytes = df11::dietgpu::encode_floats(ElementType::Bf16, &weights, 10, true)?;
 //! assert!(bytes.len() < weights.len());
 //!
 //! let archive = FloatArchive::new(&bytes)?;
 //! let mut restored = vec![0; weights.len()];
 //! archive.decode_into(&mut DecodeTable::EMPTY.clone(), &mut restored)?;
 //! assert_eq!(restored, weights);
-//! # Ok::<(), df11_core::Error>(())
+//! # Ok::<(), df11::Error>(())
 //! ```
 
 #[cfg(feature = "alloc")]
@@ -101,11 +101,11 @@ impl<'a> Archive<'a> {
     /// [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a rule of section 2.
     ///
     /// ```
-    /// use df11_core::dietgpu::{self, Archive};
+    /// use df11::dietgpu::{self, Archive};
     ///
     /// let bytes = dietgpu::encode(b"some bytes, of which some come again", 10, true)?;
     /// assert_eq!(Archive::new(&bytes)?.len(), 36);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         let missing = |expected: u64| Error::ArchiveLength { expected, found: bytes.len() as u64 };
@@ -373,14 +373,14 @@ fn raw_len(element_type: ElementType, len: u64) -> u64 {
 /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 11, [`Error::NoSymbols`] if all counts are 0.
 ///
 /// ```
-/// use df11_core::dietgpu;
+/// use df11::dietgpu;
 ///
 /// let mut counts = [0; 256];
 /// (counts[253], counts[254], counts[255]) = (1, 1, 1);
 /// let frequencies = dietgpu::normalise(&counts, 10)?;
 /// // What is missing to 1024 goes to byte 0, which does not occur.
 /// assert_eq!([0, 253, 254, 255].map(|byte| frequencies.of(byte)), [1, 341, 341, 341]);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn normalise(counts: &[u32; 256], scale_bits: u8) -> Result<Frequencies, Error> {
     if !SCALES.contains(&scale_bits) {
@@ -417,8 +417,8 @@ pub fn normalise(counts: &[u32; 256], scale_bits: u8) -> Result<Frequencies, Err
 /// be counted, or there are no such archives.
 ///
 /// ```
-/// use df11_core::dietgpu;
-/// use df11_core::frame::ElementType;
+/// use df11::dietgpu;
+/// use df11::frame::ElementType;
 ///
 /// let floats = vec![0x3c; 2 * 10_000];
 /// let bound = dietgpu::bound(ElementType::F16, 10_000).ok_or("too many")?;

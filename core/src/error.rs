@@ -53,7 +53,7 @@ impl fmt::Display for FramePart {
 /// people and may change; the variants and [`kind`](Error::kind) are the stable part.
 ///
 /// ```
-/// use df11_core::{Error, ErrorKind, bf16};
+/// use df11::{Error, ErrorKind, bf16};
 ///
 /// let error = bf16::split(&[0x80], &mut [], &mut []).unwrap_err();
 /// assert_eq!(error, Error::OddBytes { bytes: 1 });
@@ -251,13 +251,6 @@ pub enum Error {
         /// Number of bits there are.
         bits: u64,
     },
-    /// A whole byte or more is left after the last element's codeword.
-    TrailingCode {
-        /// Bit offset at which the codewords end.
-        bit: u64,
-        /// Number of bits there are.
-        bits: u64,
-    },
     /// A block's codewords do not end where the next block says its own begin.
     BlockEnd {
         /// The block.
@@ -429,7 +422,7 @@ impl Error {
     /// The group this error belongs to.
     ///
     /// ```
-    /// use df11_core::{Error, ErrorKind};
+    /// use df11::{Error, ErrorKind};
     ///
     /// assert_eq!(Error::EmptyUnit.kind(), ErrorKind::Unsupported);
     /// ```
@@ -480,7 +473,7 @@ impl Error {
     /// `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are wrong.
     ///
     /// ```
-    /// use df11_core::Error;
+    /// use df11::Error;
     ///
     /// assert_eq!(Error::EmptyUnit.clause(), Some("D-3.4"));
     /// assert_eq!(Error::OddBytes { bytes: 1 }.clause(), None);
@@ -499,7 +492,6 @@ impl Error {
             Error::TooManyCodeBytes { .. } => "D-6.1",
             Error::CodeTooShort { bytes: 0, .. } => "D-6.1",
             Error::CodeTooShort { .. } | Error::CodeEnded { .. } => "D-6.2",
-            Error::TrailingCode { .. } => "D-6.3",
             Error::GapMismatch { .. } => "D-7.2",
             Error::GapsLength { .. } => "D-7.4",
             Error::PositionsLength { .. } => "D-8.3",
@@ -636,11 +628,6 @@ impl fmt::Display for Error {
             Error::CodeEnded { bit, bits } => {
                 write!(f, "encoded_exponent has {bits} bits, but its codewords run to bit {bit}")
             }
-            Error::TrailingCode { bit, bits } => write!(
-                f,
-                "encoded_exponent has {bits} bits, but the last element's codeword ends at bit {bit}, a byte or more \
-                 before"
-            ),
             Error::BlockEnd { block, expected, found } => write!(
                 f,
                 "the codewords of block {block} end at bit {found} of encoded_exponent, but the next block's gap says \

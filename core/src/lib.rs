@@ -7,11 +7,11 @@
 //!
 //! # Overview
 //!
-//! * [`df11::Unit`] is a borrowed view over the six tensors of one unit, built only through validation. It decodes
-//!   [whole](df11::Unit::decode_into), [by block](df11::Unit::decode_block_into), or [any
-//!   range](df11::Unit::decode_range_into), into the caller's memory, with no allocator.
-//! * [`df11::Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
-//!   [`df11::encode`] does both steps and returns owned buffers.
+//! * [`Unit`] is a borrowed view over the six tensors of one unit, built only through validation. It decodes
+//!   [whole](Unit::decode_into), [by block](Unit::decode_block_into), or [any
+//!   range](Unit::decode_range_into), into the caller's memory, with no allocator.
+//! * [`Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
+//!   [`encode`] does both steps and returns owned buffers.
 //! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums; [`rans`] (smallest) or
 //!   [`dictionary`] (fastest) is what codes it, and [`dietgpu`] reads and writes the archives of that program.
 //! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix tables.
@@ -25,8 +25,8 @@
 //! Without an allocator, decoding a unit uses the tables that it brings and no others, and less than 1 KiB of stack, whatever the
 //! size of the unit: `examples/firmware` measures 560 bytes on a Cortex-M4F, the caller's view of the unit included.
 //! With one, units of a thousand weights and more are decoded by
-//! [`df11::Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more, not with AVX-512), and which uses about 10 KiB of stack. Planning a code
-//! uses about 20 KiB of stack; a [`df11::Plan`] itself is about 7 KiB. Frames and archives are decoded with a
+//! [`Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more, not with AVX-512), and which uses about 10 KiB of stack. Planning a code
+//! uses about 20 KiB of stack; a [`Plan`] itself is about 7 KiB. Frames and archives are decoded with a
 //! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames with dictionaries with a
 //! [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50 KiB, serves all frames. A frame takes about
 //! 2 KiB of stack, with a dictionary 4. Encoding 65,536 weights and more uses a table of 576 KiB on the
@@ -35,14 +35,14 @@
 //! # Instruction sets
 //!
 //! [`Level`] is what the machine has: AVX-512, AVX2, NEON, or what every machine of its architecture has. The best is used
-//! without being asked for; [`df11::Decoder::at_level`] and its kind take a lower one. This crate has no `unsafe`; what
+//! without being asked for; [`Decoder::at_level`] and its kind take a lower one. This crate has no `unsafe`; what
 //! needs it lives in `df11-simd`, whose documentation says how a build is kept to a level.
 //!
 //! # Crate features
 //!
 //! | feature | what it brings | without it |
 //! |---|---|---|
-//! | `alloc` | [`df11::encode`], [`df11::EncodedUnit`], [`df11::Decoder`], [`df11::Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`df11::Plan`]; frames and archives are decoded, not encoded |
+//! | `alloc` | [`encode`], [`EncodedUnit`], [`Decoder`], [`Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`Plan`]; frames and archives are decoded, not encoded |
 //! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
 //!
 //! # Versions
@@ -65,7 +65,7 @@ extern crate alloc;
 
 pub mod bf16;
 pub mod bits;
-pub mod df11;
+mod df11;
 pub mod dictionary;
 pub mod dietgpu;
 pub mod frame;
@@ -74,6 +74,13 @@ pub mod rans;
 
 mod error;
 
+pub use self::df11::{
+    BLOCK_BITS, BLOCK_BYTES, Buffers, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Options, PARTS,
+    PUBLISHED_SHARED_MEMORY, Plan, Sizes, Tensors, Unit, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
+    shared_memory_bytes,
+};
+#[cfg(feature = "alloc")]
+pub use self::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, encode};
 pub use df11_simd::Level;
 pub use error::{Error, ErrorKind, FramePart};
 

@@ -8,7 +8,7 @@ root=$(cd ../.. && pwd)
 packed=$root/target/candle_checkpoints
 for codec in df11 rans; do
     rm -rf "${packed:?}/$codec"
-    cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p df11 -- \
+    cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p df11-cli -- \
         compress --quiet "$root/.corpus/bf16/model.safetensors" -o "$packed/$codec" --codec "$codec"
 done
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/candle} cargo run --quiet --release -- \

@@ -72,7 +72,7 @@ for machine in "$@"; do
     esac
     printf '\n== %s, in %s\n' "$target" "$("${qemu[0]}" --version | head -n 1)"
     # Without a codec, with each, and with all.
-    for features in "" df11 rans dictionary df11,rans,dictionary; do
+    for features in "" units rans dictionary units,rans,dictionary; do
         cargo build --quiet --release -Zbuild-std=core --target "$target" --no-default-features --features "$features"
         image=$out/$machine-${features:-none}
         cp "$out/$target/release/firmware" "$image"
@@ -87,7 +87,7 @@ for machine in "$@"; do
     printed=$out/$machine.txt
     # A bounded run; one instruction is one nanosecond of the machine's clocks.
     timeout 120 "${qemu[@]}" -display none -monitor none -serial none -semihosting-config enable=on,target=native \
-        -icount shift=0 -kernel "$out/$machine-df11,rans,dictionary" > "$printed" 2>&1 || fail "the image ended with status $?: $(cat "$printed")"
+        -icount shift=0 -kernel "$out/$machine-units,rans,dictionary" > "$printed" 2>&1 || fail "the image ended with status $?: $(cat "$printed")"
     cat "$printed"
     diff "$out/expected" <(grep -v '^measured ' "$printed") || fail "$machine printed something else than the host"
 
@@ -97,7 +97,7 @@ for machine in "$@"; do
     grep -q '^measured check checksum=cbf43926$' "$printed" || fail "the image computes another CRC-32"
 
     for codec in df11 rans dictionary; do
-        image=$out/$machine-$codec
+        image=$out/$machine-${codec/df11/units}
         code=$(($(section .text "$image") - $(section .text "$out/$machine-none")))
         constants=$(($(section .rodata "$image") - $(section .rodata "$out/$machine-none")))
         stack=$(figure $codec stack "$printed")

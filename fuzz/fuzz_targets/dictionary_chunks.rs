@@ -2,8 +2,8 @@
 #![no_main]
 use std::collections::BTreeMap;
 
-use df11_core::Error;
-use df11_core::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width};
+use df11::Error;
+use df11::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width};
 use df11_fuzz::{cut, settings};
 use df11_reference::dictionary as reference;
 use libfuzzer_sys::fuzz_target;

@@ -1,9 +1,9 @@
 //! Any bytes as archives of dietgpu, and good ones that were damaged: no panic, and decoding gives what
 //! was encoded.
 #![no_main]
-use df11_core::dietgpu::{self, Archive, FloatArchive};
-use df11_core::frame::ElementType;
-use df11_core::rans::DecodeTable;
+use df11::dietgpu::{self, Archive, FloatArchive};
+use df11::frame::ElementType;
+use df11::rans::DecodeTable;
 use libfuzzer_sys::fuzz_target;
 
 /// More elements than this are not decoded: a few bytes may promise many.
@@ -27,7 +27,8 @@ fuzz_target!(|data: &[u8]| {
     decode(data);
     let [kind, bits, rest @ ..] = data else { return };
     let (scale_bits, checksum) = (9 + bits % 3, bits & 8 > 0);
-    let floats = [ElementType::F16, ElementType::Bf16, ElementType::F32].get(usize::from(kind % 4).wrapping_sub(1));
+    let floats =
+        [ElementType::F16, ElementType::Bf16, ElementType::F32].get(usize::from(kind % 4).wrapping_sub(1));
     let (elements, made) = match floats {
         None => (rest, dietgpu::encode(rest, scale_bits, checksum)),
         Some(&element_type) => {

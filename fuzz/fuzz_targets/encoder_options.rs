@@ -1,8 +1,8 @@
 //! Any weights under any options, and under any code lengths: what encodes comes back; what does not is an error.
 #![no_main]
-use df11_core::bf16;
-use df11_core::df11::{Options, Plan};
-use df11_core::huffman::CodeLengths;
+use df11::bf16;
+use df11::huffman::CodeLengths;
+use df11::{Options, Plan};
 use df11_fuzz::{encodes_alike, representable, verdict};
 use libfuzzer_sys::fuzz_target;
 

@@ -2,8 +2,8 @@
 //! to speak of allocated, every way of decoding agrees, and what is taken is what a writer writes.
 #![no_main]
 use allocation_counter::measure;
-use df11_core::frame::{DecodeTable, ElementType, Frame, Header};
-use df11_core::rans::Frequencies;
+use df11::frame::{DecodeTable, ElementType, Frame, Header};
+use df11::rans::Frequencies;
 use df11_fuzz::frames::{
     EDIT, Parameters, Written, counts, edit, header_checksum, repair, repeated, verdict,
 };

@@ -1,10 +1,8 @@
 //! Any elements of any type and shape come back, and every way of writing them gives the same bytes.
 #![no_main]
-use df11_core::frame::{
-    BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
-};
-use df11_core::rans::Frequencies;
-use df11_core::{Error, Level};
+use df11::frame::{BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode};
+use df11::rans::Frequencies;
+use df11::{Error, Level};
 use df11_fuzz::frames::{Parameters, counts, repeated, verdict};
 use df11_fuzz::{cut, settings};
 use df11_reference::frame as reference;

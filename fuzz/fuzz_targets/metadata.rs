@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 
-use df11_core::df11::{Options, encode};
+use df11::{Options, encode};
 use df11_model::{DecompressOptions, decompress, verify};
 use libfuzzer_sys::fuzz_target;
 use safetensors::tensor::{Dtype, TensorView};

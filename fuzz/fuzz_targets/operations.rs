@@ -13,14 +13,35 @@ use safetensors::tensor::{Dtype, TensorView};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Compress { to: u8, codec: u8, force: bool },
-    Decompress { from: u8, to: u8, force: bool },
-    Verify { at: u8 },
+    Compress {
+        to: u8,
+        codec: u8,
+        force: bool,
+    },
+    Decompress {
+        from: u8,
+        to: u8,
+        force: bool,
+    },
+    Verify {
+        at: u8,
+    },
     /// A person puts a file somewhere, or changes one that is there.
-    Put { at: u8, name: u8, content: u8 },
+    Put {
+        at: u8,
+        name: u8,
+        content: u8,
+    },
     /// A bit of a file flips.
-    Damage { at: u8, file: u8, byte: u16 },
-    Remove { at: u8, file: u8 },
+    Damage {
+        at: u8,
+        file: u8,
+        byte: u16,
+    },
+    Remove {
+        at: u8,
+        file: u8,
+    },
 }
 
 const NAMES: [&str; 5] = ["notes.txt", "mtp.safetensors", "config.json", "layers_0.safetensors", "t.json"];
@@ -53,7 +74,8 @@ fuzz_target!(|steps: Vec<Step>| {
         match step {
             Step::Compress { to, codec, force } => {
                 let codec = [Codec::Df11, Codec::Rans, Codec::Auto][usize::from(codec % 3)];
-                let options = CompressOptions { codec, force: *force, threads: 1, ..CompressOptions::default() };
+                let options =
+                    CompressOptions { codec, force: *force, threads: 1, ..CompressOptions::default() };
                 let _ = compress(&model, place(*to), &options, &());
             }
             Step::Decompress { from, to, force } => {

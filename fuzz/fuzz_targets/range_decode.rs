@@ -1,6 +1,6 @@
 //! Any range of any unit is the slice of the whole.
 #![no_main]
-use df11_core::df11::{Options, Unit, encode};
+use df11::{Options, Unit, encode};
 use df11_fuzz::{exercise, representable};
 use libfuzzer_sys::fuzz_target;
 

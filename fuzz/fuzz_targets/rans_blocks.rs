@@ -1,10 +1,10 @@
 //! Any symbols and any blocks: core on every level, alone and beside other blocks, writes what the reference writes, and gives
 //! its verdict.
 #![no_main]
-use df11_core::rans::{
+use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
-use df11_core::{Error, Level};
+use df11::{Error, Level};
 use df11_fuzz::{cut, settings, soon};
 use df11_reference::rans as reference;
 use libfuzzer_sys::fuzz_target;

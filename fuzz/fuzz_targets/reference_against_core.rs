@@ -1,4 +1,4 @@
-//! Any bytes as a unit: the reference and `df11-core` give the same verdict and the same bits.
+//! Any bytes as a unit: the reference and `df11` give the same verdict and the same bits.
 #![no_main]
 use df11_fuzz::{Parts, verdict};
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! Any weights in any tensors come back, and the reference writes the same bytes.
 #![no_main]
-use df11_core::df11::{Options, Plan, encode};
+use df11::{Options, Plan, encode};
 use df11_fuzz::{encodes_alike, representable, verdict};
 use half::bf16;
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! Any bytes as a unit: never a panic, and every way of decoding agrees.
 #![no_main]
-use df11_core::df11::Unit;
+use df11::Unit;
 use df11_fuzz::{Parts, exercise};
 use libfuzzer_sys::fuzz_target;
 

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{Codec, DecodeTable, ElementType, Frame, Header};
-use df11_core::rans::{EncodeTable, Frequencies, STATES_BYTES, words_bound};
-use df11_core::{Error, ErrorKind, Level};
+use df11::frame::{Codec, DecodeTable, ElementType, Frame, Header};
+use df11::rans::{EncodeTable, Frequencies, STATES_BYTES, words_bound};
+use df11::{Error, ErrorKind, Level};
 use df11_reference::frame as reference;
 
 use crate::soon;

@@ -2,9 +2,9 @@
 
 pub mod frames;
 
-use df11_core::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
-use df11_core::rans::Frequencies;
-use df11_core::{Error, Level, bf16};
+use df11::rans::Frequencies;
+use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
+use df11::{Error, Level, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.
 pub fn cut<const N: usize>(mut data: &[u8]) -> [&[u8]; N] {
@@ -38,7 +38,7 @@ impl<'a> Parts<'a> {
         Parts(cut(data))
     }
 
-    /// The parts for `df11-core`.
+    /// The parts for `df11`.
     pub fn tensors(&self) -> Tensors<'a> {
         Tensors::from_parts(self.0)
     }
@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The strict verdict of `df11-core`: the weights as little-endian bytes, or nothing.
+/// The strict verdict of `df11`: the weights as little-endian bytes, or nothing.
 pub fn verdict(tensors: Tensors<'_>) -> Option<Vec<u8>> {
     let unit = Unit::new(tensors).ok()?;
     let mut weights = vec![0; 2 * unit.len()];
@@ -134,7 +134,7 @@ pub fn exercise(unit: &Unit<'_>, start: u32, end: u32) {
     let decoded = unit.decode_range_into(range.clone(), &mut part);
     assert!(!whole || (decoded.is_ok() && part == weights[2 * range.start..2 * range.end]));
     assert_eq!(unit.tensor_ranges().map(|range| range.len()).sum::<usize>(), unit.len());
-    let _ = df11_core::huffman::Codewords::from_tables(&unit.tables());
+    let _ = df11::huffman::Codewords::from_tables(&unit.tables());
 }
 
 /// Weights as little-endian bytes, with exponents that a unit can hold.

@@ -30,7 +30,7 @@ fn every_block_is_decoded_before_it_is_used() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use df11_core::df11::{Options, encode};
+    use df11::{Options, encode};
     use df11_gpu::{Batch, Emulation, Error, Event, Gpu, Item, Memory, Stream, Target, Unit};
 
     /// Transformer blocks, tensors of each, weights of a tensor.

@@ -18,7 +18,7 @@
 //
 // Whatever the parts hold, nothing is read or written out of their bounds, and every loop ends: a look-up moves on by one bit at
 // least, and output positions are cut to the elements there are. That units are valid is checked on the host
-// (`df11_core::df11::Unit`); what the kernel makes of others is some weights, or zeros.
+// (`df11::Unit`); what the kernel makes of others is some weights, or zeros.
 
 #include "common.cuh"
 

@@ -1,4 +1,4 @@
-// Encodes DF11 units, to the bytes that `df11_core::df11::Plan` writes.
+// Encodes DF11 units, to the bytes that `df11::Plan` writes.
 //
 // The algorithm. The weights of a unit are cut into tiles. `df11_encode_count` counts the exponents
 // of each tile, and of all. The host makes the code of these counts. `df11_encode_sizes` makes the

@@ -1,4 +1,4 @@
-// Encodes frames, to the bytes that `df11_core::frame::Encoder` writes.
+// Encodes frames, to the bytes that `df11::frame::Encoder` writes.
 //
 // The algorithm. `frame_encode_count` counts coded bytes; of these the host makes the frequencies.
 // `rans_encode` gives a block to a warp and a lane to a lane: a ballot tells each lane where its

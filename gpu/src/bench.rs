@@ -5,8 +5,8 @@
 
 #![allow(unsafe_code, reason = "launches on the device's own stream")]
 
-use df11_core::df11::{self, Options};
-use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
+use df11::Options;
+use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use serde::Serialize;
 
 use crate::{Batch, Error, Frame, Gpu, Item, Memory, Unit};

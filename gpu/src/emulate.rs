@@ -1,9 +1,9 @@
 //! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
 
-use df11_core::df11::{BLOCK_BYTES, Tensors, Unit};
-use df11_core::dictionary;
-use df11_core::frame::Frame;
-use df11_core::rans::{DecodeTable, Frequencies};
+use df11::dictionary;
+use df11::frame::Frame;
+use df11::rans::{DecodeTable, Frequencies};
+use df11::{BLOCK_BYTES, Tensors, Unit};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use crate::kernels::{THREADS, element_kind};
@@ -28,7 +28,7 @@ impl Shape {
     }
 
     /// That of the published kernel, for a unit of so many blocks and bytes of
-    /// [shared memory](df11_core::df11::Unit::shared_memory_bytes).
+    /// [shared memory](df11::Unit::shared_memory_bytes).
     #[must_use]
     pub const fn published(blocks: usize, shared_bytes: u64) -> Self {
         Shape { blocks: blocks as u32, threads: 512, shared_bytes: shared_bytes as usize }
@@ -41,7 +41,7 @@ pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 /// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair, and what is in them the kernel's.
 ///
 /// ```
-/// use df11_core::df11::{Options, encode};
+/// use df11::{Options, encode};
 /// use df11_gpu::emulate::has_right_lengths;
 ///
 /// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
@@ -49,16 +49,16 @@ pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 /// assert!(has_right_lengths(&unit.tensors()));
 /// unit.gaps.pop();
 /// assert!(!has_right_lengths(&unit.tensors()));
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[must_use]
 pub fn has_right_lengths(tensors: &Tensors<'_>) -> bool {
     !matches!(
         Unit::new(*tensors),
-        Err(df11_core::Error::GapsLength { .. }
-            | df11_core::Error::PositionsLength { .. }
-            | df11_core::Error::TablesLength { .. }
-            | df11_core::Error::EmptyUnit)
+        Err(df11::Error::GapsLength { .. }
+            | df11::Error::PositionsLength { .. }
+            | df11::Error::TablesLength { .. }
+            | df11::Error::EmptyUnit)
     )
 }
 
@@ -95,7 +95,7 @@ pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> 
 /// As [`Module::launch`].
 ///
 /// ```
-/// use df11_core::df11::{self, Options};
+/// use df11::{Options};
 /// use df11_emulator::Module;
 /// use df11_gpu::{emulate, kernels};
 ///
@@ -135,7 +135,7 @@ pub const NOTHING_WRONG: u32 = u32::MAX;
 /// As [`Module::launch`].
 ///
 /// ```
-/// use df11_core::df11::{self, Options};
+/// use df11::{Options};
 /// use df11_emulator::Module;
 /// use df11_gpu::{emulate, kernels};
 ///
@@ -219,7 +219,7 @@ impl RansBlock {
 /// # Errors
 ///
 /// As [`Frame::block_layout`].
-pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11_core::Error> {
+pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11::Error> {
     let header = frame.header();
     let block = |block| {
         let (layout, range) = (frame.block_layout(block)?, header.block_range(block));
@@ -346,7 +346,7 @@ impl<'a> DictionaryFrame<'a> {
     /// # Errors
     ///
     /// As [`Frame::chunks_layout`].
-    pub fn new(frame: &Frame<'a>) -> Result<Option<Self>, df11_core::Error> {
+    pub fn new(frame: &Frame<'a>) -> Result<Option<Self>, df11::Error> {
         let header = frame.header();
         let Some(model) = header.dictionary() else { return Ok(None) };
         let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);

@@ -1,4 +1,4 @@
-//! Encoding on a GPU: DF11 units and frames, byte for byte what the encoders of `df11_core` write.
+//! Encoding on a GPU: DF11 units and frames, byte for byte what the encoders of `df11` write.
 //!
 //! What is done is described once, as a list of [`Pass`]es over memory of a [`Machine`]: launches
 //! of kernels, one after the other, with their arguments. Between the first, which counts, and the
@@ -9,7 +9,7 @@
 //! [`Emulated`] is the machine that needs no card.
 //!
 //! ```
-//! use df11_core::df11::{self, Options};
+//! use df11::{Options};
 //! use df11_gpu::encode::{Emulated, Machine, Tensor, unit};
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
@@ -77,7 +77,7 @@ pub struct Pass {
 /// What has memory and runs kernels, one after the other.
 pub trait Machine {
     /// What can go wrong; also that something cannot be encoded.
-    type Error: From<df11_core::Error>;
+    type Error: From<df11::Error>;
 
     /// Memory of at least so many bytes, at a multiple of 16. What is in it is undefined.
     ///

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
 
-use df11_core::bf16;
-use df11_core::df11::{EncodedUnit, MAX_ELEMENTS, Options};
-use df11_core::frame::{self, ElementType, EncodeOptions, Header};
+use df11::bf16;
+use df11::frame::{self, ElementType, EncodeOptions, Header};
+use df11::{EncodedUnit, MAX_ELEMENTS, Options};
 use df11_cuda_driver::cuLaunchKernel;
 
 use crate::context::Source;
@@ -20,18 +20,18 @@ use crate::{Error, Gpu};
 
 impl Gpu {
     /// Encodes the unit that these tensors of BF16 weights make, in this order, to the bytes that
-    /// [`df11_core::df11::encode`] gives. Each has two little-endian bytes a weight.
+    /// [`df11::encode`] gives. Each has two little-endian bytes a weight.
     ///
     /// The device must have room for the weights, the unit, and 540 bytes for each tile (4,096
     /// weights, or 16,384 of a unit of 2^23 or more); all is given back before this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with what [`df11_core::df11::Plan::new`] says, [`Error::Driver`]
+    /// [`Error::Invalid`] with what [`df11::Plan::new`] says, [`Error::Driver`]
     /// otherwise.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     /// use df11_gpu::{Emulation, Gpu};
     ///
     /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
@@ -43,12 +43,12 @@ impl Gpu {
     pub fn encode_unit(&self, tensors: &[&[u8]], options: &Options) -> Result<EncodedUnit, Error> {
         // What is wrong with lengths is known before anything is copied.
         if let Some(odd) = tensors.iter().find(|tensor| !tensor.len().is_multiple_of(bf16::BYTES)) {
-            return Err(df11_core::Error::OddBytes { bytes: odd.len() }.into());
+            return Err(df11::Error::OddBytes { bytes: odd.len() }.into());
         }
         let elements = tensors.iter().map(|tensor| (tensor.len() / bf16::BYTES) as u64);
         let elements = elements.fold(0, u64::saturating_add);
         if elements > MAX_ELEMENTS as u64 {
-            return Err(df11_core::Error::TooManyElements { elements }.into());
+            return Err(df11::Error::TooManyElements { elements }.into());
         }
         let (_memory, addresses) = self.shared().place(tensors)?;
         let placed = tensors.iter().zip(addresses);
@@ -87,17 +87,17 @@ impl Gpu {
     }
 
     /// Encodes elements of this type and shape, in C order and little-endian, to the frame that
-    /// [`df11_core::frame::encode`] gives.
+    /// [`df11::frame::encode`] gives.
     ///
     /// The device must have room for the elements, the frame, and for each element two bytes and a
     /// little more; all is given back before this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with what [`df11_core::frame::encode`] says, [`Error::Driver`] otherwise.
+    /// [`Error::Invalid`] with what [`df11::frame::encode`] says, [`Error::Driver`] otherwise.
     ///
     /// ```
-    /// use df11_core::frame::{self, ElementType};
+    /// use df11::frame::{self, ElementType};
     /// use df11_gpu::{Emulation, Gpu};
     ///
     /// let elements: Vec<u8> = (0..5000u32).map(|i| (i % 17) as u8).collect();
@@ -151,11 +151,7 @@ impl Gpu {
 
 /// An error, the one of [`frame::encode`], if these are not the elements of a shape that a frame can
 /// have.
-fn expect_elements(
-    element_type: ElementType,
-    shape: &[u64],
-    elements: &[u8],
-) -> Result<(), df11_core::Error> {
+fn expect_elements(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<(), df11::Error> {
     if !elements.len().is_multiple_of(element_type.bytes()) {
         // It says so before it counts anything.
         frame::count(element_type, elements)?;
@@ -167,7 +163,7 @@ fn expect_elements(
     if found == expected {
         return Ok(());
     }
-    Err(df11_core::Error::BufferLength { buffer: "elements", expected, found })
+    Err(df11::Error::BufferLength { buffer: "elements", expected, found })
 }
 
 /// A device that encodes on its own stream, and the memory that is held for that, by address. What
@@ -259,8 +255,8 @@ impl Machine for Encoder<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use df11_core::df11::Options;
-    use df11_core::frame::ElementType;
+    use df11::Options;
+    use df11::frame::ElementType;
 
     use super::{Encoder, action};
     use crate::encode::{self, Kernels, Machine, Tensor};

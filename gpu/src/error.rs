@@ -44,7 +44,7 @@ pub enum Error {
     /// The driver refused.
     Driver(Box<Refusal>),
     /// What was to be uploaded is not valid, or what was to be encoded cannot be.
-    Invalid(df11_core::Error),
+    Invalid(df11::Error),
     /// A block of an item is not valid, the kernel says.
     Block {
         /// The number of the item in the batch.
@@ -219,8 +219,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<df11_core::Error> for Error {
-    fn from(error: df11_core::Error) -> Self {
+impl From<df11::Error> for Error {
+    fn from(error: df11::Error) -> Self {
         Error::Invalid(error)
     }
 }

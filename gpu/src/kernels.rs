@@ -1,6 +1,6 @@
 //! The kernels as PTX, built from `gpu/kernels` by `gpu/ptx/build.sh`.
 
-use df11_core::frame::ElementType;
+use df11::frame::ElementType;
 
 /// A kernel, for one generation of cards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", feature = "driver"))] {
-//! use df11_core::df11::{Options, encode};
+//! use df11::{Options, encode};
 //! use df11_gpu::{Emulation, Gpu, Item};
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
@@ -34,7 +34,7 @@
 //! # Encoding
 //!
 //! [`Gpu::encode_unit`] and [`Gpu::encode_frame`] give, byte for byte, what the encoders of
-//! `df11_core` do. What is to be encoded may be on the device already. [`encode`] says how.
+//! `df11` do. What is to be encoded may be on the device already. [`encode`] says how.
 //!
 //! # The kernels
 //!

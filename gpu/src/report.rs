@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use df11_core::df11::{self, Unit};
-use df11_core::frame::{self, ElementType, Frame};
+use df11::Unit;
+use df11::frame::{self, ElementType, Frame};
 use df11_emulator::{Counters, Module, Options, Report};
 use serde::Serialize;
 
@@ -188,7 +188,7 @@ fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
 ///
 /// What cannot be encoded, run or assembled; and a kernel that gives other weights.
 pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> Result<Vec<Row>, String> {
-    let core = |error: df11_core::Error| error.to_string();
+    let core = |error: df11::Error| error.to_string();
     let encoded = df11::encode(&[weights], &df11::Options::default()).map_err(core)?;
     let tensors = encoded.tensors();
     let elements = weights.len() / 2;

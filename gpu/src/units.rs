@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use df11_core::df11::{self, BLOCK_BYTES, Tensors};
-use df11_core::dictionary::{self, Width};
-use df11_core::frame::{self, Codec, ElementType, crc};
-use df11_core::huffman::PrefixTables;
-use df11_core::rans;
+use df11::dictionary::{self, Width};
+use df11::frame::{self, Codec, ElementType, crc};
+use df11::huffman::PrefixTables;
+use df11::rans;
+use df11::{BLOCK_BYTES, Tensors};
 
 use crate::context::Shared;
 use crate::emulate::RansBlock;
@@ -193,17 +193,17 @@ impl Gpu {
         let shared = self.shared();
         let too_many = |number: usize| number > df11::MAX_ELEMENTS;
         if raw.elements == 0 {
-            return Err(df11_core::Error::EmptyUnit.into());
+            return Err(df11::Error::EmptyUnit.into());
         }
         if too_many(raw.elements) {
-            return Err(df11_core::Error::TooManyElements { elements: raw.elements as u64 }.into());
+            return Err(df11::Error::TooManyElements { elements: raw.elements as u64 }.into());
         }
         if too_many(raw.code_bytes) {
-            return Err(df11_core::Error::TooManyCodeBytes { bytes: raw.code_bytes as u64 }.into());
+            return Err(df11::Error::TooManyCodeBytes { bytes: raw.code_bytes as u64 }.into());
         }
         if raw.code_bytes < raw.elements.div_ceil(8) {
             let (bytes, elements) = (raw.code_bytes, raw.elements);
-            return Err(df11_core::Error::CodeTooShort { bytes, elements }.into());
+            return Err(df11::Error::CodeTooShort { bytes, elements }.into());
         }
         for address in [raw.luts, raw.codes, raw.sign_mantissa, raw.output_positions, raw.gaps] {
             shared.expect_own(address)?;
@@ -282,7 +282,7 @@ impl Gpu {
         let layout = frame.chunks_layout()?;
         let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::EMPTY);
         frame.build(&mut *table);
-        let dictionary = table.dictionary().ok_or(df11_core::Error::OtherTable)?;
+        let dictionary = table.dictionary().ok_or(df11::Error::OtherTable)?;
         let entries: Vec<u8> = dictionary.entries().iter().flat_map(|entry| entry.to_le_bytes()).collect();
         let groups = frame.as_bytes().get(layout.groups).unwrap_or_default().as_chunks().0;
         let before = groups.iter().scan(0u32, |sum, groups| {

@@ -12,8 +12,8 @@
 mod common;
 
 use common::gpu;
-use df11_core::df11::{EncodedUnit, Options, encode};
-use df11_core::frame::{Codec, ElementType, EncodeOptions, Frame};
+use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
+use df11::{EncodedUnit, Options, encode};
 use df11_gpu::{Batch, Error, Gpu, Item};
 
 /// Weights whose exponents are like those of trained ones, if they are many.

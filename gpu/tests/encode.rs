@@ -8,10 +8,10 @@
     reason = "helpers of tests, which say what they ran"
 )]
 
-use df11_core::Error;
-use df11_core::df11::{self, EncodedUnit, Options as EncodeOptions, Plan};
-use df11_core::frame::{self, Codec, ElementType, Frame};
-use df11_core::huffman::CodeLengths;
+use df11::Error;
+use df11::frame::{self, Codec, ElementType, Frame};
+use df11::huffman::CodeLengths;
+use df11::{EncodedUnit, Options as EncodeOptions, Plan};
 use df11_emulator::{Counters, Kind, Options, Policy};
 use df11_gpu::encode::{
     Emulated, EmulatedError, Kernels, Machine, Pass, Tensor, Tiling, frame_of_blocks, planned_unit,

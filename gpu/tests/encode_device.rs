@@ -13,9 +13,9 @@
 mod common;
 
 use common::gpu;
-use df11_core::Error as CoreError;
-use df11_core::df11::{self, EncodedUnit, Options};
-use df11_core::frame::{self, Codec, ElementType, Frame};
+use df11::Error as CoreError;
+use df11::frame::{self, Codec, ElementType, Frame};
+use df11::{EncodedUnit, Options};
 use df11_gpu::encode::Tensor;
 use df11_gpu::{Error, Gpu, Item};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};

@@ -7,8 +7,8 @@
 use std::ffi::{c_uint, c_void};
 use std::ptr::null_mut;
 
-use df11_core::df11::{EncodedUnit, Options, encode};
-use df11_core::frame::{self, Codec, ElementType, EncodeOptions};
+use df11::frame::{self, Codec, ElementType, EncodeOptions};
+use df11::{EncodedUnit, Options, encode};
 use df11_cuda_driver::*;
 use df11_gpu::encode::Tensor;
 use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Frame, Gpu, Item, Memory, RawUnit, Stream, Unit};

@@ -9,16 +9,16 @@
 
 use std::sync::LazyLock;
 
-use df11_conformance::vectors::{Outcome, Task, Vectors, unit};
-use df11_core::df11::{EncodedUnit, Options as EncodeOptions, Tensors, Unit, encode};
-use df11_core::frame::{self, Codec, ElementType, Frame};
-use df11_core::rans::{DecodeTable, Frequencies};
-use df11_core::{Error, dietgpu};
+use df11::frame::{self, Codec, ElementType, Frame};
+use df11::rans::{DecodeTable, Frequencies};
+use df11::{EncodedUnit, Options as EncodeOptions, Tensors, Unit, encode};
+use df11::{Error, dietgpu};
 use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
 use df11_gpu::emulate::{
     self, DictionaryFrame, NOTHING_WRONG, RansBlock, RansFrame, Shape, frame_blocks, has_right_lengths,
 };
 use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE};
+use df11_judge::vectors::{Outcome, Task, Vectors, unit};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, corpus, part};
 
@@ -707,8 +707,8 @@ fn what_the_errata_say_of_the_published_kernel_shows() {
         let (_, test) = vectors.tests().find(|(_, test)| test.id == id).unwrap();
         let tensors = test.tensors().unwrap();
         let parts = unit(&tensors).unwrap();
-        let blocks = parts.encoded_exponent.len().div_ceil(df11_core::df11::BLOCK_BYTES);
-        let shape = Shape::published(blocks, df11_core::df11::PUBLISHED_SHARED_MEMORY);
+        let blocks = parts.encoded_exponent.len().div_ceil(df11::BLOCK_BYTES);
+        let shape = Shape::published(blocks, df11::PUBLISHED_SHARED_MEMORY);
         let options = Options { most_steps: 1_000_000, ..Options::default() };
         emulate::unit(&module, "decode", &parts, shape, 0, &options).unwrap().1.findings
     };

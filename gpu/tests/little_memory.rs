@@ -4,8 +4,8 @@
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::df11::{self, Options};
-use df11_core::frame::{self, ElementType};
+use df11::Options;
+use df11::frame::{self, ElementType};
 use df11_gpu::{Emulation, Error, Gpu};
 
 const MEMORY: usize = 1 << 20;

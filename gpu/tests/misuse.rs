@@ -4,7 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]
 
-use df11_core::df11::{Options, encode};
+use df11::{Options, encode};
 use df11_cuda_driver::{cuCtxPushCurrent_v2, cuLaunchKernel, cuMemcpyDtoHAsync_v2};
 use df11_gpu::cust;
 use df11_gpu::{Batch, Emulation, Error, Gpu, Item};

@@ -33,7 +33,7 @@ pub enum Error {
         /// Its module path.
         unit: String,
         /// The rule.
-        source: df11_core::Error,
+        source: df11::Error,
     },
     /// A frame breaks a rule of its format.
     Frame {
@@ -42,7 +42,7 @@ pub enum Error {
         /// The tensor's name.
         tensor: String,
         /// The rule.
-        source: df11_core::Error,
+        source: df11::Error,
     },
     /// A tensor is not what it should be.
     Tensor {
@@ -95,11 +95,11 @@ impl Error {
         Error::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
     }
 
-    pub(crate) fn frame(path: &Path, tensor: &str, source: df11_core::Error) -> Self {
+    pub(crate) fn frame(path: &Path, tensor: &str, source: df11::Error) -> Self {
         Error::Frame { path: path.to_owned(), tensor: tensor.to_owned(), source }
     }
 
-    pub(crate) fn unit(path: &Path, unit: &str, source: df11_core::Error) -> Self {
+    pub(crate) fn unit(path: &Path, unit: &str, source: df11::Error) -> Self {
         Error::Unit { path: path.to_owned(), unit: unit.to_owned(), source }
     }
 }

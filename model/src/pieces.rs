@@ -1,7 +1,7 @@
 //! Encoding one unit on many threads.
 
-use df11_core::df11::{Buffers, Encoder, Job, Piece};
-use df11_core::{Error, bf16};
+use df11::{Buffers, Encoder, Job, Piece};
+use df11::{Error, bf16};
 use rayon::prelude::*;
 
 /// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some millions keeps several
@@ -31,7 +31,7 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
 /// As [`Encoder::encode_pieces`].
 ///
 /// ```
-/// use df11_core::df11::{Encoder, Options, Plan};
+/// use df11::{Encoder, Options, Plan};
 /// use df11_model::{count_pieces, encode_pieces};
 ///
 /// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
@@ -43,7 +43,7 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
 /// let mut unit = plan.buffers();
 /// encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.buffers())?;
 /// assert_eq!(unit, plan.encode(&tensors)?);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn encode_pieces(
     encoder: &Encoder<'_>,

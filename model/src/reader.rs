@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use df11_core::bf16;
-use df11_core::df11::{PARTS, Tensors, Unit};
-use df11_core::frame::{DecodeTable, Frame};
+use df11::bf16;
+use df11::frame::{DecodeTable, Frame};
+use df11::{PARTS, Tensors, Unit};
 
 use crate::checkpoint::Weights;
 use crate::container::Mapped;
@@ -425,7 +425,7 @@ fn single_tensor(part: &Part, single: &Single) -> Result<ReaderTensor, Error> {
 }
 
 /// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.
-fn decode_frame(frame: &[u8], bytes: Range<usize>, mut out: &mut [u8]) -> Result<(), df11_core::Error> {
+fn decode_frame(frame: &[u8], bytes: Range<usize>, mut out: &mut [u8]) -> Result<(), df11::Error> {
     let frame = Frame::new(frame)?;
     let mut table = Box::new(DecodeTable::EMPTY);
     frame.build(&mut table);

@@ -69,7 +69,6 @@ def decode(luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_
             exponents.append(v)
             p += lengths[v]
             rule("D-6.2", p <= 8 * size)
-    rule("D-6.3", 8 * size - p < 8)
     e, s = np.frombuffer(exponents, np.uint8).astype("<u2"), sign_mantissa.astype("<u2")
     return (s & 0x80) << 8 | e << 7 | s & 0x7F  # D-3.1, D-3.3
 

@@ -1,6 +1,6 @@
 //! The test vectors of DF11 and of frames, compiled in: for judges and for tests of other implementations in Rust.
 //!
-//! Data alone, and no dependency. `df11-conformance` reads it and runs programs on it; `spec/CONFORMANCE.md` in the repository
+//! Data alone, and no dependency. `df11-judge` reads it and runs programs on it; `spec/CONFORMANCE.md` in the repository
 //! says how to be judged.
 //!
 //! ```

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use df11_core::df11::Tensors;
+use df11::Tensors;
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //! end-of-stream codeword, junk in unreached table entries, `output_positions` without its last entry.
 
 use bitvec::prelude::*;
-use df11_core::df11::Tensors;
+use df11::Tensors;
 
 /// The tensors of a unit.
 #[derive(Clone, Debug, Default)]

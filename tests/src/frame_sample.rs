@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{Codec, ENTRY_BYTES, Frame, Header, TRAILER_BYTES};
+use df11::frame::{Codec, ENTRY_BYTES, Frame, Header, TRAILER_BYTES};
 use df11_reference::frame::crc;
 
 /// A sound frame that can be damaged, with its checksums made right again.

@@ -1,8 +1,8 @@
-//! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11-core`
+//! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11`
 //! before it goes into the file.
 
-use df11_core::frame::{DecodeTable, ElementType, Frame};
-use df11_core::rans::Frequencies;
+use df11::frame::{DecodeTable, ElementType, Frame};
+use df11::rans::Frequencies;
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use crate::dictionary_vectors;
 use crate::frame_sample::FrameSample;
 use crate::weights::{bytes, like_trained};
 
-pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
+pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
     let mut elements = vec![0; frame.elements_bytes()];
     frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements).map(|()| elements)
@@ -85,11 +85,7 @@ pub fn generate() -> String {
         assert!(reference::decode(frame).is_err(), "{id}");
         let error = decode(frame).unwrap_err();
         assert_eq!(error.clause(), Some(clause), "{id}: {error}");
-        assert_eq!(
-            error.kind() == df11_core::ErrorKind::Unsupported,
-            result == "unsupported",
-            "{id}: {error}"
-        );
+        assert_eq!(error.kind() == df11::ErrorKind::Unsupported, result == "unsupported", "{id}: {error}");
         push(id, comment, &[clause], result, frame, json!({}));
     };
     for (id, at, value, clause, result) in [

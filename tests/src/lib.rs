@@ -13,9 +13,9 @@ pub mod vectors;
 pub mod walk;
 pub mod weights;
 
-use df11_core::df11::EncodedUnit;
+use df11::EncodedUnit;
 
-/// A unit's parts by number, 0 to 5 in the order of [`df11_core::df11::PARTS`], so that loops can damage each.
+/// A unit's parts by number, 0 to 5 in the order of [`df11::PARTS`], so that loops can damage each.
 pub fn part(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
     match which {
         0 => &mut unit.luts,

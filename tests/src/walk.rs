@@ -1,8 +1,8 @@
-//! A second decoder, written from the description of the layout and sharing no code with `df11-core`: one bit at a time,
+//! A second decoder, written from the description of the layout and sharing no code with `df11`: one bit at a time,
 //! one table at a time, slow and obvious.
 
 use bitvec::prelude::*;
-use df11_core::df11::Tensors;
+use df11::Tensors;
 
 /// Everything a walk through a unit's code finds out.
 #[derive(Debug, PartialEq, Eq)]

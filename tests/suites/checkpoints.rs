@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use df11_core::df11::PUBLISHED_SHARED_MEMORY;
+use df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{
     Codec, CompressOptions, CompressReport, DecompressOptions, Error, ErrorKind, PatternDict, Reader,
     ReaderTensor, compress, decompress, inspect, verify,
@@ -767,7 +767,7 @@ fn a_damaged_frame_tells_the_rule_through_a_reader() {
     fs::write(&path, bytes).unwrap();
     let error = Reader::open(&path).unwrap().decode_into("w", &mut [0; 65_536]).unwrap_err();
     let Error::Frame { tensor, source, .. } = error else { panic!("{error}") };
-    assert_eq!((tensor.as_str(), source.kind()), ("w", df11_core::ErrorKind::Checksum));
+    assert_eq!((tensor.as_str(), source.kind()), ("w", df11::ErrorKind::Checksum));
 }
 
 #[test]

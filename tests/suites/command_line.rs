@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use df11_core::Level;
+use df11::Level;
 use df11_tests::corpus::{Tensor, Tensors, read, write};
 use df11_tests::fixtures;
 use df11_tests::weights::like_trained;

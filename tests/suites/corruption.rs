@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::Level;
-use df11_core::df11::{Decoder, EncodedUnit, Options, Unit, encode};
+use df11::Level;
+use df11::{Decoder, EncodedUnit, Options, Unit, encode};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 

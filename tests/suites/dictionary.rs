@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use df11_core::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width, codes_bound};
-use df11_core::{Error, ErrorKind};
+use df11::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width, codes_bound};
+use df11::{Error, ErrorKind};
 use df11_reference::dictionary as reference;
 use df11_tests::cases;
 use df11_tests::weights::Random;

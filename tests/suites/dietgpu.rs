@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::dietgpu::{self, Archive, FloatArchive};
-use df11_core::frame::ElementType;
-use df11_core::rans::DecodeTable;
-use df11_core::{Error, ErrorKind};
+use df11::dietgpu::{self, Archive, FloatArchive};
+use df11::frame::ElementType;
+use df11::rans::DecodeTable;
+use df11::{Error, ErrorKind};
 use df11_tests::cases;
 use df11_tests::spec_text;
 use half::{bf16, f16};

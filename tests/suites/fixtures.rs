@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::df11::{Options, Unit, encode};
-use df11_core::huffman::Codewords;
+use df11::huffman::Codewords;
+use df11::{Options, Unit, encode};
 use df11_tests::fixtures;
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights;

@@ -4,12 +4,12 @@
 
 use std::sync::LazyLock;
 
-use df11_core::dictionary;
-use df11_core::frame::{
+use df11::dictionary;
+use df11::frame::{
     self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
 };
-use df11_core::rans;
-use df11_core::{Error, ErrorKind, FramePart, Level};
+use df11::rans;
+use df11::{Error, ErrorKind, FramePart, Level};
 use df11_reference::frame as reference;
 use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bytes, like_trained};

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11_core::rans::{
+use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, LANES, STATES_BYTES, words_bound,
 };
-use df11_core::{Error, Level};
+use df11::{Error, Level};
 use df11_reference::rans as reference;
 use df11_tests::cases;
 use df11_tests::weights::Random;

@@ -1,8 +1,8 @@
 //! The archives of dietgpu.
 
-use df11_core::dietgpu::{self, Archive, FloatArchive};
-use df11_core::frame::ElementType;
-use df11_core::rans::DecodeTable;
+use df11::dietgpu::{self, Archive, FloatArchive};
+use df11::frame::ElementType;
+use df11::rans::DecodeTable;
 
 use crate::boundary::{df11_buffer, df11_bytes, run, span, write};
 use crate::frame::{DF11_TYPE_U8, element_type};

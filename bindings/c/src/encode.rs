@@ -1,6 +1,6 @@
 //! Writing units of DF11.
 
-use df11_core::df11::{Buffers, Options, Plan, Sizes};
+use df11::{Buffers, Options, Plan, Sizes};
 
 use crate::boundary::{
     Opaque, apart, array, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Encoder, Frame, MAX_RANK};
+use df11::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Encoder, Frame, MAX_RANK};
 
 use crate::boundary::{Opaque, apart, array, df11_buffer, df11_bytes, get, put, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::fmt::Write as _;
 
-use df11_core::ErrorKind;
+use df11::ErrorKind;
 
 /// How a function ended.
 #[repr(C)]
@@ -49,15 +49,15 @@ pub struct df11_error {
 /// Why something failed, on this side of the boundary.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Core(df11_core::Error),
+    Core(df11::Error),
     #[cfg(feature = "files")]
     Model(df11_model::Error),
     /// Something that the caller passed.
     Input(&'static str, &'static str),
 }
 
-impl From<df11_core::Error> for Failure {
-    fn from(error: df11_core::Error) -> Self {
+impl From<df11::Error> for Failure {
+    fn from(error: df11::Error) -> Self {
         Failure::Core(error)
     }
 }
@@ -69,7 +69,7 @@ impl From<df11_model::Error> for Failure {
     }
 }
 
-const fn status_of(error: &df11_core::Error) -> df11_status {
+const fn status_of(error: &df11::Error) -> df11_status {
     match error.kind() {
         ErrorKind::Truncated => df11_status::DF11_TRUNCATED,
         ErrorKind::Unsupported => df11_status::DF11_UNSUPPORTED,

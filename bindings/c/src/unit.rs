@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use df11_core::df11::{Tensors, Unit};
+use df11::{Tensors, Unit};
 
 use crate::boundary::{Opaque, apart, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
@@ -88,7 +88,7 @@ unsafe fn with(
     unit: *const df11_unit,
     out: df11_buffer,
     error: *mut df11_error,
-    f: impl FnOnce(&Unit<'_>, &mut [u8]) -> Result<(), df11_core::Error>,
+    f: impl FnOnce(&Unit<'_>, &mut [u8]) -> Result<(), df11::Error>,
 ) -> df11_status {
     // SAFETY: The caller's promises, passed on.
     unsafe {

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use df11_core::frame::crc;
+use df11::frame::crc;
 use df11_model::{Codec, CompressOptions, Reader, compress};
 
 // Cargo builds the library for C where it builds the one for Rust, if something needs that.
-use df11 as _;
+use df11_capi as _;
 
 fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,7 +22,7 @@ fn build(source: &str, to: &Path) {
     command
         .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-I"])
         .arg(here().join("include"));
-    command.arg(here().join(source)).arg(beside.join("libdf11.a")).arg("-o").arg(to);
+    command.arg(here().join(source)).arg(beside.join("libdf11_capi.a")).arg("-o").arg(to);
     command.args(["-lpthread", "-ldl", "-lm"]);
     let output = command.output().unwrap_or_else(|error| panic!("no C compiler: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -15,11 +15,11 @@
 //!
 //! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a `cfg`, not a feature,
 //! because features of one crate are shared by everything in a build. Within a program, [`Level::all`] lists what the
-//! machine has, and every function of `df11-core` that depends on a level can be told one.
+//! machine has, and every function of `df11` that depends on a level can be told one.
 //!
 //! # For whom this is
 //!
-//! For `df11-core`, which is the interface; this crate may change with any of its versions.
+//! For `df11`, which is the interface; this crate may change with any of its versions.
 //!
 //! ```
 //! use df11_simd::Level;

@@ -42,14 +42,14 @@ impl Unit<'_> {
     /// breaks. The content of `weights` is then unspecified.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
     /// let encoded = df11::encode(&[&weights], &Options::default())?;
     /// let mut restored = [0; 4];
     /// encoded.as_unit().decode_into(&mut restored)?;
     /// assert_eq!(restored, weights);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn decode_into(&self, weights: &mut [u8]) -> Result<(), Error> {
         self.decode_blocks_into(0..self.blocks(), weights)
@@ -112,12 +112,12 @@ impl Unit<'_> {
     /// As [`decode_blocks_into`](Self::decode_blocks_into), and [`Error::GapMismatch`].
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
     /// let unit = encoded.as_unit();
     /// unit.verify_blocks_into(0..unit.blocks(), &mut [0; 4])?;
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
@@ -149,13 +149,13 @@ impl Unit<'_> {
     /// has two bytes for each element of it; otherwise the rule that the code breaks.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40, 0x40, 0x40]], &Options::default())?;
     /// let mut middle = [0; 2];
     /// encoded.as_unit().decode_range_into(1..2, &mut middle)?;
     /// assert_eq!(middle, [0x00, 0x40]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.expect_range(&range, weights)?;
@@ -281,11 +281,8 @@ impl Unit<'_> {
             // No codeword starts in this (last) block; the one before it was checked against the end of the code.
             return Ok(());
         }
+        // What is left after the last element is nobody's business (D-6.3).
         self.check_within(end)?;
-        let bits = 8 * self.code.len() as u64;
-        if bits - end >= 8 {
-            return Err(Error::TrailingCode { bit: end, bits });
-        }
         if block + 1 < self.blocks() { self.check_last_start(block) } else { Ok(()) }
     }
 

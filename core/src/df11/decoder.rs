@@ -40,7 +40,7 @@ const STREAM_BYTES: usize = 4 << 20;
 /// or from several threads.
 ///
 /// ```
-/// use df11_core::df11::{self, Decoder, Options};
+/// use df11::{Decoder, Options};
 ///
 /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
 /// let encoded = df11::encode(&[&weights], &Options::default())?;
@@ -52,7 +52,7 @@ const STREAM_BYTES: usize = 4 << 20;
 ///     decoder.decode_blocks_into(block..block + 1, &mut piece)?;
 ///     assert_eq!(piece, weights[2 * range.start..2 * range.end]);
 /// }
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
@@ -71,7 +71,7 @@ impl<'a> Decoder<'a> {
     /// Builds the tables of a unit, to decode with this level of instructions.
     ///
     /// ```
-    /// use df11_core::{Level, df11::{self, Decoder, Options}};
+    /// use df11::{Decoder, Level, Options};
     ///
     /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
     /// for level in Level::all() {
@@ -79,7 +79,7 @@ impl<'a> Decoder<'a> {
     ///     Decoder::at_level(&encoded.as_unit(), level).decode_into(&mut weights)?;
     ///     assert_eq!(weights, [0x80, 0x3f, 0x00, 0x40]);
     /// }
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn at_level(unit: &Unit<'a>, level: Level) -> Self {
@@ -128,14 +128,14 @@ impl<'a> Decoder<'a> {
     /// As [`Unit::decode_range_into`].
     ///
     /// ```
-    /// use df11_core::df11::{self, Decoder, Options};
+    /// use df11::{Decoder, Options};
     ///
     /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
     /// let encoded = df11::encode(&[&weights], &Options::default())?;
     /// let mut most = vec![0; 2 * 19_000];
     /// Decoder::new(&encoded.as_unit()).decode_range_into(500..19_500, &mut most)?;
     /// assert_eq!(most, weights[2 * 500..2 * 19_500]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         let unit = &self.unit;

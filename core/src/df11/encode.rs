@@ -33,7 +33,7 @@ pub struct EncodedUnit {
 /// As [`Plan::new`].
 ///
 /// ```
-/// use df11_core::{Error, df11::{self, Options}};
+/// use df11::{Error, Options};
 ///
 /// // NaN has exponent 255, which table entries cannot express: an error, never a wrong weight.
 /// let nan = 0x7fc0u16.to_le_bytes();
@@ -61,13 +61,13 @@ impl Plan {
     /// Zeros as long as the [sizes](Plan::sizes), to be encoded into.
     ///
     /// ```
-    /// use df11_core::df11::{Options, Plan};
+    /// use df11::{Options, Plan};
     ///
     /// let plan = Plan::new(&[&[0x80, 0x3f]], &Options::default())?;
     /// let mut unit = plan.buffers();
     /// plan.encode_into(&[&[0x80, 0x3f]], unit.buffers())?;
     /// assert_eq!(unit, plan.encode(&[&[0x80, 0x3f]])?);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn buffers(&self) -> EncodedUnit {

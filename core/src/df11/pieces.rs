@@ -30,7 +30,7 @@ impl Piece {
     /// a piece costs, and a unit of some millions keeps several processors busy.
     ///
     /// ```
-    /// use df11_core::df11::Piece;
+    /// use df11::Piece;
     ///
     /// let (large, small) = ([0; 2 * 250], [0; 2]);
     /// let pieces: Vec<_> = Piece::cut(&[&large, &small], 100).map(|piece| (piece.tensor, piece.elements)).collect();
@@ -49,7 +49,7 @@ impl Piece {
     /// Its weights, as bytes; empty if the tensors are others than it was cut from.
     ///
     /// ```
-    /// use df11_core::df11::Piece;
+    /// use df11::Piece;
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
     /// assert!(Piece::cut(&[&weights], 1000).all(|piece| piece.weights(&[&weights]) == weights));
@@ -151,7 +151,7 @@ impl<'p> Encoder<'p> {
     /// was not run.
     ///
     /// ```
-    /// use df11_core::{bf16, df11::{Buffers, Encoder, Job, Options, Piece, Plan}};
+    /// use df11::{Buffers, Encoder, Job, Options, Piece, Plan, bf16};
     ///
     /// let weights: Vec<u8> = (0..600_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
     /// let tensors = [&weights[..]];
@@ -172,7 +172,7 @@ impl<'p> Encoder<'p> {
     ///     });
     /// })?;
     /// assert_eq!(unit, whole);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn encode_pieces(
         &self,

@@ -50,7 +50,7 @@ impl Sizes {
     /// weights are: to set memory aside before they are known. `None` if no unit holds so many elements.
     ///
     /// ```
-    /// use df11_core::df11::{Options, Plan, Sizes};
+    /// use df11::{Options, Plan, Sizes};
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
     /// let (bound, sizes) = (Sizes::bound(2, 1).ok_or("too many")?, Plan::new(&[&weights], &Options::default())?.sizes());
@@ -79,12 +79,12 @@ impl Sizes {
     /// The sum of all six.
     ///
     /// ```
-    /// use df11_core::df11::{Options, Plan};
+    /// use df11::{Options, Plan};
     ///
     /// let plan = Plan::new(&[&[0x80, 0x3f]], &Options::default())?;
     /// // Two rows of tables, a byte of code, a byte of sign and mantissa, two positions, a block of gaps.
     /// assert_eq!(plan.sizes().total(), 512 + 1 + 1 + 8 + 320);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub const fn total(&self) -> u64 {
@@ -117,7 +117,7 @@ pub struct Buffers<'a> {
 /// A unit that is about to be encoded: its code, its tables, and the exact size of everything.
 ///
 /// ```
-/// use df11_core::df11::{Buffers, Options, Plan, Tensors, Unit};
+/// use df11::{Buffers, Options, Plan, Tensors, Unit};
 ///
 /// let weights: &[u8] = &[0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
 /// let plan = Plan::new(&[weights], &Options::default())?;
@@ -147,7 +147,7 @@ pub struct Buffers<'a> {
 /// let mut restored = [0; 6];
 /// unit.decode_into(&mut restored)?;
 /// assert_eq!(restored, weights);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -181,13 +181,13 @@ impl Plan {
     /// `tensors` is the number of tensors that the unit will be cut back into.
     ///
     /// ```
-    /// use df11_core::df11::{Options, Plan};
+    /// use df11::{Options, Plan};
     ///
     /// let mut frequencies = [0; 256];
     /// (frequencies[120], frequencies[121]) = (3000, 1000);
     /// let plan = Plan::from_frequencies(&frequencies, 2, &Options::default())?;
     /// assert_eq!((plan.sizes().encoded_exponent, plan.sizes().split_positions), (500, 8));
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Plan {
     /// Plans a unit with code lengths of the caller's choice, which need not be the best ones.
     ///
     /// ```
-    /// use df11_core::{bf16, df11::Plan, huffman::CodeLengths};
+    /// use df11::{Plan, bf16, huffman::CodeLengths};
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
     /// let mut frequencies = [0; 256];
@@ -225,7 +225,7 @@ impl Plan {
     /// (lengths[127], lengths[128]) = (2, 9);
     /// let plan = Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&lengths)?)?;
     /// assert_eq!(plan.code_bits(), 2 + 9 + 2);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors
@@ -292,14 +292,14 @@ impl Plan {
     /// [`Error::PlanMismatch`] or [`Error::OddBytes`] if the tensors are not the planned ones.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options, Plan};
+    /// use df11::{Options, Plan};
     ///
     /// let zeros = vec![0u8; 2 * 40_000];
     /// let plan = Plan::new(&[&zeros], &Options::default())?;
     /// let elements = plan.largest_block(&[&zeros])?; // one bit each
     /// assert_eq!(elements, 32_768);
     /// assert!(df11::shared_memory_bytes(elements) > df11::PUBLISHED_SHARED_MEMORY);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn largest_block(&self, tensors: &[&[u8]]) -> Result<u32, Error> {
         let (mut bit, mut block, mut elements, mut largest) = (0u64, 0u64, 0u32, 0u32);

@@ -30,11 +30,11 @@ impl<'a> Tensors<'a> {
     /// The six, in the order of [`PARTS`](super::PARTS).
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
     /// assert_eq!(unit.tensors().parts().map(<[u8]>::len), [512, 1, 1, 8, 320, 0]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub const fn parts(&self) -> [&'a [u8]; 6] {
@@ -46,11 +46,11 @@ impl<'a> Tensors<'a> {
     /// The tensors of these six parts, which are in the order of [`PARTS`](super::PARTS).
     ///
     /// ```
-    /// use df11_core::df11::{self, Options, Tensors};
+    /// use df11::{Options, Tensors};
     ///
     /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
     /// assert_eq!(Tensors::from_parts(unit.tensors().parts()).luts, unit.luts);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub const fn from_parts(parts: [&'a [u8]; 6]) -> Self {
@@ -67,7 +67,7 @@ impl<'a> Tensors<'a> {
 /// weights are the right ones.
 ///
 /// ```
-/// use df11_core::df11::{self, Options};
+/// use df11::{Options};
 ///
 /// // 20,000 weights, four exponents: two bits each, so 16,384 to a block.
 /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
@@ -80,7 +80,7 @@ impl<'a> Tensors<'a> {
 /// let mut block = vec![0; 2 * unit.block_range(1).len()];
 /// unit.decode_block_into(1, &mut block)?;
 /// assert_eq!(block, weights[2 * 16_384..]);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 ///
 /// Units of other writers are read as they are: with non-canonical codes, with junk in table entries that no codeword
@@ -108,7 +108,7 @@ impl<'a> Unit<'a> {
     /// or split positions out of order.
     ///
     /// ```
-    /// use df11_core::{Error, df11::{Tensors, Unit}};
+    /// use df11::{Error, Tensors, Unit};
     ///
     /// assert_eq!(Unit::new(Tensors::default()).unwrap_err(), Error::EmptyUnit);
     /// ```
@@ -234,11 +234,11 @@ impl<'a> Unit<'a> {
     /// The elements of each tensor, in order.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let encoded = df11::encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
     /// assert!(encoded.as_unit().tensor_ranges().eq([0..1, 1..3]));
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn tensor_ranges(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
         let unit = *self;
@@ -248,11 +248,11 @@ impl<'a> Unit<'a> {
     /// The elements of one tensor, by its number; `None` for one that is not there.
     ///
     /// ```
-    /// use df11_core::df11::{self, Options};
+    /// use df11::{Options};
     ///
     /// let encoded = df11::encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
     /// assert_eq!([1, 2].map(|tensor| encoded.as_unit().tensor_range(tensor)), [Some(1..3), None]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn tensor_range(&self, tensor: usize) -> Option<Range<usize>> {

@@ -127,7 +127,7 @@ impl<'t> Dictionary<'t> {
     /// zeros after the last, and 8 times their number in the highest byte.
     ///
     /// ```
-    /// use df11_core::dictionary::{DecodeTable, Model, Width};
+    /// use df11::dictionary::{DecodeTable, Model, Width};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);

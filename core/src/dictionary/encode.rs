@@ -123,7 +123,7 @@ impl EncodeTable {
     /// Several chunks at once take a third of the time.
     ///
     /// ```
-    /// use df11_core::dictionary::{CHUNK, EncodeTable, Model, Width};
+    /// use df11::dictionary::{CHUNK, EncodeTable, Model, Width};
     ///
     /// let symbols: Vec<u8> = (0..10_000u32).map(|i| (i * i % 7) as u8).collect();
     /// let mut counts = [0; 256];
@@ -133,7 +133,7 @@ impl EncodeTable {
     /// table.encode_chunks(&symbols, &mut codes, |number| groups.push(number))?;
     /// assert_eq!(groups.len(), symbols.len().div_ceil(CHUNK));
     /// assert_eq!(codes.len(), groups.iter().map(|number| 12 * usize::from(*number)).sum());
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors

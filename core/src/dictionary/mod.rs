@@ -2,7 +2,7 @@
 //! number of a string of 1 to 7 symbols, so that no code has to wait for the one before it.
 //!
 //! ```
-//! use df11_core::dictionary::{self, DecodeTable, EncodeTable, Model, Width};
+//! use df11::dictionary::{self, DecodeTable, EncodeTable, Model, Width};
 //!
 //! let symbols = b"what follows from how often each symbol occurs".repeat(10);
 //! let mut counts = [0; 256];
@@ -18,7 +18,7 @@
 //! let mut decoded = vec![0; symbols.len()];
 //! table.decode_into(&codes, &mut decoded)?;
 //! assert_eq!(decoded, symbols);
-//! # Ok::<(), df11_core::Error>(())
+//! # Ok::<(), df11::Error>(())
 //! ```
 
 mod decode;
@@ -44,7 +44,7 @@ pub const MAX_GROUPS: usize = CHUNK / GROUP;
 /// The most bytes that the codes of this many symbols, at most a chunk, take: a code for each, in whole groups.
 ///
 /// ```
-/// use df11_core::dictionary::{Width, codes_bound};
+/// use df11::dictionary::{Width, codes_bound};
 ///
 /// assert_eq!(codes_bound(4096, Width::Twelve), 6144);
 /// assert_eq!(codes_bound(1, Width::Eight), 8);

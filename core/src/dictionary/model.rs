@@ -50,7 +50,7 @@ impl Width {
     /// Bits of a code.
     ///
     /// ```
-    /// use df11_core::dictionary::Width;
+    /// use df11::dictionary::Width;
     ///
     /// assert_eq!([Width::Eight, Width::Twelve].map(Width::bits), [8, 12]);
     /// ```
@@ -120,14 +120,14 @@ impl Model {
     /// [`Error::DictionaryStrings`] if the dictionary would have more strings than numbers (V-2.5).
     ///
     /// ```
-    /// use df11_core::dictionary::{Model, Width};
+    /// use df11::dictionary::{Model, Width};
     ///
     /// let mut costs = [0; 256];
     /// (costs[7], costs[9]) = (16, 32);
     /// // 7, 7 7, 7 9, 9, 9 7, and the first of those that cost 49: there is none.
     /// let model = Model::new(Width::Eight, &costs, &costs, 48, 1)?;
     /// assert_eq!(model.strings(), 6);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn new(
         width: Width,
@@ -158,14 +158,14 @@ impl Model {
     /// [`Error::NoSymbols`] if all counts are 0.
     ///
     /// ```
-    /// use df11_core::dictionary::{Model, Width};
+    /// use df11::dictionary::{Model, Width};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);
     /// let model = Model::of_counts(&counts, Width::Eight)?;
     /// // log2(4 / 3) is 6.6 sixteenths, log2(4) is 32.
     /// assert_eq!([7, 9].map(|symbol: usize| model.following_costs()[symbol]), [7, 32]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[cfg(feature = "alloc")]
     pub fn of_counts(counts: &[u64; 256], width: Width) -> Result<Self, Error> {

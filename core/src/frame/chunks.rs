@@ -115,7 +115,7 @@ impl<'a> Frame<'a> {
     /// compared first.
     ///
     /// ```
-    /// use df11_core::frame::{Codec, ElementType, EncodeOptions, Frame};
+    /// use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
     ///
     /// let elements: Vec<u8> = (0..200_000u32).map(|i| (i % 17) as u8).collect();
     /// let options = EncodeOptions::new().codec(Codec::Dictionary);
@@ -124,7 +124,7 @@ impl<'a> Frame<'a> {
     /// let groups = bytes[layout.groups].as_chunks().0.iter().map(|number| u16::from_le_bytes(*number));
     /// assert_eq!(layout.codes.len(), groups.map(|number| 12 * usize::from(number)).sum());
     /// assert_eq!(layout.planes[0] % 256, 0);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors

@@ -25,7 +25,7 @@ const MANY: usize = 4;
 /// [`finish`](Self::finish), one after the other.
 ///
 /// ```
-/// use df11_core::frame::{BLOCK, ElementType, Encoder, Frame, encode};
+/// use df11::frame::{BLOCK, ElementType, Encoder, Frame, encode};
 ///
 /// let elements: Vec<u8> = (0..200_000u32).map(|i| (i % 17) as u8).collect();
 /// let mut counts = [0; 256];
@@ -38,7 +38,7 @@ const MANY: usize = 4;
 /// }
 /// frame.extend_from_slice(&encoder.finish()?);
 /// assert_eq!(frame, encode(ElementType::U8, &[200_000], &elements)?);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Encoder {
@@ -68,13 +68,13 @@ enum Coder {
 /// How a frame is to be written.
 ///
 /// ```
-/// use df11_core::frame::{self, Codec, ElementType, EncodeOptions, Frame};
+/// use df11::frame::{self, Codec, ElementType, EncodeOptions, Frame};
 ///
 /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
 /// let options = EncodeOptions::new().codec(Codec::Dictionary);
 /// let bytes = options.encode(ElementType::U8, &[100_000], &elements)?;
 /// assert_eq!(Frame::new(&bytes)?.header().codec(), Codec::Dictionary);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
@@ -347,7 +347,7 @@ impl Encoder {
     /// they have encoded is then [appended](Self::append) in order.
     ///
     /// ```
-    /// use df11_core::frame::{BLOCK, Blocks, ElementType, Encoder, encode};
+    /// use df11::frame::{BLOCK, Blocks, ElementType, Encoder, encode};
     ///
     /// let elements: Vec<u8> = (0..200_000u32).map(|i| (i % 17) as u8).collect();
     /// let mut counts = [0; 256];
@@ -364,7 +364,7 @@ impl Encoder {
     /// }
     /// frame.extend_from_slice(&encoder.finish()?);
     /// assert_eq!(frame, encode(ElementType::U8, &[200_000], &elements)?);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors
@@ -546,11 +546,11 @@ pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Resu
 /// [`Error::OddBytes`] or [`Error::BufferLength`] if the last element is not whole.
 ///
 /// ```
-/// use df11_core::frame::{ElementType, count};
+/// use df11::frame::{ElementType, count};
 ///
 /// let counts = count(ElementType::F16, &[0x01, 0x3c, 0x02, 0x3c])?;
 /// assert_eq!(counts[0x3c], 2);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn count(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], Error> {
     let mut counts = [0; 256];

@@ -23,7 +23,7 @@ impl Codec {
     /// Its number in the header (F-3.1).
     ///
     /// ```
-    /// assert_eq!(df11_core::frame::Codec::Dictionary.number(), 3);
+    /// assert_eq!(df11::frame::Codec::Dictionary.number(), 3);
     /// ```
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -37,7 +37,7 @@ impl Codec {
     /// `raw`, `rans` or `dictionary`.
     ///
     /// ```
-    /// assert_eq!(df11_core::frame::Codec::Rans.name(), "rans");
+    /// assert_eq!(df11::frame::Codec::Rans.name(), "rans");
     /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -83,7 +83,7 @@ pub struct Header {
 /// The number of elements of a shape (F-3.2): 0 if a dimension is 0, whatever the others are. `None` from 2^64 on.
 ///
 /// ```
-/// use df11_core::frame::element_count;
+/// use df11::frame::element_count;
 ///
 /// assert_eq!([&[3, 4][..], &[], &[1 << 63, 2, 0]].map(element_count), [Some(12), Some(1), Some(0)]);
 /// assert_eq!(element_count(&[1 << 63, 2]), None);
@@ -203,13 +203,13 @@ impl Header {
     /// [`Error::DictionaryStrings`] for what breaks a rule of section 3.
     ///
     /// ```
-    /// use df11_core::frame::{self, ElementType, Header};
+    /// use df11::frame::{self, ElementType, Header};
     ///
     /// let bytes = frame::encode(ElementType::F16, &[3], &[0; 6])?;
     /// let (header, length) = Header::parse(&bytes)?;
     /// assert_eq!((header.element_type(), header.len()), (ElementType::F16, 3));
     /// assert_eq!(length % 16, 0);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn parse(bytes: &[u8]) -> Result<(Self, usize), Error> {
         let mut header = Header::UNREAD;
@@ -377,13 +377,13 @@ impl Header {
     /// [`Error::FrameUnsupported`] with codec dictionary, whose blocks do not stand one after the other.
     ///
     /// ```
-    /// use df11_core::frame::{self, ElementType, Header};
+    /// use df11::frame::{self, ElementType, Header};
     ///
     /// let bytes = frame::encode(ElementType::U8, &[10], b"0123456789")?;
     /// let (header, start) = Header::parse(&bytes)?;
     /// let prefix = bytes[start..].first_chunk().unwrap();
     /// assert_eq!(header.block_bytes(0, prefix)?, 32);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn block_bytes(&self, block: usize, prefix: &[u8; Self::PREFIX]) -> Result<usize, Error> {
         let [_, _, _, _, a, b, c, d, ..] = *prefix;

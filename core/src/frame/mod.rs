@@ -11,7 +11,7 @@
 //! | [`Codec::Dictionary`] | 67.4 | decoding as fast without vectors as with them; every chunk of 4,096 elements on its own |
 //!
 //! ```
-//! use df11_core::frame::{self, DecodeTable, ElementType, Frame};
+//! use df11::frame::{self, DecodeTable, ElementType, Frame};
 //!
 //! let elements: Vec<u8> = (0..20_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 //! let bytes = frame::encode(ElementType::Bf16, &[100, 200], &elements)?;
@@ -22,7 +22,7 @@
 //! let mut restored = vec![0; elements.len()];
 //! frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut restored)?;
 //! assert_eq!(restored, elements);
-//! # Ok::<(), df11_core::Error>(())
+//! # Ok::<(), df11::Error>(())
 //! ```
 
 // Also where tests compare it with the library.
@@ -83,7 +83,7 @@ const BLOCK_HEADER: usize = 16;
 /// CRC-32, continued from `seed` (F-8.1): what the parts of a frame are checked by, and its digest.
 ///
 /// ```
-/// use df11_core::frame::crc;
+/// use df11::frame::crc;
 ///
 /// assert_eq!(crc(0, b"123456789"), 0xcbf4_3926);
 /// assert_eq!(crc(crc(0, b"1234"), b"56789"), 0xcbf4_3926);
@@ -120,7 +120,7 @@ impl Digest {
 /// cannot be counted.
 ///
 /// ```
-/// use df11_core::frame::{self, ElementType};
+/// use df11::frame::{self, ElementType};
 ///
 /// // Bytes of which nothing can be gained.
 /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 5) as u8).collect();
@@ -171,7 +171,7 @@ impl ElementType {
     /// All types, by their number.
     ///
     /// ```
-    /// use df11_core::frame::ElementType;
+    /// use df11::frame::ElementType;
     ///
     /// assert_eq!(ElementType::ALL[ElementType::F32.number() as usize], ElementType::F32);
     /// ```
@@ -193,7 +193,7 @@ impl ElementType {
     /// Bytes of an element.
     ///
     /// ```
-    /// use df11_core::frame::ElementType;
+    /// use df11::frame::ElementType;
     ///
     /// assert_eq!(ElementType::ALL.map(ElementType::bytes), [1, 2, 2, 4, 1, 1]);
     /// ```

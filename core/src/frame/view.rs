@@ -176,13 +176,13 @@ impl<'a> Frame<'a> {
     /// Where the parts of a block of codec rANS are, for decoders elsewhere, GPUs among them. Its checksum is compared first.
     ///
     /// ```
-    /// use df11_core::frame::{self, ElementType, Frame};
+    /// use df11::frame::{self, ElementType, Frame};
     ///
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::U8, &[100_000], &elements)?;
     /// let layout = Frame::new(&bytes)?.block_layout(1)?;
-    /// assert_eq!((layout.words.start - layout.states) as usize, df11_core::rans::STATES_BYTES);
-    /// # Ok::<(), df11_core::Error>(())
+    /// assert_eq!((layout.words.start - layout.states) as usize, df11::rans::STATES_BYTES);
+    /// # Ok::<(), df11::Error>(())
     /// ```
     ///
     /// # Errors
@@ -217,8 +217,8 @@ impl<'a> Frame<'a> {
     /// what is wrong with the block. The content of `elements` is then unspecified.
     ///
     /// ```
-    /// use df11_core::frame::{self, ElementType, Frame};
-    /// use df11_core::rans::DecodeTable;
+    /// use df11::frame::{self, ElementType, Frame};
+    /// use df11::rans::DecodeTable;
     ///
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::F8E4M3, &[100_000], &elements)?;
@@ -229,7 +229,7 @@ impl<'a> Frame<'a> {
     /// let mut block = vec![0; range.len()];
     /// frame.decode_block_into(&table, 1, &mut block)?;
     /// assert_eq!(block, elements[range]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn decode_block_into(
         &self,

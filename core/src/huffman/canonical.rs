@@ -19,13 +19,13 @@ impl Codewords {
     /// [`Error::Oversubscribed`] if no prefix code has these lengths.
     ///
     /// ```
-    /// use df11_core::huffman::{CodeLengths, Codewords};
+    /// use df11::huffman::{CodeLengths, Codewords};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[5..8].copy_from_slice(&[2, 1, 2]);
     /// let code = Codewords::canonical(&CodeLengths::new(&lengths)?)?;
     /// assert_eq!([code.bits(6), code.bits(5), code.bits(7)], [0b0, 0b10, 0b11]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn canonical(lengths: &CodeLengths) -> Result<Self, Error> {
         if lengths.kraft_sum() > 1 << MAX_CODE_LENGTH {
@@ -51,14 +51,14 @@ impl Codewords {
     /// symbol that has a length but stands in no table gets no codeword.
     ///
     /// ```
-    /// use df11_core::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+    /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[..4].copy_from_slice(&[1, 2, 10, 10]);
     /// let code = Codewords::canonical(&CodeLengths::new(&lengths)?)?;
     /// let tables = PrefixTablesBuf::build(&code)?;
     /// assert_eq!(Codewords::from_tables(&tables.view()), code);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn from_tables(tables: &PrefixTables<'_>) -> Self {

@@ -14,14 +14,14 @@ const SYMBOLS: usize = 256;
 /// The length in bits of each symbol's codeword; 0 for a symbol that has none.
 ///
 /// ```
-/// use df11_core::huffman::CodeLengths;
+/// use df11::huffman::CodeLengths;
 ///
 /// let mut frequencies = [0; 256];
 /// frequencies[120..124].copy_from_slice(&[8, 4, 2, 2]);
 /// let lengths = CodeLengths::from_frequencies(&frequencies, 1, 32)?;
 /// assert_eq!((lengths.symbols(), lengths.shortest(), lengths.longest()), (4, 1, 3));
 /// assert_eq!(lengths.total_bits(&frequencies)?, 8 * 1 + 4 * 2 + 2 * 3 + 2 * 3);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeLengths([u8; SYMBOLS]);
@@ -34,7 +34,7 @@ impl CodeLengths {
     /// [`Error::CodeLength`] for a length above 32.
     ///
     /// ```
-    /// use df11_core::huffman::CodeLengths;
+    /// use df11::huffman::CodeLengths;
     ///
     /// let mut lengths = [0; 256];
     /// lengths[120] = 33;
@@ -65,7 +65,7 @@ impl CodeLengths {
     /// more than 2^`limit` symbols.
     ///
     /// ```
-    /// use df11_core::huffman::CodeLengths;
+    /// use df11::huffman::CodeLengths;
     ///
     /// let mut frequencies = [0; 256];
     /// frequencies[..5].copy_from_slice(&[16, 8, 4, 2, 1]);
@@ -73,7 +73,7 @@ impl CodeLengths {
     /// assert_eq!(best.as_array()[..5], [1, 2, 3, 4, 4]);
     /// let limited = CodeLengths::from_frequencies(&frequencies, 1, 3)?;
     /// assert_eq!(limited.as_array()[..5], [1, 3, 3, 3, 3]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn from_frequencies(frequencies: &[u64; SYMBOLS], least: u8, limit: u8) -> Result<Self, Error> {
         if !(1..=MAX_CODE_LENGTH).contains(&limit) {
@@ -129,12 +129,12 @@ impl CodeLengths {
     /// complete (every bit string decodes) if it is 2^32.
     ///
     /// ```
-    /// use df11_core::huffman::CodeLengths;
+    /// use df11::huffman::CodeLengths;
     ///
     /// let mut lengths = [0; 256];
     /// lengths[..3].copy_from_slice(&[1, 2, 2]);
     /// assert_eq!(CodeLengths::new(&lengths)?.kraft_sum(), 1 << 32);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn kraft_sum(&self) -> u64 {

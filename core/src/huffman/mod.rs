@@ -8,7 +8,7 @@
 //!    them. [`Codewords::from_tables`] goes back from tables to codewords, for any writer's tables.
 //!
 //! ```
-//! use df11_core::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+//! use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
 //!
 //! let mut frequencies = [0; 256];
 //! (frequencies[120], frequencies[121], frequencies[122]) = (5, 2, 1);
@@ -19,7 +19,7 @@
 //!
 //! let tables = PrefixTablesBuf::build(&codewords)?;
 //! assert_eq!(tables.view().decode(0b11 << 30, 0)?, (122, 2));
-//! # Ok::<(), df11_core::Error>(())
+//! # Ok::<(), df11::Error>(())
 //! ```
 
 mod canonical;

@@ -36,7 +36,7 @@ impl<'a> PrefixTables<'a> {
     /// when they are used: published encoders leave junk in entries that no codeword reaches.
     ///
     /// ```
-    /// use df11_core::{Error, huffman::PrefixTables};
+    /// use df11::{Error, huffman::PrefixTables};
     ///
     /// assert_eq!(PrefixTables::new(&[0; 256]).unwrap_err(), Error::TablesLength { bytes: 256 });
     /// ```
@@ -92,7 +92,7 @@ impl<'a> PrefixTables<'a> {
     /// `bit` is where the codeword stands in the code; it only goes into errors.
     ///
     /// ```
-    /// use df11_core::{Error, huffman::PrefixTables};
+    /// use df11::{Error, huffman::PrefixTables};
     ///
     /// let mut luts = [[120; 256]; 2]; // one table, in which everything is 120,
     /// luts[1] = [0; 256];
@@ -154,14 +154,14 @@ impl PrefixTablesBuf {
     /// or more has a codeword, [`Error::Oversubscribed`] if codewords collide, [`Error::EmptyUnit`] if there are none.
     ///
     /// ```
-    /// use df11_core::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+    /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[120..123].copy_from_slice(&[1, 9, 9]);
     /// let tables = PrefixTablesBuf::build(&Codewords::canonical(&CodeLengths::new(&lengths)?)?)?;
     /// assert_eq!(tables.as_bytes().len(), 3 * 256); // two tables and the lengths
     /// assert_eq!(tables.view().tables()[0][0x80], 255); // a jump to table 1
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn build(code: &Codewords) -> Result<Self, Error> {
         if let Some(exponent) = (FIRST_JUMP..=u8::MAX).find(|&symbol| code.len(symbol) > 0) {

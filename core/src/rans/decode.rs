@@ -74,14 +74,14 @@ impl DecodeTable {
     /// above it the frequency less one, 12 bits, and the slot less the cumulative frequency, 12 bits.
     ///
     /// ```
-    /// use df11_core::rans::{DecodeTable, Frequencies};
+    /// use df11::rans::{DecodeTable, Frequencies};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);
     /// let mut table = DecodeTable::EMPTY;
     /// table.build(&Frequencies::normalise(&counts, 9)?);
     /// assert_eq!(table.slots()[385], 1 << 20 | 127 << 8 | 9);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     #[must_use]
     pub fn slots(&self) -> &[u32] {

@@ -1,7 +1,7 @@
 //! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits, blocks that are decoded alone.
 //!
 //! ```
-//! use df11_core::rans::{self, DecodeTable, EncodeTable, Frequencies};
+//! use df11::rans::{self, DecodeTable, EncodeTable, Frequencies};
 //!
 //! let symbols = b"what follows from how often each symbol occurs".repeat(10);
 //! let mut counts = [0; 256];
@@ -17,7 +17,7 @@
 //! let mut decoded = vec![0; symbols.len()];
 //! table.decode_into(&states, &words[..used], &mut decoded)?;
 //! assert_eq!(decoded, symbols);
-//! # Ok::<(), df11_core::Error>(())
+//! # Ok::<(), df11::Error>(())
 //! ```
 
 mod decode;
@@ -52,7 +52,7 @@ const STATE_BITS: u32 = 31;
 /// The most bytes that the words of so many symbols take: one word for each symbol.
 ///
 /// ```
-/// assert_eq!(df11_core::rans::words_bound(4096), 8192);
+/// assert_eq!(df11::rans::words_bound(4096), 8192);
 /// ```
 #[must_use]
 pub const fn words_bound(symbols: usize) -> usize {

@@ -18,13 +18,13 @@ impl Frequencies {
     /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::NoSymbols`] if all counts are 0.
     ///
     /// ```
-    /// use df11_core::rans::Frequencies;
+    /// use df11::rans::Frequencies;
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9], counts[200]) = (3, 1, 1);
     /// let frequencies = Frequencies::normalise(&counts, 9)?;
     /// assert_eq!([7, 9, 200].map(|symbol| frequencies.of(symbol)), [308, 102, 102]);
-    /// # Ok::<(), df11_core::Error>(())
+    /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn normalise(counts: &[u64; 256], scale_bits: u8) -> Result<Self, Error> {
         if !SCALE_BITS.contains(&scale_bits) {
@@ -79,7 +79,7 @@ impl Frequencies {
     /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::FrequencySum`] if the sum is not 2 to the power of it.
     ///
     /// ```
-    /// use df11_core::{Error, rans::Frequencies};
+    /// use df11::{Error, rans::Frequencies};
     ///
     /// let mut frequencies = [2; 256];
     /// assert_eq!(Frequencies::new(&frequencies, 9)?.of(100), 2);

@@ -1,6 +1,6 @@
 //! A frame in flash, coded by a dictionary of 256 strings.
 
-use df11_core::dictionary::DecodeTable;
+use df11::dictionary::DecodeTable;
 
 use crate::constants::FRAME_BLOCK;
 use crate::framed::{self, Buffer, Image};

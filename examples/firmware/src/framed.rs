@@ -1,7 +1,7 @@
 //! Frames in flash.
 
-use df11_core::Error;
-use df11_core::frame::{Frame, Table};
+use df11::Error;
+use df11::frame::{Frame, Table};
 
 use crate::constants::{COLUMNS, FRAME_BLOCK, ROW};
 use crate::measure::{Counter, Measured};

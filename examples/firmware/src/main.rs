@@ -4,8 +4,6 @@
 #![no_std]
 #![no_main]
 
-#[cfg(feature = "df11")]
-mod df11;
 #[cfg(feature = "dictionary")]
 mod dictionary;
 #[cfg(any(feature = "rans", feature = "dictionary"))]
@@ -13,10 +11,12 @@ mod framed;
 mod machine;
 mod measure;
 mod print;
-#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
+#[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]
 mod ram;
 #[cfg(feature = "rans")]
 mod rans;
+#[cfg(feature = "units")]
+mod units;
 
 use core::panic::PanicInfo;
 
@@ -24,11 +24,12 @@ use measure::Measured;
 use print::{Hex, say};
 
 /// How many codecs the image was built with.
-const CODECS: usize =
-    cfg!(feature = "df11") as usize + cfg!(feature = "rans") as usize + cfg!(feature = "dictionary") as usize;
+const CODECS: usize = cfg!(feature = "units") as usize
+    + cfg!(feature = "rans") as usize
+    + cfg!(feature = "dictionary") as usize;
 
 /// Files that the build script made, as variables in flash: apart from other constants, so that these can be measured.
-#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
+#[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]
 macro_rules! weights {
     ($($name:ident = $file:literal;)+) => {
         $(
@@ -38,11 +39,11 @@ macro_rules! weights {
         )+
     };
 }
-#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
+#[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]
 pub(crate) use weights;
 
 /// What the build script found out about the weights.
-#[cfg(any(feature = "df11", feature = "rans", feature = "dictionary"))]
+#[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]
 #[allow(dead_code, reason = "an image of one codec needs one of the buffers")]
 mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
@@ -56,8 +57,8 @@ fn run() -> bool {
     say!["measured loop instructions=", known.instructions, " stack=", known.stack, "\n"];
     say!["measured check checksum=", Hex(sum), "\n"];
     let codecs: [fn() -> bool; CODECS] = [
-        #[cfg(feature = "df11")]
-        df11::run,
+        #[cfg(feature = "units")]
+        units::run,
         #[cfg(feature = "rans")]
         rans::run,
         #[cfg(feature = "dictionary")]

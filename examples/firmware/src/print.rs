@@ -1,6 +1,6 @@
 //! Text for the host. `core::fmt` is left out: it takes several KiB, and brings panics of its own.
 
-use df11_core::{Error, ErrorKind};
+use df11::{Error, ErrorKind};
 
 use crate::machine;
 

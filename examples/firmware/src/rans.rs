@@ -1,6 +1,6 @@
 //! A frame in flash, coded by rANS.
 
-use df11_core::rans::DecodeTable;
+use df11::rans::DecodeTable;
 
 use crate::constants::FRAME_BLOCK;
 use crate::framed::{self, Buffer, Image};

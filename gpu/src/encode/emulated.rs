@@ -26,7 +26,7 @@ pub struct Emulated {
 #[non_exhaustive]
 pub enum Error {
     /// It cannot be encoded at all.
-    Core(df11_core::Error),
+    Core(df11::Error),
     /// The emulator does not run the kernel.
     Emulator(df11_emulator::Error),
     /// There are no kernels for this compute capability.
@@ -36,8 +36,8 @@ pub enum Error {
     },
 }
 
-impl From<df11_core::Error> for Error {
-    fn from(error: df11_core::Error) -> Self {
+impl From<df11::Error> for Error {
+    fn from(error: df11::Error) -> Self {
         Error::Core(error)
     }
 }

@@ -1,10 +1,10 @@
 //! Frames.
 
-use df11_core::Error;
-use df11_core::frame::{
+use df11::Error;
+use df11::frame::{
     self, ENTRY_BYTES, ElementType, EncodeOptions, Encoder, Header, SCALE_BITS, TRAILER_BYTES, crc,
 };
-use df11_core::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
+use df11::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
 use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};
@@ -28,7 +28,7 @@ pub struct EncodedFrame {
 /// Encodes elements of this type and shape to the frame that [`frame::encode`] gives.
 ///
 /// ```
-/// use df11_core::frame::{self, ElementType};
+/// use df11::frame::{self, ElementType};
 /// use df11_gpu::encode::{Emulated, Machine, frame};
 ///
 /// let elements: Vec<u8> = (0..5000u32).map(|i| (i % 17) as u8).collect();

@@ -1,8 +1,8 @@
 //! DF11 units.
 
-use df11_core::Error;
-use df11_core::df11::{self, MAX_ELEMENTS, Options, Plan, Sizes, WINDOW_BYTES};
-use df11_core::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11::Error;
+use df11::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11::{MAX_ELEMENTS, Options, Plan, Sizes, WINDOW_BYTES};
 
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;

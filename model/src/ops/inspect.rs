@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use df11_core::bf16;
-use df11_core::df11::Tensors;
-use df11_core::frame::MAGIC;
+use df11::Tensors;
+use df11::bf16;
+use df11::frame::MAGIC;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use df11_core::bf16;
+use df11::bf16;
 use safetensors::tensor::Dtype;
 
 use crate::container::{Layout, Tensor, head, parse_header, tensors};

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use df11_core::df11::{self, Options, PARTS, Tensors, Unit};
-use df11_core::dietgpu::{self, Archive, FloatArchive};
-use df11_core::frame::{self, Codec, ElementType, EncodeOptions, Frame};
-use df11_core::rans::DecodeTable;
+use df11::dietgpu::{self, Archive, FloatArchive};
+use df11::frame::{self, Codec, ElementType, EncodeOptions, Frame};
+use df11::rans::DecodeTable;
+use df11::{Options, PARTS, Tensors, Unit};
 use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -88,7 +88,7 @@ struct Tensor {
 /// for; or if the output exists.
 ///
 /// ```
-/// use df11_core::frame::ElementType;
+/// use df11::frame::ElementType;
 /// use df11_model::{Form, TranscodeOptions, transcode};
 ///
 /// let directory = tempfile::tempdir()?;
@@ -156,7 +156,7 @@ fn stream_frame(
 ) -> Result<Option<TranscodeReport>, Error> {
     let mut done = None;
     for_each_frame(input, options.unit.as_deref(), |bytes| {
-        let refused = |error: df11_core::Error| Error::file(input, error.to_string());
+        let refused = |error: df11::Error| Error::file(input, error.to_string());
         let frame = Frame::new(bytes).map_err(refused)?;
         let partial = staging.create(name)?;
         let (mut written, mut sha256) = (0u64, Sha256::new());
@@ -214,7 +214,7 @@ fn for_each_frame(
 
 /// Why a frame was not decoded to its end.
 enum BlockError {
-    Frame(df11_core::Error),
+    Frame(df11::Error),
     Each(Error),
 }
 
@@ -254,7 +254,7 @@ fn memory(bytes: usize, stored: usize) -> Result<Vec<u8>, String> {
 }
 
 fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor), Error> {
-    let refused = |error: df11_core::Error| Error::file(input, error.to_string());
+    let refused = |error: df11::Error| Error::file(input, error.to_string());
     let too_much = |problem: String| Error::file(input, problem);
     let is_safetensors = input.extension().is_some_and(|extension| extension == "safetensors");
     if is_safetensors || input.is_dir() {
@@ -297,7 +297,7 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
 }
 
 fn read_frame(bytes: &[u8]) -> Result<Tensor, String> {
-    let refused = |error: df11_core::Error| error.to_string();
+    let refused = |error: df11::Error| error.to_string();
     let frame = Frame::new(bytes).map_err(refused)?;
     let mut elements = memory(frame.elements_bytes(), bytes.len())?;
     frame.decode_into(&mut Box::new(frame::DecodeTable::EMPTY), &mut elements).map_err(refused)?;
@@ -306,7 +306,7 @@ fn read_frame(bytes: &[u8]) -> Result<Tensor, String> {
 }
 
 fn read_unit(tensors: Tensors<'_>) -> Result<Tensor, String> {
-    let refused = |error: df11_core::Error| error.to_string();
+    let refused = |error: df11::Error| error.to_string();
     let unit = Unit::new(tensors).map_err(refused)?;
     let mut elements = memory(2 * unit.len(), unit.len())?;
     unit.verify_blocks_into(0..unit.blocks(), &mut elements).map_err(refused)?;
@@ -344,7 +344,7 @@ fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), 
 /// The bytes of a tensor in another form, or why it has none.
 fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String> {
     let Tensor { element_type, shape, elements } = tensor;
-    let refused = |error: df11_core::Error| error.to_string();
+    let refused = |error: df11::Error| error.to_string();
     let n = (elements.len() / element_type.bytes()) as u64;
     match options.to {
         Form::Raw => Ok(elements.clone()),

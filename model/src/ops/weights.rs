@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use df11_core::df11::MAX_ELEMENTS;
-use df11_core::{bf16, huffman};
+use df11::MAX_ELEMENTS;
+use df11::{bf16, huffman};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;

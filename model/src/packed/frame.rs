@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use df11_core::frame::{
+use df11::frame::{
     self, BLOCK, Blocks, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, MAGIC, MAX_RANK,
     SCALE_BITS, Table,
 };
-use df11_core::rans::{Frequencies, STATES_BYTES};
+use df11::rans::{Frequencies, STATES_BYTES};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -22,7 +22,7 @@ const BLOCKS: usize = 16;
 /// # Errors
 ///
 /// As [`frame::count`].
-pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11_core::Error> {
+pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11::Error> {
     let parts = elements.par_chunks(BLOCKS * BLOCK * element_type.bytes()).with_max_len(1);
     let counts = parts.map(|part| frame::count(element_type, part)).collect::<Result<Vec<_>, _>>()?;
     let mut all = [0; 256];
@@ -39,7 +39,7 @@ pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 2
 /// As [`Encoder::blocks`] and [`Encoder::finish`]; `frame` then ends in a part of a frame.
 ///
 /// ```
-/// use df11_core::frame::{self, ElementType, Encoder};
+/// use df11::frame::{self, ElementType, Encoder};
 /// use df11_model::{count_frame, encode_frame};
 ///
 /// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
@@ -47,13 +47,9 @@ pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 2
 /// let mut frame = Vec::new();
 /// encode_frame(Encoder::new(ElementType::Bf16, &[3000, 1000], &counts)?, &weights, &mut frame)?;
 /// assert!(frame == frame::encode(ElementType::Bf16, &[3000, 1000], &weights)?);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
-pub fn encode_frame(
-    mut encoder: Encoder,
-    elements: &[u8],
-    frame: &mut Vec<u8>,
-) -> Result<(), df11_core::Error> {
+pub fn encode_frame(mut encoder: Encoder, elements: &[u8], frame: &mut Vec<u8>) -> Result<(), df11::Error> {
     frame.extend(encoder.header());
     let part = BLOCKS * BLOCK * encoder.element_type().bytes();
     let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
@@ -77,7 +73,7 @@ pub fn encode_frame(
 /// As [`Frame::decode_blocks_into`].
 ///
 /// ```
-/// use df11_core::frame::{self, DecodeTable, ElementType, Frame};
+/// use df11::frame::{self, DecodeTable, ElementType, Frame};
 /// use df11_model::decode_frame_blocks;
 ///
 /// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
@@ -88,14 +84,14 @@ pub fn encode_frame(
 /// let mut decoded = vec![0; elements.len()];
 /// decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), &mut decoded)?;
 /// assert!(decoded == elements);
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 pub fn decode_frame_blocks(
     frame: &Frame<'_>,
     table: &(impl Table + Sync),
     blocks: Range<usize>,
     elements: &mut [u8],
-) -> Result<(), df11_core::Error> {
+) -> Result<(), df11::Error> {
     let part = BLOCKS * frame.header().block_len() * frame.header().element_type().bytes();
     if rayon::current_num_threads() == 1 || elements.len() <= part {
         return frame.decode_blocks_into(table, blocks, elements);
@@ -160,7 +156,7 @@ pub(crate) fn encode(
     codec: Codec,
     mut each: impl FnMut(&[u8], u64) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let refused = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
+    let refused = |error: df11::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
     let element_type = element_type(tensor.dtype);
     let shape = frame_shape(tensor)
         .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
@@ -192,7 +188,7 @@ pub(crate) fn encode(
 
 /// Why a round failed.
 enum Refused {
-    Codec(df11_core::Error),
+    Codec(df11::Error),
     Ours(Error),
 }
 
@@ -255,7 +251,7 @@ pub(crate) fn decode(
     let mut first = 0;
     loop {
         let mapped = container.map(tensor)?;
-        let refused = |error: df11_core::Error| Error::frame(&container.path, &tensor.name, error);
+        let refused = |error: df11::Error| Error::frame(&container.path, &tensor.name, error);
         let frame = Frame::new(&mapped).map_err(refused)?;
         if first == 0 {
             frame.build(&mut table);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use df11_core::bf16;
+use df11::bf16;
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::{LeftOut, Source, Weights, read_text};
@@ -269,7 +269,7 @@ impl Part {
     pub(crate) fn lengths(
         &self,
         unit: &PackedUnit,
-        view: &df11_core::df11::Unit<'_>,
+        view: &df11::Unit<'_>,
         names: &[String],
     ) -> Result<Vec<usize>, Error> {
         let count = view.tensors();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use df11_core::df11::{Decoder, PARTS, Tensors, Unit};
+use df11::{Decoder, PARTS, Tensors, Unit};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
@@ -129,7 +129,7 @@ impl MappedUnit<'_> {
         Unit::new(self.tensors()).map_err(|error| self.error(error))
     }
 
-    pub(crate) fn error(&self, error: df11_core::Error) -> Error {
+    pub(crate) fn error(&self, error: df11::Error) -> Error {
         Error::unit(self.file, &self.packed.path, error)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use df11_core::df11::{MAX_ELEMENTS, PARTS};
+use df11::{MAX_ELEMENTS, PARTS};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;

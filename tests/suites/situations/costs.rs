@@ -12,7 +12,7 @@ use crate::support::{blocks, df11, matrix, model, path, shards, stderr, text, th
 
 /// A frame of zeros: some bytes for each 65,536 elements.
 fn bomb(blocks: u64) -> Vec<u8> {
-    use df11_core::frame::{BLOCK, ElementType, Encoder};
+    use df11::frame::{BLOCK, ElementType, Encoder};
     let mut counts = [0; 256];
     counts[0] = blocks * BLOCK as u64;
     let mut encoder = Encoder::new(ElementType::U8, &[blocks * BLOCK as u64], &counts).unwrap();

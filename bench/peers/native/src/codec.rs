@@ -1,12 +1,12 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11_core::df11::{EncodedUnit, Options, Plan, Unit};
-use df11_core::dictionary::{self, CHUNK, Model, Width};
-use df11_core::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
-use df11_core::rans::{
+use df11::dictionary::{self, CHUNK, Model, Width};
+use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
+use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
-use df11_core::{Level, bf16};
+use df11::{EncodedUnit, Options, Plan, Unit};
+use df11::{Level, bf16};
 
 use crate::Result;
 
@@ -37,7 +37,7 @@ pub(crate) struct Df11 {
 impl Df11 {
     /// Encodes once, since only a plan knows how large the buffers must be.
     pub(crate) fn new(weights: &[u8]) -> Result<Self> {
-        Ok(Df11 { unit: df11_core::df11::encode(&[weights], &Options::default())? })
+        Ok(Df11 { unit: df11::encode(&[weights], &Options::default())? })
     }
 }
 

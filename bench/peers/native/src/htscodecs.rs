@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use std::time::{Duration, Instant};
 
-use df11_core::bf16;
+use df11::bf16;
 
 use crate::Result;
 use crate::codec::{ByteCodec, Codec, OnExponents};

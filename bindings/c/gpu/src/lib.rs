@@ -12,8 +12,8 @@ use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::df11_gpu::{Batch, Emulation, Error, Fault, Frame, Gpu, Item, RawUnit, Unit};
-use df11_core::df11::Tensors;
-use df11_core::frame;
+use df11::Tensors;
+use df11::frame;
 
 /// How a function ended.
 #[repr(C)]
@@ -161,8 +161,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<df11_core::Error> for Failure {
-    fn from(error: df11_core::Error) -> Self {
+impl From<df11::Error> for Failure {
+    fn from(error: df11::Error) -> Self {
         Failure::Gpu(error.into())
     }
 }

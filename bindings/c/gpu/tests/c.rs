@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use df11_core::df11::{Options, encode};
-use df11_core::frame::{self, ElementType};
+use df11::frame::{self, ElementType};
+use df11::{Options, encode};
 
 // Cargo builds the library for C where it builds the one for Rust, if something needs that.
 use df11gpu as _;

@@ -5,8 +5,8 @@
 
 use std::error::Error;
 
-use df11_core::df11::{self, EncodedUnit, Options};
-use df11_core::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
+use df11::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
+use df11::{EncodedUnit, Options};
 use safetensors::SafeTensors;
 
 /// The file that the weights come from.

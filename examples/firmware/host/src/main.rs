@@ -5,17 +5,17 @@
 use std::error::Error;
 use std::io::Write;
 
-use df11_core::df11::{Tensors, Unit};
-use df11_core::frame::{Codec, DecodeTable, Frame, crc};
+use df11::frame::{Codec, DecodeTable, Frame, crc};
+use df11::{Tensors, Unit};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
-fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11_core::Error> {
+fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11::Error> {
     let unit = Unit::new(tensors)?;
     let mut weights = vec![0; 2 * unit.len()];
     unit.decode_into(&mut weights).map(|()| weights)
 }
 
-fn restore_frame(frame: &[u8]) -> Result<Vec<u8>, df11_core::Error> {
+fn restore_frame(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
     let mut weights = vec![0; frame.elements_bytes()];
     frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut weights).map(|()| weights)

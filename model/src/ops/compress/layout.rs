@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use df11_core::df11::{Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
-use df11_core::huffman;
+use df11::huffman;
+use df11::{Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use df11_core::frame;
+use df11::frame;
 use rayon::prelude::*;
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use df11_core::frame;
+use df11::frame;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -195,6 +195,6 @@ fn scan_tensor(
 }
 
 fn count(container: &Container, tensor: &Tensor, piece: &[u8]) -> Result<Histogram, Error> {
-    let odd = |error: df11_core::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
+    let odd = |error: df11::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
     Ok(Histogram::new(&frame::count(element_type(tensor.dtype), piece).map_err(odd)?))
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use df11_core::df11::{EncodedUnit, Encoder, PARTS, Plan};
+use df11::{EncodedUnit, Encoder, PARTS, Plan};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -242,7 +242,7 @@ fn encode_unit(
         pieces.extend(context.scan.tensor(lot, name)?.pieces());
     }
     // What was scanned is what is encoded, or the code does not fit.
-    let changed = |error: df11_core::Error| {
+    let changed = |error: df11::Error| {
         let problem = format!("unit {}: {error}; did the source change while it was read?", unit.spec.path);
         Error::file(&lot.path, problem)
     };
@@ -258,7 +258,7 @@ fn encode_unit(
 }
 
 /// Encodes a unit, a large one on as many threads as there are.
-fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<EncodedUnit, df11_core::Error> {
+fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<EncodedUnit, df11::Error> {
     if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= PIECE {
         return plan.encode(tensors);
     }

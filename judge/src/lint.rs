@@ -1,9 +1,9 @@
 //! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md`, `RANS.md` and `DICTIONARY.md`.
 
-use df11_core::df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
-use df11_core::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
-use df11_core::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11_core::{Error, bf16};
+use df11::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
+use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11::{Error, bf16};
+use df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
 use serde::Serialize;
 
 /// How much a finding weighs.
@@ -35,8 +35,8 @@ pub struct Finding {
 /// first one broken is named.
 ///
 /// ```
-/// use df11_conformance::lint::{Severity, lint};
-/// use df11_core::df11::{Options, encode};
+/// use df11_judge::lint::{Severity, lint};
+/// use df11::{Options, encode};
 ///
 /// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
 /// assert!(lint(&unit.tensors()).is_empty());
@@ -45,7 +45,7 @@ pub struct Finding {
 /// assert_eq!((findings[0].clause, findings[0].severity), ("D-11.4", Severity::Writer));
 /// unit.gaps[0] = 0xff;
 /// assert_eq!(lint(&unit.tensors())[0].clause, "D-7.2");
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[must_use]
 pub fn lint(tensors: &Tensors<'_>) -> Vec<Finding> {
@@ -55,15 +55,15 @@ pub fn lint(tensors: &Tensors<'_>) -> Vec<Finding> {
 /// Checks a frame against every rule, all blocks included.
 ///
 /// ```
-/// use df11_conformance::lint::{Severity, lint_frame};
-/// use df11_core::frame::{ElementType, encode};
+/// use df11_judge::lint::{Severity, lint_frame};
+/// use df11::frame::{ElementType, encode};
 ///
 /// let mut frame = encode(ElementType::F32, &[], &[0, 0, 0x80, 0x3f])?;
 /// assert!(lint_frame(&frame).is_empty());
 /// frame[16] = 2; // elements
 /// let findings = lint_frame(&frame);
 /// assert_eq!((findings[0].clause, findings[0].severity), ("F-3.1", Severity::Invalid));
-/// # Ok::<(), df11_core::Error>(())
+/// # Ok::<(), df11::Error>(())
 /// ```
 #[must_use]
 pub fn lint_frame(bytes: &[u8]) -> Vec<Finding> {
@@ -213,14 +213,23 @@ fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
 
     let lengths = CodeLengths::new(&symbol_lengths(&unit))?;
     let bits = lengths.total_bits(&frequencies)?;
+    let left = 8 * tensors.encoded_exponent.len() as u64 - bits;
     let last_byte = tensors.encoded_exponent.last().copied().unwrap_or(0);
-    if !bits.is_multiple_of(8) && last_byte.trailing_zeros() < 8 - (bits % 8) as u32 {
+    if left >= 8 {
+        let message =
+            format!("{left} bits are left after the last element's codeword; writers leave fewer than 8");
+        found("D-6.3", Severity::Acceptable, message);
+    } else if !bits.is_multiple_of(8) && last_byte.trailing_zeros() < 8 - (bits % 8) as u32 {
         let message =
             "the code is filled up with other bits than zeros (an end-of-stream codeword?)".to_owned();
         found("D-11.4", Severity::Writer, message);
     }
     // In the last window a codeword may end without one that starts.
-    if windows as u64 * 64 > bits && starts_nowhere(&unit, bits, windows - 1) && unit.gap(windows - 1) != 0 {
+    if left < 8
+        && windows as u64 * 64 > bits
+        && starts_nowhere(&unit, bits, windows - 1)
+        && unit.gap(windows - 1) != 0
+    {
         let message = format!("the gap of window {}, in which no codeword starts, is not 0", windows - 1);
         found("D-11.4", Severity::Writer, message);
     }

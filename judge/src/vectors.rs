@@ -1,6 +1,6 @@
 //! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`, compiled in.
 
-use df11_core::df11::Tensors;
+use df11::Tensors;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ impl Vectors {
     /// If they are damaged, which a test of this crate rules out.
     ///
     /// ```
-    /// let vectors = df11_conformance::vectors::Vectors::load()?;
+    /// let vectors = df11_judge::vectors::Vectors::load()?;
     /// assert!(vectors.number_of_tests >= 150);
     /// # Ok::<(), String>(())
     /// ```
@@ -214,8 +214,8 @@ impl FrameTest {
     /// If they are damaged, which a test of this crate rules out.
     ///
     /// ```
-    /// let tests = df11_conformance::vectors::FrameTest::load()?;
-    /// assert_eq!(tests[0].bytes()?[..8], df11_core::frame::MAGIC);
+    /// let tests = df11_judge::vectors::FrameTest::load()?;
+    /// assert_eq!(tests[0].bytes()?[..8], df11::frame::MAGIC);
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Vec<Self>, String> {

@@ -1,5 +1,5 @@
 //! Decodes a unit that is compiled in, without the standard library and without an allocator. If anything under
-//! `df11-core` came to need either, this would not link: a second panic handler, or no allocator.
+//! `df11` came to need either, this would not link: a second panic handler, or no allocator.
 //!
 //! Runs on a hosted system so that it can be tried anywhere: `cargo run` exits with 0 if every weight came out right.
 //! The C library is linked for its start-up code and `memcpy`; on a microcontroller the board's runtime provides both.
@@ -10,8 +10,8 @@
 use core::ffi::c_int;
 use core::panic::PanicInfo;
 
-use df11_core::Error;
-use df11_core::df11::{Tensors, Unit};
+use df11::Error;
+use df11::{Tensors, Unit};
 
 /// A unit of three weights, 1.0, 2.0 and -1.5, byte for byte: exponents 127, 128 and 127 under the code 127 = `0`,
 /// 128 = `1`.

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use df11_conformance::judge::{Job, Report};
-use df11_conformance::lint::{self, Finding, Severity};
-use df11_conformance::vectors::{FrameTest, Outcome, Task, Vectors};
+use df11_judge::judge::{Job, Report};
+use df11_judge::lint::{self, Finding, Severity};
+use df11_judge::vectors::{FrameTest, Outcome, Task, Vectors};
 use df11_model::{Error, Stored, for_each_stored};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! A DF11 unit in flash.
 
-use df11_core::Error;
-use df11_core::df11::{Tensors, Unit};
+use df11::Error;
+use df11::{Tensors, Unit};
 
 use crate::constants::{COLUMNS, ROW, UNIT_BLOCK};
 use crate::measure::{Counter, Measured};

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use df11_core::df11::{PARTS, Unit};
-use df11_core::frame::{DecodeTable, Frame};
+use df11::frame::{DecodeTable, Frame};
+use df11::{PARTS, Unit};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Serialize;

@@ -5,10 +5,10 @@
 //! * [`vectors`]: the vectors themselves, parsed, for an implementation in Rust that is to be tested in its own process.
 //!
 //! ```
-//! use df11_conformance::vectors::{FrameTest, Outcome};
-//! use df11_core::frame::{DecodeTable, Frame};
+//! use df11_judge::vectors::{FrameTest, Outcome};
+//! use df11::frame::{DecodeTable, Frame};
 //!
-//! // A decoder of frames, judged in process: here that of df11-core.
+//! // A decoder of frames, judged in process: here that of df11.
 //! for test in FrameTest::load()? {
 //!     let bytes = test.bytes()?;
 //!     let decoded = Frame::new(&bytes).and_then(|frame| {
