@@ -1,7 +1,7 @@
 //! Single units in the DF11 layout.
 
 use checkpoint::{count_pieces, encode_pieces};
-use codec::df11::{Decoder, Encoder, Options, Plan, Tensors, Unit};
+use codec::{Decoder, Encoder, Options, Plan, Tensors, Unit};
 use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

@@ -209,8 +209,6 @@ def _cut(
 
     Returns the run of elements, the shape they have, and the index that is left to apply to them.
     """
-    if sum(entry is Ellipsis for entry in entries) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
     wanted = sum(entry is not None and entry is not Ellipsis for entry in entries)
     if wanted > len(shape):
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")

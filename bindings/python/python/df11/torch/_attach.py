@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,18 +67,39 @@ def attach(
         strict: Raise if parameters are in no tensor, or tensors in no parameter.
 
     """
-    if torch.device(device).type != "cpu":
-        problem = f"weights that stay compressed on {device} are not built yet: this version decodes"
-        raise UnsupportedError(problem + " on the CPU alone")
-    if prefetch not in (0, 1):
-        raise InvalidInputError(f"prefetch is 0 or 1 blocks, not {prefetch}")
     path = os.fspath(checkpoint)
+    check_device(path, device, prefetch)
     reader = _df11.Reader(path, as_json(pattern_dict))
     plan = _Plan(module, path, reader, names or {}, blocks)
     plan.check(strict)
     attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
+    attached.missing, attached.unexpected = plan.missing, plan.unexpected
     # From here on the module is changed: nothing that the plan could have refused is left.
     plan.load_plain(threads)
+    attached._install()
+    return attached
+
+
+def check_device(path: str, device: Any, prefetch: int) -> None:
+    """Refuse what this version cannot do."""
+    if torch.device(device).type != "cpu":
+        problem = f"{path}: weights that stay compressed on {device} are not built yet: this version"
+        raise UnsupportedError(problem + " decodes them on the CPU; load them decoded instead")
+    if prefetch not in (0, 1):
+        raise InvalidInputError(f"prefetch is 0 or 1 blocks, not {prefetch}")
+
+
+def attach_loaded(
+    module: nn.Module,
+    path: str,
+    reader: _df11.Reader,
+    names: Mapping[str, Sequence[str]],
+    prefetch: int,
+    threads: int,
+) -> Attached:
+    """Attach to a module whose other tensors were loaded: only these parameters stay compressed."""
+    plan = _Plan(module, path, reader, names, None, only=set(names))
+    attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
     attached._install()
     return attached
 
@@ -161,6 +183,7 @@ class _Plan:
         reader: _df11.Reader,
         names: Mapping[str, Sequence[str]],
         blocks: Sequence[str] | None,
+        only: set[str] | None = None,
     ) -> None:
         self.module, self.path, self.reader, self.chosen = module, path, reader, blocks
         tensors = {described[0]: _Tensor(described) for described in reader.tensors()}
@@ -178,6 +201,8 @@ class _Plan:
             own = [*owner._parameters.items(), *owner._buffers.items()]
             every += [(prefix + key, owner, key, value) for key, value in own if value is not None]
         for name, owner, key, value in every:
+            if only is not None and name not in only:
+                continue
             sources = [tensors[part] for part in names.get(name, [name]) if part in tensors]
             if len(sources) != len(names.get(name, [name])):
                 continue
@@ -328,8 +353,14 @@ class Attached:
         module: The module.
         path: The checkpoint.
         prefetch: As it was given.
+        missing: Parameters of the module that the checkpoint does not have.
+        unexpected: Tensors of the checkpoint that the module does not have.
+        peak_buffer_bytes: The most bytes of buffers that there were at once.
 
     """
+
+    missing: Sequence[str] = ()
+    unexpected: Sequence[str] = ()
 
     def __init__(
         self,
@@ -357,7 +388,6 @@ class Attached:
             weakref.WeakValueDictionary()
         )
         self._handles: list[Any] = []
-        #: The most bytes of buffers that were there at once.
         self.peak_buffer_bytes = 0
 
     @property
@@ -407,6 +437,8 @@ class Attached:
                     for owner, _ in weight.places:
                         owner.__dict__.pop("_apply", None)
                         owner.__dict__.pop("_df11", None)
+            for key in ("_apply", "_df11"):
+                self.module.__dict__.pop(key, None)
             self._free.clear()
             self._shut_down()
 
@@ -435,12 +467,36 @@ class Attached:
                     self._guard(owner, key, weight)
             for module in block.modules:
                 self._hook(block, module)
+        # Last, so that it comes first: a module is changed whole, or not at all.
+        self._guard_root()
+
+    def _guard_root(self) -> None:
+        outer = self.module._apply
+
+        def apply(
+            function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
+        ) -> nn.Module:
+            for block in self._blocks:
+                for weight in block.weights:
+                    self._probe(weight, function)
+            return outer(function, recurse)
+
+        self.module.__dict__["_apply"] = apply
+        # Found by whoever copies or pickles the module.
+        self.module.__dict__["_df11"] = self
+
+    def _probe(self, weight: _Weight, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Refuse what would change a weight."""
+        probe = function(torch.empty(0, dtype=weight.dtype))
+        if probe.dtype != weight.dtype or probe.device.type != "cpu":
+            what = f"{str(probe.dtype).removeprefix('torch.')} on {probe.device}"
+            problem = f"{self.path}: tensor {weight.name}: stays compressed, and cannot become {what}"
+            raise UnsupportedError(problem + "; detach() the module first")
 
     def _hook(self, block: _Block, module: nn.Module) -> None:
         is_table = isinstance(module, nn.Embedding) and len(block.weights) == 1
 
-        @torch.compiler.disable  # type: ignore[untyped-decorator]
-        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def before(args: tuple[Any, ...]) -> None:
             rows = _rows(args, block.weights[0].shape) if is_table else None
             self._acquire(block, rows)
             hooks = None
@@ -449,8 +505,7 @@ class Attached:
                 hooks.__enter__()  # type: ignore[no-untyped-call]
             self._stack().append((block, hooks))
 
-        @torch.compiler.disable  # type: ignore[untyped-decorator]
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def after(args: tuple[Any, ...]) -> None:
             stack = self._stack()
             # If `before` itself failed, there is nothing to take back.
             if stack and stack[-1][0] is block:
@@ -459,8 +514,9 @@ class Attached:
                     hooks.__exit__()
                 self._release(block)
 
-        self._handles.append(module.register_forward_pre_hook(before))
-        self._handles.append(module.register_forward_hook(after, always_call=True))
+        self._handles.append(module.register_forward_pre_hook(_Uncompiled(before)))
+        hook = module.register_forward_hook(_Uncompiled(after), always_call=True)
+        self._handles.append(hook)
 
     def _stack(self) -> list[tuple[_Block, Any]]:
         stack: list[tuple[_Block, Any]] | None = getattr(self._running, "stack", None)
@@ -487,12 +543,7 @@ class Attached:
             kept = {}
             for name, parameter in [*owner._parameters.items()]:
                 if parameter is not None and parameter is weight.parameter:
-                    probe = function(torch.empty(0, dtype=weight.dtype))
-                    if probe.dtype != weight.dtype or probe.device.type != "cpu":
-                        what = f"{str(probe.dtype).removeprefix('torch.')} on {probe.device}"
-                        problem = f"{self.path}: tensor {weight.name}: stays compressed, and cannot"
-                        fix = f" become {what}; detach() the module first"
-                        raise UnsupportedError(problem + fix)
+                    self._probe(weight, function)
                     kept[name] = parameter
                     owner._parameters[name] = None
             try:
@@ -503,7 +554,6 @@ class Attached:
 
         outer = owner._apply
         owner.__dict__["_apply"] = apply
-        # Found by whoever copies or pickles the module.
         owner.__dict__["_df11"] = self
         self._handles.append(owner.register_state_dict_post_hook(give))
         self._handles.append(owner.register_load_state_dict_pre_hook(refuse))
@@ -584,16 +634,10 @@ class Attached:
         if any(isinstance(module, nn.Embedding) for module in after.modules):
             # Some rows of a table are there sooner than all of it.
             return
-        flat = self._take_free_or_new(after.bytes)
+        flat = self._new(after.bytes)
         jobs = after.jobs(flat)
         work = self._pool().submit(self._reader.decode, jobs, self._threads)
         self._ahead = (after, flat, work)
-
-    def _take_free_or_new(self, size: int) -> torch.Tensor:
-        for at, flat in enumerate(self._free):
-            if flat.numel() == size:
-                return self._free.pop(at)
-        return torch.empty(size, dtype=torch.uint8)
 
     def _pool(self) -> ThreadPoolExecutor:
         # Threads do not come along when a process forks.
@@ -660,6 +704,28 @@ class Attached:
             return packed
         weight, size, stride, inside = packed
         return torch.as_strided(self._decode_weight(weight), size, stride, inside)
+
+
+class _Uncompiled:
+    """A hook that torch.compile leaves alone: it breaks the graph there.
+
+    `torch.compiler.disable` does that too, but takes 160 MB and seconds for whoever never compiles.
+    """
+
+    def __init__(self, function: Callable[[tuple[Any, ...]], None]) -> None:
+        self.function = function
+        self.disabled: Callable[[tuple[Any, ...]], None] | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+        if "torch._dynamo" not in sys.modules:
+            self.function(args)
+            return
+        if self.disabled is None:
+            self.disabled = torch.compiler.disable(self.function)
+        self.disabled(args)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return Attached.__reduce_ex__(self, protocol)  # type: ignore[arg-type]
 
 
 def _rows(args: tuple[Any, ...], shape: torch.Size) -> list[int] | None:
