@@ -100,7 +100,9 @@ def test_shards_and_companions_come_along(tmp_path):
     )
     assert len(report.frames) == 3
     assert (tmp_path / "packed" / "tokenizer.json").read_text() == "{}"
-    assert set(df11.numpy.load_file(tmp_path / "packed")) == {f"layers.{i}.up.weight" for i in "012"}
+    assert set(df11.numpy.load_file(tmp_path / "packed")) == {
+        f"layers.{i}.up.weight" for i in "012"
+    }
 
 
 def test_own_dictionaries_decide_on_units(corpus, tmp_path):

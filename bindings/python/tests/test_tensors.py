@@ -122,7 +122,14 @@ def test_slices_are_indexed_as_tensors_are(tmp_path, codec):
         slice_ = opened.get_slice("layers.0.b.weight")
         tensor = tensors["layers.0.b.weight"]
         mask = torch.arange(300) % 7 == 0
-        for index in ([3, 1, 1, -1], torch.tensor([5, 250]), mask, (mask, 3), np.int64(4), ([1], [2])):
+        for index in (
+            [3, 1, 1, -1],
+            torch.tensor([5, 250]),
+            mask,
+            (mask, 3),
+            np.int64(4),
+            ([1], [2]),
+        ):
             assert same(slice_[index], tensor[index]), index
         with pytest.raises(IndexError):
             slice_[[300]]

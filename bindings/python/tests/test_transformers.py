@@ -46,9 +46,7 @@ def test_compressed_directories_load_and_give_the_same_bits(family, tmp_path, co
     if "mo" in name or name == "mixtral":
         # Experts, which are stored one by one, stay compressed in their stacks.
         assert any("experts.gate_up_proj" in n for n in attached.parameter_names)
-    decoded = auto.from_pretrained(
-        tmp_path / "p", quantization_config=Df11Config(dequantize=True)
-    )
+    decoded = auto.from_pretrained(tmp_path / "p", quantization_config=Df11Config(dequantize=True))
     assert not hasattr(decoded, "hf_quantizer") and equal(run(decoded, ids), expected)
     assert equal([*decoded.state_dict().values()], [*model.state_dict().values()])
     assert equal(run(loaded.dequantize(), ids), expected)

@@ -72,9 +72,7 @@ def _pattern_dict(path: str | None) -> Any:
 def _run(options: argparse.Namespace) -> tuple[Any, str]:
     threads, progress = options.threads, _progress(options)
     if options.command == "verify":
-        checked = verify(
-            options.path, against=options.against, threads=threads, progress=progress
-        )
+        checked = verify(options.path, against=options.against, threads=threads, progress=progress)
         return checked, (
             f"sound: {checked.units} units, {checked.frames} frames, {checked.plain_tensors} plain"
             f" tensors, {checked.digests_checked} digests compared"
@@ -82,8 +80,9 @@ def _run(options: argparse.Namespace) -> tuple[Any, str]:
     dict_ = _pattern_dict(options.pattern_dict)
     if options.command == "inspect":
         seen = inspect(options.path, pattern_dict=dict_, threads=threads)
-        before = sum(part.bytes_before for part in [*seen.units, *seen.frames])
-        after = sum(part.bytes_after for part in [*seen.units, *seen.frames])
+        parts = [(part.bytes_before, part.bytes_after) for part in seen.units]
+        parts += [(part.bytes_before, part.bytes_after) for part in seen.frames]
+        before, after = sum(pair[0] for pair in parts), sum(pair[1] for pair in parts)
         verb = "are" if seen.compressed else "would be"
         return seen, (
             f"{len(seen.units)} units and {len(seen.frames)} frames: {before:,} bytes {verb}"

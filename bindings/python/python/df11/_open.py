@@ -25,7 +25,7 @@ class _Tensor:
         )
 
 
-class safe_open:  # noqa: N801 (the name that safetensors has)
+class safe_open:
     """Opens a checkpoint, compressed or plain, and gives its tensors as they are asked for.
 
     Takes the arguments of `safetensors.safe_open`, and a directory as well as a file. Whatever is

@@ -206,7 +206,7 @@ def _unit_weights(module: nn.Module, path: str, attr_names: Sequence[str]) -> di
         return {"weight": module.weight}
     if not attr_names:
         raise InvalidInputError(f"the pattern of {path} lists no sub-modules")
-    return {f"{name}.weight": module.get_submodule(name).weight for name in attr_names}
+    return {f"{name}.weight": module.get_parameter(f"{name}.weight") for name in attr_names}
 
 
 def compress_model(
@@ -294,7 +294,7 @@ def _save_config(model: nn.Module, pattern_dict: PatternDict, save_path: str) ->
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
     elif hasattr(model, "config"):
-        given = model.config
+        given: Any = model.config
         if hasattr(given, "to_json_string"):
             config = json.loads(given.to_json_string(use_diff=False))
             config["architectures"] = [type(model).__name__]

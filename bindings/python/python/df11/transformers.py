@@ -230,8 +230,9 @@ def _state(
     model: Any, opened: safe_open, load_config: Any, quantizer: Df11Quantizer
 ) -> tuple[dict[str, Any], list[Any]]:
     """Make what the model is loaded from: placeholders for what stays compressed, and slices."""
-    state: dict[str, Any] = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-    quantizer.names, used = {}, []
+    state: dict[str, Any] = {name: opened.get_slice(name) for name in opened.keys()}
+    used: list[Any] = []
+    quantizer.names = {}
     if quantizer.quantization_config.dequantize:
         return state, used
     own = model.state_dict()
@@ -342,7 +343,7 @@ def _patch_save() -> None:
     modeling_utils.PreTrainedModel.save_pretrained = save_pretrained
 
 
-class _plain:  # noqa: N801
+class _plain:
     """Lets a model pass for one that was never compressed, as it is saved."""
 
     def __init__(self, model: Any) -> None:

@@ -139,7 +139,7 @@ def load_model(
 def _shared(model: torch.nn.Module) -> dict[str, set[str]]:
     """Find the names of each tensor of a model that has several."""
     names: dict[int, set[str]] = {}
-    every = [*model.named_parameters(remove_duplicate=False)]
+    every: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
     every += [*model.named_buffers(remove_duplicate=False)]
     for name, tensor in every:
         names.setdefault(id(tensor), set()).add(name)

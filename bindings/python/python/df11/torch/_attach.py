@@ -83,7 +83,9 @@ def attach(
 def check_device(path: str, device: Any, prefetch: int) -> None:
     """Refuse what this version cannot do."""
     if torch.device(device).type != "cpu":
-        problem = f"{path}: weights that stay compressed on {device} are not built yet: this version"
+        problem = (
+            f"{path}: weights that stay compressed on {device} are not built yet: this version"
+        )
         raise UnsupportedError(problem + " decodes them on the CPU; load them decoded instead")
     if prefetch not in (0, 1):
         raise InvalidInputError(f"prefetch is 0 or 1 blocks, not {prefetch}")
@@ -327,10 +329,11 @@ class _Plan:
             else:
                 replaced[id(value)] = content
         for owner in self.module.modules():
+            held: dict[str, Any]
             for held in (owner._parameters, owner._buffers):
-                for key, value in held.items():
-                    if value is not None and id(value) in replaced:
-                        held[key] = replaced[id(value)]  # type: ignore[assignment]
+                for key, old in held.items():
+                    if old is not None and id(old) in replaced:
+                        held[key] = replaced[id(old)]
 
 
 def _of(module: nn.Module, name: str) -> torch.Tensor:
@@ -479,7 +482,8 @@ class Attached:
             for block in self._blocks:
                 for weight in block.weights:
                     self._probe(weight, function)
-            return outer(function, recurse)
+            outer(function, recurse)
+            return self.module
 
         self.module.__dict__["_apply"] = apply
         # Found by whoever copies or pickles the module.
@@ -490,7 +494,9 @@ class Attached:
         probe = function(torch.empty(0, dtype=weight.dtype))
         if probe.dtype != weight.dtype or probe.device.type != "cpu":
             what = f"{str(probe.dtype).removeprefix('torch.')} on {probe.device}"
-            problem = f"{self.path}: tensor {weight.name}: stays compressed, and cannot become {what}"
+            problem = (
+                f"{self.path}: tensor {weight.name}: stays compressed, and cannot become {what}"
+            )
             raise UnsupportedError(problem + "; detach() the module first")
 
     def _hook(self, block: _Block, module: nn.Module) -> None:
@@ -533,7 +539,9 @@ class Attached:
 
         def refuse(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
             if prefix + key in state:
-                problem = f"{self.path}: tensor {weight.name}: stays compressed, so that nothing can"
+                problem = (
+                    f"{self.path}: tensor {weight.name}: stays compressed, so that nothing can"
+                )
                 fix = " be loaded into it; detach() the module first"
                 raise InvalidInputError(problem + fix)
 
