@@ -22,7 +22,7 @@ use df11::frame::ElementType;
 use df11_gpu::Target;
 use df11_model::{
     Codec, CompressOptions, DecompressOptions, DecompressReport, Error, ErrorKind, Form, PatternDict,
-    TranscodeOptions, compress, decompress, inspect, transcode, verify,
+    Purpose, TranscodeOptions, compress, decompress, inspect, transcode, verify,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -74,6 +74,10 @@ enum Command {
         /// and rANS is smaller. By default df11, or auto for a model of which df11 would save nothing.
         #[arg(long, value_name = "CODEC")]
         codec: Option<CodecName>,
+        /// What the output is to be good for; chooses the codec unless --codec does, and how long the chunks of frames are: the
+        /// fewest bytes; the fastest decoding on processors; the fastest decoding on GPUs; published loaders.
+        #[arg(long = "for", value_name = "PURPOSE")]
+        purpose: Option<PurposeName>,
         /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the original, such as 5GB.
         #[arg(long, value_name = "SIZE", value_parser = size)]
         max_shard_size: Option<u64>,
@@ -232,6 +236,25 @@ impl From<CodecName> for Codec {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum PurposeName {
+    Size,
+    Speed,
+    Gpu,
+    Loader,
+}
+
+impl From<PurposeName> for Purpose {
+    fn from(name: PurposeName) -> Self {
+        match name {
+            PurposeName::Size => Purpose::Size,
+            PurposeName::Speed => Purpose::Speed,
+            PurposeName::Gpu => Purpose::Gpu,
+            PurposeName::Loader => Purpose::Loader,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum FormName {
     Raw,
     Frame,
@@ -337,14 +360,27 @@ fn run(command: &Command, common: &Common) -> Result<Option<Error>, Error> {
     let threads = usize::from(common.threads);
     let bars = Bars::new(common.quiet || common.json);
     match command {
-        Command::Compress { input, output, pattern_dict, single_file, codec, max_shard_size, force } => {
+        Command::Compress {
+            input,
+            output,
+            pattern_dict,
+            single_file,
+            codec,
+            purpose,
+            max_shard_size,
+            force,
+        } => {
+            let codec = codec.map(Codec::from);
             let options = CompressOptions {
-                codec: codec.map_or(Codec::Choose, Codec::from),
                 max_shard_size: *max_shard_size,
                 pattern_dict: read_dict(pattern_dict.as_deref())?,
                 single_file: *single_file,
                 force: *force,
                 threads,
+                ..match purpose {
+                    Some(purpose) => CompressOptions::of((*purpose).into(), codec),
+                    None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..Default::default() },
+                }
             };
             run_compress(input, output, &options, common, &bars)
         }

@@ -52,7 +52,7 @@ mod reader;
 mod staging;
 
 pub use error::{Error, ErrorKind};
-pub use ops::compress::{Codec, CompressOptions, compress};
+pub use ops::compress::{Codec, CompressOptions, Purpose, compress};
 pub use ops::decompress::{DecompressOptions, decompress};
 pub use ops::inspect::{Stored, for_each_stored, inspect};
 pub use ops::report::{

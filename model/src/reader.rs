@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use df11::bf16;
-use df11::frame::{DecodeTable, Frame};
-use df11::{PARTS, Tensors, Unit};
+use df11::{Tensors, bf16};
 
 use crate::checkpoint::Weights;
 use crate::container::Mapped;
 use crate::error::Error;
-use crate::names::tensor_name;
-use crate::packed::unit::CODE;
-use crate::packed::{MANIFEST_KEY, Part, Single, check_config, frame, metadata};
+use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
+use crate::packed::unit::{CODE, PackedUnit};
+use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
 
 /// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
 ///
 /// It may be compressed, as units or as frames, by this program or a published one, or not compressed at all: tensors have
 /// the names, types and bytes of the original. Files stay memory-mapped as long as the reader lives, and nothing decoded is
-/// kept. Every function can be called from many threads at once, and works on the thread that called it.
+/// kept; tables for decoding are, once they were needed, in no more memory than the files take. Every function can be
+/// called from many threads at once, and works on the thread that called it.
 ///
 /// Units are checked by their rules as they are decoded, and frames by their checksums too; the digests of the originals are
 /// compared by [`verify`](crate::verify), not here.
@@ -48,16 +48,27 @@ use crate::partition::pattern::PatternDict;
 /// assert_eq!(row, weights[2 * 3 * 256..2 * 4 * 256]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Reader {
     checkpoint: Weights,
     /// The files of the checkpoint, whole.
-    maps: Vec<Mapped>,
+    maps: Vec<Arc<Mapped>>,
     /// In the order of their names.
     tensors: Vec<ReaderTensor>,
     units: Vec<ReaderUnit>,
+    /// The units, checked, in the same order.
+    open_units: Vec<OpenUnit>,
+    /// The frames that are kept open.
+    open_frames: Vec<OpenFrame>,
     stored_bytes: u64,
     metadata: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut reader = f.debug_struct("Reader");
+        reader.field("path", &self.checkpoint.path).field("stored_bytes", &self.stored_bytes);
+        reader.field("tensors", &self.tensors).field("units", &self.units).finish_non_exhaustive()
+    }
 }
 
 /// An original tensor of a [`Reader`].
@@ -78,16 +89,16 @@ pub struct ReaderUnit {
     tensors: Vec<String>,
     elements: u64,
     stored_bytes: u64,
-    /// File and position in it of each of [`PARTS`].
-    parts: [(usize, usize); 6],
+    /// The file that holds its code, and the position in that.
+    code: (usize, usize),
 }
 
 #[derive(Clone, Debug)]
 enum Place {
     /// As it was; file and position in it.
     Plain(usize, usize),
-    /// A frame; file and position in it.
-    Frame(usize, usize),
+    /// A frame; file, position in it, and number among those that are kept open.
+    Frame(usize, usize, Option<usize>),
     /// In a unit; its elements there.
     Unit(usize, Range<usize>),
 }
@@ -186,49 +197,26 @@ impl Reader {
         let part = Part::new(Weights::open(path)?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;
-
-        let mut tensors: BTreeMap<String, ReaderTensor> = BTreeMap::new();
-        let mut insert = |tensor: ReaderTensor, path: &Path| match tensors.insert(tensor.name.clone(), tensor)
-        {
-            Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
-            None => Ok(()),
-        };
+        let files = part.weights.files.iter();
+        let maps: Vec<_> =
+            files.map(|file| file.container.map_all().map(Arc::new)).collect::<Result<_, _>>()?;
+        let mut opening =
+            Opening { part: &part, maps: &maps, tensors: BTreeMap::new(), open_frames: Vec::new() };
         for single in &part.singles {
-            let (container, _) = part.weights.at(single.place);
-            insert(single_tensor(&part, single)?, &container.path)?;
+            opening.single(single)?;
         }
-        let mut units = Vec::with_capacity(part.units.len());
+        let (mut units, mut open_units) = (Vec::new(), Vec::new());
         for unit in &part.units {
-            let mapped = unit.map(&part.weights)?;
-            let view = mapped.unit()?;
-            let tensors = &names[&unit.path];
-            part.lengths(unit, &view, tensors)?;
-            for (name, range) in tensors.iter().zip(view.tensor_ranges()) {
-                let len = range.len();
-                let tensor = ReaderTensor {
-                    name: name.clone(),
-                    dtype: "BF16".to_owned(),
-                    shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
-                    elements: len as u64,
-                    bytes: (bf16::BYTES * len) as u64,
-                    place: Place::Unit(units.len(), range),
-                };
-                insert(tensor, unit.file(&part.weights))?;
-            }
-            units.push(ReaderUnit {
-                path: unit.path.clone(),
-                tensors: tensors.clone(),
-                elements: view.len() as u64,
-                stored_bytes: unit.bytes(&part.weights),
-                parts: PARTS.map(|(key, _)| part.weights.tensors[&tensor_name(&unit.path, key)]),
-            });
+            let (listed, open) = opening.unit(units.len(), unit, &names)?;
+            units.push(listed);
+            open_units.push(open);
         }
-        let checkpoint = part.weights;
-        let maps = checkpoint.files.iter().map(|file| file.container.map_all()).collect::<Result<_, _>>()?;
-        let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
+        let Opening { tensors, open_frames, .. } = opening;
         let tensors = tensors.into_values().collect();
+        let checkpoint = part.weights;
+        let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
         let metadata = metadata_of(&checkpoint);
-        Ok(Reader { maps, tensors, units, stored_bytes, metadata, checkpoint })
+        Ok(Reader { maps, tensors, units, open_units, open_frames, stored_bytes, metadata, checkpoint })
     }
 
     /// All original tensors, in the order of their names.
@@ -267,9 +255,9 @@ impl Reader {
     #[must_use]
     pub fn stored_order(&self) -> Vec<&str> {
         let at = |tensor: &ReaderTensor| match &tensor.place {
-            &Place::Plain(file, at) | &Place::Frame(file, at) => (file, at, 0),
+            &Place::Plain(file, at) | &Place::Frame(file, at, _) => (file, at, 0),
             Place::Unit(unit, range) => {
-                let (file, at) = self.units[*unit].parts[CODE];
+                let (file, at) = self.units[*unit].code;
                 (file, at, range.start)
             }
         };
@@ -291,8 +279,8 @@ impl Reader {
     }
 
     /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. A row of a large matrix takes
-    /// the block of its unit or frame that it lies in, and a check of the unit's tables and positions, or the frame's
-    /// header and directory: some microseconds for thousands of blocks.
+    /// the block of its unit or frame that it lies in; a frame of less than 64 KiB is checked again, which takes some
+    /// microseconds.
     ///
     /// # Errors
     ///
@@ -344,11 +332,7 @@ impl Reader {
     /// no such unit.
     #[must_use]
     pub fn unit_parts(&self, unit: usize) -> Option<Tensors<'_>> {
-        self.units.get(unit).map(|unit| self.parts(unit))
-    }
-
-    fn parts(&self, unit: &ReaderUnit) -> Tensors<'_> {
-        Tensors::from_parts(unit.parts.map(|(file, at)| self.bytes(file, at)))
+        self.open_units.get(unit).map(OpenUnit::tensors)
     }
 
     fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {
@@ -372,9 +356,16 @@ impl Reader {
                 out.copy_from_slice(&self.bytes(file, at)[bytes]);
                 Ok(())
             }
-            &Place::Frame(file, at) => decode_frame(self.bytes(file, at), bytes, out).map_err(|error| {
-                Error::frame(&self.checkpoint.files[file].container.path, &tensor.name, error)
-            }),
+            &Place::Frame(file, at, open) => {
+                let decoded = match open.and_then(|open| self.open_frames.get(open)) {
+                    Some(open) => open.decode_range_into(bytes, out),
+                    None => OpenFrame::open(stored(&self.checkpoint, &self.maps, (file, at)))
+                        .and_then(|open| open.decode_range_into(bytes, out)),
+                };
+                decoded.map_err(|error| {
+                    Error::frame(&self.checkpoint.files[file].container.path, &tensor.name, error)
+                })
+            }
             Place::Unit(unit, range) => {
                 let of = |at: usize| range.start + at / bf16::BYTES;
                 self.decode_unit(*unit, of(bytes.start)..of(bytes.end), out)
@@ -383,11 +374,9 @@ impl Reader {
     }
 
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
-        let found = &self.units[unit];
-        let parts = self.parts(found);
-        let decoded = Unit::new(parts).and_then(|unit| unit.decode_range_into(range, out));
-        decoded.map_err(|error| {
-            Error::unit(&self.checkpoint.files[found.parts[CODE].0].container.path, &found.path, error)
+        self.open_units[unit].decode_range_into(range, out).map_err(|error| {
+            let found = &self.units[unit];
+            Error::unit(&self.checkpoint.files[found.code.0].container.path, &found.path, error)
         })
     }
 
@@ -409,49 +398,91 @@ fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
     all
 }
 
-/// A tensor that is stored on its own.
-fn single_tensor(part: &Part, single: &Single) -> Result<ReaderTensor, Error> {
-    let (container, tensor) = part.weights.at(single.place);
-    let (file, at) = single.place;
-    let bytes = part.decoded_bytes(single)?;
-    let (dtype, shape, place) = match &single.frame {
-        Some(original) => (original.dtype.clone(), original.shape.clone(), Place::Frame(file, at)),
-        None => (tensor.dtype.to_string(), tensor.shape.clone(), Place::Plain(file, at)),
-    };
-    let elements = frame::elements(&shape).ok_or_else(|| {
-        Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
-    })?;
-    Ok(ReaderTensor { name: tensor.name.clone(), dtype, shape, elements, bytes, place })
+/// Where a tensor is stored.
+fn stored(weights: &Weights, maps: &[Arc<Mapped>], (file, at): (usize, usize)) -> Bytes {
+    let Range { start, end } = weights.files[file].container.tensors[at].range;
+    Bytes { file: Arc::clone(&maps[file]), range: start as usize..end as usize }
 }
 
-/// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.
-fn decode_frame(frame: &[u8], bytes: Range<usize>, mut out: &mut [u8]) -> Result<(), df11::Error> {
-    let frame = Frame::new(frame)?;
-    let mut table = Box::new(DecodeTable::EMPTY);
-    frame.build(&mut table);
-    let header = frame.header();
-    let size = header.block_len() * header.element_type().bytes();
-    let end_of = |blocks: usize| (blocks * size).min(frame.elements_bytes());
-    // Blocks before this one end within the range.
-    let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
-    let mut side = Vec::new();
-    let mut at = bytes.start;
-    while at < bytes.end {
-        let block = at / size;
-        let (until, now);
-        if at.is_multiple_of(size) && whole > block {
-            until = end_of(whole);
-            (now, out) = out.split_at_mut(until - at);
-            frame.decode_blocks_into(&table, block..whole, now)?;
-        } else {
-            let (start, end) = (block * size, end_of(block + 1));
-            until = end.min(bytes.end);
-            (now, out) = out.split_at_mut(until - at);
-            side.resize(end - start, 0);
-            frame.decode_block_into(&table, block, &mut side)?;
-            now.copy_from_slice(&side[at - start..until - start]);
+/// What is known of a checkpoint while it is opened.
+struct Opening<'a> {
+    part: &'a Part,
+    maps: &'a [Arc<Mapped>],
+    tensors: BTreeMap<String, ReaderTensor>,
+    open_frames: Vec<OpenFrame>,
+}
+
+impl Opening<'_> {
+    fn insert(&mut self, tensor: ReaderTensor, path: &Path) -> Result<(), Error> {
+        match self.tensors.insert(tensor.name.clone(), tensor) {
+            Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
+            None => Ok(()),
         }
-        at = until;
     }
-    Ok(())
+
+    /// A tensor that is stored on its own.
+    fn single(&mut self, single: &Single) -> Result<(), Error> {
+        let (container, tensor) = self.part.weights.at(single.place);
+        let (file, at) = single.place;
+        let (dtype, shape, bytes, place) = match &single.frame {
+            Some(original) => {
+                frame::check_stored(container, tensor)?;
+                let open = OpenFrame::open(stored(&self.part.weights, self.maps, single.place))
+                    .map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+                let bytes = open.with_frame(|frame| {
+                    frame::check_original(frame, original).map(|()| frame.elements_bytes() as u64)
+                });
+                let bytes = bytes.map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))?;
+                let kept = open.is_worth_it().then(|| {
+                    self.open_frames.push(open);
+                    self.open_frames.len() - 1
+                });
+                (original.dtype.clone(), original.shape.clone(), bytes, Place::Frame(file, at, kept))
+            }
+            None => (tensor.dtype.to_string(), tensor.shape.clone(), tensor.bytes(), Place::Plain(file, at)),
+        };
+        let elements = frame::elements(&shape).ok_or_else(|| {
+            Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
+        })?;
+        let name = tensor.name.clone();
+        self.insert(ReaderTensor { name, dtype, shape, elements, bytes, place }, &container.path)
+    }
+
+    /// The unit of this number, and its tensors.
+    fn unit(
+        &mut self,
+        number: usize,
+        unit: &PackedUnit,
+        names: &Names,
+    ) -> Result<(ReaderUnit, OpenUnit), Error> {
+        let part = self.part;
+        let file = unit.file(&part.weights);
+        let parts = unit.places.map(|place| stored(&part.weights, self.maps, place));
+        let open = OpenUnit::open(parts).map_err(|error| Error::unit(file, &unit.path, error))?;
+        let tensors = &names[&unit.path];
+        let (elements, ranges) = open.with_unit(|view| {
+            part.lengths(unit, view, tensors)?;
+            Ok::<_, Error>((view.len() as u64, view.tensor_ranges().collect::<Vec<_>>()))
+        })?;
+        for (name, range) in tensors.iter().zip(ranges) {
+            let len = range.len();
+            let tensor = ReaderTensor {
+                name: name.clone(),
+                dtype: "BF16".to_owned(),
+                shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
+                elements: len as u64,
+                bytes: (bf16::BYTES * len) as u64,
+                place: Place::Unit(number, range),
+            };
+            self.insert(tensor, file)?;
+        }
+        let listed = ReaderUnit {
+            path: unit.path.clone(),
+            tensors: tensors.clone(),
+            elements,
+            stored_bytes: unit.bytes(&part.weights),
+            code: unit.places[CODE],
+        };
+        Ok((listed, open))
+    }
 }

@@ -415,6 +415,15 @@ impl Staging {
         if self.file.is_some() {
             return Ok(());
         }
+        let names: BTreeSet<&Path> = planned.iter().map(|planned| planned.name.as_path()).collect();
+        if let Some(name) =
+            names.iter().find_map(|name| name.ancestors().skip(1).find(|above| names.contains(above)))
+        {
+            return Err(Error::Usage(format!(
+                "{} would be both a file and a folder: the input has a folder of that name; rename it",
+                self.path_of(name).display()
+            )));
+        }
         let mut strangers = BTreeSet::new();
         for Planned { name, content: expected } in planned {
             let path = self.path_of(name);
@@ -440,7 +449,6 @@ impl Staging {
             }
         }
         if loaders_read_all && !self.resumed && !self.done {
-            let names: BTreeSet<&Path> = planned.iter().map(|planned| planned.name.as_path()).collect();
             let folders: BTreeSet<PathBuf> =
                 planned.iter().filter(|p| is_weights(&p.name)).map(|p| folder_of(&p.name)).collect();
             for folder in folders {

@@ -17,6 +17,32 @@ use crate::error::Error;
 /// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in turn.
 const BLOCKS: usize = 16;
 
+/// How frames are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) codec: Codec,
+    /// Elements in each chunk (F-3.1).
+    pub(crate) chunk_len: usize,
+}
+
+impl Form {
+    fn options(self) -> EncodeOptions {
+        EncodeOptions::new().codec(self.codec).block_len(self.chunk_len)
+    }
+
+    /// Checks that there can be such frames.
+    pub(crate) fn check(self) -> Result<(), df11::Error> {
+        self.options().encoder(ElementType::U8, &[0], &[0; 256]).map(|_| ())
+    }
+
+    /// Whether a frame has this form, or none, since its bytes are not worth coding.
+    pub(crate) fn is_that_of(self, frame: &Frame<'_>) -> bool {
+        let header = frame.header();
+        let codec = header.codec();
+        header.block_len() == self.chunk_len && (codec == self.codec || codec == Codec::Raw)
+    }
+}
+
 /// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current pool.
 ///
 /// # Errors
@@ -125,7 +151,7 @@ pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
 }
 
 /// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
-pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], codec: Codec) -> Option<u64> {
+pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Option<u64> {
     /// Header of a block, states of its lanes, padding, entry of the directory.
     const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
     let element_type = element_type(tensor.dtype);
@@ -136,7 +162,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], codec: Codec) -> Op
         count as f64 * (f64::from(SCALE_BITS) - frequency.log2())
     };
     let mut coded = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bits).sum::<f64>() / 8.0;
-    if codec == Codec::Dictionary {
+    if form.codec == Codec::Dictionary {
         // Strings waste more than fractions of bits: 5 % on trained weights.
         coded *= 1.0 + 1.0 / 16.0;
     }
@@ -144,7 +170,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], codec: Codec) -> Op
     let symbols = counts.iter().filter(|&&count| count > 0).count() as u64;
     let raw = elements * (element_type.bytes() as u64 - 1);
     let header = 32 + 8 * rank + 32 + 2 * symbols + 24 + 24;
-    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(BLOCK as u64) * EACH_BLOCK)
+    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
 }
 
 /// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part. Neither
@@ -153,15 +179,14 @@ pub(crate) fn encode(
     container: &Container,
     tensor: &Tensor,
     counts: &[u64; 256],
-    codec: Codec,
+    form: Form,
     mut each: impl FnMut(&[u8], u64) -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let refused = |error: df11::Error| Error::tensor(&container.path, &tensor.name, error.to_string());
     let element_type = element_type(tensor.dtype);
     let shape = frame_shape(tensor)
         .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
-    let options = EncodeOptions::new().codec(codec);
-    let mut encoder = options.encoder(element_type, &shape, counts).map_err(refused)?;
+    let mut encoder = form.options().encoder(element_type, &shape, counts).map_err(refused)?;
     let mut at = 0;
     let mut give = |bytes: &[u8]| {
         each(bytes, at)?;
@@ -169,17 +194,17 @@ pub(crate) fn encode(
         Ok::<(), Error>(())
     };
     give(&encoder.header())?;
-    let part = BLOCKS * BLOCK * element_type.bytes();
+    let chunks = BLOCKS * BLOCK / form.chunk_len;
+    let part = chunks * form.chunk_len * element_type.bytes();
     let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
     let mut first = 0;
     container.read_range(tensor.range.clone(), encoded.len() * part, |elements| {
-        encode_round(&mut encoder, elements, part, &mut encoded, first, &mut give).map_err(|error| {
-            match error {
-                Refused::Codec(error) => refused(error),
-                Refused::Ours(error) => error,
-            }
+        let round = encode_round(&mut encoder, elements, (first, chunks, part), &mut encoded, &mut give);
+        round.map_err(|error| match error {
+            Refused::Codec(error) => refused(error),
+            Refused::Ours(error) => error,
         })?;
-        first += elements.len().div_ceil(BLOCK * element_type.bytes());
+        first += elements.len().div_ceil(form.chunk_len * element_type.bytes());
         Ok(())
     })?;
     give(&encoder.finish().map_err(refused)?)?;
@@ -192,17 +217,17 @@ enum Refused {
     Ours(Error),
 }
 
-/// Encodes the blocks of a round, a part on each thread.
+/// Encodes the chunks of a round, of which `first` is the first: on each thread a part of this many chunks, which has this
+/// many bytes.
 fn encode_round(
     encoder: &mut Encoder,
     elements: &[u8],
-    part: usize,
+    (first, chunks, part): (usize, usize, usize),
     encoded: &mut [Blocks],
-    first: usize,
     give: &mut impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Refused> {
     let jobs = elements.par_chunks(part).zip(&mut *encoded).enumerate().with_max_len(1);
-    jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))
+    jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * chunks, part, blocks))
         .map_err(Refused::Codec)?;
     for blocks in &encoded[..elements.len().div_ceil(part)] {
         encoder.append(blocks).map_err(Refused::Codec)?;
@@ -223,6 +248,13 @@ pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<b
         Ok(())
     })?;
     Ok(is_frame)
+}
+
+/// Whether a frame is written in this form.
+pub(crate) fn has_form(container: &Container, tensor: &Tensor, form: Form) -> Result<bool, Error> {
+    let mapped = container.map(tensor)?;
+    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    Ok(form.is_that_of(&frame))
 }
 
 /// What a frame says of itself: element type and shape.
@@ -288,16 +320,26 @@ pub(crate) fn original_bytes(
     tensor: &Tensor,
     original: &TensorMetadata,
 ) -> Result<u64, Error> {
-    let wrong = |problem: String| Error::tensor(&container.path, &tensor.name, problem);
-    if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 {
-        return Err(wrong(format!(
-            "should hold a frame, but has type {} and {} dimensions",
-            tensor.dtype,
-            tensor.shape.len()
-        )));
-    }
+    check_stored(container, tensor)?;
     let mapped = container.map(tensor)?;
     let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
+    check_original(&frame, original)
+        .map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))?;
+    Ok(frame.elements_bytes() as u64)
+}
+
+/// Checks that a tensor is stored as frames are.
+pub(crate) fn check_stored(container: &Container, tensor: &Tensor) -> Result<(), Error> {
+    if tensor.dtype == Dtype::U8 && tensor.shape.len() == 1 {
+        return Ok(());
+    }
+    let (dtype, rank) = (tensor.dtype, tensor.shape.len());
+    let problem = format!("should hold a frame, but has type {dtype} and {rank} dimensions");
+    Err(Error::tensor(&container.path, &tensor.name, problem))
+}
+
+/// Checks that a frame is one for such a tensor.
+pub(crate) fn check_original(frame: &Frame<'_>, original: &TensorMetadata) -> Result<(), String> {
     let header = frame.header();
     let name = header.element_type().name();
     let is_same =
@@ -309,10 +351,10 @@ pub(crate) fn original_bytes(
         Some(header.element_type() == ElementType::U8 && bits == 8 * frame.elements_bytes() as u64)
     };
     if !is_same && is_original() != Some(true) {
-        return Err(wrong(format!(
+        return Err(format!(
             "holds a frame of {name}, but was {} of shape {:?}",
             original.dtype, original.shape
-        )));
+        ));
     }
-    Ok(frame.elements_bytes() as u64)
+    Ok(())
 }

@@ -20,6 +20,7 @@ use crate::partition::pattern::PatternDict;
 pub(crate) mod frame;
 pub(crate) mod manifest;
 pub(crate) mod metadata;
+pub(crate) mod open;
 pub(crate) mod unit;
 
 use manifest::{Kept, Manifest};
@@ -247,8 +248,7 @@ impl Part {
             None => Error::file(&self.weights.config_path(), problem),
         })?;
         for unit in open {
-            let mapped = unit.map(&self.weights)?;
-            let count = mapped.unit()?.tensors();
+            let count = unit.tensors(&self.weights);
             check_count(unit, &self.weights, count)?;
             let tensors = if count == 1 {
                 vec![tensor_name(&unit.path, "weight")]

@@ -20,6 +20,9 @@ pub(crate) fn dtype(name: &str) -> Dtype {
 /// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
 pub(crate) const CODE: usize = 1;
 
+/// Position of `split_positions` among [`PARTS`].
+const SPLITS: usize = 5;
+
 /// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3 MiB of weights, usually
 /// a third of that.
 const BLOCKS: usize = 48;
@@ -107,6 +110,12 @@ impl PackedUnit {
     /// Bytes of its six tensors.
     pub(crate) fn bytes(&self, weights: &Weights) -> u64 {
         self.places.iter().map(|&place| weights.at(place).1.bytes()).sum()
+    }
+
+    /// The number of its tensors, by the number of split positions (D-9.1).
+    pub(crate) fn tensors(&self, weights: &Weights) -> usize {
+        let splits = self.places[SPLITS];
+        weights.at(splits).1.bytes() as usize / 8 + 1
     }
 
     pub(crate) fn map<'a>(&'a self, weights: &'a Weights) -> Result<MappedUnit<'a>, Error> {

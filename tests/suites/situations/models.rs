@@ -3,7 +3,8 @@
 use std::fs;
 
 use df11_model::{
-    Codec, CompressOptions, DecompressOptions, Reader, compress, decompress, for_each_stored, inspect, verify,
+    Codec, CompressOptions, DecompressOptions, Purpose, Reader, compress, decompress, for_each_stored,
+    inspect, verify,
 };
 use df11_tests::corpus::{Tensor, Tensors, read, write};
 use safetensors::tensor::Dtype;
@@ -331,4 +332,84 @@ fn the_linter_accepts_a_checkpoint_in_which_nothing_was_compressed() {
     for_each_stored(&file, |_, _, _| stored += 1).unwrap();
     assert_eq!(stored, 0);
     assert_eq!(df11(&["lint", path(&file)]).status.code(), Some(0));
+}
+
+#[test]
+fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so() {
+    // What is cut out of a larger unit ends like this: with code of elements that are no longer there.
+    let original = df11_tests::weights::like_trained(30_000, 5);
+    let bytes = df11_tests::weights::bytes(&original);
+    let whole = df11::encode(&[&bytes], &df11::Options::default()).unwrap();
+    let elements = whole.as_unit().block_range(1).end;
+    let kept = 2 * df11::BLOCK_BYTES;
+    let mut positions = whole.output_positions[..12].to_vec();
+    positions.extend((elements as u32).to_le_bytes());
+    let part = |dtype, shape: Vec<usize>, bytes: &[u8]| Tensor { dtype, shape, bytes: bytes.to_vec() };
+    let u8s = |bytes: &[u8]| part(Dtype::U8, vec![bytes.len()], bytes);
+    let unit = Tensors::from([
+        ("layers.0.luts".to_owned(), part(Dtype::U8, vec![whole.luts.len() / 256, 256], &whole.luts)),
+        ("layers.0.encoded_exponent".to_owned(), u8s(&whole.encoded_exponent[..kept + 8])),
+        ("layers.0.sign_mantissa".to_owned(), u8s(&whole.sign_mantissa[..elements])),
+        ("layers.0.output_positions".to_owned(), u8s(&positions)),
+        ("layers.0.gaps".to_owned(), u8s(&whole.gaps[..3 * df11::GAP_BYTES_PER_BLOCK])),
+        ("layers.0.split_positions".to_owned(), part(Dtype::I64, vec![0], &[])),
+    ]);
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("cut.safetensors");
+    weights_with(&file, &unit, &[]);
+    verify(&file, None, 0, &()).unwrap();
+    let lint = df11(&["lint", path(&file)]);
+    let said = String::from_utf8_lossy(&lint.stdout).into_owned();
+    assert!(
+        lint.status.success() && said.contains("acceptable D-6.3") && said.contains(" bits are left"),
+        "{said}"
+    );
+    let restored = temp.path().join("restored.safetensors");
+    decompress(&file, &restored, &DecompressOptions::default(), &()).unwrap();
+    assert!(read(&restored)["layers.0.weight"].bytes == bytes[..2 * elements]);
+}
+
+#[test]
+fn a_folder_where_a_file_of_the_output_belongs_is_an_error_before_anything_is_written() {
+    let temp = model();
+    fs::remove_file(temp.path().join("config.json")).ok();
+    text(temp.path(), "config.json/notes.txt", "a folder with the name of a configuration");
+    let out = tempfile::tempdir().unwrap();
+    let packed = out.path().join("packed");
+    let error = compress(temp.path(), &packed, &CompressOptions::default(), &()).unwrap_err();
+    assert!(error.to_string().contains("config.json would be both a file and a folder"), "{error}");
+    assert_eq!(files(&packed).len(), 0);
+}
+
+#[test]
+fn frames_of_another_codec_or_another_chunk_length_are_not_taken_for_what_was_asked_for() {
+    let temp = model();
+    let out = tempfile::tempdir().unwrap();
+    let packed = out.path().join("packed");
+    let mut seen = std::collections::BTreeSet::new();
+    for (purpose, codec) in [
+        (Purpose::Size, Some(Codec::Rans)),
+        (Purpose::Speed, None),
+        (Purpose::Gpu, Some(Codec::Rans)),
+        (Purpose::Gpu, None),
+    ] {
+        let options = CompressOptions { force: true, ..CompressOptions::of(purpose, codec) };
+        compress(temp.path(), &packed, &options, &()).unwrap();
+        verify(&packed, Some(temp.path()), 0, &()).unwrap();
+        let mut forms = std::collections::BTreeSet::new();
+        for file in files(&packed).into_iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+            let tensors = safetensors::SafeTensors::deserialize(&file.1).unwrap();
+            for (_, view) in tensors.tensors() {
+                if let Ok(frame) = df11::frame::Frame::new(view.data()) {
+                    forms.insert((frame.header().codec().number(), frame.header().block_len()));
+                }
+            }
+        }
+        assert_eq!(forms.len(), 1, "{forms:?}");
+        seen.extend(forms);
+    }
+    assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
+    let odd = CompressOptions { codec: Codec::Rans, chunk_len: Some(5000), ..Default::default() };
+    let error = compress(temp.path(), &out.path().join("odd"), &odd, &()).unwrap_err();
+    assert!(error.to_string().contains("chunks cannot have 5000 elements"), "{error}");
 }

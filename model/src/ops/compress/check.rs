@@ -61,6 +61,13 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
         let mut sha256 = Sha256::new();
         if single.frame.is_some() {
             part.decoded_bytes(single)?;
+            if !frame::has_form(container, tensor, context.job.form)? {
+                return Err(Error::tensor(
+                    path,
+                    &tensor.name,
+                    "is a frame of another form than was asked for",
+                ));
+            }
             frame::decode(container, tensor, |_, elements| {
                 go_on(context.job.progress)?;
                 sha256.update(elements);

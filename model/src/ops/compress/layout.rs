@@ -111,7 +111,7 @@ impl<'a> Layout<'a> {
         let mut gains: HashMap<&Path, bool> = HashMap::new();
         let mut planned = Vec::new();
         for (i, (lot, units)) in job.lots.iter().zip(units).enumerate() {
-            let choice = Choice::make(lot, units, scan, codec)?;
+            let choice = Choice::make(lot, units, scan, codec, job.form)?;
             layout.could_save += choice.could_save;
             for (spec, why) in &choice.refused {
                 let (path, bytes) = (spec.path.clone(), 2 * spec.elements);
@@ -145,7 +145,13 @@ impl<'a> Layout<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn make(lot: &'a Weights, units: &'a Units, scan: &Scan, codec: Codec) -> Result<Self, Error> {
+    fn make(
+        lot: &'a Weights,
+        units: &'a Units,
+        scan: &Scan,
+        codec: Codec,
+        form: frame::Form,
+    ) -> Result<Self, Error> {
         let specs = if codec.is_of_frames() { &[][..] } else { &units.units };
         let prepared = specs.par_iter().with_max_len(1).map(|spec| prepare(lot, spec, scan));
         let prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
@@ -162,8 +168,7 @@ impl<'a> Choice<'a> {
             .par_iter()
             .filter_map(|(name, &place)| {
                 let (_, tensor) = lot.at(place);
-                let bytes =
-                    frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts(), codec.of_frames())?;
+                let bytes = frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts(), form)?;
                 (bytes < tensor.bytes()).then_some((name.as_str(), bytes))
             })
             .collect();

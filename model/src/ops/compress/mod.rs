@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use df11::frame;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -16,74 +15,22 @@ use crate::names::{CONFIG, MANIFEST, digest, folder_of, is_index, portable, rela
 use crate::ops::report::{CompressReport, FrameReport, PlainReport};
 use crate::packed::manifest::{Input, Kept, Manifest, OutputRecord};
 use crate::packed::metadata::FileMetadata;
-use crate::packed::{MANIFEST_KEY, unit};
+use crate::packed::{MANIFEST_KEY, frame, unit};
 use crate::partition::Units;
-use crate::partition::pattern::PatternDict;
 use crate::pool;
 use crate::progress::Progress;
 use crate::staging::{Planned, Staging, names_a_file};
 
 mod check;
 pub(crate) mod layout;
+mod options;
 pub(crate) mod scan;
 mod write;
 
 use layout::Layout;
+pub use options::{Codec, CompressOptions, Purpose};
 use scan::Scan;
 use write::{Context, Written, write_file};
-
-/// What weights are stored as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Codec {
-    /// Units in the published DF11 layout, which published loaders read; what fits none stays plain.
-    #[default]
-    Df11,
-    /// Frames, which are smaller and hold every element type, but which only this program reads; a tensor that would not
-    /// shrink stays plain.
-    Rans,
-    /// Frames with dictionaries: a little larger than with rANS, smaller than DF11, and the fastest to decode. A frame is
-    /// held in memory until it is written.
-    Fast,
-    /// For each unit the smaller of DF11 and rANS, DF11 on a tie; frames for tensors in no unit.
-    Auto,
-    /// [`Df11`](Self::Df11), or [`Auto`](Self::Auto) for a model of which the layout would save less than one percent and
-    /// frames at least five.
-    Choose,
-}
-
-impl Codec {
-    /// Whether no unit is written.
-    const fn is_of_frames(self) -> bool {
-        matches!(self, Codec::Rans | Codec::Fast)
-    }
-
-    /// That of the frames that are written.
-    const fn of_frames(self) -> frame::Codec {
-        match self {
-            Codec::Fast => frame::Codec::Dictionary,
-            _ => frame::Codec::Rans,
-        }
-    }
-}
-
-/// How to compress.
-#[derive(Clone, Debug, Default)]
-pub struct CompressOptions {
-    /// What weights are stored as.
-    pub codec: Codec,
-    /// Which tensors make which units; by default the model family's dictionary, or the general rule.
-    pub pattern_dict: Option<PatternDict>,
-    /// Write one file instead of one for each unit.
-    pub single_file: bool,
-    /// Replace what an earlier run wrote. Other files are never replaced, but for an output that is one file.
-    pub force: bool,
-    /// Threads; 0 for as many as there are processors.
-    pub threads: usize,
-    /// Cut what belongs to no unit into files of at most this many bytes (of the original). By default, frames are in files
-    /// like those of the original, and what belongs to no unit is in one.
-    pub max_shard_size: Option<u64>,
-}
 
 /// What is done for whom.
 struct Job<'a> {
@@ -92,6 +39,7 @@ struct Job<'a> {
     options: &'a CompressOptions,
     output: &'a Path,
     to_file: bool,
+    form: frame::Form,
     progress: &'a dyn Progress,
 }
 
@@ -120,10 +68,11 @@ pub fn compress(
             output.display()
         )));
     }
+    let form = options.form()?;
     let source = Source::open(input, Some(output))?;
     let lots = source.weights()?;
     refuse_what_cannot_be(&source, &lots, to_file)?;
-    let job = Job { source: &source, lots: &lots, options, output, to_file, progress };
+    let job = Job { source: &source, lots: &lots, options, output, to_file, form, progress };
     let units: Vec<Units> = match options.codec {
         codec if codec.is_of_frames() => lots.iter().map(|_| Units::default()).collect(),
         _ => lots

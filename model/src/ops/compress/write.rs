@@ -275,7 +275,7 @@ fn encode_frames<'a>(
     mut end: u64,
 ) -> Result<Vec<(&'a str, Option<u64>)>, Error> {
     let Context { job, lot, plan, scan, .. } = context;
-    let codec = job.options.codec.of_frames();
+    let form = job.form;
     let mut done = Vec::with_capacity(plan.frames.len());
     let mut rest = plan.frames.as_slice();
     while let Some(first) = rest.first() {
@@ -295,7 +295,7 @@ fn encode_frames<'a>(
                 go_on(job.progress)?;
                 partial.write_at(bytes, end + at)
             };
-            let len = frame::encode(container, tensor, &counts, codec, write)?;
+            let len = frame::encode(container, tensor, &counts, form, write)?;
             end = finish_frame(context, partial, first, len, end, &mut done)?;
             rest = &rest[1..];
             continue;
@@ -305,7 +305,7 @@ fn encode_frames<'a>(
             go_on(job.progress)?;
             let (container, tensor) = source(lot, name)?;
             let mut frame = Vec::with_capacity(tensor.bytes() as usize);
-            frame::encode(container, tensor, &scan.tensor(lot, name)?.counts(), codec, |bytes, _| {
+            frame::encode(container, tensor, &scan.tensor(lot, name)?.counts(), form, |bytes, _| {
                 frame.extend_from_slice(bytes);
                 Ok(())
             })?;

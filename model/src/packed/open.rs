@@ -1,0 +1,150 @@
+//! Units and frames that stay open: checked once, with the tables that decode them once these exist.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use df11::frame::{DecodeTable, Frame};
+use df11::{Decoder, Tensors, Unit};
+use self_cell::self_cell;
+
+use crate::container::Mapped;
+
+/// Tables are kept for what is stored in at least this many bytes. They take 48 to 50 KiB, so all tables
+/// together take no more memory than the files that were opened.
+const KEPT_FROM: usize = 64 << 10;
+
+/// A range of a mapped file.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes {
+    pub(crate) file: Arc<Mapped>,
+    pub(crate) range: Range<usize>,
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
+}
+
+struct CheckedUnit<'a> {
+    unit: Unit<'a>,
+    decoder: OnceLock<Decoder<'a>>,
+}
+
+self_cell! {
+    /// A unit and the files that it lies in.
+    pub(crate) struct OpenUnit {
+        owner: [Bytes; 6],
+        #[not_covariant]
+        dependent: CheckedUnit,
+    }
+}
+
+impl OpenUnit {
+    /// Checks a unit, whose parts are in the order of [`PARTS`](df11::PARTS).
+    pub(crate) fn open(parts: [Bytes; 6]) -> Result<Self, df11::Error> {
+        OpenUnit::try_new(parts, |parts| {
+            let unit = Unit::new(Tensors::from_parts(parts.each_ref().map(Bytes::get)))?;
+            Ok(CheckedUnit { unit, decoder: OnceLock::new() })
+        })
+    }
+
+    pub(crate) fn tensors(&self) -> Tensors<'_> {
+        Tensors::from_parts(self.borrow_owner().each_ref().map(Bytes::get))
+    }
+
+    pub(crate) fn with_unit<T>(&self, each: impl FnOnce(&Unit<'_>) -> T) -> T {
+        self.with_dependent(|_, checked| each(&checked.unit))
+    }
+
+    pub(crate) fn decode_range_into(&self, range: Range<usize>, out: &mut [u8]) -> Result<(), df11::Error> {
+        let stored: usize = self.borrow_owner().iter().map(|part| part.range.len()).sum();
+        self.with_dependent(|_, checked| {
+            if stored < KEPT_FROM {
+                return checked.unit.decode_range_into(range, out);
+            }
+            checked.decoder.get_or_init(|| Decoder::new(&checked.unit)).decode_range_into(range, out)
+        })
+    }
+}
+
+struct CheckedFrame<'a> {
+    frame: Frame<'a>,
+    table: OnceLock<Box<DecodeTable>>,
+}
+
+self_cell! {
+    /// A frame and the file that it lies in.
+    pub(crate) struct OpenFrame {
+        owner: Bytes,
+        #[not_covariant]
+        dependent: CheckedFrame,
+    }
+}
+
+impl OpenFrame {
+    /// Checks a frame.
+    pub(crate) fn open(bytes: Bytes) -> Result<Self, df11::Error> {
+        OpenFrame::try_new(bytes, |bytes| {
+            Ok(CheckedFrame { frame: Frame::new(bytes.get())?, table: OnceLock::new() })
+        })
+    }
+
+    /// Whether it is worth to be kept open.
+    pub(crate) fn is_worth_it(&self) -> bool {
+        self.borrow_owner().range.len() >= KEPT_FROM
+    }
+
+    pub(crate) fn with_frame<T>(&self, each: impl FnOnce(&Frame<'_>) -> T) -> T {
+        self.with_dependent(|_, checked| each(&checked.frame))
+    }
+
+    /// Decodes bytes of the elements, which begin and end where an element does.
+    pub(crate) fn decode_range_into(&self, bytes: Range<usize>, out: &mut [u8]) -> Result<(), df11::Error> {
+        self.with_dependent(|_, checked| {
+            let build = || {
+                let mut table = Box::new(DecodeTable::EMPTY);
+                checked.frame.build(&mut table);
+                table
+            };
+            if !self.is_worth_it() {
+                return decode_bytes(&checked.frame, &build(), bytes, out);
+            }
+            decode_bytes(&checked.frame, checked.table.get_or_init(build), bytes, out)
+        })
+    }
+}
+
+/// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.
+fn decode_bytes(
+    frame: &Frame<'_>,
+    table: &DecodeTable,
+    bytes: Range<usize>,
+    mut out: &mut [u8],
+) -> Result<(), df11::Error> {
+    let header = frame.header();
+    let size = header.block_len() * header.element_type().bytes();
+    let end_of = |blocks: usize| (blocks * size).min(frame.elements_bytes());
+    // Blocks before this one end within the range.
+    let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
+    let mut side = Vec::new();
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let block = at / size;
+        let (until, now);
+        if at.is_multiple_of(size) && whole > block {
+            until = end_of(whole);
+            (now, out) = out.split_at_mut(until - at);
+            frame.decode_blocks_into(table, block..whole, now)?;
+        } else {
+            let (start, end) = (block * size, end_of(block + 1));
+            until = end.min(bytes.end);
+            (now, out) = out.split_at_mut(until - at);
+            side.resize(end - start, 0);
+            frame.decode_block_into(table, block, &mut side)?;
+            now.copy_from_slice(&side[at - start..until - start]);
+        }
+        at = until;
+    }
+    Ok(())
+}
