@@ -35,6 +35,8 @@ def equal(a, b):
 @pytest.mark.parametrize("codec", ["df11", "rans", "fast", "auto"])
 def test_compressed_directories_load_and_give_the_same_bits(family, tmp_path, codec):
     name, model, auto, path, ids = family
+    if codec in ("fast", "auto") and name not in ("llama", "mixtral"):
+        pytest.skip("two families are enough for each way of storing")
     df11.compress(path, tmp_path / "p", codec=codec)
     expected = run(model, ids)
     loaded = auto.from_pretrained(tmp_path / "p")

@@ -24,7 +24,7 @@ class Error(Exception):
 
 
 class DataError(Error, ValueError):
-    """A file does not hold what it should: not safetensors, compressed already, a tensor missing."""
+    """A file does not hold what it should: it is no safetensors, or compressed already."""
 
 
 class CorruptError(DataError):

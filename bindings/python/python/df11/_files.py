@@ -14,8 +14,8 @@ from ._reports import CompressReport, DecompressReport, InspectReport, VerifyRep
 
 Path = str | os.PathLike[str]
 
-#: What weights are stored as: units in the published DF11 layout; frames coded by rANS (smaller, any
-#: element type) or by dictionaries (the fastest to decode); or the smaller of DF11 and rANS for each.
+#: What weights are stored as: units in the published DF11 layout; frames coded by rANS (smaller, of
+#: any element type) or by dictionaries (the fastest to decode); or the smaller of DF11 and rANS.
 Codec = Literal["df11", "rans", "fast", "auto"]
 
 PatternDict = Mapping[str, Sequence[str]]
@@ -99,13 +99,14 @@ def compress(
         dst: The directory to write, or a file whose name ends in `.safetensors`.
         codec: What weights become; by default `df11`, or `auto` for a model of which `df11` would
             save nothing.
-        pattern_dict: Which tensors make which units, as in `dfloat11_config`; by default that of the
-            model's family, or a general rule.
+        pattern_dict: Which tensors make which units, as in `dfloat11_config`; by default that of
+            the model's family, or a general rule.
         single_file: Write one weight file instead of one for each unit; by default if `dst` is one.
         max_shard_size: Cut frames, and what belongs to no unit, into files of at most this many
             bytes of the original.
         threads: How many; 0 for as many as there are processors.
-        progress: A function that is called with task, bytes done and bytes in all; or True for a bar.
+        progress: A function that is called with task, bytes done and bytes in all; or True for a
+            bar.
         force: Write into a directory that is not empty: what df11 wrote there is replaced, and
             nothing else. An output that is one file is replaced.
 

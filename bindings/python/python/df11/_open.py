@@ -215,7 +215,7 @@ def _cut(
     # Elements below a position of the current dimension.
     start, below, dimension = 0, count(shape), 0
     rest: list[Any] = []
-    for at, entry in enumerate(entries):
+    for at, entry in enumerate(entries):  # noqa: B007 (used after the loop)
         if entry is None:
             rest.append(None)
             continue

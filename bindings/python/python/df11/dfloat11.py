@@ -1,11 +1,11 @@
 """The names of the package `dfloat11`, with the same arguments, on top of this one.
 
-`import df11.dfloat11 as dfloat11` replaces the import. Files are in the layout that its loader reads.
-What differs:
+`import df11.dfloat11 as dfloat11` replaces the import. Files are in the layout that its loader
+reads. What differs:
 
 * Weights are decoded on the CPU; CUDA is not built into this package yet, and not needed.
 * `compress_model` leaves the model as it is, and checks what it wrote on the CPU.
-* Codes are canonical, so that files differ in their bytes, and no end-of-stream symbol takes a codeword.
+* Codes are canonical, so that files differ in their bytes; no codeword stands for the end.
 * Weights that the layout cannot hold (magnitudes from 2^113 on, infinities, NaN) stay plain, with a
   warning, instead of being stored wrong.
 """
@@ -146,7 +146,7 @@ def encode_weights(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Encode tensors as one unit.
 
-    Gives code, signs and mantissas, output positions (as 32-bit numbers), gaps, and split positions.
+    Gives code, signs and mantissas, output positions (as 32-bit numbers), gaps, split positions.
     """
     if (bytes_per_thread, threads_per_block) != (8, 512):
         raise UnsupportedError("published files have 8 bytes for each thread, and 512 threads")

@@ -1,9 +1,9 @@
 """Loading compressed directories with transformers.
 
-After `import df11.transformers`, `AutoModel.from_pretrained(directory)` and its kind load directories
-that `df11.compress` wrote, and those in the published DF11 layout. Weights stay compressed in memory,
-and are decoded block by block; with `quantization_config=Df11Config(dequantize=True)` they are decoded
-once, when they are loaded. `save_pretrained` writes a compressed directory again.
+After `import df11.transformers`, `AutoModel.from_pretrained(directory)` and its kind load
+directories that `df11.compress` wrote, and those in the published DF11 layout. Weights stay
+compressed in memory, and are decoded block by block; with
+`quantization_config=Df11Config(dequantize=True)` they are decoded once, when they are loaded. `save_pretrained` writes a compressed directory again.
 """
 
 from __future__ import annotations
@@ -131,7 +131,14 @@ def is_compressed(path: str) -> bool:
             config = json.load(file)
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and _says_so(config)
+    if isinstance(config, dict) and _says_so(config):
+        return True
+    # A component of a pipeline: the record is in the folder of the pipeline.
+    above = os.path.join(os.path.dirname(os.path.abspath(path)), "df11.json")
+    if not os.path.isfile(above):
+        return False
+    with safe_open(path) as opened:
+        return any(not tensor.is_plain for tensor in opened._tensors.values())
 
 
 def _says_so(config: dict[str, Any]) -> bool:

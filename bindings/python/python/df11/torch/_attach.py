@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -253,7 +254,7 @@ class _Plan:
             inside = [path for path in paths if path in self.chosen]
             if inside:
                 return inside[0]
-        for parent, path in zip(paths, paths[1:], strict=False):
+        for parent, path in pairwise(paths):
             lists = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
             if isinstance(self.modules[parent], lists) and _is_called(self.modules[path]):
                 return path
@@ -310,16 +311,16 @@ class _Plan:
         """Fill what does not stay compressed."""
         maker = Torch()
         made, jobs = [], []
-        for owner, key, sources, value in self.plain:
+        for _, _, sources, value in self.plain:
             flat = maker.empty(sources[0].dtype, [sum(s.elements for s in sources)])
             address, _ = maker.address(flat)
             for source in sources:
                 jobs.append((source.name, 0, source.elements, (address, source.bytes)))
                 address += source.bytes
-            made.append((owner, key, value, flat))
+            made.append((value, flat))
         self.reader.decode(jobs, threads)
         replaced: dict[int, torch.Tensor] = {}
-        for owner, key, value, flat in made:
+        for value, flat in made:
             content = flat.view(value.shape).to(value.dtype)
             if value.device.type != "meta":
                 with torch.no_grad():
@@ -329,8 +330,8 @@ class _Plan:
             else:
                 replaced[id(value)] = content
         for owner in self.module.modules():
-            held: dict[str, Any]
-            for held in (owner._parameters, owner._buffers):
+            dictionaries: list[dict[str, Any]] = [owner._parameters, owner._buffers]
+            for held in dictionaries:
                 for key, old in held.items():
                     if old is not None and id(old) in replaced:
                         held[key] = replaced[id(old)]
@@ -380,9 +381,7 @@ class Attached:
         self._running = threading.local()
         #: Buffers that are free, all of one size.
         self._free: list[torch.Tensor] = []
-        self._next: dict[int, _Block] = {
-            id(block): after for block, after in zip(blocks, blocks[1:], strict=False)
-        }
+        self._next: dict[int, _Block] = {id(block): after for block, after in pairwise(blocks)}
         self._last: _Block | None = None
         self._ahead: tuple[_Block, torch.Tensor, Future[None]] | None = None
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
@@ -427,7 +426,7 @@ class Attached:
         )
 
     def detach(self) -> None:
-        """Decode all weights into the module, for good; it is then as it was without compression."""
+        """Decode all weights into the module, for good; it is then as one never compressed."""
         with self._lock:
             self._forget_ahead()
             for handle in self._handles:
