@@ -52,13 +52,15 @@ pub(crate) fn compress(
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let mut options = CompressOptions::default();
-    options.codec = codec(py, codec_name)?;
-    options.pattern_dict = pattern_dict(py, pattern_dict_json)?;
-    options.single_file = single_file;
-    options.force = force;
-    options.threads = threads;
-    options.max_shard_size = max_shard_size;
+    let options = CompressOptions {
+        codec: codec(py, codec_name)?,
+        pattern_dict: pattern_dict(py, pattern_dict_json)?,
+        single_file,
+        force,
+        threads,
+        max_shard_size,
+        ..CompressOptions::default()
+    };
     let done = operation(py, progress.as_ref(), |state| checkpoint::compress(&src, &dst, &options, state));
     report(py, done)
 }
@@ -75,10 +77,7 @@ pub(crate) fn decompress(
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let mut options = DecompressOptions::default();
-    options.pattern_dict = pattern_dict(py, pattern_dict_json)?;
-    options.force = force;
-    options.threads = threads;
+    let options = DecompressOptions { pattern_dict: pattern_dict(py, pattern_dict_json)?, force, threads };
     let done = operation(py, progress.as_ref(), |state| checkpoint::decompress(&src, &dst, &options, state));
     report(py, done)
 }

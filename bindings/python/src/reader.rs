@@ -99,7 +99,7 @@ impl Reader {
             let mut out = unsafe { memory.as_bytes_mut() };
             bytes += out.len();
             let elements = end.saturating_sub(*start);
-            let size = if elements == 0 { 0 } else { out.len() as u64 / elements };
+            let size = (out.len() as u64).checked_div(elements).unwrap_or(0);
             let mut at = *start;
             // What cannot be cut evenly (elements of less than a byte, wrong lengths) stays whole.
             let is_even = size > 0 && size * elements == out.len() as u64;

@@ -12,13 +12,13 @@ use pyo3::prelude::*;
 const TICK: Duration = Duration::from_millis(50);
 
 /// What an operation says of itself, and whether it should stop.
-#[derive(Default)]
 pub(crate) struct State {
     task: Mutex<String>,
     total: AtomicU64,
     done: AtomicU64,
     cancelled: AtomicBool,
-    finished: Mutex<bool>,
+    /// The threads that work.
+    running: Mutex<usize>,
     wake: Condvar,
 }
 
@@ -42,24 +42,34 @@ impl checkpoint::Progress for State {
     }
 }
 
-/// Notes that work has ended, however it did.
+/// Notes that a thread has ended, however it did.
 struct Finish<'a>(&'a State);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.finished) = true;
+        *lock(&self.0.running) -= 1;
         self.0.wake.notify_all();
     }
 }
 
 impl State {
-    /// Waits until the work has ended, for a tick at most; says whether it has.
-    fn wait(&self) -> bool {
-        let finished = lock(&self.finished);
-        if *finished {
-            return true;
+    /// Of work that this many threads do.
+    fn of(threads: usize) -> Self {
+        State {
+            task: Mutex::default(),
+            total: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            cancelled: AtomicBool::new(false),
+            running: Mutex::new(threads),
+            wake: Condvar::new(),
         }
-        *self.wake.wait_timeout(finished, TICK).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Waits until all threads have ended, for a tick at most; says whether they have.
+    fn wait(&self) -> bool {
+        let running = lock(&self.running);
+        let still = self.wake.wait_timeout_while(running, TICK, |running| *running > 0);
+        *still.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 
     /// Watches over work of other threads until it has ended. Gives what a signal, or the callback,
@@ -98,7 +108,7 @@ pub(crate) fn operation<T: Send>(
     callback: Option<&Bound<'_, PyAny>>,
     work: impl FnOnce(&State) -> T + Send,
 ) -> PyResult<T> {
-    let state = State::default();
+    let state = State::of(1);
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             let _finish = Finish(&state);
@@ -125,29 +135,19 @@ pub(crate) fn jobs<J: Sync, E: Send>(
         return Ok(py.detach(|| jobs.iter().try_for_each(&work)));
     }
     let threads = count(threads).min(jobs.len()).max(1);
-    let (state, next, left) = (State::default(), AtomicUsize::new(0), AtomicUsize::new(threads));
+    let (state, next) = (State::of(threads), AtomicUsize::new(0));
     let one = || {
-        // The last thread to end wakes the one that waits; so does one that panics.
-        let mut finish = Some(Finish(&state));
-        let done = loop {
-            let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { break Ok(()) };
+        let _finish = Finish(&state);
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if state.cancelled.load(Ordering::Relaxed) {
-                break Ok(());
+                break;
             }
-            if let Err(error) = work(job) {
-                state.cancelled.store(true, Ordering::Relaxed);
-                break Err(error);
-            }
-        };
-        if left.fetch_sub(1, Ordering::AcqRel) > 1
-            && let Some(finish) = finish.take()
-        {
-            std::mem::forget(finish);
+            work(job).inspect_err(|_| state.cancelled.store(true, Ordering::Relaxed))?;
         }
-        done
+        Ok(())
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&one)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
         let raised = state.watch(py, None);
         let done = py.detach(|| {
             let ended = workers.into_iter().map(|worker| worker.join());

@@ -1,8 +1,8 @@
 //! Single units in the DF11 layout.
 
 use checkpoint::{count_pieces, encode_pieces};
-use codec::{Decoder, Encoder, Options, Plan, Tensors, Unit};
 use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+use codec::{Decoder, Encoder, Options, Plan, Tensors, Unit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 

@@ -63,8 +63,11 @@ def test_any_module_gives_the_same_bits(tmp_path, codec, prefetch):
     state = model.state_dict()
     assert set(other.state_dict()) == set(state)
     assert all(torch.equal(v, state[k]) for k, v in other.state_dict().items())
+    with pytest.raises(df11.InvalidInputError, match="already"):
+        df11.torch.attach(other, path)
     attached.detach()
     assert all(torch.equal(v, state[k]) for k, v in other.named_parameters())
+    assert all(parameter.requires_grad for parameter in other.parameters())
     with torch.no_grad():
         assert torch.equal(other(ids), expected)
     assert copy.deepcopy(other) is not other

@@ -55,7 +55,7 @@ def test_what_a_callback_raises_stops_the_operation(corpus, tmp_path):
 def test_ctrl_c_stops_within_a_second_and_changes_nothing(tmp_path):
     rng = np.random.default_rng(0)
     for shard in range(4):
-        matrix = rng.standard_normal((8000, 8000), np.float32).astype(df11_bf16())
+        matrix = rng.standard_normal((6000, 6000), np.float32).astype(df11_bf16())
         df11_plain(tmp_path / f"model-{shard}.safetensors", {f"layers.{shard}.w.weight": matrix})
     code = "import df11,sys; df11.compress(sys.argv[1], sys.argv[2], codec='rans', threads=1)"
     out = tmp_path / "out" / "packed"

@@ -176,7 +176,7 @@ class InspectedUnit(UnitReport):
 class InspectReport:
     """What `inspect` found."""
 
-    #: Whether the figures are of compressed units; otherwise they predict what would become of them.
+    #: Whether the figures are of compressed units; otherwise of what would become of them.
     compressed: bool
     #: Where predicted units come from.
     units_from: str | None

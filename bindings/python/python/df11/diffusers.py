@@ -56,7 +56,8 @@ def _patch() -> None:
                 return _load(cls, os.fspath(path), folder, dict(kw))
         return original(cls, path, **kw)
 
-    ModelMixin.from_pretrained = classmethod(from_pretrained)
+    patched: Any = from_pretrained
+    ModelMixin.from_pretrained = classmethod(patched)
 
 
 _patch()

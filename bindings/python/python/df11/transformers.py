@@ -3,7 +3,8 @@
 After `import df11.transformers`, `AutoModel.from_pretrained(directory)` and its kind load
 directories that `df11.compress` wrote, and those in the published DF11 layout. Weights stay
 compressed in memory, and are decoded block by block; with
-`quantization_config=Df11Config(dequantize=True)` they are decoded once, when they are loaded. `save_pretrained` writes a compressed directory again.
+`quantization_config=Df11Config(dequantize=True)` they are decoded once, when they are loaded.
+`save_pretrained` writes a compressed directory again.
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ class _Weight:
         #: Every module that holds it, with the name of the parameter there.
         self.places: list[tuple[nn.Module, str]] = []
         self.parameter: nn.Parameter | None = None
+        self.was_trained = False
         nan = math.nan if self.dtype.is_floating_point else 0
         self.placeholder = torch.full((1,) * len(shape), nan).to(self.dtype).expand(shape)
 
@@ -200,6 +201,9 @@ class _Plan:
         found_ids: set[int] = set()
         every: list[tuple[str, nn.Module, str, torch.Tensor]] = []
         for owner_path, owner in module.named_modules(remove_duplicate=True):
+            if "_df11" in owner.__dict__:
+                problem = f"{owner_path or 'the module'}: its weights stay compressed already"
+                raise InvalidInputError(problem + "; detach() them first")
             prefix = owner_path + "." if owner_path else ""
             own = [*owner._parameters.items(), *owner._buffers.items()]
             every += [(prefix + key, owner, key, value) for key, value in own if value is not None]
@@ -436,6 +440,7 @@ class Attached:
                 for weight in block.weights:
                     assert weight.parameter is not None
                     weight.parameter.data = self._decode_weight(weight)
+                    weight.parameter.requires_grad_(weight.was_trained)
                     for owner, _ in weight.places:
                         owner.__dict__.pop("_apply", None)
                         owner.__dict__.pop("_df11", None)
@@ -457,6 +462,7 @@ class Attached:
                 owner, key = weight.places[0]
                 parameter = owner._parameters[key]
                 assert parameter is not None
+                weight.was_trained = parameter.requires_grad
                 if parameter.device.type == "meta":
                     parameter = nn.Parameter(weight.placeholder, requires_grad=False)
                     for owner, key in weight.places:
@@ -611,7 +617,12 @@ class Attached:
                 block.rows = set()
             assert block.rows is not None and block.flat is not None
             wanted = sorted(set(rows) - block.rows)
-            self._reader.decode(_row_jobs(block, wanted), self._threads)
+            try:
+                self._reader.decode(_row_jobs(block, wanted), self._threads)
+            except BaseException:
+                if block.users == 0:
+                    block.uninstall()
+                raise
             block.rows.update(wanted)
             return
         if block.flat is not None:
