@@ -4,19 +4,20 @@ use checkpoint::{count_pieces, encode_pieces};
 use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
 use codec::{Decoder, Encoder, Options, Plan, Tensors, Unit};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
 use crate::error;
 use crate::memory::Memory;
 use crate::run::{count, operation};
 
-/// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification.
+/// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification. They can be
+/// written to, so that tensors can be made of them as they are.
 #[pyfunction]
 pub(crate) fn encode_unit<'py>(
     py: Python<'py>,
     tensors: Vec<Memory>,
     threads: usize,
-) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+) -> PyResult<Vec<Bound<'py, PyByteArray>>> {
     // SAFETY: the Python sources hold the tensors and pass their memory.
     let tensors: Vec<&[u8]> = tensors.into_iter().map(|memory| unsafe { memory.as_bytes() }).collect();
     let pool = rayon::ThreadPoolBuilder::new()
@@ -37,7 +38,7 @@ pub(crate) fn encode_unit<'py>(
         })
     });
     let unit = unit?.map_err(|error| error::of_codec(py, error))?;
-    Ok(unit.tensors().parts().into_iter().map(|part| PyBytes::new(py, part)).collect())
+    Ok(unit.tensors().parts().into_iter().map(|part| PyByteArray::new(py, part)).collect())
 }
 
 /// Decodes all tensors of a unit, one after the other.

@@ -130,3 +130,28 @@ def test_adapters_can_be_trained_on_a_loaded_model(tmp_path):
     tuned.save_pretrained(tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     assert not (tmp_path / "adapter" / "df11.json").exists()
+
+
+@pytest.mark.parametrize("codec", ["df11", "rans", "fast"])
+def test_a_real_model_gives_the_same_bits(corpus, tmp_path, codec):
+    import shutil
+
+    import transformers
+
+    model_path = tmp_path / "model"
+    model_path.mkdir()
+    shutil.copy(corpus, model_path / "model.safetensors")
+    shutil.copy(corpus.parents[1] / "f32" / "config.json", model_path / "config.json")
+    df11.compress(model_path, tmp_path / "p", codec=codec)
+    ids = torch.randint(1000, 20000, (4, 32), generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for path in (model_path, tmp_path / "p"):
+        model = transformers.AutoModel.from_pretrained(path, dtype=torch.bfloat16)
+        with torch.no_grad():
+            outputs.append(model(ids).last_hidden_state)
+    assert torch.equal(*outputs) and outputs[0].abs().sum() > 0
+    attached = model.hf_quantizer.attached
+    whole = sum(p.numel() * 2 for p in model.parameters())
+    held = attached.stored_bytes + sum(p.untyped_storage().nbytes() for p in model.parameters())
+    # What is not compressed is both in the mapped file and in the model.
+    assert held < 0.72 * whole, held / whole

@@ -173,7 +173,7 @@ def _encode(weights: Iterable[torch.Tensor], threads: int = 0) -> dict[str, torc
     found = _df11.encode_unit([Torch().address(weight) for weight in held], threads)
     parts = {}
     for name, data in zip(_PARTS, found, strict=True):
-        part = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
+        part = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0)
         if name == "split_positions":
             part = part.view(torch.int64) if data else torch.empty(0, dtype=torch.int64)
         parts[name] = part.view(-1, 256) if name == "luts" else part
@@ -182,11 +182,12 @@ def _encode(weights: Iterable[torch.Tensor], threads: int = 0) -> dict[str, torc
 
 def _is_sound(parts: Mapping[str, torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
     """Decode a unit, and compare it with what it was made from, as bits."""
-    out = torch.empty(sum(weight.numel() for weight in weights), dtype=torch.bfloat16)
+    out = TensorManager.allocate_bfloat16("cpu", sum(weight.numel() for weight in weights))
     maker = Torch()
     _df11.decode_unit([maker.address(parts[name]) for name in _PARTS], maker.address(out))
-    originals = torch.cat([weight.detach().cpu().flatten() for weight in weights])
-    return torch.equal(out.view(torch.int16), originals.view(torch.int16))
+    pieces = torch.split(out.view(torch.int16), [weight.numel() for weight in weights])
+    originals = (weight.detach().cpu().flatten().view(torch.int16) for weight in weights)
+    return all(map(torch.equal, pieces, originals))
 
 
 def get_no_split_classes(model: nn.Module, pattern_dict: PatternDict) -> list[str]:
