@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use df11::huffman;
-use df11::{Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
+use df11::{GAP_BYTES_PER_BLOCK, Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -212,6 +212,13 @@ pub(crate) fn prepare<'a>(
     spec: &'a UnitSpec,
     scan: &Scan,
 ) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
+    // What the parts have at least: two rows of tables, the gaps of a block, two output positions, a byte
+    // and a bit for each weight. A code for less is not worth its making.
+    let least = 2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8);
+    if least >= 2 * spec.elements {
+        let before = 2 * spec.elements;
+        return Ok(Err(format!("would not shrink: {before} bytes plain, at least {least} compressed")));
+    }
     let mut frequencies = [0u64; 256];
     for name in &spec.tensors {
         let counts = scan.tensor(lot, name)?.counts();

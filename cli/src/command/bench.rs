@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::hint::black_box;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
 use df11::rans::DecodeTable;
@@ -18,7 +19,8 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
-use crate::demo;
+use super::demo;
+use crate::output::{Output, Verdict};
 
 /// What the weights that ship with the program are called.
 const SHIPPED: &str = "shipped weights";
@@ -26,9 +28,29 @@ const SHIPPED: &str = "shipped weights";
 /// Parts that each thread gets: more than one, so that a thread that is held up does not hold up the others.
 const PARTS: usize = 4;
 
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// A checkpoint (a directory or a safetensors file), whose BF16 tensors become one unit; without it, the weights that
+    /// ship with this program.
+    file: Option<PathBuf>,
+    /// Rounds; in each, everything is measured once, in turn.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(9..))]
+    rounds: u16,
+    /// Repeat the weights until they are this large.
+    #[arg(long, value_name = "BYTES", default_value_t = 64_000_000, hide = true)]
+    at_least: u32,
+}
+
+impl Bench {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        let report = measure(self.file.as_deref(), self.rounds, self.at_least, output.threads)?;
+        output.show(&report, || report.to_text())
+    }
+}
+
 /// What was measured.
 #[derive(Serialize)]
-pub(crate) struct BenchReport {
+struct BenchReport {
     /// The name of the file, or [`SHIPPED`].
     source: String,
     weights: usize,
@@ -54,7 +76,7 @@ struct Row {
 }
 
 impl BenchReport {
-    pub(crate) fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["codec", "op", "level", "threads", "GB/s", "min-max", "ns/weight", "of roofline"]);
@@ -141,26 +163,13 @@ struct Setting {
     threads: usize,
 }
 
-/// The weights that ship with the program.
-pub(crate) fn shipped() -> Result<Vec<u8>, Error> {
-    let temp = demo::temporary_directory()?;
-    let model = temp.path().join("model");
-    demo::write_model(&model)?;
-    bf16_weights(&model)
-}
-
 /// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program, repeated to
 /// `at_least` bytes.
-pub(crate) fn run(
-    file: Option<&Path>,
-    rounds: u16,
-    at_least: u32,
-    threads: usize,
-) -> Result<BenchReport, Error> {
+fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> Result<BenchReport, Error> {
     let path = file.unwrap_or(Path::new(SHIPPED));
     let mut weights = match file {
         Some(path) => bf16_weights(path)?,
-        None => shipped()?,
+        None => demo::weights()?,
     };
     let times = (at_least as usize).div_ceil(weights.len());
     if times > 1 {
@@ -178,7 +187,7 @@ pub(crate) fn run(
     let shape = [unit.len() as u64];
     let frame = frame::encode(ElementType::Bf16, &shape, &weights).map_err(core)?;
     // Every buffer is touched before anything is timed, by the first round, which checks the answers.
-    let mut bench = Bench {
+    let mut bench = Measurement {
         decoded: vec![0; weights.len()],
         exponents: vec![0; unit.len()],
         sign_mantissas: vec![0; unit.len()],
@@ -275,7 +284,7 @@ impl Spread {
 }
 
 /// What the operations work on.
-struct Bench<'a> {
+struct Measurement<'a> {
     weights: &'a [u8],
     /// The weights, encoded.
     encoded: &'a EncodedUnit,
@@ -295,7 +304,7 @@ struct Bench<'a> {
     sign_mantissas: Vec<u8>,
 }
 
-impl Bench<'_> {
+impl Measurement<'_> {
     /// The speed of some work on all weights, in GB/s of BF16.
     fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<(), df11::Error>) -> Result<f64, df11::Error> {
         let start = Instant::now();

@@ -4,31 +4,34 @@ use std::fs;
 use std::path::Path;
 
 use df11_model::{
-    CompressOptions, CompressReport, DecompressOptions, Error, VerifyReport, compress, decompress, verify,
+    CompressOptions, CompressReport, DecompressOptions, Error, VerifyReport, bf16_weights, decompress,
 };
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::{compress, verify};
+use crate::output::{Output, Verdict};
+
 /// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with their neighbours, in two
 /// shards. `demo/NOTICE` tells where it comes from.
 const FILES: [(&str, &[u8]); 4] = [
-    ("config.json", include_bytes!("../demo/config.json")),
-    ("model-00001-of-00002.safetensors", include_bytes!("../demo/model-00001-of-00002.safetensors")),
-    ("model-00002-of-00002.safetensors", include_bytes!("../demo/model-00002-of-00002.safetensors")),
-    ("model.safetensors.index.json", include_bytes!("../demo/model.safetensors.index.json")),
+    ("config.json", include_bytes!("../../demo/config.json")),
+    ("model-00001-of-00002.safetensors", include_bytes!("../../demo/model-00001-of-00002.safetensors")),
+    ("model-00002-of-00002.safetensors", include_bytes!("../../demo/model-00002-of-00002.safetensors")),
+    ("model.safetensors.index.json", include_bytes!("../../demo/model.safetensors.index.json")),
 ];
 
 /// What the demonstration did.
 #[derive(Serialize)]
-pub(crate) struct DemoReport {
-    pub(crate) compress: CompressReport,
-    pub(crate) verify: VerifyReport,
+struct DemoReport {
+    compress: CompressReport,
+    verify: VerifyReport,
     /// Files that came back byte for byte.
-    pub(crate) identical: Vec<String>,
+    identical: Vec<String>,
 }
 
 /// Writes the checkpoint into a new directory.
-pub(crate) fn write_model(model: &Path) -> Result<(), Error> {
+fn write_model(model: &Path) -> Result<(), Error> {
     fs::create_dir(model).map_err(io("cannot create", model))?;
     FILES.iter().try_for_each(|(name, bytes)| {
         let path = model.join(name);
@@ -36,7 +39,7 @@ pub(crate) fn write_model(model: &Path) -> Result<(), Error> {
     })
 }
 
-pub(crate) fn temporary_directory() -> Result<TempDir, Error> {
+fn temporary_directory() -> Result<TempDir, Error> {
     tempfile::tempdir().map_err(io("cannot create a directory in", &std::env::temp_dir()))
 }
 
@@ -45,14 +48,19 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error
     move |source| Error::Io { action, path, source }
 }
 
-pub(crate) fn run(threads: usize) -> Result<DemoReport, Error> {
+pub(crate) fn run(output: &Output) -> Result<Verdict, Error> {
+    let report = demonstrate(output.threads)?;
+    output.show(&report, || to_text(&report))
+}
+
+fn demonstrate(threads: usize) -> Result<DemoReport, Error> {
     let temp = temporary_directory()?;
     let [model, packed, restored] = ["model", "packed", "restored"].map(|name| temp.path().join(name));
     write_model(&model)?;
 
     let options = CompressOptions { threads, ..CompressOptions::default() };
-    let compress = compress(&model, &packed, &options, &())?;
-    let verify = verify(&packed, Some(&model), threads, &())?;
+    let compress = df11_model::compress(&model, &packed, &options, &())?;
+    let verify = df11_model::verify(&packed, Some(&model), threads, &())?;
     decompress(&packed, &restored, &DecompressOptions { threads, ..DecompressOptions::default() }, &())?;
 
     let mut identical = Vec::new();
@@ -64,4 +72,19 @@ pub(crate) fn run(threads: usize) -> Result<DemoReport, Error> {
         identical.push(name.to_owned());
     }
     Ok(DemoReport { compress, verify, identical })
+}
+
+/// The BF16 weights that ship with the program.
+pub(crate) fn weights() -> Result<Vec<u8>, Error> {
+    let temp = temporary_directory()?;
+    let model = temp.path().join("model");
+    write_model(&model)?;
+    bf16_weights(&model)
+}
+
+fn to_text(report: &DemoReport) -> String {
+    let mut out = compress::compressed(&report.compress) + &verify::verified(&report.verify);
+    let DemoReport { identical, .. } = report;
+    out += &format!("restored: {} files identical ({})\n", identical.len(), identical.join(", "));
+    out
 }

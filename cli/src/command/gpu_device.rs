@@ -1,10 +1,10 @@
-//! `df11 devices` and `df11 gpu check`: thin over the library for GPUs. On Linux alone, where there
-//! are drivers.
+//! `df11 devices`, `df11 gpu check` and `df11 gpu bench`. On Linux alone, where there are drivers.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::Unit;
 use df11::frame::{Codec, DecodeTable, Frame};
@@ -13,13 +13,59 @@ use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
 use df11_model::{Error, Stored, bf16_weights, for_each_stored};
 use serde::Serialize;
 
+use super::demo;
+use crate::output::{Output, Verdict};
+
+pub(crate) fn list_devices(output: &Output) -> Result<Verdict, Error> {
+    let devices = devices()?;
+    output.show(&devices, || list(&devices))
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The compressed checkpoint.
+    path: PathBuf,
+    /// Where to decode: cuda:N or emulated.
+    #[arg(long, default_value = "cuda:0")]
+    device: Target,
+}
+
+impl Check {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        let report = check(&self.path, self.device)?;
+        output.show(&report, || report.to_text())
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct BenchCard {
+    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, the shipped weights.
+    file: Option<PathBuf>,
+    /// The card: cuda:N.
+    #[arg(long, default_value = "cuda:0")]
+    device: Target,
+    /// Bytes of weights that are decoded in each repetition, at least: copies of those in the file.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000_000)]
+    at_least: usize,
+    /// How often each kernel is timed.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    repetitions: usize,
+}
+
+impl BenchCard {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        let report = bench(self.file.as_deref(), self.device, self.at_least, self.repetitions)?;
+        output.show(&report, || report.to_text())
+    }
+}
+
 fn refused(error: &df11_gpu::Error) -> Error {
     Error::Usage(error.to_string())
 }
 
 /// A device, as `df11 devices` lists it.
 #[derive(Serialize)]
-pub(crate) struct ListedDevice {
+struct ListedDevice {
     device: String,
     name: String,
     compute_capability: String,
@@ -27,7 +73,7 @@ pub(crate) struct ListedDevice {
     driver: String,
 }
 
-pub(crate) fn devices() -> Result<Vec<ListedDevice>, Error> {
+fn devices() -> Result<Vec<ListedDevice>, Error> {
     let listed = |info: DeviceInfo| ListedDevice {
         device: Target::Cuda(info.number).to_string(),
         name: info.name,
@@ -40,7 +86,7 @@ pub(crate) fn devices() -> Result<Vec<ListedDevice>, Error> {
         .map_err(|error| refused(&error))
 }
 
-pub(crate) fn list(devices: &[ListedDevice]) -> String {
+fn list(devices: &[ListedDevice]) -> String {
     let mut out = "cpu       this machine's processor\nemulated  kernels on the processor, instruction by instruction\n".to_owned();
     for ListedDevice { device, name, compute_capability, memory, driver } in devices {
         let gigabytes = *memory as f64 / 1e9;
@@ -58,7 +104,7 @@ pub(crate) fn list(devices: &[ListedDevice]) -> String {
 
 /// What a device made of a checkpoint.
 #[derive(Serialize)]
-pub(crate) struct CheckReport {
+struct CheckReport {
     device: String,
     name: String,
     units: usize,
@@ -70,7 +116,7 @@ pub(crate) struct CheckReport {
 }
 
 impl CheckReport {
-    pub(crate) fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         let CheckReport { device, name, units, frames, bytes, seconds, .. } = self;
         format!(
             "{device} ({name}): {units} units and {frames} frames, {bytes} bytes of weights, the same as from the CPU, \
@@ -80,7 +126,7 @@ impl CheckReport {
 }
 
 /// Decodes everything in a checkpoint on a device and on the CPU, and compares.
-pub(crate) fn check(path: &Path, target: Target) -> Result<CheckReport, Error> {
+fn check(path: &Path, target: Target) -> Result<CheckReport, Error> {
     let gpu = match target {
         Target::Cuda(number) => Gpu::open(number),
         Target::Emulated => Gpu::emulated(Emulation::default()),
@@ -153,7 +199,7 @@ fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu
 
 /// How fast a card decodes.
 #[derive(Serialize)]
-pub(crate) struct BenchReport {
+struct BenchReport {
     device: String,
     name: String,
     driver: String,
@@ -162,7 +208,7 @@ pub(crate) struct BenchReport {
 }
 
 impl BenchReport {
-    pub(crate) fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         let BenchReport { device, name, driver, version, rows } = self;
         let mut out = format!("{device} ({name}), driver for CUDA {driver}, df11 {version}\n");
         let mut table = Table::new();
@@ -197,7 +243,7 @@ impl BenchReport {
 }
 
 /// Times every kernel on a card.
-pub(crate) fn bench(
+fn bench(
     file: Option<&Path>,
     target: Target,
     at_least: usize,
@@ -210,7 +256,7 @@ pub(crate) fn bench(
     };
     let weights = match file {
         Some(path) => bf16_weights(path)?,
-        None => crate::bench::shipped()?,
+        None => demo::weights()?,
     };
     if weights.is_empty() || repetitions == 0 {
         return Err(Error::Usage(

@@ -1,0 +1,63 @@
+//! `df11 devices` and `df11 gpu`, with or without the feature `gpu`.
+
+use clap::Subcommand;
+use df11_model::Error;
+
+#[cfg(all(target_os = "linux", feature = "gpu"))]
+use super::gpu_device::{self as device, BenchCard, Check};
+use super::gpu_report::ReportWork;
+use crate::output::{Output, Verdict};
+
+#[derive(Subcommand)]
+pub(crate) enum Gpu {
+    /// Count what the kernels do, in the emulator, beside the published kernel. (These are no times.)
+    Report(ReportWork),
+    /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the CPU, bit for bit.
+    Check(Check),
+    /// Measure how fast a card decodes, with every codec, beside a copy on the card.
+    Bench(BenchCard),
+}
+
+impl Gpu {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        match self {
+            Gpu::Report(report) => report.run(output),
+            Gpu::Check(check) => check.run(output),
+            Gpu::Bench(bench) => bench.run(output),
+        }
+    }
+}
+
+pub(crate) fn devices(output: &Output) -> Result<Verdict, Error> {
+    device::list_devices(output)
+}
+
+/// What stands for devices in a program that was built without them.
+#[cfg(not(all(target_os = "linux", feature = "gpu")))]
+mod device {
+    use super::{Error, Output, Verdict};
+
+    pub(super) fn list_devices(_: &Output) -> Result<Verdict, Error> {
+        Err(Error::Usage(
+            "this program was built without GPUs, which only Linux has; to build it with them: cargo install df11-cli \
+             --features gpu (where no CUDA is installed, docs/gpu.md says what stands in for it)"
+                .to_owned(),
+        ))
+    }
+
+    /// Takes any arguments, to say the same whatever they are.
+    #[derive(clap::Args)]
+    pub(crate) struct Without {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        _arguments: Vec<String>,
+    }
+
+    impl Without {
+        pub(super) fn run(self, output: &Output) -> Result<Verdict, Error> {
+            list_devices(output)
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", feature = "gpu")))]
+use device::{Without as BenchCard, Without as Check};

@@ -1,0 +1,87 @@
+//! `df11 transcode`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use df11::frame::ElementType;
+use df11_model::{Error, Form, TranscodeOptions, TranscodeReport, transcode};
+
+use crate::output::{Output, Verdict};
+use crate::render::{grouped, percent};
+
+#[derive(Args)]
+pub(crate) struct Transcode {
+    /// The file to read.
+    input: PathBuf,
+    /// The file to write.
+    #[arg(long, short)]
+    output: PathBuf,
+    /// The form to write.
+    #[arg(long, value_name = "FORM")]
+    to: FormName,
+    /// What the elements of a file of plain elements are (or the bytes of an ANS archive).
+    #[arg(long, value_name = "TYPE", value_parser = element_type)]
+    r#type: Option<ElementType>,
+    /// The shape to write into a frame, such as 768,3072.
+    #[arg(long, value_delimiter = ',')]
+    shape: Option<Vec<u64>>,
+    /// The unit or frame to read from a file of several, by its module path or tensor name.
+    #[arg(long, value_name = "PATH")]
+    unit: Option<String>,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormName {
+    Raw,
+    Frame,
+    Fast,
+    Dietgpu,
+    Df11,
+}
+
+impl From<FormName> for Form {
+    fn from(name: FormName) -> Self {
+        match name {
+            FormName::Raw => Form::Raw,
+            FormName::Frame => Form::Frame,
+            FormName::Fast => Form::Fast,
+            FormName::Dietgpu => Form::Dietgpu,
+            FormName::Df11 => Form::Df11,
+        }
+    }
+}
+
+/// An element type by its name, in any case.
+fn element_type(name: &str) -> Result<ElementType, String> {
+    let known =
+        ElementType::ALL.into_iter().find(|element_type| element_type.name().eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("one of {}", ElementType::ALL.map(ElementType::name).join(", ")))
+}
+
+impl Transcode {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        let options = TranscodeOptions {
+            to: self.to.into(),
+            element_type: self.r#type,
+            shape: self.shape,
+            unit: self.unit,
+            force: self.force,
+        };
+        let report = transcode(&self.input, &self.output, &options)?;
+        output.show(&report, || transcoded(&report))
+    }
+}
+
+fn transcoded(report: &TranscodeReport) -> String {
+    format!(
+        "{} elements of {}: {} -> {} bytes ({})\n",
+        grouped(report.elements),
+        report.element_type,
+        grouped(report.bytes_before),
+        grouped(report.bytes_after),
+        percent(report.bytes_after, report.bytes_before),
+    )
+}

@@ -1,0 +1,101 @@
+//! Where results go: text, or one JSON document, or nothing; and what the exit code says of them.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use df11_model::{Error, ErrorKind};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::progress::Bars;
+
+/// A report that was printed may end in an error that the exit code has to tell.
+pub(crate) type Verdict = Option<Error>;
+
+/// How a command is to speak, and with how many threads it is to work.
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) threads: usize,
+    pub(crate) progress: Bars,
+}
+
+impl Output {
+    /// Prints a result in the form that was asked for.
+    pub(crate) fn show(
+        &self,
+        report: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<Verdict, Error> {
+        self.progress.clear();
+        if self.json {
+            print_json(report)?;
+        } else if !self.quiet {
+            print(&one_lines(&text()))?;
+        }
+        Ok(None)
+    }
+
+    /// Says on standard error what has to be said even to those who asked for quiet.
+    pub(crate) fn insist(&self, text: &str) {
+        if self.quiet && !self.json {
+            let _ = io::stderr().write_all(one_lines(text).as_bytes());
+        }
+    }
+
+    /// Ends the program.
+    pub(crate) fn end(&self, result: Result<Verdict, Error>) -> ExitCode {
+        match result {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(verdict)) => complain(&verdict),
+            // The reader of our output has gone; there is nobody to tell.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                if self.json {
+                    // If standard output is gone as well, the exit code still tells.
+                    let _ = print_json(&json!({"error": error.to_string(), "kind": code(&error).1}));
+                }
+                complain(&error)
+            }
+        }
+    }
+}
+
+/// The exit code of an error, and the name of its kind.
+fn code(error: &Error) -> (u8, &'static str) {
+    match error.kind() {
+        ErrorKind::Usage => (2, "usage"),
+        ErrorKind::Io => (3, "io"),
+        _ => (1, "data"),
+    }
+}
+
+fn complain(error: &Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
+    ExitCode::from(code(error).0)
+}
+
+/// A text with its control characters escaped: names from files must neither break lines nor reach the terminal's controls.
+fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Lines, each with its control characters escaped.
+fn one_lines(text: &str) -> String {
+    text.lines().map(|line| one_line(line) + "\n").collect()
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Usage(error.to_string()))?;
+    print(&(text + "\n"))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| Error::Io {
+        action: "cannot write to",
+        path: PathBuf::from("standard output"),
+        source,
+    })
+}

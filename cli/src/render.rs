@@ -1,0 +1,143 @@
+//! Pieces of text that several commands print.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use df11::PUBLISHED_SHARED_MEMORY;
+use df11_model::{FrameReport, PlainReport, UnitReport};
+
+/// Entries listed by name before the rest is only counted.
+pub(crate) const LISTED: usize = 20;
+
+/// The first names of a list, and how many more there are.
+pub(crate) fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
+}
+
+/// Tensors that are stored as frames, in one line.
+pub(crate) fn frame_summary(frames: &[FrameReport]) -> String {
+    if frames.is_empty() {
+        return String::new();
+    }
+    let sum = |bytes: fn(&FrameReport) -> u64| frames.iter().map(bytes).sum();
+    let (before, after): (u64, u64) = (sum(|frame| frame.bytes_before), sum(|frame| frame.bytes_after));
+    format!(
+        "{} tensors as frames: {} -> {} bytes ({})\n",
+        frames.len(),
+        grouped(before),
+        grouped(after),
+        percent(after, before),
+    )
+}
+
+pub(crate) fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(right([
+        "unit",
+        "tensors",
+        "weights",
+        "BF16 bytes",
+        "DF11 bytes",
+        "ratio",
+        "bits/weight",
+        "bound",
+    ]));
+    let (mut tensors, mut elements, mut before, mut after, mut bound) = (0, 0, 0, 0, 0.0);
+    let mut row = |name: &str, tensors: usize, elements: u64, before: u64, after: u64, bound: f64| {
+        table.add_row(right([
+            name,
+            &tensors.to_string(),
+            &grouped(elements),
+            &grouped(before),
+            &grouped(after),
+            &percent(after, before),
+            &format!("{:.3}", 8.0 * after as f64 / elements as f64),
+            &format!("{bound:.3}"),
+        ]));
+    };
+    for unit in units {
+        tensors += unit.tensors;
+        elements += unit.elements;
+        before += unit.bytes_before;
+        after += unit.bytes_after;
+        bound += unit.bound_bits_per_weight * unit.elements as f64;
+        let (b, a) = (unit.bytes_before, unit.bytes_after);
+        row(&unit.path, unit.tensors, unit.elements, b, a, unit.bound_bits_per_weight);
+    }
+    if elements == 0 {
+        return "no units: nothing is compressed\n".to_owned();
+    }
+    row("total", tensors, elements, before, after, bound / elements as f64);
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// A row with its first cell to the left and numbers to the right.
+fn right<const N: usize>(cells: [&str; N]) -> Vec<Cell> {
+    let align = |i| if i == 0 { CellAlignment::Left } else { CellAlignment::Right };
+    cells.iter().enumerate().map(|(i, text)| Cell::new(text).set_alignment(align(i))).collect()
+}
+
+/// What stayed plain: by type and reason, and by name where there are few.
+pub(crate) fn plain_list(plain: &[PlainReport]) -> String {
+    let mut groups: BTreeMap<(&str, &str), Vec<&PlainReport>> = BTreeMap::new();
+    for report in plain {
+        groups.entry((&report.dtype, &report.reason)).or_default().push(report);
+    }
+    let mut out = String::new();
+    for ((dtype, reason), reports) in groups {
+        let bytes: u64 = reports.iter().map(|report| report.bytes).sum();
+        let names: Vec<_> = reports.iter().take(3).map(|report| report.name.as_str()).collect();
+        let more = if reports.len() > names.len() {
+            format!(" and {} more", reports.len() - names.len())
+        } else {
+            String::new()
+        };
+        let _ =
+            writeln!(out, "plain: {} bytes of {dtype}, {reason}: {}{more}", grouped(bytes), names.join(", "));
+    }
+    out
+}
+
+pub(crate) fn shared_memory_notes<'a>(units: impl Iterator<Item = &'a UnitReport>) -> String {
+    let mut out = String::new();
+    for unit in units.filter(|unit| unit.shared_memory_bytes > PUBLISHED_SHARED_MEMORY) {
+        let bytes = grouped(unit.shared_memory_bytes);
+        let _ = writeln!(
+            out,
+            "note: unit {} needs {bytes} bytes of shared memory; published GPU loaders cannot launch it",
+            unit.path
+        );
+    }
+    out
+}
+
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.2} %", 100.0 * part as f64 / whole as f64) }
+}
+
+/// A number with its digits in groups of three.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_groups_of_three() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
