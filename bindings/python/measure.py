@@ -99,7 +99,7 @@ def one_row(codec, path):
 
 @contextlib.contextmanager
 def quiet(nowhere):
-    """Without what dfloat11 prints: some of it goes to the standard output that it found at first."""
+    """Without what dfloat11 prints, some of it to the output that it found at first."""
     kept = os.dup(1), os.dup(2)
     sys.stdout.flush()
     try:
