@@ -1,6 +1,6 @@
 //! Replays units without a fuzzer, for measuring coverage: `replay DIRECTORY ...`.
 
-use df11::{Options, Unit, encode};
+use df11::{Unit, encode};
 use df11_fuzz::{Parts, exercise, verdict};
 
 fn main() {
@@ -10,9 +10,8 @@ fn main() {
             let data = std::fs::read(entry.expect("an entry").path()).expect("a unit");
             let parts = Parts::parse(&data);
             if let Some(weights) = verdict(parts.tensors()) {
-                let encoded =
-                    encode(&[&weights], &Options::default()).expect("weights that were in a unit fit one");
-                assert_eq!(verdict(encoded.tensors()), Some(weights));
+                let encoded = encode(&weights).expect("weights that were in a unit fit one");
+                assert_eq!(verdict(encoded.as_slices()), Some(weights));
             }
             match Unit::new(parts.tensors()) {
                 Ok(unit) => exercise(&unit, data.len() as u32 / 3, data.len() as u32),

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench; criterion's macros write no docs")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use df11::{Decoder, Encoder, Options, Plan};
+use df11::{Decoder, EncodeOptions, Encoder, Plan};
 use df11::{Level, bf16};
 
 fn codec(criterion: &mut Criterion) {
@@ -13,7 +13,7 @@ fn codec(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(weights.len() as u64));
     group.sample_size(20);
 
-    let plan = Plan::new(&[&weights], &Options::default()).unwrap();
+    let plan = Plan::new(&[&weights], &EncodeOptions::default()).unwrap();
     let mut encoded = plan.encode(&[&weights]).unwrap();
     // Every buffer is touched before anything is timed.
     let mut out = vec![1; weights.len()];
@@ -27,8 +27,8 @@ fn codec(criterion: &mut Criterion) {
 
     group.bench_function("encode", |b| {
         b.iter(|| {
-            let plan = Plan::new(&[&weights], &Options::default()).unwrap();
-            plan.encode_into(&[&weights], encoded.buffers()).unwrap();
+            let plan = Plan::new(&[&weights], &EncodeOptions::default()).unwrap();
+            plan.encode_into(&[&weights], encoded.as_mut_slices()).unwrap();
         });
     });
     group.bench_function("histogram", |b| {
@@ -50,7 +50,7 @@ fn codec(criterion: &mut Criterion) {
         let encoder = Encoder::at_level(&plan, level);
         let mut again = plan.buffers();
         group.bench_function(format!("code, {}", level.name()), |b| {
-            b.iter(|| encoder.encode_into(&[&weights], again.buffers()).unwrap());
+            b.iter(|| encoder.encode_into(&[&weights], again.as_mut_slices()).unwrap());
         });
         assert!(again == encoded);
     }

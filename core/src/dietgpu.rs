@@ -13,7 +13,7 @@
 //!
 //! let archive = FloatArchive::new(&bytes)?;
 //! let mut restored = vec![0; weights.len()];
-//! archive.decode_into(&mut DecodeTable::EMPTY.clone(), &mut restored)?;
+//! archive.decode_into(&mut restored)?;
 //! assert_eq!(restored, weights);
 //! # Ok::<(), df11::Error>(())
 //! ```
@@ -207,13 +207,42 @@ impl<'a> Archive<'a> {
         ((sizes >> 16) as usize, (sizes & 0xffff) as usize, start as usize)
     }
 
-    /// Decodes all bytes. `table` is the caller's memory.
+    /// Decodes all bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_in`](Self::decode_in).
+    ///
+    /// ```
+    /// use df11::dietgpu::{Archive, encode};
+    ///
+    /// let bytes: Vec<u8> = (0..10_000u32).map(|i| (i % 17) as u8).collect();
+    /// assert_eq!(Archive::new(&encode(&bytes, 10, true)?)?.decode()?, bytes);
+    /// # Ok::<(), df11::Error>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn decode(&self) -> Result<alloc::vec::Vec<u8>, Error> {
+        let mut out = alloc::vec![0; self.len()];
+        self.decode_into(&mut out).map(|()| out)
+    }
+
+    /// Decodes all bytes to the caller's memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_in`](Self::decode_in).
+    #[cfg(feature = "alloc")]
+    pub fn decode_into(&self, out: &mut [u8]) -> Result<(), Error> {
+        self.decode_in(&mut alloc::boxed::Box::new(DecodeTable::EMPTY), out)
+    }
+
+    /// Decodes all bytes without an allocator: `table` is the caller's memory.
     ///
     /// # Errors
     ///
     /// [`Error::BufferLength`] unless `out` has [`len`](Self::len) bytes; [`Error::ArchiveChecksum`], or what is wrong with a
     /// block. The content of `out` is then unspecified.
-    pub fn decode_into(&self, table: &mut DecodeTable, out: &mut [u8]) -> Result<(), Error> {
+    pub fn decode_in(&self, table: &mut DecodeTable, out: &mut [u8]) -> Result<(), Error> {
         let (expected, found) = (self.len as u64, out.len() as u64);
         if expected != found {
             return Err(Error::BufferLength { buffer: "out", expected, found });
@@ -321,12 +350,33 @@ impl<'a> FloatArchive<'a> {
         FLOAT_HEADER + self.raw.len() + self.coded.archive_len()
     }
 
-    /// Decodes all elements, little-endian. `table` is the caller's memory.
+    /// Decodes all elements, little-endian.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] unless `elements` has room for just all of them; otherwise as [`Archive::decode_into`].
-    pub fn decode_into(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
+    /// As [`decode_in`](Self::decode_in).
+    #[cfg(feature = "alloc")]
+    pub fn decode(&self) -> Result<alloc::vec::Vec<u8>, Error> {
+        let mut elements = alloc::vec![0; self.len() * self.element_type.bytes()];
+        self.decode_into(&mut elements).map(|()| elements)
+    }
+
+    /// Decodes all elements, little-endian, to the caller's memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_in`](Self::decode_in).
+    #[cfg(feature = "alloc")]
+    pub fn decode_into(&self, elements: &mut [u8]) -> Result<(), Error> {
+        self.decode_in(&mut alloc::boxed::Box::new(DecodeTable::EMPTY), elements)
+    }
+
+    /// Decodes all elements, little-endian, without an allocator: `table` is the caller's memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferLength`] unless `elements` has room for just all of them; otherwise as [`Archive::decode_in`].
+    pub fn decode_in(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
         let (n, size) = (self.len(), self.element_type.bytes());
         let (expected, found) = ((n * size) as u64, elements.len() as u64);
         if expected != found {
@@ -334,7 +384,7 @@ impl<'a> FloatArchive<'a> {
         }
         // At the end of the elements, from where they are merged in place, as frames do.
         let start = (size - 1) * n;
-        self.coded.decode_into(table, &mut elements[start..])?;
+        self.coded.decode_in(table, &mut elements[start..])?;
         match self.element_type {
             ElementType::F16 => in_place::<2, 1>(elements, [self.raw], |coded, [raw]| [raw, coded]),
             ElementType::F32 => {

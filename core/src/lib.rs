@@ -75,8 +75,8 @@ pub mod rans;
 mod error;
 
 pub use self::df11::{
-    BLOCK_BITS, BLOCK_BYTES, Buffers, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Options, PARTS,
-    PUBLISHED_SHARED_MEMORY, Plan, Sizes, Tensors, Unit, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
+    BLOCK_BITS, BLOCK_BYTES, EncodeOptions, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS,
+    PUBLISHED_SHARED_MEMORY, Parts, Plan, Unit, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
     shared_memory_bytes,
 };
 #[cfg(feature = "alloc")]

@@ -15,12 +15,12 @@ fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     if let Ok(archive) = Archive::new(bytes) {
         assert!(archive.archive_len() <= bytes.len());
         let mut out = vec![0; Some(archive.len()).filter(|&len| len <= MOST)?];
-        return archive.decode_into(&mut table, &mut out).ok().map(|()| out);
+        return archive.decode_in(&mut table, &mut out).ok().map(|()| out);
     }
     let archive = FloatArchive::new(bytes).ok()?;
     assert!(archive.archive_len() <= bytes.len());
     let mut out = vec![0; Some(archive.len()).filter(|&len| len <= MOST)? * archive.element_type().bytes()];
-    archive.decode_into(&mut table, &mut out).ok().map(|()| out)
+    archive.decode_in(&mut table, &mut out).ok().map(|()| out)
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -2,7 +2,7 @@
 #![no_main]
 use df11::bf16;
 use df11::huffman::CodeLengths;
-use df11::{Options, Plan};
+use df11::{EncodeOptions, Plan};
 use df11_fuzz::{encodes_alike, representable, verdict};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,7 @@ fuzz_target!(|input: (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>)| {
     for (symbol, length) in lengths {
         table[usize::from(symbol)] = length % 40;
     }
-    let options = Options { least_code_length: least % 12, max_code_length: max % 40 };
+    let options = EncodeOptions::new().least_code_length(least % 12).max_code_length(max % 40);
     let plans = [
         Plan::new(&[&all], &options),
         CodeLengths::new(&table).and_then(|lengths| Plan::with_lengths(&frequencies, 1, &lengths)),
@@ -23,13 +23,13 @@ fuzz_target!(|input: (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>)| {
     for plan in plans.into_iter().flatten() {
         let encoded = plan.encode(&[&all]).unwrap();
         encodes_alike(&plan, &[&all], 1 + usize::from(least), &encoded);
-        assert_eq!(encoded.tensors().sign_mantissa.len(), plan.sizes().sign_mantissa);
-        assert_eq!(verdict(encoded.tensors()).as_ref(), Some(&all));
+        assert_eq!(encoded.as_slices().sign_mantissa.len(), plan.sizes().sign_mantissa);
+        assert_eq!(verdict(encoded.as_slices()).as_ref(), Some(&all));
         assert_eq!(plan.largest_block(&[&all]).unwrap(), encoded.as_unit().largest_block());
         // Other weights than were planned: an error, or a sound unit.
         let other = representable(&other);
         if let Ok(encoded) = plan.encode(&[&other]) {
-            assert_eq!(verdict(encoded.tensors()), Some(other));
+            assert_eq!(verdict(encoded.as_slices()), Some(other));
         }
     }
 });

@@ -60,7 +60,7 @@ fn is_modest(bytes: &[u8]) {
         let mut table = Box::new(DecodeTable::EMPTY);
         let mut elements = vec![0; frame.elements_bytes()];
         let decoded = measure(|| {
-            let _ = frame.decode_into(&mut table, &mut elements);
+            let _ = frame.decode_in(&mut table, &mut elements);
         });
         assert!(decoded.bytes_max <= MOST, "{} bytes were allocated", decoded.bytes_max);
     }

@@ -78,7 +78,7 @@ fuzz_target!(|data: &[u8]| {
         let (mut table, mut found) = (Box::new(DecodeTable::EMPTY), vec![0; elements.len()]);
         for level in Level::all() {
             found.fill(0xa5);
-            Frame::new(&bytes).unwrap().at_level(level).decode_into(&mut table, &mut found).unwrap();
+            Frame::new(&bytes).unwrap().at_level(level).decode_in(&mut table, &mut found).unwrap();
             assert!(found == elements, "{}", level.name());
         }
         return;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 
-use df11::{Options, encode};
+use df11::encode;
 use df11_model::{DecompressOptions, decompress, verify};
 use libfuzzer_sys::fuzz_target;
 use safetensors::tensor::{Dtype, TensorView};
@@ -14,7 +14,7 @@ thread_local! {
 }
 
 fuzz_target!(|text: String| {
-    let unit = encode(&[&[0x80, 0x3f, 0, 0x40]], &Options::default()).unwrap();
+    let unit = encode(&[0x80, 0x3f, 0, 0x40]).unwrap();
     let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).unwrap();
     let u8s = |bytes| view(Dtype::U8, vec![<[u8]>::len(bytes)], bytes);
     let views = [

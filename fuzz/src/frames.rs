@@ -443,11 +443,11 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
 
     let mut table = Box::new(DecodeTable::EMPTY);
     let mut elements = vec![0xa5; frame.elements_bytes()];
-    let whole = frame.decode_into(&mut table, &mut elements);
+    let whole = frame.decode_in(&mut table, &mut elements);
     let (mut errors, mut found) = (Vec::new(), vec![whole]);
     for level in Level::all() {
         let mut other = vec![0x5a; frame.elements_bytes()];
-        found.push(frame.clone().at_level(level).decode_into(&mut table, &mut other));
+        found.push(frame.clone().at_level(level).decode_in(&mut table, &mut other));
         assert!(whole.is_err() || other == elements, "{}", level.name());
     }
     for block in 0..header.blocks() {
@@ -471,7 +471,7 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
         Error::RangeOutOfBounds { start: header.blocks(), end: header.blocks() + 1, len: header.blocks() };
     assert_eq!(frame.decode_block_into(&table, header.blocks(), &mut none), Err(outside));
     let mut longer = vec![0; elements.len() + 1];
-    let error = frame.decode_into(&mut table, &mut longer).expect_err("a buffer that is too long");
+    let error = frame.decode_in(&mut table, &mut longer).expect_err("a buffer that is too long");
     assert!(matches!(error, Error::BufferLength { .. }));
     if header.blocks() > 0 {
         let mut part = vec![0; header.block_range(0).len() * size];

@@ -3,7 +3,7 @@
 pub mod frames;
 
 use df11::rans::Frequencies;
-use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Tensors, Unit};
+use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Unit};
 use df11::{Error, Level, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.
@@ -39,8 +39,8 @@ impl<'a> Parts<'a> {
     }
 
     /// The parts for `df11`.
-    pub fn tensors(&self) -> Tensors<'a> {
-        Tensors::from_parts(self.0)
+    pub fn tensors(&self) -> df11::Parts<&'a [u8]> {
+        df11::Parts::from_array(self.0)
     }
 
     /// The parts for the reference.
@@ -59,7 +59,7 @@ impl<'a> Parts<'a> {
 }
 
 /// The strict verdict of `df11`: the weights as little-endian bytes, or nothing.
-pub fn verdict(tensors: Tensors<'_>) -> Option<Vec<u8>> {
+pub fn verdict(tensors: df11::Parts<&[u8]>) -> Option<Vec<u8>> {
     let unit = Unit::new(tensors).ok()?;
     let mut weights = vec![0; 2 * unit.len()];
     let verdict = unit.verify_blocks_into(0..unit.blocks(), &mut weights);
@@ -107,10 +107,10 @@ pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &Enc
         part.fill(0xa5);
     }
     let mut pieces = unit.clone();
-    encoder.encode_into(tensors, unit.buffers()).unwrap();
+    encoder.encode_into(tensors, unit.as_mut_slices()).unwrap();
     assert!(unit == *expected, "{level:?}");
     let backwards = |jobs: &mut [Job<'_>]| jobs.iter_mut().rev().for_each(Job::run);
-    encoder.encode_pieces(tensors, most, &frequencies, pieces.buffers(), backwards).unwrap();
+    encoder.encode_pieces(tensors, most, &frequencies, pieces.as_mut_slices(), backwards).unwrap();
     assert!(pieces == *expected, "{level:?}, pieces of {most}");
 }
 

@@ -30,7 +30,7 @@ fn every_block_is_decoded_before_it_is_used() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use df11::{Options, encode};
+    use df11::encode;
     use df11_gpu::{Batch, Emulation, Error, Event, Gpu, Item, Memory, Stream, Target, Unit};
 
     /// Transformer blocks, tensors of each, weights of a tensor.
@@ -50,7 +50,7 @@ mod linux {
         let weights: Vec<Vec<u8>> = (0..TENSORS)
             .map(|tensor| (0..WEIGHTS).flat_map(|i| weight(tensor, i).to_le_bytes()).collect())
             .collect();
-        let upload = |weights: &Vec<u8>| gpu.upload(&encode(&[weights], &Options::default())?.tensors());
+        let upload = |weights: &Vec<u8>| gpu.upload(&encode(weights)?.as_slices());
         let units: Vec<Unit> = weights.iter().map(upload).collect::<Result<_, Error>>()?;
         let items: Vec<Item<'_>> = units.iter().map(Item::Unit).collect();
         Ok(Block { weights, batch: Batch::packed(gpu, &items)? })

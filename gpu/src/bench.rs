@@ -5,7 +5,6 @@
 
 #![allow(unsafe_code, reason = "launches on the device's own stream")]
 
-use df11::Options;
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use serde::Serialize;
 
@@ -49,9 +48,10 @@ pub fn rows(gpu: &Gpu, weights: &[u8], at_least: usize, repetitions: usize) -> R
     let bench = Bench { gpu, weights, copies, repetitions };
     let mut rows = vec![bench.copy(at_least.max(weights.len()))?];
 
-    let unit = df11::encode(&[weights], &Options::default())?;
-    let size: usize = unit.tensors().parts().iter().map(|part| part.len()).sum();
-    let units: Vec<Unit> = (0..copies).map(|_| gpu.upload(&unit.tensors())).collect::<Result<_, Error>>()?;
+    let unit = df11::encode(weights)?;
+    let size: usize = unit.as_slices().into_array().iter().map(|part| part.len()).sum();
+    let units: Vec<Unit> =
+        (0..copies).map(|_| gpu.upload(&unit.as_slices())).collect::<Result<_, Error>>()?;
     rows.push(bench.decode("df11_decode_batch", size, units.iter().map(Item::Unit).collect())?);
     drop(units);
 

@@ -3,7 +3,7 @@
 use df11::dictionary;
 use df11::frame::Frame;
 use df11::rans::{DecodeTable, Frequencies};
-use df11::{BLOCK_BYTES, Tensors, Unit};
+use df11::{BLOCK_BYTES, Parts, Unit};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use crate::kernels::{THREADS, element_kind};
@@ -41,18 +41,18 @@ pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 /// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair, and what is in them the kernel's.
 ///
 /// ```
-/// use df11::{Options, encode};
+/// use df11::encode;
 /// use df11_gpu::emulate::has_right_lengths;
 ///
-/// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
+/// let mut unit = encode(&[0x80, 0x3f])?;
 /// unit.gaps[0] = 0xff;
-/// assert!(has_right_lengths(&unit.tensors()));
+/// assert!(has_right_lengths(&unit.as_slices()));
 /// unit.gaps.pop();
-/// assert!(!has_right_lengths(&unit.tensors()));
+/// assert!(!has_right_lengths(&unit.as_slices()));
 /// # Ok::<(), df11::Error>(())
 /// ```
 #[must_use]
-pub fn has_right_lengths(tensors: &Tensors<'_>) -> bool {
+pub fn has_right_lengths(tensors: &Parts<&[u8]>) -> bool {
     !matches!(
         Unit::new(*tensors),
         Err(df11::Error::GapsLength { .. }
@@ -78,10 +78,10 @@ fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
 
 /// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a kernel with the published signature,
 /// and where the weights go.
-pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> ([u64; 9], u64) {
+pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) -> ([u64; 9], u64) {
     let n = tensors.sign_mantissa.len();
     let [luts, codes, sign_mantissa, positions, gaps, _] =
-        tensors.parts().map(|part| upload(device, part, skipped));
+        tensors.into_array().map(|part| upload(device, part, skipped));
     let outputs = device.allocate(2 * n + skipped) + skipped as u64;
     let sizes = [tensors.luts.len() / 256, tensors.encoded_exponent.len(), n].map(|size| size as u64);
     let [n_luts, n_bytes, n] = sizes;
@@ -95,15 +95,14 @@ pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> 
 /// As [`Module::launch`].
 ///
 /// ```
-/// use df11::{Options};
 /// use df11_emulator::Module;
 /// use df11_gpu::{emulate, kernels};
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-/// let unit = df11::encode(&[&weights], &Options::default())?;
+/// let unit = df11::encode(&weights)?;
 /// let module = Module::parse(kernels::DF11_DECODE[0].text)?;
 /// let shape = emulate::Shape::ours(1);
-/// let (found, report) = emulate::unit(&module, "df11_decode", &unit.tensors(), shape, 0, &Default::default())?;
+/// let (found, report) = emulate::unit(&module, "df11_decode", &unit.as_slices(), shape, 0, &Default::default())?;
 /// assert_eq!(found, weights);
 /// assert!(report.findings.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -111,7 +110,7 @@ pub fn arguments(device: &mut Device, tensors: &Tensors<'_>, skipped: usize) -> 
 pub fn unit(
     module: &Module,
     entry: &str,
-    tensors: &Tensors<'_>,
+    tensors: &Parts<&[u8]>,
     shape: Shape,
     skipped: usize,
     options: &Options,
@@ -135,14 +134,13 @@ pub const NOTHING_WRONG: u32 = u32::MAX;
 /// As [`Module::launch`].
 ///
 /// ```
-/// use df11::{Options};
 /// use df11_emulator::Module;
 /// use df11_gpu::{emulate, kernels};
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-/// let unit = df11::encode(&[&weights], &Options::default())?;
+/// let unit = df11::encode(&weights)?;
 /// let module = Module::parse(kernels::DF11_DECODE[0].text)?;
-/// let (found, status, report) = emulate::units(&module, &[unit.tensors()], 1, 0, &Default::default())?;
+/// let (found, status, report) = emulate::units(&module, &[unit.as_slices()], 1, 0, &Default::default())?;
 /// assert_eq!(found, [weights]);
 /// assert_eq!(status, [emulate::NOTHING_WRONG]);
 /// assert!(report.findings.is_empty());
@@ -150,7 +148,7 @@ pub const NOTHING_WRONG: u32 = u32::MAX;
 /// ```
 pub fn units(
     module: &Module,
-    units: &[Tensors<'_>],
+    units: &[Parts<&[u8]>],
     grid: u32,
     skipped: usize,
     options: &Options,

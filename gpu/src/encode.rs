@@ -9,14 +9,14 @@
 //! [`Emulated`] is the machine that needs no card.
 //!
 //! ```
-//! use df11::{Options};
+//! use df11::EncodeOptions;
 //! use df11_gpu::encode::{Emulated, Machine, Tensor, unit};
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 //! let mut machine = Emulated::new(90, Default::default())?;
 //! let address = machine.upload(&weights)?;
-//! let unit = unit(&mut machine, &[Tensor { address, elements: 5000 }], &Options::default())?;
-//! assert_eq!(unit.download(&mut machine)?, df11::encode(&[&weights], &Options::default())?);
+//! let unit = unit(&mut machine, &[Tensor { address, elements: 5000 }], &EncodeOptions::default())?;
+//! assert_eq!(unit.download(&mut machine)?, df11::encode(&weights)?);
 //! assert!(machine.findings().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -7,8 +7,8 @@ use std::ffi::c_void;
 use std::ptr;
 
 use df11::bf16;
-use df11::frame::{self, ElementType, EncodeOptions, Header};
-use df11::{EncodedUnit, MAX_ELEMENTS, Options};
+use df11::frame::{self, ElementType, Header};
+use df11::{EncodeOptions, EncodedUnit, MAX_ELEMENTS};
 use df11_cuda_driver::cuLaunchKernel;
 
 use crate::context::Source;
@@ -31,16 +31,16 @@ impl Gpu {
     /// otherwise.
     ///
     /// ```
-    /// use df11::{Options};
+    /// use df11::EncodeOptions;
     /// use df11_gpu::{Emulation, Gpu};
     ///
     /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
     /// let gpu = Gpu::emulated(Emulation::default())?;
-    /// let unit = gpu.encode_unit(&[&weights], &Options::default())?;
-    /// assert_eq!(unit, df11::encode(&[&weights], &Options::default())?);
+    /// let unit = gpu.encode_unit(&[&weights], &EncodeOptions::default())?;
+    /// assert_eq!(unit, df11::encode(&weights)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn encode_unit(&self, tensors: &[&[u8]], options: &Options) -> Result<EncodedUnit, Error> {
+    pub fn encode_unit(&self, tensors: &[&[u8]], options: &EncodeOptions) -> Result<EncodedUnit, Error> {
         // What is wrong with lengths is known before anything is copied.
         if let Some(odd) = tensors.iter().find(|tensor| !tensor.len().is_multiple_of(bf16::BYTES)) {
             return Err(df11::Error::OddBytes { bytes: odd.len() }.into());
@@ -74,7 +74,11 @@ impl Gpu {
     ///
     /// As [`encode_unit`](Self::encode_unit); [`Error::OtherDevice`] for an address of another
     /// device.
-    pub unsafe fn encode_unit_at(&self, tensors: &[Tensor], options: &Options) -> Result<EncodedUnit, Error> {
+    pub unsafe fn encode_unit_at(
+        &self,
+        tensors: &[Tensor],
+        options: &EncodeOptions,
+    ) -> Result<EncodedUnit, Error> {
         let current = self.shared().enter()?;
         tensors
             .iter()
@@ -156,7 +160,7 @@ fn expect_elements(element_type: ElementType, shape: &[u64], elements: &[u8]) ->
         // It says so before it counts anything.
         frame::count(element_type, elements)?;
     }
-    let empty = EncodeOptions::new().encoder(element_type, shape, &[0; 256])?;
+    let empty = frame::EncodeOptions::new().encoder(element_type, shape, &[0; 256])?;
     let (header, _) = Header::parse(&empty.header())?;
     let expected = (header.len() as u64).saturating_mul(element_type.bytes() as u64);
     let found = elements.len() as u64;
@@ -255,7 +259,7 @@ impl Machine for Encoder<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use df11::Options;
+    use df11::EncodeOptions;
     use df11::frame::ElementType;
 
     use super::{Encoder, action};
@@ -283,7 +287,7 @@ mod tests {
         let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
         let memory = gpu.copy(&weights).unwrap();
         let tensor = Tensor { address: memory.address(), elements };
-        let unit = encode::unit(&mut encoder, &[tensor], &Options::default()).unwrap();
+        let unit = encode::unit(&mut encoder, &[tensor], &EncodeOptions::default()).unwrap();
         assert_eq!(encoder.held.len(), unit.addresses.len());
         unit.free(&mut encoder).unwrap();
         assert!(encoder.held.is_empty());
@@ -294,7 +298,7 @@ mod tests {
         // NaN has an exponent that no unit can hold.
         let memory = gpu.copy(&0x7fc0u16.to_le_bytes().repeat(elements)).unwrap();
         let tensor = Tensor { address: memory.address(), elements };
-        let refused = encode::unit(&mut encoder, &[tensor], &Options::default());
+        let refused = encode::unit(&mut encoder, &[tensor], &EncodeOptions::default());
         assert!(matches!(refused, Err(Error::Invalid(_))));
         assert!(encoder.held.is_empty());
     }

@@ -2,15 +2,15 @@
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", feature = "driver"))] {
-//! use df11::{Options, encode};
+//! use df11::encode;
 //! use df11_gpu::{Emulation, Gpu, Item};
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-//! let unit = encode(&[&weights], &Options::default())?;
+//! let unit = encode(&weights)?;
 //!
 //! // On a machine with a card: `Gpu::open(0)`.
 //! let gpu = Gpu::emulated(Emulation::default())?;
-//! let uploaded = gpu.upload(&unit.tensors())?;
+//! let uploaded = gpu.upload(&unit.as_slices())?;
 //! assert_eq!(gpu.decode_to_host(Item::Unit(&uploaded))?, weights);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

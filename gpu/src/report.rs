@@ -189,8 +189,8 @@ fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
 /// What cannot be encoded, run or assembled; and a kernel that gives other weights.
 pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> Result<Vec<Row>, String> {
     let core = |error: df11::Error| error.to_string();
-    let encoded = df11::encode(&[weights], &df11::Options::default()).map_err(core)?;
-    let tensors = encoded.tensors();
+    let encoded = df11::encode(weights).map_err(core)?;
+    let tensors = encoded.as_slices();
     let elements = weights.len() / 2;
     let options = Options { most_steps: u64::from(u32::MAX - 1), ..Options::default() };
     let mut rows = Vec::new();

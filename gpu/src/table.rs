@@ -52,10 +52,10 @@ fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
 /// lead to it. The kernels make the same table of the same bytes.
 ///
 /// ```
-/// use df11::{Options, encode};
+/// use df11::encode;
 /// use df11_gpu::table::{DECODE_TABLE_BYTES, decode_table};
 ///
-/// let unit = encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+/// let unit = encode(&[0x80, 0x3f, 0x00, 0x40])?;
 /// assert_eq!(decode_table(&unit.luts).len(), DECODE_TABLE_BYTES);
 /// # Ok::<(), df11::Error>(())
 /// ```

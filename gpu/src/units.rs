@@ -8,7 +8,7 @@ use df11::dictionary::{self, Width};
 use df11::frame::{self, Codec, ElementType, crc};
 use df11::huffman::PrefixTables;
 use df11::rans;
-use df11::{BLOCK_BYTES, Tensors};
+use df11::{BLOCK_BYTES, Parts};
 
 use crate::context::Shared;
 use crate::emulate::RansBlock;
@@ -146,7 +146,7 @@ impl Gpu {
     ///
     /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding,
     /// [`Error::Driver`] otherwise.
-    pub fn upload(&self, tensors: &Tensors<'_>) -> Result<Unit, Error> {
+    pub fn upload(&self, tensors: &Parts<&[u8]>) -> Result<Unit, Error> {
         let unit = df11::Unit::new(*tensors)?;
         let table = decode_table(tensors.luts);
         let shared = self.shared();

@@ -13,7 +13,7 @@ mod common;
 
 use common::gpu;
 use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
-use df11::{EncodedUnit, Options, encode};
+use df11::{EncodedUnit, encode};
 use df11_gpu::{Batch, Error, Gpu, Item};
 
 /// Weights whose exponents are like those of trained ones, if they are many.
@@ -27,7 +27,7 @@ fn weights(n: u32, seed: u32) -> Vec<u8> {
 }
 
 fn unit(weights: &[u8]) -> EncodedUnit {
-    encode(&[weights], &Options::default()).unwrap()
+    encode(weights).unwrap()
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn units_come_back() {
     let gpu = gpu();
     for n in [1, 77, 20_000, 60_001] {
         let weights = weights(n, n);
-        let uploaded = gpu.upload(&unit(&weights).tensors()).unwrap();
+        let uploaded = gpu.upload(&unit(&weights).as_slices()).unwrap();
         assert_eq!(uploaded.len(), n as usize);
         assert!(gpu.decode_to_host(Item::Unit(&uploaded)).unwrap() == weights, "{n}");
     }
@@ -73,7 +73,7 @@ fn items_of_all_kinds_and_of_unequal_sizes_come_back_from_one_batch_each_time() 
     let all: Vec<Vec<u8>> =
         [5000, 1, 90_000, 70_000, 4_100, 30_000].into_iter().map(|n| weights(n, n)).collect();
     let units: Vec<_> =
-        all[..3].iter().map(|weights| gpu.upload(&unit(weights).tensors()).unwrap()).collect();
+        all[..3].iter().map(|weights| gpu.upload(&unit(weights).as_slices()).unwrap()).collect();
     let codecs = [Codec::Rans, Codec::Dictionary, Codec::Rans];
     let frames = all[3..].iter().zip(codecs).map(|(weights, codec)| frame(codec, ElementType::Bf16, weights));
     let frames: Vec<_> = frames.map(|bytes| upload(&gpu, &bytes)).collect();
@@ -107,12 +107,12 @@ fn items_of_all_kinds_and_of_unequal_sizes_come_back_from_one_batch_each_time() 
 fn what_is_not_valid_is_refused_before_it_is_launched() {
     let gpu = gpu();
     let mut encoded = unit(&weights(5000, 1));
-    let uploaded = gpu.upload(&encoded.tensors()).unwrap();
+    let uploaded = gpu.upload(&encoded.as_slices()).unwrap();
     let mut short = gpu.allocate(9999).unwrap();
     let error = Batch::packed(&gpu, &[Item::Unit(&uploaded)]).unwrap().decode(&mut short).unwrap_err();
     assert_eq!(error.to_string(), "the memory on the device must have 10000 bytes, but has 9999");
     encoded.gaps.pop();
-    assert!(matches!(gpu.upload(&encoded.tensors()), Err(Error::Invalid(_))));
+    assert!(matches!(gpu.upload(&encoded.as_slices()), Err(Error::Invalid(_))));
     let more = usize::MAX >> 8;
     let error = gpu.allocate(more).unwrap_err().to_string();
     assert!(error.contains("cannot allocate memory") && error.contains("free memory"), "{error}");

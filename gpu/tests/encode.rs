@@ -11,7 +11,7 @@
 use df11::Error;
 use df11::frame::{self, Codec, ElementType, Frame};
 use df11::huffman::CodeLengths;
-use df11::{EncodedUnit, Options as EncodeOptions, Plan};
+use df11::{EncodeOptions, EncodedUnit, Plan};
 use df11_emulator::{Counters, Kind, Options, Policy};
 use df11_gpu::encode::{
     Emulated, EmulatedError, Kernels, Machine, Pass, Tensor, Tiling, frame_of_blocks, planned_unit,
@@ -79,8 +79,9 @@ fn best(tensors: usize) -> impl Fn(&[u64; 256]) -> Result<Plan, Error> {
 /// Says which part of two units is another, and from where on.
 #[track_caller]
 fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
-    for ((name, _), (found, expected)) in
-        df11::PARTS.iter().zip(found.tensors().parts().into_iter().zip(expected.tensors().parts()))
+    for ((name, _), (found, expected)) in df11::PARTS
+        .iter()
+        .zip(found.as_slices().into_array().into_iter().zip(expected.as_slices().into_array()))
     {
         let differs = found.iter().zip(expected).position(|(found, expected)| found != expected);
         assert_eq!((found.len(), differs), (expected.len(), None), "{what}: {name}");
@@ -143,9 +144,9 @@ fn units_are_those_of_core_whatever_their_weights_addresses_and_tiles() {
         let weights = bytes(&with_exponents(exponents, random.next()));
         let tensors = cut(&mut random, &weights);
         let least = [1, 1, 1, 2, 8][random.below(5) as usize];
-        let encode_options = EncodeOptions { least_code_length: least, ..EncodeOptions::default() };
+        let encode_options = EncodeOptions::new().least_code_length(least);
         let plan = |frequencies: &_| Plan::from_frequencies(frequencies, tensors.len(), &encode_options);
-        let expected = df11::encode(&tensors, &encode_options).unwrap();
+        let expected = encode_options.encode(&tensors).unwrap();
         let skipped = [0, 16, 2, 4, 6, 8, 10, 12, 14, 1, 3, 7, 13][random.below(13) as usize];
         let tiling = match random.below(4) {
             0 => Tiling { weights: 1 + random.below(40) as usize },
@@ -205,7 +206,7 @@ fn what_the_layout_cannot_hold_is_refused_as_core_does() {
             weights[2 * at..2 * at + 2].copy_from_slice(&(exponent << 7 | 0x8001).to_le_bytes());
         }
         let tensors = cut(&mut random, &weights);
-        let expected = df11::encode(&tensors, &EncodeOptions::default()).unwrap_err();
+        let expected = EncodeOptions::new().encode(&tensors).unwrap_err();
         assert!(matches!(expected, Error::UnrepresentableExponent { element: Some(_), .. }));
         let tiling = Tiling { weights: 1 + random.below(5000) as usize };
         let Err(EmulatedError::Core(found)) = encode(&mut machine, &tensors, 6, tiling, best(tensors.len()))
@@ -365,7 +366,7 @@ fn the_kernels_do_as_much_as_they_did() {
         let unit = encode(&mut machine, &[&weights], skipped, tiling, best(1)).unwrap();
         let frame = encode_frame(&mut machine, frame::BLOCK, ElementType::Bf16, &weights, skipped);
         // Of several rounds a tile, and of whole blocks of the usual size.
-        is_same(&unit, &df11::encode(&[&weights], &EncodeOptions::default()).unwrap(), "a unit");
+        is_same(&unit, &df11::encode(&weights).unwrap(), "a unit");
         assert!(frame == frame_of_core(frame::BLOCK, ElementType::Bf16, &weights));
         for (entry, counters) in machine.counters() {
             let counts = per_element(counters, 300_000).join(" ");
@@ -509,7 +510,7 @@ impl Far<'_> {
 fn units_are_written_as_well_at_the_limits_of_the_layout() {
     let weights = bytes(&like_trained(40_000, 1));
     let tensors = [&weights[..30_002], &weights[30_002..]];
-    let mut expected = df11::encode(&tensors, &EncodeOptions::default()).unwrap();
+    let mut expected = EncodeOptions::new().encode(&tensors).unwrap();
     // Whole groups of weights and whole blocks of code, as many as can be before these.
     let before = (df11::MAX_ELEMENTS - 40_000) / 16 * 16;
     let blocks = (df11::MAX_ELEMENTS - expected.encoded_exponent.len()) / df11::BLOCK_BYTES;
@@ -605,7 +606,7 @@ fn real_weights_become_the_units_and_frames_of_core_for_every_target() {
     // All of them take some minutes.
     let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
     let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
-    let expected = df11::encode(&[weights], &EncodeOptions::default()).unwrap();
+    let expected = df11::encode(weights).unwrap();
     let shape = [weights.len() as u64 / 2];
     let expected_frame = frame::encode(ElementType::Bf16, &shape, weights).unwrap();
     std::thread::scope(|scope| {

@@ -15,7 +15,7 @@ mod common;
 use common::gpu;
 use df11::Error as CoreError;
 use df11::frame::{self, Codec, ElementType, Frame};
-use df11::{EncodedUnit, Options};
+use df11::{EncodeOptions, EncodedUnit};
 use df11_gpu::encode::Tensor;
 use df11_gpu::{Error, Gpu, Item};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
@@ -27,8 +27,9 @@ const SIZES: [usize; 12] = [1, 2, 15, 17, 255, 1000, 4095, 4096, 4097, 9001, 20_
 /// Says which part of two units is another, and from where on.
 #[track_caller]
 fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
-    for ((name, _), (found, expected)) in
-        df11::PARTS.iter().zip(found.tensors().parts().into_iter().zip(expected.tensors().parts()))
+    for ((name, _), (found, expected)) in df11::PARTS
+        .iter()
+        .zip(found.as_slices().into_array().into_iter().zip(expected.as_slices().into_array()))
     {
         is_same_part(found, expected, &format!("{what}: {name}"));
     }
@@ -70,8 +71,8 @@ fn units_are_those_of_core_whatever_their_weights_and_tensors() {
         let weights = weights(&mut random, n);
         let tensors = cut(&mut random, &weights);
         let least = 1 + random.below(8) as u8;
-        let options = Options { least_code_length: least, ..Options::default() };
-        let expected = df11::encode(&tensors, &options).unwrap();
+        let options = EncodeOptions::new().least_code_length(least);
+        let expected = options.encode(&tensors).unwrap();
         let found = gpu.encode_unit(&tensors, &options).unwrap();
         is_same(&found, &expected, &format!("round {round}: {n} weights"));
     }
@@ -92,8 +93,8 @@ fn units_of_weights_that_are_on_the_device_are_those_of_core_wherever_they_are()
             Tensor { address: 0, elements: 0 },
         ];
         // SAFETY: the weights are there, and stay.
-        let found = unsafe { gpu.encode_unit_at(&placed, &Options::default()) }.unwrap();
-        let expected = df11::encode(&[&weights[0], &weights[1], &[]], &Options::default()).unwrap();
+        let found = unsafe { gpu.encode_unit_at(&placed, &EncodeOptions::default()) }.unwrap();
+        let expected = EncodeOptions::new().encode(&[&weights[0], &weights[1], &[]]).unwrap();
         is_same(&found, &expected, &format!("{skipped} bytes skipped"));
         assert!(memory.to_host().unwrap() == all, "the weights were changed");
     }
@@ -167,8 +168,8 @@ fn is_refused<T>(found: Result<T, Error>, expected: &CoreError) {
 #[test]
 fn units_that_the_layout_cannot_hold_are_refused_as_core_does() {
     let (gpu, mut random) = (gpu(), Random(5));
-    let refused = |tensors: &[&[u8]], options: &Options| {
-        let expected = df11::encode(tensors, options).unwrap_err();
+    let refused = |tensors: &[&[u8]], options: &EncodeOptions| {
+        let expected = options.encode(tensors).unwrap_err();
         is_refused(gpu.encode_unit(tensors, options), &expected);
         expected
     };
@@ -178,21 +179,21 @@ fn units_that_the_layout_cannot_hold_are_refused_as_core_does() {
             let exponent = 240 + random.below(16) as u16;
             weights[2 * at..2 * at + 2].copy_from_slice(&(exponent << 7 | 0x8001).to_le_bytes());
         }
-        let error = refused(&cut(&mut random, &weights), &Options::default());
+        let error = refused(&cut(&mut random, &weights), &EncodeOptions::default());
         assert!(matches!(error, CoreError::UnrepresentableExponent { element: Some(_), .. }), "{error}");
     }
     for tensors in [&[][..], &[&[][..]], &[&[], &[]]] {
-        assert_eq!(refused(tensors, &Options::default()), CoreError::EmptyUnit);
+        assert_eq!(refused(tensors, &EncodeOptions::default()), CoreError::EmptyUnit);
     }
-    let odd = refused(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x80], &[0x80]], &Options::default());
+    let odd = refused(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x80], &[0x80]], &EncodeOptions::default());
     assert_eq!(odd, CoreError::OddBytes { bytes: 3 });
     // No code of at most one bit is for three exponents.
     let weights = bytes(&with_exponents([1, 2, 3], 1));
-    refused(&[&weights], &Options { least_code_length: 1, max_code_length: 1 });
+    refused(&[&weights], &EncodeOptions::new().least_code_length(1).max_code_length(1));
     // The device goes on.
     let weights = bytes(&like_trained(100, 1));
-    let expected = df11::encode(&[&weights], &Options::default()).unwrap();
-    is_same(&gpu.encode_unit(&[&weights], &Options::default()).unwrap(), &expected, "afterwards");
+    let expected = df11::encode(&weights).unwrap();
+    is_same(&gpu.encode_unit(&[&weights], &EncodeOptions::default()).unwrap(), &expected, "afterwards");
 }
 
 #[test]
@@ -226,8 +227,8 @@ fn threads_that_encode_and_decode_on_one_device_do_not_disturb_each_other() {
                 let mut random = Random(thread);
                 for _ in 0..3 {
                     let weights = weights(&mut random, 7001);
-                    let unit = gpu.encode_unit(&[&weights], &Options::default()).unwrap();
-                    is_same(&unit, &df11::encode(&[&weights], &Options::default()).unwrap(), "a unit");
+                    let unit = gpu.encode_unit(&[&weights], &EncodeOptions::default()).unwrap();
+                    is_same(&unit, &df11::encode(&weights).unwrap(), "a unit");
                     comes_back(&gpu, &unit, &weights);
                     let found = gpu.encode_frame(ElementType::Bf16, &[7001], &weights).unwrap();
                     let expected = frame::encode(ElementType::Bf16, &[7001], &weights).unwrap();
@@ -240,7 +241,7 @@ fn threads_that_encode_and_decode_on_one_device_do_not_disturb_each_other() {
 
 #[track_caller]
 fn comes_back(gpu: &Gpu, unit: &EncodedUnit, weights: &[u8]) {
-    let uploaded = gpu.upload(&unit.tensors()).unwrap();
+    let uploaded = gpu.upload(&unit.as_slices()).unwrap();
     assert!(gpu.decode_to_host(Item::Unit(&uploaded)).unwrap() == weights, "other weights come back");
 }
 
@@ -250,8 +251,8 @@ fn trained_weights_become_the_units_and_frames_of_core_and_come_back() {
     let file = corpus::read(&fixtures::original("real_two_tensors"));
     let tensors: Vec<&[u8]> = file.values().map(|tensor| &tensor.bytes[..]).collect();
     assert_eq!(tensors.len(), 2);
-    let unit = gpu.encode_unit(&tensors, &Options::default()).unwrap();
-    is_same(&unit, &df11::encode(&tensors, &Options::default()).unwrap(), "a unit");
+    let unit = gpu.encode_unit(&tensors, &EncodeOptions::default()).unwrap();
+    is_same(&unit, &EncodeOptions::new().encode(&tensors).unwrap(), "a unit");
     comes_back(&gpu, &unit, &tensors.concat());
     for tensor in file.values() {
         let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
@@ -270,8 +271,8 @@ fn units_and_frames_that_fill_a_device_are_those_of_core() {
         let n = *n;
         let weights = bytes(&like_trained(n, n as u64));
         let tensors = cut(&mut random, &weights);
-        let found = gpu.encode_unit(&tensors, &Options::default()).unwrap();
-        is_same(&found, &df11::encode(&tensors, &Options::default()).unwrap(), &format!("{n} weights"));
+        let found = gpu.encode_unit(&tensors, &EncodeOptions::default()).unwrap();
+        is_same(&found, &EncodeOptions::new().encode(&tensors).unwrap(), &format!("{n} weights"));
         for element_type in [ElementType::Bf16, ElementType::F16, ElementType::U8] {
             let shape = [(weights.len() / element_type.bytes()) as u64];
             let found = gpu.encode_frame(element_type, &shape, &weights).unwrap();

@@ -8,7 +8,7 @@ use std::ffi::{c_uint, c_void};
 use std::ptr::null_mut;
 
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
-use df11::{EncodedUnit, Options, encode};
+use df11::{EncodedUnit, encode};
 use df11_cuda_driver::*;
 use df11_gpu::encode::Tensor;
 use df11_gpu::{Batch, Cubin, Emulation, Error, Event, Frame, Gpu, Item, Memory, RawUnit, Stream, Unit};
@@ -43,11 +43,11 @@ fn weights(n: u32) -> Vec<u8> {
 }
 
 fn encoded(weights: &[u8]) -> EncodedUnit {
-    encode(&[weights], &Options::default()).unwrap()
+    encode(weights).unwrap()
 }
 
 fn upload(gpu: &Gpu, weights: &[u8]) -> Unit {
-    gpu.upload(&encoded(weights).tensors()).unwrap()
+    gpu.upload(&encoded(weights).as_slices()).unwrap()
 }
 
 fn bf16_frame(weights: &[u8]) -> Vec<u8> {
@@ -169,10 +169,10 @@ fn the_context_that_was_current_stays_so_while_another_encodes() {
     let (engine, gpu) = (open(20), open(21));
     call!(cuCtxSetCurrent(engine.context()));
     let weights = weights(5000);
-    assert_eq!(gpu.encode_unit(&[&weights], &Options::default()).unwrap(), encoded(&weights));
+    assert_eq!(gpu.encode_unit(&[&weights], &df11::EncodeOptions::default()).unwrap(), encoded(&weights));
     assert_eq!(current(), engine.context());
     let nan = 0x7fc0u16.to_le_bytes();
-    assert!(matches!(gpu.encode_unit(&[&nan], &Options::default()), Err(Error::Invalid(_))));
+    assert!(matches!(gpu.encode_unit(&[&nan], &df11::EncodeOptions::default()), Err(Error::Invalid(_))));
     assert_eq!(gpu.encode_frame(ElementType::Bf16, &[5000], &weights).unwrap(), bf16_frame(&weights));
     assert_eq!(current(), engine.context());
 }
@@ -184,7 +184,7 @@ fn elements_of_another_device_are_not_encoded() {
     let tensor = Tensor { address: memory.address(), elements: 100 };
     // SAFETY: they are refused before anything is read.
     let found = unsafe {
-        let unit = gpu.encode_unit_at(&[tensor], &Options::default()).map(drop);
+        let unit = gpu.encode_unit_at(&[tensor], &df11::EncodeOptions::default()).map(drop);
         [unit, gpu.encode_frame_at(ElementType::Bf16, &[100], tensor.address).map(drop)]
     };
     for found in found {
@@ -229,7 +229,7 @@ fn place(gpu: &Gpu, bytes: &[u8], skipped: usize) -> (Memory, u64) {
 
 /// Adopts a unit whose parts each begin some bytes after an aligned address.
 fn adopt(gpu: &Gpu, unit: &EncodedUnit, skipped: [usize; 5]) -> (Vec<Memory>, Unit) {
-    let tensors = unit.tensors();
+    let tensors = unit.as_slices();
     let parts = [
         tensors.luts,
         tensors.encoded_exponent,
@@ -582,7 +582,8 @@ fn a_kernel_that_encodes_what_is_not_there_kills_its_context_and_is_named() {
     let gpu = open(24);
     let nothing = Tensor { address: 0x1000, elements: 100 };
     // SAFETY: nothing is at this address, which the emulator notices.
-    let error = unsafe { gpu.encode_unit_at(&[nothing], &Options::default()) }.unwrap_err().to_string();
+    let error =
+        unsafe { gpu.encode_unit_at(&[nothing], &df11::EncodeOptions::default()) }.unwrap_err().to_string();
     assert!(error.contains("700") && error.contains("the context is lost"), "{error}");
     assert!(error.contains("ReadOutOfBounds: df11_encode_count"), "{error}");
     // SAFETY: as above.

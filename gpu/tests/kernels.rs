@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use df11::frame::{self, Codec, ElementType, Frame};
 use df11::rans::{DecodeTable, Frequencies};
-use df11::{EncodedUnit, Options as EncodeOptions, Tensors, Unit, encode};
+use df11::{EncodedUnit, Parts, Unit, encode};
 use df11::{Error, dietgpu};
 use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
 use df11_gpu::emulate::{
@@ -35,7 +35,7 @@ fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
 /// Decodes a unit with our kernel on so many thread blocks.
 fn df11_decode(
     module: &Module,
-    tensors: &Tensors<'_>,
+    tensors: &Parts<&[u8]>,
     blocks: u32,
     skipped: usize,
     options: &Options,
@@ -120,12 +120,12 @@ fn df11_kernels_decode_generated_units_on_any_grid_and_at_any_address() {
     let mut random = Random(3);
     for round in 0..cases(40) as usize {
         let weights = weights(&mut random);
-        let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+        let encoded = encode(&weights).unwrap();
         let (target, module) = &DF11[round % 4];
         let skipped = [0, 16, 1, 8][random.below(4) as usize];
         let (found, report) = df11_decode(
             module,
-            &encoded.tensors(),
+            &encoded.as_slices(),
             1 + round as u32 % 3,
             skipped,
             &options(round as u64 / 4),
@@ -139,7 +139,7 @@ fn df11_kernels_decode_generated_units_on_any_grid_and_at_any_address() {
 fn df11_kernels_stay_in_bounds_and_end_whatever_the_parts_hold() {
     let mut random = Random(4);
     for round in 0..cases(60) as usize {
-        let mut encoded: EncodedUnit = encode(&[&weights(&mut random)], &EncodeOptions::default()).unwrap();
+        let mut encoded: EncodedUnit = encode(&weights(&mut random)).unwrap();
         for _ in 0..1 + random.below(4) {
             let part = part(&mut encoded, random.below(5) as usize);
             let at = random.below(part.len() as u64) as usize;
@@ -147,7 +147,7 @@ fn df11_kernels_stay_in_bounds_and_end_whatever_the_parts_hold() {
             part[at..at + len].iter_mut().for_each(|byte| *byte = random.next() as u8);
         }
         let (target, module) = &DF11[round % 4];
-        let tensors = encoded.tensors();
+        let tensors = encoded.as_slices();
         let (_, report) = df11_decode(module, &tensors, 2, 0, &options(round as u64 / 4));
         is_harmless(&report, &format!("round {round}: {target}"));
     }
@@ -158,9 +158,8 @@ fn units_of_every_size_are_decoded_in_one_launch_each_to_its_own_place() {
     let mut random = Random(5);
     for round in 0..cases(12) as usize {
         let all: Vec<Vec<u8>> = (0..1 + round % 5).map(|_| weights(&mut random)).collect();
-        let units: Vec<_> =
-            all.iter().map(|weights| encode(&[weights], &EncodeOptions::default()).unwrap()).collect();
-        let tensors: Vec<_> = units.iter().map(EncodedUnit::tensors).collect();
+        let units: Vec<_> = all.iter().map(|weights| encode(weights).unwrap()).collect();
+        let tensors: Vec<_> = units.iter().map(EncodedUnit::as_slices).collect();
         let (target, module) = &DF11[round % 4];
         let (grid, skipped) = (1 + round as u32 % 7, [0, 16, 1, 8, 2, 3][round % 6]);
         let (found, status, report) =
@@ -175,13 +174,13 @@ fn units_of_every_size_are_decoded_in_one_launch_each_to_its_own_place() {
 fn the_table_of_the_host_and_that_of_the_kernel_decode_alike_whatever_the_parts_hold() {
     let mut random = Random(14);
     for round in 0..cases(40) as usize {
-        let mut encoded: EncodedUnit = encode(&[&weights(&mut random)], &EncodeOptions::default()).unwrap();
+        let mut encoded: EncodedUnit = encode(&weights(&mut random)).unwrap();
         for _ in 0..1 + random.below(30) {
             let at = random.below(encoded.luts.len() as u64) as usize;
             encoded.luts[at] = random.next() as u8;
         }
         let (target, module) = &DF11[round % 4];
-        let tensors = encoded.tensors();
+        let tensors = encoded.as_slices();
         let (expected, _) = df11_decode(module, &tensors, 2, 0, &options(round as u64));
         let (found, _, report) = emulate::units(module, &[tensors], 2, 0, &options(round as u64)).unwrap();
         is_harmless(&report, target);
@@ -192,13 +191,13 @@ fn the_table_of_the_host_and_that_of_the_kernel_decode_alike_whatever_the_parts_
 #[test]
 fn units_with_too_few_symbols_are_told() {
     let weights = bytes(&like_trained(30_000, 1));
-    let mut encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    let mut encoded = encode(&weights).unwrap();
     // The second block begins 5,000 elements late.
     let position = u32::from_le_bytes(encoded.output_positions[4..8].try_into().unwrap()) + 5000;
     encoded.output_positions[4..8].copy_from_slice(&position.to_le_bytes());
     for (target, module) in &*DF11 {
         let (_, status, report) =
-            emulate::units(module, &[encoded.tensors()], 2, 0, &Options::default()).unwrap();
+            emulate::units(module, &[encoded.as_slices()], 2, 0, &Options::default()).unwrap();
         is_harmless(&report, target);
         assert_eq!(status, [1], "{target}");
     }
@@ -546,16 +545,16 @@ fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
 fn the_kernels_do_as_much_as_they_did() {
     let n = 300_000;
     let weights = bytes(&like_trained(n, 1));
-    let unit = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    let unit = encode(&weights).unwrap();
     // Instructions, sectors read and written, wavefronts of shared memory, of which conflicts. Whoever changes a kernel looks
     // whether it became better, and writes down what it became.
     let is_as_it_was = |report: &Report, expected: [&str; 5]| {
         assert_eq!(per_element(&report.counters, n), expected);
     };
     let (_, module) = &DF11[2];
-    let (_, report) = df11_decode(module, &unit.tensors(), 4, 0, &Options::default());
+    let (_, report) = df11_decode(module, &unit.as_slices(), 4, 0, &Options::default());
     is_as_it_was(&report, ["0.9792", "0.0525", "0.0654", "0.2349", "0.0875"]);
-    let (_, _, report) = emulate::units(module, &[unit.tensors()], 4, 0, &Options::default()).unwrap();
+    let (_, _, report) = emulate::units(module, &[unit.as_slices()], 4, 0, &Options::default()).unwrap();
     is_as_it_was(&report, ["0.8333", "0.0576", "0.0654", "0.1382", "0.0576"]);
 
     let (bytes, elements) = sample_frame(ElementType::Bf16, n);
@@ -576,7 +575,7 @@ fn the_kernels_do_as_much_as_they_did() {
 }
 
 /// Runs `df11_decode` with one line of its text left out.
-fn without_line(line: usize, tensors: &Tensors<'_>, options: &Options) -> (Vec<u8>, Report) {
+fn without_line(line: usize, tensors: &Parts<&[u8]>, options: &Options) -> (Vec<u8>, Report) {
     let text = DF11_DECODE[2].text;
     let lines = text.lines().enumerate().filter(|(number, _)| *number != line);
     let text: Vec<&str> = lines.map(|(_, line)| line).collect();
@@ -598,12 +597,12 @@ fn every_barrier_of_the_df11_kernel_is_needed_and_is_missed() {
     // Three blocks, of which the last needs the direct way.
     let mut weights = bytes(&like_trained(30_000, 1));
     weights.extend([0; 80_000]);
-    let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+    let encoded = encode(&weights).unwrap();
     let mut right_all_the_same = 0;
     for line in barriers {
         // A table that nobody has written yet has codewords of no bits.
         let options = Options { most_steps: 3_000_000, ..Options::default() };
-        let (found, report) = without_line(line, &encoded.tensors(), &options);
+        let (found, report) = without_line(line, &encoded.as_slices(), &options);
         let is_missed = |kind| matches!(kind, Kind::Race | Kind::RaceInWarp | Kind::UndefinedRead);
         let is_found = report.findings.iter().any(|finding| is_missed(finding.kind));
         assert!(is_found, "without the barrier of line {}: {:?}", line + 1, report.findings);
@@ -628,11 +627,11 @@ fn the_published_kernel_decodes_our_units_and_reads_one_gap_too_many() {
     let mut random = Random(8);
     for round in 0..12 {
         let weights = weights(&mut random);
-        let encoded = encode(&[&weights], &EncodeOptions::default()).unwrap();
+        let encoded = encode(&weights).unwrap();
         let unit = encoded.as_unit();
         let shape = Shape::published(unit.blocks(), unit.shared_memory_bytes());
         let (found, report) =
-            emulate::unit(&module, "decode", &encoded.tensors(), shape, 0, &options(round)).unwrap();
+            emulate::unit(&module, "decode", &encoded.as_slices(), shape, 0, &options(round)).unwrap();
         assert!(found == weights, "round {round}");
         let text: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         let [finding] = report.findings.as_slice() else { panic!("round {round}: {text:#?}") };
@@ -649,7 +648,7 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
     // All of them take some minutes.
     let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
     let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
-    let encoded = encode(&[weights], &EncodeOptions::default()).unwrap();
+    let encoded = encode(weights).unwrap();
     let bytes = frame::encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap();
     let frame = Frame::new(&bytes).unwrap();
     let (blocks, kind) = frame_blocks(&frame).unwrap();
@@ -663,7 +662,7 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
                 for number in targets {
                     let (target, module) = &DF11[number];
                     let options = Options { most_steps: u64::from(u32::MAX - 1), ..Options::default() };
-                    let (found, report) = df11_decode(module, &encoded.tensors(), 264, 0, &options);
+                    let (found, report) = df11_decode(module, &encoded.as_slices(), 264, 0, &options);
                     is_clean(&report, target);
                     assert!(found == weights, "df11_decode for {target}");
                     let (target, module) = &RANS[number];
@@ -677,7 +676,8 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
                     // As files are mapped: parts begin anywhere.
                     let (_, module) = &DF11[number];
                     let (found, status, report) =
-                        emulate::units(module, &[encoded.tensors()], 660, 1 + 2 * number, &options).unwrap();
+                        emulate::units(module, &[encoded.as_slices()], 660, 1 + 2 * number, &options)
+                            .unwrap();
                     is_clean(&report, target);
                     assert!(
                         found == [weights] && status == [NOTHING_WRONG],

@@ -4,7 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11::Options;
+use df11::EncodeOptions;
 use df11::frame::{self, ElementType};
 use df11_gpu::{Emulation, Error, Gpu};
 
@@ -36,8 +36,8 @@ fn what_does_not_fit_a_device_is_an_error_wherever_memory_ends_and_leaves_nothin
     let gpu = Gpu::emulated(Emulation { memory: MEMORY, ..Emulation::default() }).unwrap();
     let weights: Vec<u8> = (0..9000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 
-    let (unit, failures) = with_ever_more(&gpu, || gpu.encode_unit(&[&weights], &Options::default()));
-    assert_eq!(unit, df11::encode(&[&weights], &Options::default()).unwrap());
+    let (unit, failures) = with_ever_more(&gpu, || gpu.encode_unit(&[&weights], &EncodeOptions::default()));
+    assert_eq!(unit, df11::encode(&weights).unwrap());
     // At each allocation: the weights alone are 18 steps.
     assert!(failures > 30, "{failures}");
 

@@ -4,7 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]
 
-use df11::{Options, encode};
+use df11::encode;
 use df11_cuda_driver::{cuCtxPushCurrent_v2, cuLaunchKernel, cuMemcpyDtoHAsync_v2};
 use df11_gpu::cust;
 use df11_gpu::{Batch, Emulation, Error, Gpu, Item};
@@ -12,9 +12,9 @@ use df11_gpu::{Batch, Emulation, Error, Gpu, Item};
 #[test]
 fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
     let weights: Vec<u8> = (0..4000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-    let unit = encode(&[&weights], &Options::default()).unwrap();
+    let unit = encode(&weights).unwrap();
     let gpu = Gpu::emulated(Emulation::default()).unwrap();
-    let uploaded = gpu.upload(&unit.tensors()).unwrap();
+    let uploaded = gpu.upload(&unit.as_slices()).unwrap();
     let batch = Batch::packed(&gpu, &[Item::Unit(&uploaded)]).unwrap();
     let outputs = gpu.allocate(weights.len()).unwrap();
     let mut early = vec![0u8; weights.len()];

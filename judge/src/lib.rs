@@ -13,7 +13,7 @@
 //!     let bytes = test.bytes()?;
 //!     let decoded = Frame::new(&bytes).and_then(|frame| {
 //!         let mut elements = vec![0; frame.elements_bytes()];
-//!         frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut elements).map(|()| elements)
+//!         frame.decode_into(&mut elements).map(|()| elements)
 //!     });
 //!     match decoded {
 //!         Ok(elements) => assert!(test.result == Outcome::Valid && test.is_answer(&elements), "{}", test.id),

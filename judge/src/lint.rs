@@ -3,7 +3,7 @@
 use df11::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
 use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
 use df11::{Error, bf16};
-use df11::{PUBLISHED_SHARED_MEMORY, Tensors, Unit, WINDOWS_PER_BLOCK};
+use df11::{PUBLISHED_SHARED_MEMORY, Parts, Unit, WINDOWS_PER_BLOCK};
 use serde::Serialize;
 
 /// How much a finding weighs.
@@ -36,19 +36,19 @@ pub struct Finding {
 ///
 /// ```
 /// use df11_judge::lint::{Severity, lint};
-/// use df11::{Options, encode};
+/// use df11::encode;
 ///
-/// let mut unit = encode(&[&[0x80, 0x3f]], &Options::default())?;
-/// assert!(lint(&unit.tensors()).is_empty());
+/// let mut unit = encode(&[0x80, 0x3f])?;
+/// assert!(lint(&unit.as_slices()).is_empty());
 /// unit.encoded_exponent[0] |= 1; // after the only codeword
-/// let findings = lint(&unit.tensors());
+/// let findings = lint(&unit.as_slices());
 /// assert_eq!((findings[0].clause, findings[0].severity), ("D-11.4", Severity::Writer));
 /// unit.gaps[0] = 0xff;
-/// assert_eq!(lint(&unit.tensors())[0].clause, "D-7.2");
+/// assert_eq!(lint(&unit.as_slices())[0].clause, "D-7.2");
 /// # Ok::<(), df11::Error>(())
 /// ```
 #[must_use]
-pub fn lint(tensors: &Tensors<'_>) -> Vec<Finding> {
+pub fn lint(tensors: &Parts<&[u8]>) -> Vec<Finding> {
     sound(tensors).unwrap_or_else(|error| invalid(error, "D-1.1"))
 }
 
@@ -186,7 +186,7 @@ impl Ours {
 }
 
 /// The findings about a unit that is not invalid.
-fn sound(tensors: &Tensors<'_>) -> Result<Vec<Finding>, Error> {
+fn sound(tensors: &Parts<&[u8]>) -> Result<Vec<Finding>, Error> {
     let unit = Unit::new(*tensors)?;
     let mut frequencies = [0; 256];
     let mut weights = Vec::new();

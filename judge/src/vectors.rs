@@ -1,6 +1,6 @@
 //! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`, compiled in.
 
-use df11::Tensors;
+use df11::Parts;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
@@ -247,9 +247,9 @@ impl FrameTest {
 
 /// The parts of a unit among named tensors; `None` if one is missing.
 #[must_use]
-pub fn unit<'a>(tensors: &[(String, TensorView<'a>)]) -> Option<Tensors<'a>> {
+pub fn unit<'a>(tensors: &[(String, TensorView<'a>)]) -> Option<Parts<&'a [u8]>> {
     let get = |key: &str| tensors.iter().find(|(name, _)| name == key).map(|(_, view)| view.data());
-    Some(Tensors {
+    Some(Parts {
         luts: get("luts")?,
         encoded_exponent: get("encoded_exponent")?,
         sign_mantissa: get("sign_mantissa")?,

@@ -75,3 +75,12 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
         .build()
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))
 }
+
+/// The examples of the pages that show how to use the libraries, compiled and run with the documentation tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/embedding.md")]
+    mod embedding {}
+}

@@ -1,6 +1,6 @@
 //! Encoding one unit on many threads.
 
-use df11::{Buffers, Encoder, Job, Piece};
+use df11::{Encoder, Job, Parts, Piece};
 use df11::{Error, bf16};
 use rayon::prelude::*;
 
@@ -31,7 +31,7 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
 /// As [`Encoder::encode_pieces`].
 ///
 /// ```
-/// use df11::{Encoder, Options, Plan};
+/// use df11::{Encoder, EncodeOptions, Plan};
 /// use df11_model::{count_pieces, encode_pieces};
 ///
 /// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
@@ -39,9 +39,9 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
 /// let pieces = count_pieces(&tensors)?;
 /// let mut all = [0; 256];
 /// pieces.iter().flatten().zip((0..256).cycle()).for_each(|(frequency, exponent)| all[exponent] += frequency);
-/// let plan = Plan::from_frequencies(&all, 1, &Options::default())?;
+/// let plan = Plan::from_frequencies(&all, 1, &EncodeOptions::default())?;
 /// let mut unit = plan.buffers();
-/// encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.buffers())?;
+/// encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.as_mut_slices())?;
 /// assert_eq!(unit, plan.encode(&tensors)?);
 /// # Ok::<(), df11::Error>(())
 /// ```
@@ -49,7 +49,7 @@ pub fn encode_pieces(
     encoder: &Encoder<'_>,
     tensors: &[&[u8]],
     frequencies: &[[u64; 256]],
-    out: Buffers<'_>,
+    out: Parts<&mut [u8]>,
 ) -> Result<(), Error> {
     encoder.encode_pieces(tensors, PIECE, frequencies, out, |jobs| {
         jobs.par_iter_mut().with_max_len(1).for_each(Job::run);

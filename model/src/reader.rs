@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use df11::{Tensors, bf16};
+use df11::{Parts, bf16};
 
 use crate::checkpoint::Weights;
 use crate::container::Mapped;
@@ -331,7 +331,7 @@ impl Reader {
     /// The parts of a unit, where they lie in the mapped files: for programs that decode it by themselves. `None` if there is
     /// no such unit.
     #[must_use]
-    pub fn unit_parts(&self, unit: usize) -> Option<Tensors<'_>> {
+    pub fn unit_parts(&self, unit: usize) -> Option<Parts<&[u8]>> {
         self.open_units.get(unit).map(OpenUnit::tensors)
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use df11::Tensors;
+use df11::Parts;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -50,10 +50,10 @@ pub fn all() -> Vec<Fixture> {
 
 impl Fixture {
     /// Calls `f` with the tensors of the unit.
-    pub fn with_unit<T>(&self, f: impl FnOnce(Tensors<'_>) -> T) -> T {
+    pub fn with_unit<T>(&self, f: impl FnOnce(Parts<&[u8]>) -> T) -> T {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let tensor = |key: &str| file.tensor(&format!("unit.{key}")).unwrap().data();
-        f(Tensors {
+        f(Parts {
             luts: tensor("luts"),
             encoded_exponent: tensor("encoded_exponent"),
             sign_mantissa: tensor("sign_mantissa"),

@@ -2,7 +2,7 @@
 //! end-of-stream codeword, junk in unreached table entries, `output_positions` without its last entry.
 
 use bitvec::prelude::*;
-use df11::Tensors;
+use df11::Parts;
 
 /// The tensors of a unit.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ pub struct ForeignUnit {
 impl ForeignUnit {
     /// The bytes of the tensors.
     #[must_use]
-    pub fn tensors(&self) -> Tensors<'_> {
-        Tensors {
+    pub fn tensors(&self) -> Parts<&[u8]> {
+        Parts {
             luts: &self.luts,
             encoded_exponent: &self.encoded_exponent,
             sign_mantissa: &self.sign_mantissa,

@@ -1,7 +1,7 @@
 //! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11`
 //! before it goes into the file.
 
-use df11::frame::{DecodeTable, ElementType, Frame};
+use df11::frame::{ElementType, Frame};
 use df11::rans::Frequencies;
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::weights::{bytes, like_trained};
 pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
     let mut elements = vec![0; frame.elements_bytes()];
-    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut elements).map(|()| elements)
+    frame.decode_into(&mut elements).map(|()| elements)
 }
 
 /// The text of the file.

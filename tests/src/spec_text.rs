@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_TABLES, PrefixTablesBuf};
 use df11::{
-    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
-    WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
+    BLOCK_BITS, BLOCK_BYTES, EncodeOptions, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS,
+    PUBLISHED_SHARED_MEMORY, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, shared_memory_bytes,
 };
 use half::bf16;
 
@@ -157,7 +157,7 @@ fn example() -> String {
     let values = [1.0f32, -2.0, 0.5, 1.5, 1.0, -1.0, 0.75];
     let weights: Vec<u16> = values.iter().map(|v| bf16::from_f32(*v).to_bits()).collect();
     let all = bytes(&weights);
-    let encoded = encode(&[&all[..8], &all[8..]], &Default::default()).unwrap();
+    let encoded = EncodeOptions::new().encode(&[&all[..8], &all[8..]]).unwrap();
     let code = Codewords::from_tables(&encoded.as_unit().tables());
     let bits = |e: u8| format!("{:0width$b}", code.bits(e), width = usize::from(code.len(e)));
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use df11::bf16;
 use df11::huffman::CodeLengths;
-use df11::{EncodedUnit, Options, Plan, Tensors, Unit};
+use df11::{EncodeOptions, EncodedUnit, Plan, Unit};
 use df11_judge::vectors::{Group, Note, Outcome, Source, Task, Test, Vectors};
 use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
@@ -22,13 +22,13 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// A unit that can be damaged part by part.
 #[derive(Clone, Debug)]
-struct Parts(BTreeMap<&'static str, Tensor>);
+struct Draft(BTreeMap<&'static str, Tensor>);
 
-impl Parts {
-    fn new(unit: &Tensors<'_>) -> Self {
+impl Draft {
+    fn new(unit: &df11::Parts<&[u8]>) -> Self {
         let part = |dtype, shape: Vec<usize>, bytes: &[u8]| Tensor { dtype, shape, bytes: bytes.to_vec() };
         let u8s = |bytes: &[u8]| part(Dtype::U8, vec![bytes.len()], bytes);
-        Parts(BTreeMap::from([
+        Draft(BTreeMap::from([
             ("luts", part(Dtype::U8, vec![unit.luts.len() / 256, 256], unit.luts)),
             ("encoded_exponent", u8s(unit.encoded_exponent)),
             ("sign_mantissa", u8s(unit.sign_mantissa)),
@@ -61,7 +61,7 @@ impl Parts {
 
     fn verdict(&self) -> Result<Vec<u16>, df11::Error> {
         let get = |key: &str| self.0[key].bytes.as_slice();
-        let tensors = Tensors {
+        let tensors = df11::Parts {
             luts: get("luts"),
             encoded_exponent: get("encoded_exponent"),
             sign_mantissa: get("sign_mantissa"),
@@ -143,7 +143,7 @@ impl Cases {
         tests.last_mut().unwrap()
     }
 
-    fn keep(&mut self, about: &About<'_>, parts: &Parts) {
+    fn keep(&mut self, about: &About<'_>, parts: &Draft) {
         for (key, tensor) in &parts.0 {
             self.units.insert(format!("{}.{key}", about.id), tensor.clone());
         }
@@ -155,7 +155,7 @@ impl Cases {
         group: &'static str,
         about: About<'_>,
         result: Outcome,
-        parts: &Parts,
+        parts: &Draft,
         weights: &[u16],
     ) {
         assert_eq!(parts.verdict().as_deref(), Ok(weights), "{}", about.id);
@@ -169,15 +169,15 @@ impl Cases {
     fn valid(&mut self, about: About<'_>, tensors: &[Vec<u16>]) -> EncodedUnit {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let encoded = df11::encode(&parts, &Options::default()).unwrap();
-        self.sound("df11", about, Outcome::Valid, &Parts::new(&encoded.tensors()), &tensors.concat());
+        let encoded = EncodeOptions::new().encode(&parts).unwrap();
+        self.sound("df11", about, Outcome::Valid, &Draft::new(&encoded.as_slices()), &tensors.concat());
         encoded
     }
 
     /// A unit under code lengths of our choice.
     fn with_lengths(&mut self, about: About<'_>, weights: &[u16], lengths: &[(u8, u8)]) -> EncodedUnit {
         let encoded = encode_with(weights, lengths);
-        self.sound("df11", about, Outcome::Valid, &Parts::new(&encoded.tensors()), weights);
+        self.sound("df11", about, Outcome::Valid, &Draft::new(&encoded.as_slices()), weights);
         encoded
     }
 
@@ -185,9 +185,9 @@ impl Cases {
     fn acceptable(
         &mut self,
         about: About<'_>,
-        base: &Parts,
+        base: &Draft,
         weights: &[u16],
-        change: impl FnOnce(&mut Parts),
+        change: impl FnOnce(&mut Draft),
     ) {
         let mut parts = base.clone();
         change(&mut parts);
@@ -196,7 +196,7 @@ impl Cases {
     }
 
     /// A unit that breaks one of the clauses; of several, readers may name any.
-    fn invalid(&mut self, about: About<'_>, base: &Parts, damage: impl FnOnce(&mut Parts)) {
+    fn invalid(&mut self, about: About<'_>, base: &Draft, damage: impl FnOnce(&mut Draft)) {
         let mut parts = base.clone();
         damage(&mut parts);
         parts.reshape();
@@ -247,7 +247,7 @@ pub fn generate() -> Files {
     invalid_cases(&mut cases);
     encoder_cases(&mut cases);
     for fixture in fixtures::all() {
-        let weights = fixture.with_unit(|unit| Parts::new(&unit).verdict().unwrap());
+        let weights = fixture.with_unit(|unit| Draft::new(&unit).verdict().unwrap());
         let short = fixture.name == "short_output_positions";
         let result = if short { Outcome::Acceptable } else { Outcome::Valid };
         let id = format!("official-{}", fixture.name.replace('_', "-"));
@@ -482,7 +482,7 @@ fn valid_cases(cases: &mut Cases) {
             &with_exponents(exponents, 3),
             &lengths,
         );
-        let mut parts = Parts::new(&encoded.tensors());
+        let mut parts = Draft::new(&encoded.as_slices());
         parts.get("output_positions").truncate(8);
         parts.reshape();
         let comment = "no codeword starts in the last block, and the last output position is missing";
@@ -543,7 +543,7 @@ fn valid_cases(cases: &mut Cases) {
     let encoded = encode_with(&two_bits(33), &[(100, 2), (101, 2), (102, 2), (103, 2)]);
     let weights = two_bits(33);
     let filler = |key: &str, at: usize, value: u8| {
-        let mut parts = Parts::new(&encoded.tensors());
+        let mut parts = Draft::new(&encoded.as_slices());
         parts.get(key)[at] |= value;
         parts
     };
@@ -577,7 +577,7 @@ fn foreign_cases(cases: &mut Cases) {
             "a code that is not canonical, with an end-of-stream codeword and junk in unreached entries";
         let id = format!("foreign-{alphabet}");
         let about = about(&id, comment, &["Foreign"], &["D-4.3", "D-6.4", "D-7.3"]);
-        cases.sound("foreign", about, Outcome::Valid, &Parts::new(&unit.tensors()), &weights);
+        cases.sound("foreign", about, Outcome::Valid, &Draft::new(&unit.tensors()), &weights);
     }
 }
 
@@ -586,9 +586,7 @@ fn longer_cases(cases: &mut Cases) {
     let longer = &["Ends", "Filler"][..];
     let small = two_bits(40);
     let large = like_trained(13_000, 9);
-    let unit = |weights: &[u16]| {
-        Parts::new(&df11::encode(&[&bytes(weights)], &Options::default()).unwrap().tensors())
-    };
+    let unit = |weights: &[u16]| Draft::new(&df11::encode(&bytes(weights)).unwrap().as_slices());
     // Ones, so that no bit is mistaken for padding with zeros.
     for (id, comment, weights, more) in [
         ("code-longer", "a byte of code too many", &small, 1),
@@ -634,11 +632,11 @@ fn longer_cases(cases: &mut Cases) {
 fn invalid_cases(cases: &mut Cases) {
     let malformed = &["Malformed"][..];
     let weights = like_trained(13_000, 9);
-    let encoded = df11::encode(&[&bytes(&weights[..9000]), &bytes(&weights[9000..])], &Options::default());
-    let base = Parts::new(&encoded.unwrap().tensors());
-    let small = Parts::new(&df11::encode(&[&bytes(&two_bits(40))], &Options::default()).unwrap().tensors());
+    let encoded = EncodeOptions::new().encode(&[&bytes(&weights[..9000]), &bytes(&weights[9000..])]);
+    let base = Draft::new(&encoded.unwrap().as_slices());
+    let small = Draft::new(&df11::encode(&bytes(&two_bits(40))).unwrap().as_slices());
     let long: Vec<(u8, u8)> = (0..33).map(|i| (i, (i + 1).min(32))).collect();
-    let deep = Parts::new(&encode_with(&with_exponents(0..33, 1), &long).tensors());
+    let deep = Draft::new(&encode_with(&with_exponents(0..33, 1), &long).as_slices());
 
     cases.invalid(about("no-elements", "no elements", malformed, &["D-3.4"]), &small, |p| {
         p.get("sign_mantissa").clear()
@@ -728,7 +726,7 @@ fn invalid_cases(cases: &mut Cases) {
     cases.invalid(about("jump-cycle", "a table that jumps to itself", malformed, &["D-5.6"]), &deep, |p| {
         p.get("luts")[256..512].fill(255)
     });
-    let ones = Parts::new(&encode_with(&with_exponents([32, 0, 0], 1), &long).tensors());
+    let ones = Draft::new(&encode_with(&with_exponents([32, 0, 0], 1), &long).as_slices());
     cases.invalid(about("jump-back", "a jump back to the table before", malformed, &["D-5.6"]), &ones, |p| {
         p.get("luts")[256 * 3 - 1] = 255; // the last entry of table 2, which led to table 3, leads to table 1
     });

@@ -2,7 +2,7 @@
 //! one table at a time, slow and obvious.
 
 use bitvec::prelude::*;
-use df11::Tensors;
+use df11::Parts;
 
 /// Everything a walk through a unit's code finds out.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Walk {
 ///
 /// If the unit is not valid.
 #[must_use]
-pub fn walk(unit: &Tensors<'_>) -> Walk {
+pub fn walk(unit: &Parts<&[u8]>) -> Walk {
     let code = unit.encoded_exponent.view_bits::<Msb0>();
     let rows: Vec<&[u8]> = unit.luts.chunks(256).collect();
     let (lengths, tables) = rows.split_last().unwrap();
@@ -62,7 +62,7 @@ pub fn walk(unit: &Tensors<'_>) -> Walk {
 
 /// The gaps that a unit states, as many as there are windows of code.
 #[must_use]
-pub fn stated_gaps(unit: &Tensors<'_>) -> Vec<u8> {
+pub fn stated_gaps(unit: &Parts<&[u8]>) -> Vec<u8> {
     let windows = unit.encoded_exponent.len().div_ceil(8);
     let bits = unit.gaps.view_bits::<Msb0>();
     bits.chunks(5)
@@ -73,6 +73,6 @@ pub fn stated_gaps(unit: &Tensors<'_>) -> Vec<u8> {
 
 /// The output positions that a unit states.
 #[must_use]
-pub fn stated_positions(unit: &Tensors<'_>) -> Vec<u32> {
+pub fn stated_positions(unit: &Parts<&[u8]>) -> Vec<u32> {
     unit.output_positions.chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }

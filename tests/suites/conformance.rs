@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use df11::Level;
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
-use df11::{Decoder, Tensors, Unit};
+use df11::{Decoder, Parts, Unit};
 use df11_judge::judge::{Job, Report, run};
 use df11_judge::lint::{Severity, lint, lint_frame};
 use df11_judge::vectors::{FrameTest, Outcome, Task, Vectors, unit};
@@ -63,7 +63,7 @@ fn vectors_have_unique_names_and_explained_flags_and_cover_every_rule() {
 }
 
 /// A decoder, as every suite takes it: the weights, or a reason to refuse.
-type Decode = fn(&Tensors<'_>) -> Result<Vec<u16>, String>;
+type Decode = fn(&Parts<&[u8]>) -> Result<Vec<u16>, String>;
 
 /// Judges a decoder by every vector.
 fn keeps_the_vectors(decode: Decode) {
@@ -92,8 +92,8 @@ fn keeps_generated_weights(decode: Decode) {
     for round in 0..40 {
         let n = 1 + random.below(1 << (1 + round % 16)) as usize;
         let weights = like_trained(n, round);
-        let encoded = df11::encode(&[&bytes(&weights)], &Default::default()).unwrap();
-        assert!(decode(&encoded.tensors()).unwrap() == weights);
+        let encoded = df11::encode(&bytes(&weights)).unwrap();
+        assert!(decode(&encoded.as_slices()).unwrap() == weights);
     }
 }
 
@@ -128,7 +128,7 @@ decoders! {
     core_neon: |t| on_level(t, "neon");
 }
 
-fn reference_decode(t: &Tensors<'_>) -> Result<Vec<u16>, String> {
+fn reference_decode(t: &Parts<&[u8]>) -> Result<Vec<u16>, String> {
     let unit = df11_reference::Unit {
         luts: t.luts.to_vec(),
         encoded_exponent: t.encoded_exponent.to_vec(),
@@ -143,7 +143,7 @@ fn reference_decode(t: &Tensors<'_>) -> Result<Vec<u16>, String> {
 
 type Fill = fn(&Unit<'_>, &mut [u8]) -> Result<(), df11::Error>;
 
-fn core(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
+fn core(tensors: &Parts<&[u8]>, fill: Fill) -> Result<Vec<u16>, String> {
     let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
     let mut weights = vec![0; 2 * unit.len()];
     fill(&unit, &mut weights).map_err(|error| error.to_string())?;
@@ -151,7 +151,7 @@ fn core(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
 }
 
 /// Decoders that leave the comparison of gaps out (D-1.5): for units that were verified before.
-fn checked(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
+fn checked(tensors: &Parts<&[u8]>, fill: Fill) -> Result<Vec<u16>, String> {
     let verified = core(tensors, |unit, out| unit.verify_blocks_into(0..unit.blocks(), out));
     let weights = core(tensors, fill);
     // Where they refuse, the unit is invalid, too.
@@ -161,7 +161,7 @@ fn checked(tensors: &Tensors<'_>, fill: Fill) -> Result<Vec<u16>, String> {
 
 /// With tables of many symbols whatever the size, on a level of instructions; on the best there is if the machine does not
 /// have it, so that every line says something everywhere. Block by block there is one lane, as a whole there are several.
-fn on_level(tensors: &Tensors<'_>, level: &str) -> Result<Vec<u16>, String> {
+fn on_level(tensors: &Parts<&[u8]>, level: &str) -> Result<Vec<u16>, String> {
     let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
     let decoder = Decoder::at_level(&unit, Level::named(level).unwrap_or(Level::best()));
     let mut out = vec![0; 2 * unit.len()];
@@ -420,15 +420,15 @@ fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
         }
     }
     let zeros = vec![0u8; 200_000];
-    let unit = df11::encode(&[&zeros], &Default::default()).unwrap();
-    assert_eq!(lint(&unit.tensors())[0].clause, "D-11.6");
+    let unit = df11::encode(&zeros).unwrap();
+    assert_eq!(lint(&unit.as_slices())[0].clause, "D-11.6");
     let trained = bytes(&like_trained(50_000, 1));
-    assert!(lint(&df11::encode(&[&trained], &Default::default()).unwrap().tensors()).is_empty());
+    assert!(lint(&df11::encode(&trained).unwrap().as_slices()).is_empty());
     // An entry that no codeword reaches leads to a symbol without a code length.
     let mut unit = unit;
     unit.luts[255] = 7;
     unit.luts[256 + 250] = 200; // means nothing (D-5.4)
-    assert!(lint(&unit.tensors()).iter().any(|finding| finding.clause == "D-11.2"));
+    assert!(lint(&unit.as_slices()).iter().any(|finding| finding.clause == "D-11.2"));
 }
 
 #[test]

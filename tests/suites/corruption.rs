@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use df11::Level;
-use df11::{Decoder, EncodedUnit, Options, Unit, encode};
+use df11::{Decoder, EncodeOptions, EncodedUnit, Unit};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 
 /// Uses a unit in every way; returns whether all of them were content. The decoder with tables of many symbols, which small
 /// units would not get by themselves, decodes on one level of instructions: each call takes the next.
 fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>, levels: &mut impl Iterator<Item = Level>) -> bool {
-    let Ok(unit) = Unit::new(unit.tensors()) else { return false };
+    let Ok(unit) = Unit::new(unit.as_slices()) else { return false };
     let mut content = true;
     out.clear();
     out.resize(4 * unit.len(), 0);
@@ -39,7 +39,7 @@ fn units() -> Vec<EncodedUnit> {
     let constant = bytes(&[0x3f80; 70]);
     [vec![a, b], vec![&long[..2 * 700]], vec![&constant]]
         .iter()
-        .map(|parts| encode(parts, &Options::default()).unwrap())
+        .map(|parts| EncodeOptions::new().encode(parts).unwrap())
         .collect()
 }
 

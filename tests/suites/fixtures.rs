@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use df11::huffman::Codewords;
-use df11::{Options, Unit, encode};
+use df11::{EncodeOptions, Unit};
 use df11_tests::fixtures;
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights;
@@ -79,18 +79,18 @@ fn every_fixture_encoded_again_decodes_through_the_independent_walk() {
             unit.decode_into(&mut decoded).unwrap();
             let parts: Vec<&[u8]> =
                 unit.tensor_ranges().map(|range| &decoded[2 * range.start..2 * range.end]).collect();
-            let encoded = encode(&parts, &Options::default()).unwrap();
+            let encoded = EncodeOptions::new().encode(&parts).unwrap();
             assert_eq!(encoded.split_positions, tensors.split_positions);
             assert_eq!(encoded.sign_mantissa, tensors.sign_mantissa);
             // No code for single symbols is shorter than Huffman's, and ours has no end-of-stream symbol.
             assert!(encoded.encoded_exponent.len() <= tensors.encoded_exponent.len(), "{}", fixture.name);
 
-            let walk = walk(&encoded.tensors());
+            let walk = walk(&encoded.as_slices());
             assert!(weights::bytes(&walk.weights) == decoded, "{}", fixture.name);
-            let (gaps, started) = (stated_gaps(&encoded.tensors()), walk.gaps.len());
+            let (gaps, started) = (stated_gaps(&encoded.as_slices()), walk.gaps.len());
             assert_eq!(gaps[..started], walk.gaps);
             assert!(gaps[started..].iter().all(|gap| *gap == 0));
-            let positions = stated_positions(&encoded.tensors());
+            let positions = stated_positions(&encoded.as_slices());
             assert_eq!(positions.len(), encoded.as_unit().blocks() + 1);
             assert_eq!(positions[..walk.positions.len()], walk.positions);
         });

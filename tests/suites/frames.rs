@@ -29,10 +29,10 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let frame = Frame::new(bytes)?;
     let mut table = Box::new(DecodeTable::EMPTY);
     let mut elements = vec![0xaa; frame.elements_bytes()];
-    let result = frame.decode_into(&mut table, &mut elements).map(|()| elements);
+    let result = frame.decode_in(&mut table, &mut elements).map(|()| elements);
     for level in Level::all() {
         let mut elements = vec![0x55; frame.elements_bytes()];
-        let found = frame.clone().at_level(level).decode_into(&mut table, &mut elements).map(|()| elements);
+        let found = frame.clone().at_level(level).decode_in(&mut table, &mut elements).map(|()| elements);
         match &result {
             Ok(_) => assert_eq!(found, result, "{}", level.name()),
             // Of several damaged blocks, levels may come to another first.
@@ -274,7 +274,7 @@ fn a_million_damaged_frames_are_noticed_or_harmless() {
         }
         let Ok(frame) = Frame::new(&damaged) else { continue };
         let mut found = vec![0; frame.elements_bytes()];
-        if frame.decode_into(&mut table, &mut found).is_ok() {
+        if frame.decode_in(&mut table, &mut found).is_ok() {
             assert!(damaged == *bytes && found == *elements, "round {i}: damage went unnoticed");
         }
     }
@@ -314,17 +314,17 @@ fn tables_that_are_too_small_or_of_other_frames_are_refused() {
 
     let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);
     assert_eq!(large.decode_blocks_into(&table, 0..2, &mut elements), Err(Error::OtherTable));
-    assert_eq!(large.decode_into(&mut table, &mut elements), Ok(()));
+    assert_eq!(large.decode_in(&mut table, &mut elements), Ok(()));
     assert!(elements == trained);
     assert_eq!(small.decode_block_into(&table, 0, &mut elements[..18_000]), Err(Error::OtherTable));
     let mut table = dictionary::DecodeTable::<256>::EMPTY;
-    assert_eq!(large.decode_into(&mut table, &mut elements), Err(Error::OtherTable));
+    assert_eq!(large.decode_in(&mut table, &mut elements), Err(Error::OtherTable));
     elements.fill(0);
-    assert_eq!(small.decode_into(&mut table, &mut elements[..18_000]), Ok(()));
+    assert_eq!(small.decode_in(&mut table, &mut elements[..18_000]), Ok(()));
     assert!(elements[..18_000] == trained[..18_000]);
-    assert_eq!(rans.decode_into(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
+    assert_eq!(rans.decode_in(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
     let mut table = Box::new(rans::DecodeTable::EMPTY);
-    assert_eq!(small.decode_into(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
+    assert_eq!(small.decode_in(&mut table, &mut elements[..18_000]), Err(Error::OtherTable));
     assert_eq!(Error::OtherTable.kind(), ErrorKind::InvalidInput);
 }
 

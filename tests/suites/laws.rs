@@ -8,8 +8,8 @@ use std::ops::Range;
 use df11::bits::BitReader;
 use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
 use df11::{
-    BLOCK_BITS, BLOCK_BYTES, Decoder, EncodedUnit, Encoder, Job, Options, PUBLISHED_SHARED_MEMORY, Piece,
-    Plan, Tensors, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
+    BLOCK_BITS, BLOCK_BYTES, Decoder, EncodeOptions, EncodedUnit, Encoder, Job, PUBLISHED_SHARED_MEMORY,
+    Parts, Piece, Plan, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK, encode, shared_memory_bytes,
 };
 use df11::{Error, Level, bf16};
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
@@ -37,13 +37,13 @@ fn units() -> impl Strategy<Value = Vec<Vec<u16>>> {
 }
 
 /// Checks one unit in every way there is.
-fn survives(tensors: &[Vec<u16>], options: &Options) {
+fn survives(tensors: &[Vec<u16>], options: &EncodeOptions) {
     let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
     let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let all = owned.concat();
     let plan = Plan::new(&parts, options).unwrap();
     let encoded = plan.encode(&parts).unwrap();
-    let unit = Unit::new(encoded.tensors()).unwrap();
+    let unit = Unit::new(encoded.as_slices()).unwrap();
 
     // Sizes are known before encoding.
     let sizes = plan.sizes();
@@ -67,10 +67,10 @@ fn survives(tensors: &[Vec<u16>], options: &Options) {
     );
 
     // An independent decoder agrees, on gaps and positions, too.
-    let walk = walk(&encoded.tensors());
+    let walk = walk(&encoded.as_slices());
     assert!(bytes(&walk.weights) == all);
     assert_eq!(walk.bits as u64, plan.code_bits());
-    let (gaps, positions) = (stated_gaps(&encoded.tensors()), stated_positions(&encoded.tensors()));
+    let (gaps, positions) = (stated_gaps(&encoded.as_slices()), stated_positions(&encoded.as_slices()));
     assert_eq!(gaps[..walk.gaps.len()], walk.gaps);
     assert!(gaps[walk.gaps.len()..].iter().all(|gap| *gap == 0));
     assert_eq!(positions.len(), unit.blocks() + 1);
@@ -88,12 +88,12 @@ proptest! {
 
     #[test]
     fn any_weights_survive(tensors in units()) {
-        survives(&tensors, &Options::default());
+        survives(&tensors, &EncodeOptions::default());
     }
 
     #[test]
     fn any_weights_survive_within_any_limits(tensors in units(), least in 1u8..=8, limit in 8u8..=32) {
-        survives(&tensors, &Options { least_code_length: least, max_code_length: limit });
+        survives(&tensors, &EncodeOptions::new().least_code_length(least).max_code_length(limit));
     }
 
     #[test]
@@ -105,13 +105,13 @@ proptest! {
         let at = at.index(weights.len());
         weights[at] = bf16::from_planes(bad.0, bad.1);
         let expected = Error::UnrepresentableExponent { element: Some(at as u64), exponent: bad.0 };
-        prop_assert_eq!(encode(&[&bytes(&weights)], &Options::default()), Err(expected));
+        prop_assert_eq!(encode(&bytes(&weights)), Err(expected));
     }
 
     #[test]
     fn every_range_is_the_slice_of_the_whole(n in 1usize..60_000, seed in any::<u64>(), cuts in any::<[prop::sample::Index; 2]>()) {
         let all = bytes(&like_trained(n, seed));
-        let encoded = encode(&[&all], &Options::default()).unwrap();
+        let encoded = encode(&all).unwrap();
         let cuts = cuts.map(|cut| cut.index(n + 1));
         let range = cuts[0].min(cuts[1])..cuts[0].max(cuts[1]);
         let mut part = vec![0; 2 * range.len()];
@@ -206,11 +206,11 @@ fn sizes_around_every_boundary_survive() {
         5 * 16_384 + 1,
     ] {
         let weights = with_exponents((0..n).map(|i| 100 + (i % 4) as u8), n as u64);
-        survives(&[weights], &Options::default());
+        survives(&[weights], &EncodeOptions::default());
     }
     // One bit each.
     for n in [1, 7, 8, 9, 63, 64, 65, 32_767, 32_768, 32_769, 65_536] {
-        survives(&[vec![0x3f80; n]], &Options::default());
+        survives(&[vec![0x3f80; n]], &EncodeOptions::default());
     }
 }
 
@@ -233,7 +233,7 @@ fn the_longest_codewords_survive() {
     assert!(decoded == all);
     unit.decode_into(&mut decoded).unwrap();
     assert!(decoded == all);
-    assert!(bytes(&walk(&encoded.tensors()).weights) == all);
+    assert!(bytes(&walk(&encoded.as_slices()).weights) == all);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_straddling_last_codeword_gets_both_last_positions() {
     let plan = Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&lengths).unwrap()).unwrap();
     let encoded = plan.encode(&[&all]).unwrap();
     assert_eq!(encoded.encoded_exponent.len(), BLOCK_BYTES + 1);
-    assert_eq!(stated_positions(&encoded.tensors()), [0, n as u32, n as u32]);
+    assert_eq!(stated_positions(&encoded.as_slices()), [0, n as u32, n as u32]);
 
     // The same unit without the last entry, as the official encoder leaves it.
     let mut short = encoded.clone();
@@ -281,15 +281,15 @@ fn codes_with_too_many_tables_get_a_smaller_limit_instead() {
     let best = CodeLengths::from_frequencies(&frequencies, 1, 32).unwrap();
     let refused = Plan::with_lengths(&frequencies, 1, &best);
     assert!(matches!(refused, Err(Error::TooManyTables { .. })), "{refused:?}");
-    survives(&[weights], &Options::default());
+    survives(&[weights], &EncodeOptions::default());
 }
 
 #[test]
 fn what_the_layout_cannot_hold_is_a_typed_error() {
-    let options = Options::default();
-    assert_eq!(encode(&[], &options), Err(Error::EmptyUnit));
-    assert_eq!(encode(&[&[], &[]], &options), Err(Error::EmptyUnit));
-    assert_eq!(encode(&[&[0, 0, 0]], &options), Err(Error::OddBytes { bytes: 3 }));
+    let options = EncodeOptions::default();
+    assert_eq!(options.encode(&[]), Err(Error::EmptyUnit));
+    assert_eq!(options.encode(&[&[], &[]]), Err(Error::EmptyUnit));
+    assert_eq!(options.encode(&[&[0, 0, 0]]), Err(Error::OddBytes { bytes: 3 }));
     let mut frequencies = [0; 256];
     frequencies[7] = 1 << 31;
     let plan = Plan::from_frequencies(&frequencies, 1, &options);
@@ -309,7 +309,7 @@ fn what_the_layout_cannot_hold_is_a_typed_error() {
 #[test]
 fn other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
     let planned = bytes(&like_trained(3000, 1));
-    let plan = Plan::new(&[&planned], &Options::default()).unwrap();
+    let plan = Plan::new(&[&planned], &EncodeOptions::default()).unwrap();
     let (first, second) = planned.split_at(2000);
     assert!(plan.encode(&[first, second]).is_err());
     assert!(plan.encode(&[&planned[2..]]).is_err());
@@ -317,7 +317,7 @@ fn other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
         let other = bytes(&like_trained(3000, seed));
         // Another unit with the same number of elements has, as a rule, another number of bits.
         match plan.encode(&[&other]) {
-            Ok(encoded) => assert!(bytes(&walk(&encoded.tensors()).weights) == other),
+            Ok(encoded) => assert!(bytes(&walk(&encoded.as_slices()).weights) == other),
             Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
         }
     }
@@ -326,10 +326,10 @@ fn other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
 #[test]
 fn codes_without_one_bit_codewords_fit_published_shared_memory() {
     let zeros = vec![0u8; 2 * 100_000];
-    let encoded = encode(&[&zeros], &Options::default()).unwrap();
+    let encoded = encode(&zeros).unwrap();
     assert!(encoded.as_unit().shared_memory_bytes() > PUBLISHED_SHARED_MEMORY);
-    let options = Options { least_code_length: 2, ..Options::default() };
-    let encoded = encode(&[&zeros], &options).unwrap();
+    let options = EncodeOptions::new().least_code_length(2);
+    let encoded = options.encode(&[&zeros]).unwrap();
     assert!(encoded.as_unit().shared_memory_bytes() <= PUBLISHED_SHARED_MEMORY);
     assert_eq!(shared_memory_bytes(16_384), encoded.as_unit().shared_memory_bytes());
     survives(&[vec![0; 100_000], like_trained(1000, 1)], &options);
@@ -338,7 +338,7 @@ fn codes_without_one_bit_codewords_fit_published_shared_memory() {
 #[test]
 fn ranges_and_blocks_out_of_bounds_are_errors() {
     let all = bytes(&like_trained(100, 1));
-    let encoded = encode(&[&all], &Options::default()).unwrap();
+    let encoded = encode(&all).unwrap();
     let unit = encoded.as_unit();
     let mut out = vec![0; all.len()];
     #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
@@ -370,7 +370,7 @@ proptest! {
     fn the_reference_writes_the_same_bytes_and_reads_the_same_bits(tensors in units()) {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let encoded = to_reference(&encode(&parts, &Options::default()).unwrap());
+        let encoded = to_reference(&EncodeOptions::new().encode(&parts).unwrap());
         let weights: Vec<Vec<half::bf16>> =
             tensors.iter().map(|tensor| tensor.iter().map(|w| half::bf16::from_bits(*w)).collect()).collect();
         let parts: Vec<&[half::bf16]> = weights.iter().map(Vec::as_slice).collect();
@@ -386,7 +386,7 @@ proptest! {
     ) {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let mut unit = encode(&parts, &Options::default()).unwrap();
+        let mut unit = EncodeOptions::new().encode(&parts).unwrap();
         for (which, at, value, how) in damages {
             let tensor = part(&mut unit, which);
             if !tensor.is_empty() {
@@ -398,7 +398,7 @@ proptest! {
                 }
             }
         }
-        let ours = Unit::new(unit.tensors()).and_then(|unit| {
+        let ours = Unit::new(unit.as_slices()).and_then(|unit| {
             let mut decoded = vec![0; 2 * unit.len()];
             unit.verify_blocks_into(0..unit.blocks(), &mut decoded).map(|()| bits(&decoded))
         });
@@ -415,7 +415,7 @@ proptest! {
 
 /// What one block decodes to by the rules alone: each codeword looked up in the tables as they stand, the errors those
 /// that the rules give. Shares nothing with the decoders but the look-up of a single symbol.
-fn plain_block(tensors: &Tensors<'_>, block: usize, gaps: bool) -> Result<Vec<u8>, Error> {
+fn plain_block(tensors: &Parts<&[u8]>, block: usize, gaps: bool) -> Result<Vec<u8>, Error> {
     let unit = Unit::new(*tensors).unwrap();
     let start = |block: usize| block as u64 * BLOCK_BITS + u64::from(unit.gap(block * WINDOWS_PER_BLOCK));
     let range = unit.block_range(block);
@@ -465,7 +465,7 @@ fn framed<E>(
 /// Compares, on every level, what these runs of blocks decode to with what the rules say, errors included.
 fn every_level_keeps_the_rules(
     name: &str,
-    tensors: &Tensors<'_>,
+    tensors: &Parts<&[u8]>,
     runs: impl IntoIterator<Item = Range<usize>>,
 ) {
     let unit = Unit::new(*tensors).unwrap();
@@ -511,7 +511,7 @@ fn every_level_keeps_the_rules(
 
 /// Every run of blocks, the empty ones included; of more than seven, those that touch either end and single blocks. Where
 /// few cases are asked for, some of these.
-fn runs(tensors: &Tensors<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
+fn runs(tensors: &Parts<&[u8]>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = Unit::new(*tensors).unwrap().blocks();
     let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));
     all.filter(move |run| blocks <= 7 || run.len() == 1 || run.start <= 1 || run.end == blocks)
@@ -530,8 +530,8 @@ fn with_lengths(exponents: impl IntoIterator<Item = u8>, first: u8, lengths: &[u
 }
 
 /// The same tensors, owned.
-fn owned(tensors: &Tensors<'_>) -> EncodedUnit {
-    let mut unit = encode(&[&[0, 0]], &Options::default()).unwrap();
+fn owned(tensors: &Parts<&[u8]>) -> EncodedUnit {
+    let mut unit = encode(&[0, 0]).unwrap();
     unit.luts = tensors.luts.to_vec();
     unit.encoded_exponent = tensors.encoded_exponent.to_vec();
     unit.sign_mantissa = tensors.sign_mantissa.to_vec();
@@ -551,7 +551,7 @@ fn steps() -> [u8; 33] {
 fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
     let mut units = Vec::new();
     let mut add = |name: String, unit: EncodedUnit| units.push((name, unit));
-    let ours = |weights: &[u16]| encode(&[&bytes(weights)], &Options::default()).unwrap();
+    let ours = |weights: &[u16]| encode(&bytes(weights)).unwrap();
 
     for n in [1, 2, 63, 64, 65, 500, 1024, 5000, 12_000] {
         add(format!("{n} like trained"), ours(&like_trained(n, n as u64)));
@@ -612,7 +612,7 @@ fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
 #[test]
 fn every_level_decodes_every_run_of_blocks_of_every_kind_of_unit() {
     for (name, unit) in kinds_of_units() {
-        every_level_keeps_the_rules(&name, &unit.tensors(), runs(&unit.tensors()));
+        every_level_keeps_the_rules(&name, &unit.as_slices(), runs(&unit.as_slices()));
     }
 }
 
@@ -635,11 +635,11 @@ fn every_level_gives_the_same_error_for_every_kind_of_damage() {
                     }
                 }
             }
-            let Ok(view) = Unit::new(unit.tensors()) else { continue };
+            let Ok(view) = Unit::new(unit.as_slices()) else { continue };
             let blocks = view.blocks();
             let (a, b) = (random.below(blocks as u64 + 1) as usize, random.below(blocks as u64 + 1) as usize);
             let runs = [0..blocks, a.min(b)..a.max(b), b..blocks];
-            every_level_keeps_the_rules(&format!("{name}, damage {tried}"), &unit.tensors(), runs);
+            every_level_keeps_the_rules(&format!("{name}, damage {tried}"), &unit.as_slices(), runs);
         }
     }
 }
@@ -648,7 +648,7 @@ fn every_level_gives_the_same_error_for_every_kind_of_damage() {
 fn blocks_that_hold_more_or_less_than_was_stated_are_errors_at_every_place() {
     // The position of each block but the first, moved by a little and by a lot; every run that touches it.
     for blocks in [2, 4, 8] {
-        let unit = encode(&[&bytes(&like_trained(12_300 * blocks, 1))], &Options::default()).unwrap();
+        let unit = encode(&bytes(&like_trained(12_300 * blocks, 1))).unwrap();
         let blocks = unit.as_unit().blocks();
         for block in 1..blocks {
             for by in [-9000i64, -300, -64, -1, 1, 64, 300, 9000] {
@@ -656,9 +656,13 @@ fn blocks_that_hold_more_or_less_than_was_stated_are_errors_at_every_place() {
                 let position = &mut damaged.output_positions.as_chunks_mut::<4>().0[block];
                 let moved = i64::from(u32::from_le_bytes(*position)) + by;
                 *position = u32::try_from(moved).unwrap().to_le_bytes();
-                if Unit::new(damaged.tensors()).is_ok() {
+                if Unit::new(damaged.as_slices()).is_ok() {
                     let runs = [0..blocks, 0..block, block - 1..block, block..block + 1];
-                    every_level_keeps_the_rules(&format!("block {block} by {by}"), &damaged.tensors(), runs);
+                    every_level_keeps_the_rules(
+                        &format!("block {block} by {by}"),
+                        &damaged.as_slices(),
+                        runs,
+                    );
                 }
             }
         }
@@ -668,7 +672,7 @@ fn blocks_that_hold_more_or_less_than_was_stated_are_errors_at_every_place() {
 #[test]
 fn tables_of_any_bytes_decode_alike_on_every_level() {
     let mut random = Random(13);
-    let sound = encode(&[&bytes(&like_trained(40_000, 1))], &Options::default()).unwrap();
+    let sound = encode(&bytes(&like_trained(40_000, 1))).unwrap();
     let mut decoded = 0;
     for round in 0..400 {
         let mut unit = sound.clone();
@@ -711,9 +715,9 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
         unit.encoded_exponent.truncate(bit.div_ceil(8) as usize);
         unit.sign_mantissa.truncate(n);
         unit.output_positions = [0u32.to_le_bytes(), (n as u32).to_le_bytes()].concat();
-        if let Ok(view) = Unit::new(unit.tensors()) {
+        if let Ok(view) = Unit::new(unit.as_slices()) {
             decoded += usize::from(view.decode_into(&mut vec![0; 2 * n]).is_ok());
-            every_level_keeps_the_rules(&format!("round {round}"), &unit.tensors(), iter::once(0..1));
+            every_level_keeps_the_rules(&format!("round {round}"), &unit.as_slices(), iter::once(0..1));
         }
     }
     assert!(decoded > 50, "only {decoded} of these units were sound");
@@ -722,7 +726,7 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
 #[test]
 fn every_level_decodes_to_every_alignment() {
     let weights = bytes(&like_trained(50_000, 1));
-    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    let encoded = encode(&weights).unwrap();
     for level in Level::all() {
         let decoder = Decoder::at_level(&encoded.as_unit(), level);
         for offset in 0..128 {
@@ -737,7 +741,7 @@ fn every_level_decodes_outputs_too_large_for_the_caches_to_every_kind_of_address
     // More than 4 MiB of weights are stored past the caches.
     let weights = bytes(&like_trained(2_200_000, 1));
     assert!(weights.len() > 4 << 20);
-    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    let encoded = encode(&weights).unwrap();
     let unit = encoded.as_unit();
     for level in Level::all() {
         let decoder = Decoder::at_level(&unit, level);
@@ -756,16 +760,16 @@ fn every_level_decodes_outputs_too_large_for_the_caches_to_every_kind_of_address
     // Damage at the very end is found after nearly everything was stored.
     let mut damaged = encoded.clone();
     damaged.encoded_exponent.push(0);
-    if let Ok(unit) = Unit::new(damaged.tensors()) {
+    if let Ok(unit) = Unit::new(damaged.as_slices()) {
         let blocks = unit.blocks();
-        every_level_keeps_the_rules("a byte more", &damaged.tensors(), iter::once(0..blocks));
+        every_level_keeps_the_rules("a byte more", &damaged.as_slices(), iter::once(0..blocks));
     }
 }
 
 #[test]
 fn buffers_and_blocks_of_the_wrong_size_are_the_same_errors_on_every_level() {
     let weights = bytes(&like_trained(30_000, 1));
-    let encoded = encode(&[&weights], &Options::default()).unwrap();
+    let encoded = encode(&weights).unwrap();
     let unit = encoded.as_unit();
     let mut out = vec![0; weights.len() + 2];
     for level in Level::all() {
@@ -833,7 +837,7 @@ fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
 /// Buffers of the right sizes, full of what must be overwritten.
 fn dirty(plan: &Plan) -> EncodedUnit {
     let sizes = plan.sizes();
-    let mut unit = encode(&[&[0, 0]], &Options::default()).unwrap();
+    let mut unit = encode(&[0, 0]).unwrap();
     unit.luts = vec![0xa5; sizes.luts];
     unit.encoded_exponent = vec![0xa5; sizes.encoded_exponent];
     unit.sign_mantissa = vec![0xa5; sizes.sign_mantissa];
@@ -864,13 +868,13 @@ fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
     for level in Level::all() {
         let encoder = Encoder::at_level(plan, level);
         let mut unit = dirty(plan);
-        encoder.encode_into(&parts, unit.buffers()).unwrap();
+        encoder.encode_into(&parts, unit.as_mut_slices()).unwrap();
         assert!(unit == expected, "{level:?}");
         for &most in mosts {
             let frequencies = histograms(&parts, most);
             for run in [backwards, side_by_side] {
                 let mut unit = dirty(plan);
-                encoder.encode_pieces(&parts, most, &frequencies, unit.buffers(), run).unwrap();
+                encoder.encode_pieces(&parts, most, &frequencies, unit.as_mut_slices(), run).unwrap();
                 assert!(unit == expected, "{level:?}, pieces of {most}");
             }
         }
@@ -884,7 +888,7 @@ proptest! {
     fn every_level_encodes_to_the_bytes_of_the_reference(tensors in units(), most in 1usize..9000) {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let plan = Plan::new(&parts, &Options::default()).unwrap();
+        let plan = Plan::new(&parts, &EncodeOptions::default()).unwrap();
         every_level_encodes(&owned, &plan, &[most]);
         let weights: Vec<Vec<half::bf16>> =
             tensors.iter().map(|tensor| tensor.iter().map(|w| half::bf16::from_bits(*w)).collect()).collect();
@@ -896,9 +900,9 @@ proptest! {
     fn every_level_decodes_any_weights(tensors in units(), least in 1u8..=8, limit in 8u8..=32) {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let options = Options { least_code_length: least, max_code_length: limit };
-        let unit = encode(&parts, &options).unwrap();
-        every_level_keeps_the_rules("any weights", &unit.tensors(), runs(&unit.tensors()));
+        let options = EncodeOptions::new().least_code_length(least).max_code_length(limit);
+        let unit = options.encode(&parts).unwrap();
+        every_level_keeps_the_rules("any weights", &unit.as_slices(), runs(&unit.as_slices()));
     }
 
     #[test]
@@ -908,7 +912,7 @@ proptest! {
     ) {
         let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
         let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let mut unit = encode(&parts, &Options::default()).unwrap();
+        let mut unit = EncodeOptions::new().encode(&parts).unwrap();
         for (which, at, value, how) in damages {
             let tensor = part(&mut unit, which);
             if !tensor.is_empty() {
@@ -920,8 +924,8 @@ proptest! {
                 }
             }
         }
-        if Unit::new(unit.tensors()).is_ok() {
-            every_level_keeps_the_rules("any damage", &unit.tensors(), runs(&unit.tensors()));
+        if Unit::new(unit.as_slices()).is_ok() {
+            every_level_keeps_the_rules("any damage", &unit.as_slices(), runs(&unit.as_slices()));
         }
     }
 }
@@ -941,7 +945,7 @@ fn pieces_of_any_size_make_the_bytes_of_the_whole() {
     ];
     for tensors in kinds {
         let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
-        let plan = Plan::new(&parts, &Options::default()).unwrap();
+        let plan = Plan::new(&parts, &EncodeOptions::default()).unwrap();
         let mosts = [&MOSTS[..], &[1 + random.below(5000) as usize, 1 + random.below(300) as usize]].concat();
         every_level_encodes(&tensors, &plan, &mosts);
     }
@@ -963,7 +967,7 @@ fn pieces_of_any_size_make_the_bytes_of_the_whole() {
     with_lengths(vec![5; 3000], &[32; 6]);
     // Large enough that the plan, too, uses the table of pairs.
     let large = bytes(&like_trained(200_000, 3));
-    let plan = Plan::new(&[&large], &Options::default()).unwrap();
+    let plan = Plan::new(&[&large], &EncodeOptions::default()).unwrap();
     every_level_encodes(&[large], &plan, &[5000, 65_537, 99_999]);
 }
 
@@ -971,7 +975,7 @@ fn pieces_of_any_size_make_the_bytes_of_the_whole() {
 fn jobs_may_be_run_again_but_not_left_out() {
     let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3, 2))];
     let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
-    let plan = Plan::new(&parts, &Options::default()).unwrap();
+    let plan = Plan::new(&parts, &EncodeOptions::default()).unwrap();
     let frequencies = histograms(&parts, 4000);
     let expected = plan.encode(&parts).unwrap();
     for level in Level::all() {
@@ -981,16 +985,16 @@ fn jobs_may_be_run_again_but_not_left_out() {
             backwards(jobs);
             side_by_side(jobs);
         };
-        encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), twice).unwrap();
+        encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), twice).unwrap();
         assert!(unit == expected);
         for skipped in 0..frequencies.len() {
             let but_one = |jobs: &mut [Job<'_>]| {
                 jobs.iter_mut().enumerate().filter(|(i, _)| *i != skipped).for_each(|(_, job)| job.run());
             };
-            let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), but_one);
+            let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), but_one);
             assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
         }
-        let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.buffers(), |_| ());
+        let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), |_| ());
         assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
     }
 }
@@ -999,7 +1003,7 @@ fn jobs_may_be_run_again_but_not_left_out() {
 fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
     let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3000, 2))];
     let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
-    let plan = Plan::new(&parts, &Options::default()).unwrap();
+    let plan = Plan::new(&parts, &EncodeOptions::default()).unwrap();
     let sound = histograms(&parts, 4000);
     let exponent = usize::from(bf16::exponent(bits(&tensors[0])[0]));
     let mut wrong: Vec<(String, Vec<[u64; 256]>)> = vec![
@@ -1035,7 +1039,7 @@ fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
         let encoder = Encoder::at_level(&plan, level);
         for (name, frequencies) in &wrong {
             let mut unit = dirty(&plan);
-            let result = encoder.encode_pieces(&parts, 4000, frequencies, unit.buffers(), backwards);
+            let result = encoder.encode_pieces(&parts, 4000, frequencies, unit.as_mut_slices(), backwards);
             // A symbol without a codeword has no bits: that it was counted does not matter.
             if name.starts_with("without a codeword") {
                 assert!(result.is_err() || unit == plan.encode(&parts).unwrap());
@@ -1049,7 +1053,7 @@ fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
 #[test]
 fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
     let planned = bytes(&like_trained(9000, 1));
-    let plan = Plan::new(&[&planned], &Options::default()).unwrap();
+    let plan = Plan::new(&[&planned], &EncodeOptions::default()).unwrap();
     let frequencies = histograms(&[&planned], 1000);
     let of_another = bytes(&with_exponents(vec![3; 9000], 1));
     let more = [&planned[..], &[0]].concat();
@@ -1057,7 +1061,7 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
         let encoder = Encoder::at_level(&plan, level);
         let mut unit = dirty(&plan);
         let mut encode_pieces = |tensors: &[&[u8]], frequencies: &[[u64; 256]]| {
-            encoder.encode_pieces(tensors, 1000, frequencies, unit.buffers(), backwards)
+            encoder.encode_pieces(tensors, 1000, frequencies, unit.as_mut_slices(), backwards)
         };
         let (first, second) = planned.split_at(4000);
         assert!(matches!(encode_pieces(&[first, second], &frequencies), Err(Error::PlanMismatch { .. })));
@@ -1071,16 +1075,16 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
             for frequencies in [&frequencies, &histograms(&[&other], 1000)] {
                 let mut unit = dirty(&plan);
                 let result =
-                    encoder.encode_pieces(&[&other], 1000, frequencies, unit.buffers(), side_by_side);
+                    encoder.encode_pieces(&[&other], 1000, frequencies, unit.as_mut_slices(), side_by_side);
                 match result {
                     // As for a plan: another unit with, by chance, as many bits.
-                    Ok(()) => assert!(bytes(&walk(&unit.tensors()).weights) == other),
+                    Ok(()) => assert!(bytes(&walk(&unit.as_slices()).weights) == other),
                     Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
                 }
             }
             let mut unit = dirty(&plan);
-            match encoder.encode_into(&[&other], unit.buffers()) {
-                Ok(()) => assert!(bytes(&walk(&unit.tensors()).weights) == other),
+            match encoder.encode_into(&[&other], unit.as_mut_slices()) {
+                Ok(()) => assert!(bytes(&walk(&unit.as_slices()).weights) == other),
                 Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
             }
         }
@@ -1088,11 +1092,12 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
         for which in 0..5 {
             let mut unit = dirty(&plan);
             part(&mut unit, which).pop();
-            let expected = plan.encode_into(&[&planned], unit.buffers());
+            let expected = plan.encode_into(&[&planned], unit.as_mut_slices());
             assert!(matches!(expected, Err(Error::BufferLength { .. })));
-            let result = encoder.encode_pieces(&[&planned], 1000, &frequencies, unit.buffers(), backwards);
+            let result =
+                encoder.encode_pieces(&[&planned], 1000, &frequencies, unit.as_mut_slices(), backwards);
             assert_eq!(result, expected);
-            assert_eq!(encoder.encode_into(&[&planned], unit.buffers()), expected);
+            assert_eq!(encoder.encode_into(&[&planned], unit.as_mut_slices()), expected);
         }
     }
 }

@@ -94,8 +94,8 @@ pub unsafe extern "C" fn df11_dietgpu_decode(
             let out = df11_buffer { data: out, len: out_len }.get(&[span(bytes)])?;
             let mut table = DecodeTable::EMPTY;
             Ok(match Any::new(bytes)? {
-                Any::Bytes(archive) => archive.decode_into(&mut table, out),
-                Any::Floats(archive) => archive.decode_into(&mut table, out),
+                Any::Bytes(archive) => archive.decode_in(&mut table, out),
+                Any::Floats(archive) => archive.decode_in(&mut table, out),
             }?)
         })
     }

@@ -1,6 +1,6 @@
 //! Writing units of DF11.
 
-use df11::{Buffers, Options, Plan, Sizes};
+use df11::{EncodeOptions, Parts, Plan};
 
 use crate::boundary::{
     Opaque, apart, array, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write,
@@ -68,9 +68,9 @@ unsafe impl Opaque for df11_plan {
     const MARK: u64 = u64::from_le_bytes(*b"df11plan");
 }
 
-impl From<Sizes> for df11_sizes {
-    fn from(sizes: Sizes) -> Self {
-        let Sizes { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } = sizes;
+impl From<Parts<usize>> for df11_sizes {
+    fn from(sizes: Parts<usize>) -> Self {
+        let Parts { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } = sizes;
         df11_sizes { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
     }
 }
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn df11_unit_bound(
     // SAFETY: The caller's promises, passed on.
     unsafe {
         run(error, || {
-            let bound = Sizes::bound(elements, tensors);
+            let bound = Parts::bound(elements, tensors);
             write(
                 sizes,
                 bound.ok_or(Failure::Input("the number of elements", "is none that a unit has"))?.into(),
@@ -129,10 +129,10 @@ pub unsafe extern "C" fn df11_plan_new(
     unsafe {
         run(error, || {
             let options = if options.is_null() {
-                Options::default()
+                EncodeOptions::default()
             } else {
                 let df11_options { least_code_length, max_code_length } = read(options)?;
-                Options { least_code_length, max_code_length }
+                EncodeOptions::new().least_code_length(least_code_length).max_code_length(max_code_length)
             };
             let slices = slices(tensors, count)?;
             let mut inputs: Vec<_> = slices.iter().copied().map(span).collect();
@@ -192,7 +192,7 @@ pub unsafe extern "C" fn df11_plan_encode(
             expect_apart(&buffers)?;
             let mut inputs: Vec<_> = tensors.iter().map(|tensor| span(tensor)).collect();
             inputs.push(place);
-            let buffers = Buffers {
+            let buffers = Parts {
                 luts: buffers.luts.get(&inputs)?,
                 encoded_exponent: buffers.encoded_exponent.get(&inputs)?,
                 sign_mantissa: buffers.sign_mantissa.get(&inputs)?,

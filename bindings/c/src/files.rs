@@ -287,7 +287,7 @@ pub unsafe extern "C" fn df11_unit_at(
             let parts = checkpoint.reader.unit_parts(index);
             let parts = parts.ok_or(Failure::Input("the number of a unit", "is none of this checkpoint"))?;
             let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
-                parts.parts().map(|part| df11_bytes { data: part.as_ptr(), len: part.len() });
+                parts.into_array().map(|part| df11_bytes { data: part.as_ptr(), len: part.len() });
             let parts = df11_tensors {
                 luts,
                 encoded_exponent,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use df11::{Tensors, Unit};
+use df11::{Parts, Unit};
 
 use crate::boundary::{Opaque, apart, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
@@ -51,7 +51,7 @@ pub struct df11_unit_info {
 /// What stands in a [`df11_unit`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open<'a> {
-    tensors: Tensors<'a>,
+    tensors: Parts<&'a [u8]>,
     unit: Unit<'a>,
 }
 
@@ -65,10 +65,10 @@ impl df11_tensors {
     /// # Safety
     ///
     /// As [`df11_bytes::get`] for each part.
-    unsafe fn get<'a>(&self) -> Result<Tensors<'a>, Failure> {
+    unsafe fn get<'a>(&self) -> Result<Parts<&'a [u8]>, Failure> {
         // SAFETY: The caller's promise.
         let get = |bytes: df11_bytes| unsafe { bytes.get() };
-        Ok(Tensors {
+        Ok(Parts {
             luts: get(self.luts)?,
             encoded_exponent: get(self.encoded_exponent)?,
             sign_mantissa: get(self.sign_mantissa)?,
@@ -95,7 +95,7 @@ unsafe fn with(
         run(error, || {
             let place = span_of(unit);
             let Open { tensors, unit } = get(unit)?;
-            let [a, b, c, d, e, g] = tensors.parts().map(span);
+            let [a, b, c, d, e, g] = tensors.into_array().map(span);
             Ok(f(unit, out.get(&[place, a, b, c, d, e, g])?)?)
         })
     }
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn df11_unit_open(
     unsafe {
         run(error, || {
             let tensors = read(tensors)?.get()?;
-            apart(unit, &tensors.parts().map(span))?;
+            apart(unit, &tensors.into_array().map(span))?;
             put(unit, Open { tensors, unit: Unit::new(tensors)? })
         })
     }

@@ -2,7 +2,7 @@
 
 use checkpoint::{count_pieces, encode_pieces};
 use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
-use codec::{Decoder, Encoder, Options, Plan, Tensors, Unit};
+use codec::{Decoder, EncodeOptions, Encoder, Parts, Plan, Unit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
@@ -31,14 +31,14 @@ pub(crate) fn encode_unit<'py>(
             for counts in &pieces {
                 all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             }
-            let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
+            let plan = Plan::from_frequencies(&all, tensors.len(), &EncodeOptions::default())?;
             let mut unit = plan.buffers();
-            encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.buffers())?;
+            encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.as_mut_slices())?;
             Ok(unit)
         })
     });
     let unit = unit?.map_err(|error| error::of_codec(py, error))?;
-    Ok(unit.tensors().parts().into_iter().map(|part| PyByteArray::new(py, part)).collect())
+    Ok(unit.as_slices().into_array().into_iter().map(|part| PyByteArray::new(py, part)).collect())
 }
 
 /// Decodes all tensors of a unit, one after the other.
@@ -47,7 +47,7 @@ pub(crate) fn decode_unit(py: Python<'_>, parts: [Memory; 6], out: Memory) -> Py
     // SAFETY: the Python sources hold the parts, and a new tensor that nothing else uses.
     let (parts, out) = unsafe { (parts.map(|part| part.as_bytes()), out.as_bytes_mut()) };
     let done = py.detach(|| {
-        let unit = Unit::new(Tensors::from_parts(parts))?;
+        let unit = Unit::new(Parts::from_array(parts))?;
         Decoder::new(&unit).decode_into(out)
     });
     done.map_err(|error| error::of_codec(py, error))
@@ -61,7 +61,7 @@ pub(crate) fn code_of(py: Python<'_>, frequencies: Vec<u64>) -> PyResult<Vec<(u8
         .as_slice()
         .try_into()
         .map_err(|_| error::invalid(py, "frequencies are 256 numbers, one for each exponent"))?;
-    let code = Plan::from_frequencies(frequencies, 1, &Options::default())
+    let code = Plan::from_frequencies(frequencies, 1, &EncodeOptions::default())
         .map_err(|error| error::of_codec(py, error))?;
     let code = code.codewords();
     Ok((0..=255).map(|symbol| (code.len(symbol), code.bits(symbol))).collect())

@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
 use df11::rans::DecodeTable;
-use df11::{Decoder, EncodedUnit, Options, Plan, Unit};
+use df11::{Decoder, EncodeOptions, EncodedUnit, Plan, Unit};
 use df11::{Level, bf16};
 use df11_model::{
     Error, bf16_weights, count_frame, count_pieces, decode_frame_blocks, encode_frame, encode_pieces,
@@ -181,9 +181,9 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))?;
 
     let core = |error: df11::Error| wrong(path, error.to_string());
-    let plan = Plan::new(&[&weights], &Options::default()).map_err(core)?;
+    let plan = Plan::new(&[&weights], &EncodeOptions::default()).map_err(core)?;
     let encoded = plan.encode(&[&weights]).map_err(core)?;
-    let unit = Unit::new(encoded.tensors()).map_err(core)?;
+    let unit = Unit::new(encoded.as_slices()).map_err(core)?;
     let shape = [unit.len() as u64];
     let frame = frame::encode(ElementType::Bf16, &shape, &weights).map_err(core)?;
     // Every buffer is touched before anything is timed, by the first round, which checks the answers.
@@ -317,8 +317,8 @@ impl Measurement<'_> {
         let Setting { level, threads } = setting;
         match operation {
             Operation::Encode if threads == 1 => {
-                let plan = Plan::new(&[self.weights], &Options::default())?;
-                df11::Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.buffers())
+                let plan = Plan::new(&[self.weights], &EncodeOptions::default())?;
+                df11::Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.as_mut_slices())
             }
             Operation::Encode => self.encode_pieces(level),
             Operation::Decode => {
@@ -352,7 +352,7 @@ impl Measurement<'_> {
             Operation::FrameDecode => {
                 let (frame, decoded) = (self.frame.clone().at_level(level), &mut self.decoded);
                 if threads == 1 {
-                    return frame.decode_into(&mut self.table, decoded);
+                    return frame.decode_in(&mut self.table, decoded);
                 }
                 frame.build(&mut self.table);
                 let (table, blocks) = (&self.table, 0..frame.header().blocks());
@@ -388,8 +388,8 @@ impl Measurement<'_> {
                     *sum += count;
                 }
             }
-            let plan = Plan::from_frequencies(&all, tensors.len(), &Options::default())?;
-            encode_pieces(&df11::Encoder::at_level(&plan, level), &tensors, &pieces, self.out.buffers())
+            let plan = Plan::from_frequencies(&all, tensors.len(), &EncodeOptions::default())?;
+            encode_pieces(&df11::Encoder::at_level(&plan, level), &tensors, &pieces, self.out.as_mut_slices())
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::Unit;
-use df11::frame::{Codec, DecodeTable, Frame};
+use df11::frame::{Codec, Frame};
 use df11_gpu::bench::Row;
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
 use df11_model::{Error, Stored, bf16_weights, for_each_stored};
@@ -189,7 +189,7 @@ fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu
                 return Ok(None);
             }
             let mut expected = vec![0; frame.elements_bytes()];
-            frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut expected)?;
+            frame.decode_into(&mut expected)?;
             let uploaded = gpu.upload_frame(&frame)?;
             Ok(Some((gpu.decode_to_host(Item::Frame(&uploaded))?, expected)))
         }

@@ -11,7 +11,7 @@ use core::ffi::c_int;
 use core::panic::PanicInfo;
 
 use df11::Error;
-use df11::{Tensors, Unit};
+use df11::{Parts, Unit};
 
 /// A unit of three weights, 1.0, 2.0 and -1.5, byte for byte: exponents 127, 128 and 127 under the code 127 = `0`,
 /// 128 = `1`.
@@ -29,7 +29,7 @@ fn unit() -> Result<Unit<'static>, Error> {
         }
         luts
     };
-    Unit::new(Tensors {
+    Unit::new(Parts {
         luts: &LUTS,
         encoded_exponent: &[0b010_00000],
         sign_mantissa: &[0x00, 0x00, 0xc0],

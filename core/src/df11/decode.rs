@@ -42,10 +42,8 @@ impl Unit<'_> {
     /// breaks. The content of `weights` is then unspecified.
     ///
     /// ```
-    /// use df11::{Options};
-    ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
-    /// let encoded = df11::encode(&[&weights], &Options::default())?;
+    /// let encoded = df11::encode(&weights)?;
     /// let mut restored = [0; 4];
     /// encoded.as_unit().decode_into(&mut restored)?;
     /// assert_eq!(restored, weights);
@@ -112,9 +110,7 @@ impl Unit<'_> {
     /// As [`decode_blocks_into`](Self::decode_blocks_into), and [`Error::GapMismatch`].
     ///
     /// ```
-    /// use df11::{Options};
-    ///
-    /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// let encoded = df11::encode(&[0x80, 0x3f, 0x00, 0x40])?;
     /// let unit = encoded.as_unit();
     /// unit.verify_blocks_into(0..unit.blocks(), &mut [0; 4])?;
     /// # Ok::<(), df11::Error>(())
@@ -149,9 +145,7 @@ impl Unit<'_> {
     /// has two bytes for each element of it; otherwise the rule that the code breaks.
     ///
     /// ```
-    /// use df11::{Options};
-    ///
-    /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40, 0x40, 0x40]], &Options::default())?;
+    /// let encoded = df11::encode(&[0x80, 0x3f, 0x00, 0x40, 0x40, 0x40])?;
     /// let mut middle = [0; 2];
     /// encoded.as_unit().decode_range_into(1..2, &mut middle)?;
     /// assert_eq!(middle, [0x00, 0x40]);

@@ -40,10 +40,10 @@ const STREAM_BYTES: usize = 4 << 20;
 /// or from several threads.
 ///
 /// ```
-/// use df11::{Decoder, Options};
+/// use df11::Decoder;
 ///
 /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
-/// let encoded = df11::encode(&[&weights], &Options::default())?;
+/// let encoded = df11::encode(&weights)?;
 /// let unit = encoded.as_unit();
 /// let decoder = Decoder::new(&unit);
 /// for block in 0..unit.blocks() {
@@ -71,9 +71,9 @@ impl<'a> Decoder<'a> {
     /// Builds the tables of a unit, to decode with this level of instructions.
     ///
     /// ```
-    /// use df11::{Decoder, Level, Options};
+    /// use df11::{Decoder, Level};
     ///
-    /// let encoded = df11::encode(&[&[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// let encoded = df11::encode(&[0x80, 0x3f, 0x00, 0x40])?;
     /// for level in Level::all() {
     ///     let mut weights = [0; 4];
     ///     Decoder::at_level(&encoded.as_unit(), level).decode_into(&mut weights)?;
@@ -128,10 +128,10 @@ impl<'a> Decoder<'a> {
     /// As [`Unit::decode_range_into`].
     ///
     /// ```
-    /// use df11::{Decoder, Options};
+    /// use df11::Decoder;
     ///
     /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
-    /// let encoded = df11::encode(&[&weights], &Options::default())?;
+    /// let encoded = df11::encode(&weights)?;
     /// let mut most = vec![0; 2 * 19_000];
     /// Decoder::new(&encoded.as_unit()).decode_range_into(500..19_500, &mut most)?;
     /// assert_eq!(most, weights[2 * 500..2 * 19_500]);

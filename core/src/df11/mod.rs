@@ -19,6 +19,8 @@ mod decoder;
 #[cfg(feature = "alloc")]
 mod encode;
 mod encoder;
+mod layout;
+mod parts;
 #[cfg(feature = "alloc")]
 mod pieces;
 mod plan;
@@ -27,54 +29,15 @@ mod unit;
 #[cfg(feature = "alloc")]
 pub use decoder::Decoder;
 #[cfg(feature = "alloc")]
-pub use encode::{EncodedUnit, encode};
+pub use encode::encode;
+pub use layout::{
+    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
+    WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, shared_memory_bytes,
+};
+#[cfg(feature = "alloc")]
+pub use parts::EncodedUnit;
+pub use parts::Parts;
 #[cfg(feature = "alloc")]
 pub use pieces::{Encoder, Job, Piece};
-pub use plan::{Buffers, Options, Plan, Sizes};
-pub use unit::{Tensors, Unit};
-
-/// The keys of a unit's parts, after its module path, with their element types as safetensors names them.
-pub const PARTS: [(&str, &str); 6] = [
-    ("luts", "U8"),
-    ("encoded_exponent", "U8"),
-    ("sign_mantissa", "U8"),
-    ("output_positions", "U8"),
-    ("gaps", "U8"),
-    ("split_positions", "I64"),
-];
-
-/// Bytes of code in a window: `bytes_per_thread` in published configurations.
-pub const WINDOW_BYTES: usize = 8;
-
-/// Bits of code in a window.
-pub const WINDOW_BITS: u64 = 8 * WINDOW_BYTES as u64;
-
-/// Windows in a block: `threads_per_block` in published configurations.
-pub const WINDOWS_PER_BLOCK: usize = 512;
-
-/// Bytes of code in a block.
-pub const BLOCK_BYTES: usize = WINDOWS_PER_BLOCK * WINDOW_BYTES;
-
-/// Bits of code in a block.
-pub const BLOCK_BITS: u64 = 8 * BLOCK_BYTES as u64;
-
-/// Bits of one entry in `gaps`: with codewords of at most 32 bits, the first to start in a window does so at bit 0..=31.
-pub const GAP_BITS: u32 = 5;
-
-/// Bytes of `gaps` for each block.
-pub const GAP_BYTES_PER_BLOCK: usize = WINDOWS_PER_BLOCK * GAP_BITS as usize / 8;
-
-/// The most elements, and the most bytes of code, that a unit can hold: published decoders count both in 32-bit signed
-/// integers.
-pub const MAX_ELEMENTS: usize = (1 << 31) - 1;
-
-/// Shared memory that a thread block may use without asking the driver for more, in bytes. Published decoders do not
-/// ask, so they cannot launch for a unit that needs more (see [`Unit::shared_memory_bytes`]).
-pub const PUBLISHED_SHARED_MEMORY: u64 = 48 * 1024;
-
-/// Shared memory, in bytes, that the published kernel asks for if no block has more than this many elements: a counter
-/// for each thread, one more, and two bytes for each element of the largest block.
-#[must_use]
-pub const fn shared_memory_bytes(largest_block: u32) -> u64 {
-    4 * WINDOWS_PER_BLOCK as u64 + 4 + 2 * largest_block as u64
-}
+pub use plan::{EncodeOptions, Plan};
+pub use unit::Unit;

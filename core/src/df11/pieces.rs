@@ -12,7 +12,7 @@ use core::ops::Range;
 use df11_simd::{Level, Operation, Simd};
 
 use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
-use super::{Buffers, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
+use super::{Parts, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
 /// Consecutive weights of one tensor.
@@ -131,7 +131,7 @@ impl<'p> Encoder<'p> {
     /// # Errors
     ///
     /// As [`Plan::encode_into`].
-    pub fn encode_into(&self, tensors: &[&[u8]], out: Buffers<'_>) -> Result<(), Error> {
+    pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
         let Encoder { plan, codebook, pairs, level } = self;
         match pairs {
             Some(pairs) => plan.encode_with(*level, codebook, pairs.look_up(), tensors, out),
@@ -151,7 +151,7 @@ impl<'p> Encoder<'p> {
     /// was not run.
     ///
     /// ```
-    /// use df11::{Buffers, Encoder, Job, Options, Piece, Plan, bf16};
+    /// use df11::{Parts, Encoder, Job, EncodeOptions, Piece, Plan, bf16};
     ///
     /// let weights: Vec<u8> = (0..600_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
     /// let tensors = [&weights[..]];
@@ -161,10 +161,10 @@ impl<'p> Encoder<'p> {
     /// });
     /// let frequencies = frequencies.collect::<Result<Vec<_>, _>>()?;
     ///
-    /// let plan = Plan::new(&tensors, &Options::default())?;
+    /// let plan = Plan::new(&tensors, &EncodeOptions::default())?;
     /// let mut unit = plan.encode(&tensors)?;
     /// let whole = unit.clone();
-    /// Encoder::new(&plan).encode_pieces(&tensors, 100_000, &frequencies, unit.buffers(), |jobs| {
+    /// Encoder::new(&plan).encode_pieces(&tensors, 100_000, &frequencies, unit.as_mut_slices(), |jobs| {
     ///     std::thread::scope(|scope| {
     ///         for job in jobs {
     ///             scope.spawn(|| job.run());
@@ -179,7 +179,7 @@ impl<'p> Encoder<'p> {
         tensors: &[&[u8]],
         most: usize,
         frequencies: &[[u64; 256]],
-        out: Buffers<'_>,
+        out: Parts<&mut [u8]>,
         run: impl FnOnce(&mut [Job<'_>]),
     ) -> Result<(), Error> {
         let mut out = out;
@@ -190,7 +190,7 @@ impl<'p> Encoder<'p> {
         let mut jobs = Vec::new();
         let (mut bit, mut element) = (0, 0);
         {
-            let mut rest = Parts {
+            let mut rest = Share {
                 code: &mut *out.encoded_exponent,
                 gaps: &mut window_gaps,
                 positions: out.output_positions.as_chunks_mut::<4>().0,
@@ -259,9 +259,9 @@ fn out_elements(plan: &Plan) -> usize {
     plan.sizes().sign_mantissa
 }
 
-/// Parts of the buffers of a unit.
+/// A share of the memory of a unit's parts.
 #[derive(Debug)]
-struct Parts<'a> {
+struct Share<'a> {
     code: &'a mut [u8],
     /// One byte for each window, unlike the gaps of a unit.
     gaps: &'a mut [u8],
@@ -269,13 +269,13 @@ struct Parts<'a> {
     sign_mantissa: &'a mut [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Share<'a> {
     /// Takes the parts of these windows and of so many elements off the front.
-    fn take(&mut self, windows: &Range<usize>, elements: usize) -> Option<Parts<'a>> {
+    fn take(&mut self, windows: &Range<usize>, elements: usize) -> Option<Share<'a>> {
         let blocks = windows.end.div_ceil(WINDOWS_PER_BLOCK) - windows.start.div_ceil(WINDOWS_PER_BLOCK);
         // Only the last window can have fewer bytes than eight.
         let bytes = self.code.len().min(windows.len() * WINDOW_BYTES);
-        Some(Parts {
+        Some(Share {
             code: self.code.split_off_mut(..bytes)?,
             gaps: self.gaps.split_off_mut(..windows.len())?,
             positions: self.positions.split_off_mut(..blocks)?,
@@ -296,7 +296,7 @@ pub struct Job<'a> {
     element: usize,
     /// The windows that begin in it.
     windows: Range<usize>,
-    parts: Parts<'a>,
+    parts: Share<'a>,
     /// Its bits in the window that it shares with the piece before it.
     result: Option<Result<u64, Error>>,
 }
@@ -325,7 +325,7 @@ impl<P: Fn(u16) -> Entry + Copy> Operation for RunJob<'_, '_, P> {
         let RunJob { job, pairs } = self;
         let elements = out_elements(job.encoder.plan);
         let mut sink = OnePiece {
-            parts: Parts {
+            parts: Share {
                 code: &mut *job.parts.code,
                 gaps: &mut *job.parts.gaps,
                 positions: &mut *job.parts.positions,
@@ -357,7 +357,7 @@ impl<P: Fn(u16) -> Entry + Copy> Operation for RunJob<'_, '_, P> {
 
 /// The sink for one piece.
 struct OnePiece<'a> {
-    parts: Parts<'a>,
+    parts: Share<'a>,
     /// The next window to begin.
     window: usize,
     head: u64,

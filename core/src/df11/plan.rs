@@ -3,8 +3,8 @@
 use df11_simd::Level;
 
 use super::encoder::{Codebook, Encode, Entry, WholeUnit};
-use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS};
-use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_ROWS, PrefixTablesBuf};
+use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
+use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
 
 /// From this many weights on, the table of pairs pays for its building.
@@ -12,122 +12,64 @@ use crate::{Error, bf16};
 const WORTH_PAIRS: usize = 1 << 16;
 
 /// Choices that an encoder has; every combination gives a unit that any decoder of the layout reads.
+///
+/// ```
+/// use df11::EncodeOptions;
+///
+/// let unit = EncodeOptions::new().least_code_length(2).encode(&[&[0; 40_000]])?;
+/// assert_eq!(unit.as_unit().largest_block(), 16_384);
+/// # Ok::<(), df11::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct EncodeOptions {
+    least_code_length: u8,
+    max_code_length: u8,
+}
+
+impl EncodeOptions {
+    /// The best code, of 1 to 32 bits.
+    #[must_use]
+    pub const fn new() -> Self {
+        EncodeOptions { least_code_length: 1, max_code_length: MAX_CODE_LENGTH }
+    }
+
     /// The shortest codeword to use, in bits, 1 to 8; 1 by default. With 2, no block holds more than 16,384 elements, so
     /// that even a unit of zeros decodes within the shared memory that published loaders ask for.
-    pub least_code_length: u8,
+    #[must_use]
+    pub const fn least_code_length(mut self, bits: u8) -> Self {
+        self.least_code_length = bits;
+        self
+    }
+
     /// The longest codeword to use, in bits, up to 32 (the default). Where the best code within this limit needs more
     /// than 17 prefix tables, the largest smaller limit that needs fewer is used instead.
-    pub max_code_length: u8,
+    #[must_use]
+    pub const fn max_code_length(mut self, bits: u8) -> Self {
+        self.max_code_length = bits;
+        self
+    }
 }
 
-impl Default for Options {
+impl Default for EncodeOptions {
     fn default() -> Self {
-        Options { least_code_length: 1, max_code_length: MAX_CODE_LENGTH }
+        Self::new()
     }
-}
-
-/// The exact size in bytes of each tensor of a unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// `luts`, a multiple of 256.
-    pub luts: usize,
-    /// `encoded_exponent`.
-    pub encoded_exponent: usize,
-    /// `sign_mantissa`: the number of elements.
-    pub sign_mantissa: usize,
-    /// `output_positions`, 4 for each block and 4 more.
-    pub output_positions: usize,
-    /// `gaps`, 320 for each block.
-    pub gaps: usize,
-    /// `split_positions`, 8 for each tensor but one.
-    pub split_positions: usize,
-}
-
-impl Sizes {
-    /// The most that each tensor of a unit takes whose code [`Plan::new`] or [`Plan::from_frequencies`] has chosen, whatever the
-    /// weights are: to set memory aside before they are known. `None` if no unit holds so many elements.
-    ///
-    /// ```
-    /// use df11::{Options, Plan, Sizes};
-    ///
-    /// let weights = [0x80, 0x3f, 0x00, 0x40];
-    /// let (bound, sizes) = (Sizes::bound(2, 1).ok_or("too many")?, Plan::new(&[&weights], &Options::default())?.sizes());
-    /// assert!(sizes.luts <= bound.luts && sizes.encoded_exponent <= bound.encoded_exponent);
-    /// assert_eq!((sizes.sign_mantissa, sizes.gaps), (bound.sign_mantissa, bound.gaps));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub const fn bound(elements: usize, tensors: usize) -> Option<Sizes> {
-        if elements > MAX_ELEMENTS || elements == 0 || tensors == 0 {
-            return None;
-        }
-        // With 8 bits for each of 240 symbols there is a code within every limit, and none that is chosen is longer.
-        let encoded_exponent = elements;
-        let blocks = encoded_exponent.div_ceil(BLOCK_BYTES);
-        Some(Sizes {
-            luts: 256 * MAX_ROWS,
-            encoded_exponent,
-            sign_mantissa: elements,
-            output_positions: 4 * (blocks + 1),
-            gaps: GAP_BYTES_PER_BLOCK * blocks,
-            split_positions: (tensors - 1).saturating_mul(8),
-        })
-    }
-
-    /// The sum of all six.
-    ///
-    /// ```
-    /// use df11::{Options, Plan};
-    ///
-    /// let plan = Plan::new(&[&[0x80, 0x3f]], &Options::default())?;
-    /// // Two rows of tables, a byte of code, a byte of sign and mantissa, two positions, a block of gaps.
-    /// assert_eq!(plan.sizes().total(), 512 + 1 + 1 + 8 + 320);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
-    #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.luts as u64
-            + self.encoded_exponent as u64
-            + self.sign_mantissa as u64
-            + self.output_positions as u64
-            + self.gaps as u64
-            + self.split_positions as u64
-    }
-}
-
-/// Where [`Plan::encode_into`] writes; each slice as long as [`Plan::sizes`] says.
-#[derive(Debug)]
-pub struct Buffers<'a> {
-    /// Prefix tables and code lengths.
-    pub luts: &'a mut [u8],
-    /// Codewords.
-    pub encoded_exponent: &'a mut [u8],
-    /// Signs and mantissas.
-    pub sign_mantissa: &'a mut [u8],
-    /// Output positions.
-    pub output_positions: &'a mut [u8],
-    /// Gaps.
-    pub gaps: &'a mut [u8],
-    /// Split positions.
-    pub split_positions: &'a mut [u8],
 }
 
 /// A unit that is about to be encoded: its code, its tables, and the exact size of everything.
 ///
 /// ```
-/// use df11::{Buffers, Options, Plan, Tensors, Unit};
+/// use df11::{EncodeOptions, Parts, Plan, Unit};
 ///
 /// let weights: &[u8] = &[0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
-/// let plan = Plan::new(&[weights], &Options::default())?;
+/// let plan = Plan::new(&[weights], &EncodeOptions::default())?;
 /// let sizes = plan.sizes();
 ///
 /// // No allocator needed: the caller owns the memory.
 /// let (mut luts, mut code, mut sign_mantissa) = ([0; 512], [0; 1], [0; 3]);
 /// let (mut positions, mut gaps) = ([0; 8], [0; 320]);
 /// assert_eq!((sizes.luts, sizes.encoded_exponent, sizes.output_positions), (512, 1, 8));
-/// plan.encode_into(&[weights], Buffers {
+/// plan.encode_into(&[weights], Parts {
 ///     luts: &mut luts,
 ///     encoded_exponent: &mut code,
 ///     sign_mantissa: &mut sign_mantissa,
@@ -136,7 +78,7 @@ pub struct Buffers<'a> {
 ///     split_positions: &mut [],
 /// })?;
 ///
-/// let unit = Unit::new(Tensors {
+/// let unit = Unit::new(Parts {
 ///     luts: &luts,
 ///     encoded_exponent: &code,
 ///     sign_mantissa: &sign_mantissa,
@@ -168,7 +110,7 @@ impl Plan {
     /// What the layout cannot hold: [`Error::EmptyUnit`], [`Error::UnrepresentableExponent`] (with the element),
     /// [`Error::TooManyElements`], [`Error::TooManyCodeBytes`]. What cannot be meant: [`Error::OddBytes`], and what
     /// [`CodeLengths::from_frequencies`] says of the options.
-    pub fn new(tensors: &[&[u8]], options: &Options) -> Result<Self, Error> {
+    pub fn new(tensors: &[&[u8]], options: &EncodeOptions) -> Result<Self, Error> {
         let mut frequencies = [0; 256];
         for tensor in tensors {
             bf16::add_to_histogram(tensor, &mut frequencies)?;
@@ -181,11 +123,11 @@ impl Plan {
     /// `tensors` is the number of tensors that the unit will be cut back into.
     ///
     /// ```
-    /// use df11::{Options, Plan};
+    /// use df11::{EncodeOptions, Plan};
     ///
     /// let mut frequencies = [0; 256];
     /// (frequencies[120], frequencies[121]) = (3000, 1000);
-    /// let plan = Plan::from_frequencies(&frequencies, 2, &Options::default())?;
+    /// let plan = Plan::from_frequencies(&frequencies, 2, &EncodeOptions::default())?;
     /// assert_eq!((plan.sizes().encoded_exponent, plan.sizes().split_positions), (500, 8));
     /// # Ok::<(), df11::Error>(())
     /// ```
@@ -196,9 +138,9 @@ impl Plan {
     pub fn from_frequencies(
         frequencies: &[u64; 256],
         tensors: usize,
-        options: &Options,
+        options: &EncodeOptions,
     ) -> Result<Self, Error> {
-        let Options { least_code_length: least, max_code_length: limit } = *options;
+        let EncodeOptions { least_code_length: least, max_code_length: limit } = *options;
         let lengths = CodeLengths::from_frequencies(frequencies, least, limit)?;
         let plan = Self::with_lengths(frequencies, tensors, &lengths);
         if !matches!(plan, Err(Error::TooManyTables { .. })) {
@@ -259,10 +201,10 @@ impl Plan {
 
     /// The exact size of each tensor that [`encode_into`](Self::encode_into) will write.
     #[must_use]
-    pub fn sizes(&self) -> Sizes {
+    pub fn sizes(&self) -> Parts<usize> {
         let encoded_exponent = self.code_bits.div_ceil(8) as usize;
         let blocks = encoded_exponent.div_ceil(BLOCK_BYTES);
-        Sizes {
+        Parts {
             luts: self.tables.as_bytes().len(),
             encoded_exponent,
             sign_mantissa: self.elements,
@@ -292,10 +234,10 @@ impl Plan {
     /// [`Error::PlanMismatch`] or [`Error::OddBytes`] if the tensors are not the planned ones.
     ///
     /// ```
-    /// use df11::{Options, Plan};
+    /// use df11::{EncodeOptions, Plan};
     ///
     /// let zeros = vec![0u8; 2 * 40_000];
-    /// let plan = Plan::new(&[&zeros], &Options::default())?;
+    /// let plan = Plan::new(&[&zeros], &EncodeOptions::default())?;
     /// let elements = plan.largest_block(&[&zeros])?; // one bit each
     /// assert_eq!(elements, 32_768);
     /// assert!(df11::shared_memory_bytes(elements) > df11::PUBLISHED_SHARED_MEMORY);
@@ -331,7 +273,7 @@ impl Plan {
     ///
     /// [`Error::BufferLength`] if a buffer is not as long as [`sizes`](Self::sizes) says; [`Error::PlanMismatch`] or
     /// [`Error::OddBytes`] if the tensors are not the planned ones. The content of the buffers is then unspecified.
-    pub fn encode_into(&self, tensors: &[&[u8]], out: Buffers<'_>) -> Result<(), Error> {
+    pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
         if self.elements >= WORTH_PAIRS {
             return super::Encoder::new(self).encode_into(tensors, out);
@@ -347,7 +289,7 @@ impl Plan {
         codebook: &Codebook,
         pairs: impl Fn(u16) -> Entry + Copy,
         tensors: &[&[u8]],
-        out: Buffers<'_>,
+        out: Parts<&mut [u8]>,
     ) -> Result<(), Error> {
         let mut out = out;
         self.write_fixed(tensors, &mut out)?;
@@ -357,7 +299,7 @@ impl Plan {
     }
 
     /// Checks the buffers; writes what does not depend on the weights.
-    pub(super) fn write_fixed(&self, tensors: &[&[u8]], out: &mut Buffers<'_>) -> Result<(), Error> {
+    pub(super) fn write_fixed(&self, tensors: &[&[u8]], out: &mut Parts<&mut [u8]>) -> Result<(), Error> {
         let sizes = self.sizes();
         bf16::expect_len("luts", out.luts.len(), sizes.luts)?;
         bf16::expect_len("encoded_exponent", out.encoded_exponent.len(), sizes.encoded_exponent)?;

@@ -3,61 +3,11 @@
 use core::ops::Range;
 
 use super::{
-    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, WINDOWS_PER_BLOCK,
+    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts, WINDOWS_PER_BLOCK,
     shared_memory_bytes,
 };
 use crate::Error;
 use crate::huffman::PrefixTables;
-
-/// The bytes of a unit's six tensors, as a file stores them; nothing has been checked yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tensors<'a> {
-    /// Prefix tables and code lengths, 256 bytes a row.
-    pub luts: &'a [u8],
-    /// Codewords.
-    pub encoded_exponent: &'a [u8],
-    /// Signs and mantissas, one byte per element.
-    pub sign_mantissa: &'a [u8],
-    /// Output positions, 4 bytes each.
-    pub output_positions: &'a [u8],
-    /// Gaps, 5 bits each.
-    pub gaps: &'a [u8],
-    /// Split positions, 8 bytes each; empty for a single tensor.
-    pub split_positions: &'a [u8],
-}
-
-impl<'a> Tensors<'a> {
-    /// The six, in the order of [`PARTS`](super::PARTS).
-    ///
-    /// ```
-    /// use df11::{Options};
-    ///
-    /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
-    /// assert_eq!(unit.tensors().parts().map(<[u8]>::len), [512, 1, 1, 8, 320, 0]);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
-    #[must_use]
-    pub const fn parts(&self) -> [&'a [u8]; 6] {
-        let Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } =
-            *self;
-        [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions]
-    }
-
-    /// The tensors of these six parts, which are in the order of [`PARTS`](super::PARTS).
-    ///
-    /// ```
-    /// use df11::{Options, Tensors};
-    ///
-    /// let unit = df11::encode(&[&[0x80, 0x3f]], &Options::default())?;
-    /// assert_eq!(Tensors::from_parts(unit.tensors().parts()).luts, unit.luts);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
-    #[must_use]
-    pub const fn from_parts(parts: [&'a [u8]; 6]) -> Self {
-        let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] = parts;
-        Tensors { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
-    }
-}
 
 /// One unit: a view over its six tensors that has passed validation.
 ///
@@ -67,11 +17,9 @@ impl<'a> Tensors<'a> {
 /// weights are the right ones.
 ///
 /// ```
-/// use df11::{Options};
-///
 /// // 20,000 weights, four exponents: two bits each, so 16,384 to a block.
 /// let weights: Vec<u8> = (0..20_000u16).flat_map(|i| ((100 + i % 4) << 7).to_le_bytes()).collect();
-/// let encoded = df11::encode(&[&weights], &Options::default())?;
+/// let encoded = df11::encode(&weights)?;
 /// let unit = encoded.as_unit();
 /// assert_eq!((unit.len(), unit.tensors(), unit.code_bytes(), unit.blocks()), (20_000, 1, 5000, 2));
 /// assert_eq!((unit.block_range(0), unit.block_range(1)), (0..16_384, 16_384..20_000));
@@ -108,11 +56,11 @@ impl<'a> Unit<'a> {
     /// or split positions out of order.
     ///
     /// ```
-    /// use df11::{Error, Tensors, Unit};
+    /// use df11::{Error, Parts, Unit};
     ///
-    /// assert_eq!(Unit::new(Tensors::default()).unwrap_err(), Error::EmptyUnit);
+    /// assert_eq!(Unit::new(Parts::default()).unwrap_err(), Error::EmptyUnit);
     /// ```
-    pub fn new(tensors: Tensors<'a>) -> Result<Self, Error> {
+    pub fn new(tensors: Parts<&'a [u8]>) -> Result<Self, Error> {
         let elements = tensors.sign_mantissa.len();
         let code = tensors.encoded_exponent;
         if elements == 0 {
@@ -234,9 +182,9 @@ impl<'a> Unit<'a> {
     /// The elements of each tensor, in order.
     ///
     /// ```
-    /// use df11::{Options};
+    /// use df11::EncodeOptions;
     ///
-    /// let encoded = df11::encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// let encoded = EncodeOptions::new().encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]])?;
     /// assert!(encoded.as_unit().tensor_ranges().eq([0..1, 1..3]));
     /// # Ok::<(), df11::Error>(())
     /// ```
@@ -248,9 +196,9 @@ impl<'a> Unit<'a> {
     /// The elements of one tensor, by its number; `None` for one that is not there.
     ///
     /// ```
-    /// use df11::{Options};
+    /// use df11::EncodeOptions;
     ///
-    /// let encoded = df11::encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]], &Options::default())?;
+    /// let encoded = EncodeOptions::new().encode(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x00, 0x40]])?;
     /// assert_eq!([1, 2].map(|tensor| encoded.as_unit().tensor_range(tensor)), [Some(1..3), None]);
     /// # Ok::<(), df11::Error>(())
     /// ```

@@ -1,8 +1,8 @@
 //! Frames: one tensor in a self-contained byte string, as `spec/FRAME.md` describes it.
 //!
-//! A [`Frame`] is a view over the bytes of one, built only through validation; it decodes single blocks or everything, into
-//! the caller's memory, with no allocator but the caller's [`DecodeTable`] of 50 KiB, or a smaller [`Table`] where the codec is
-//! known. An [`Encoder`] writes one block at a time, and needs memory for one; with a dictionary, for all. [`EncodeOptions`]
+//! [`encode`] makes one, [`Frame`] is a view over the bytes of one, built only through validation. [`Frame::decode`] gives
+//! all elements; a [`Decoder`] keeps the table for many calls and decodes any range. Without an allocator, the caller has memory
+//! for a [`DecodeTable`] of 50 KiB, or a smaller [`Table`] where the codec is known: [`Frame::decode_in`]. An [`Encoder`] writes one block at a time, and needs memory for one; with a dictionary, for all. [`EncodeOptions`]
 //! choose the codec:
 //!
 //! | codec | size of weights, % of BF16 | speed |
@@ -11,7 +11,7 @@
 //! | [`Codec::Dictionary`] | 67.4 | decoding as fast without vectors as with them; every chunk of 4,096 elements on its own |
 //!
 //! ```
-//! use df11::frame::{self, DecodeTable, ElementType, Frame};
+//! use df11::frame::{self, ElementType, Frame};
 //!
 //! let elements: Vec<u8> = (0..20_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 //! let bytes = frame::encode(ElementType::Bf16, &[100, 200], &elements)?;
@@ -19,9 +19,7 @@
 //!
 //! let frame = Frame::new(&bytes)?;
 //! assert!(frame.header().shape().eq([100, 200]));
-//! let mut restored = vec![0; elements.len()];
-//! frame.decode_into(&mut DecodeTable::EMPTY.clone(), &mut restored)?;
-//! assert_eq!(restored, elements);
+//! assert_eq!(frame.decode()?, elements);
 //! # Ok::<(), df11::Error>(())
 //! ```
 
@@ -30,6 +28,8 @@ mod chunks;
 #[cfg(any(test, not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))))]
 mod crc;
 #[cfg(feature = "alloc")]
+mod decoder;
+#[cfg(feature = "alloc")]
 mod encode;
 mod header;
 pub(crate) mod planes;
@@ -37,6 +37,8 @@ mod table;
 mod view;
 
 pub use chunks::ChunksLayout;
+#[cfg(feature = "alloc")]
+pub use decoder::Decoder;
 #[cfg(feature = "alloc")]
 pub use encode::{Blocks, EncodeOptions, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};

@@ -260,7 +260,7 @@ impl<'a> Frame<'a> {
         self.decode_blocks(table, blocks.start, elements, number)
     }
 
-    /// Decodes all elements. `table` is the caller's memory.
+    /// Decodes all elements without an allocator: `table` is the caller's memory.
     ///
     /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it follows from them.
     ///
@@ -268,7 +268,7 @@ impl<'a> Frame<'a> {
     ///
     /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
     /// with a block. The content of `elements` is then unspecified.
-    pub fn decode_into(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
+    pub fn decode_in(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
         self.build(table);
         self.decode_blocks(&*table, 0, elements, self.header.len)
     }

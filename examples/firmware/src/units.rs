@@ -1,7 +1,7 @@
 //! A DF11 unit in flash.
 
 use df11::Error;
-use df11::{Tensors, Unit};
+use df11::{Parts, Unit};
 
 use crate::constants::{COLUMNS, ROW, UNIT_BLOCK};
 use crate::measure::{Counter, Measured};
@@ -23,8 +23,8 @@ weights! {
 static BUFFER: Ram<[u8; 2 * UNIT_BLOCK]> = Ram::new([0; 2 * UNIT_BLOCK]);
 
 /// The unit, as it lies in flash.
-fn tensors() -> Tensors<'static> {
-    Tensors {
+fn tensors() -> Parts<&'static [u8]> {
+    Parts {
         luts: &LUTS,
         encoded_exponent: &CODE,
         sign_mantissa: &SIGN_MANTISSA,
@@ -35,7 +35,7 @@ fn tensors() -> Tensors<'static> {
 }
 
 /// Decodes all blocks, one after the other, to the same buffer; returns the checksum of all weights.
-fn restore(tensors: Tensors<'_>, buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
+fn restore(tensors: Parts<&[u8]>, buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
     let unit = counter.count(|| Unit::new(tensors))?;
     let mut sum = 0;
     for block in 0..unit.blocks() {
@@ -69,9 +69,9 @@ pub(crate) fn run() -> bool {
     second.fill(0);
     let gaps = GAPS.get(1..).unwrap_or_default();
     let damaged = [
-        ("a bit of the code changed", Tensors { encoded_exponent: &DAMAGED_CODE, ..tensors() }),
-        ("a position set to 0", Tensors { output_positions: &positions, ..tensors() }),
-        ("a byte of the gaps missing", Tensors { gaps, ..tensors() }),
+        ("a bit of the code changed", Parts { encoded_exponent: &DAMAGED_CODE, ..tensors() }),
+        ("a position set to 0", Parts { output_positions: &positions, ..tensors() }),
+        ("a byte of the gaps missing", Parts { gaps, ..tensors() }),
     ];
     let mut stack = all.stack.max(row.stack);
     for (what, tensors) in damaged {

@@ -2,7 +2,7 @@
 
 use df11::Error;
 use df11::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11::{MAX_ELEMENTS, Options, Plan, Sizes, WINDOW_BYTES};
+use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan, WINDOW_BYTES};
 
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;
@@ -80,7 +80,7 @@ impl EncodedUnit {
 pub fn unit<M: Machine>(
     machine: &mut M,
     tensors: &[Tensor],
-    options: &Options,
+    options: &EncodeOptions,
 ) -> Result<EncodedUnit, M::Error> {
     let weights = tensors.iter().fold(0usize, |sum, tensor| sum.saturating_add(tensor.elements));
     planned_unit(machine, tensors, Tiling::of(weights), |frequencies| {
@@ -158,7 +158,7 @@ struct Planned {
     positions: u64,
     gaps: u64,
     code_bits: u64,
-    sizes: Sizes,
+    sizes: Parts<usize>,
 }
 
 impl Planned {

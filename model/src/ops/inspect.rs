@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use df11::Tensors;
+use df11::Parts;
 use df11::bf16;
 use df11::frame::MAGIC;
 use rayon::prelude::*;
@@ -100,7 +100,7 @@ fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectRe
 #[non_exhaustive]
 pub enum Stored<'a> {
     /// A unit, not checked yet.
-    Unit(Tensors<'a>),
+    Unit(Parts<&'a [u8]>),
     /// The bytes of a frame, not checked yet.
     Frame(&'a [u8]),
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::{self, Codec, ElementType, EncodeOptions, Frame};
 use df11::rans::DecodeTable;
-use df11::{Options, PARTS, Tensors, Unit};
+use df11::{PARTS, Parts, Unit};
 use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -270,12 +270,12 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
         let archive = FloatArchive::new(&bytes).map_err(refused)?;
         let element_type = archive.element_type();
         let mut elements = memory(archive.len() * element_type.bytes(), bytes.len()).map_err(too_much)?;
-        archive.decode_into(&mut table, &mut elements).map_err(refused)?;
+        archive.decode_in(&mut table, &mut elements).map_err(refused)?;
         (Form::Dietgpu, Tensor { element_type, shape: None, elements })
     } else if magic == dietgpu::MAGIC {
         let archive = Archive::new(&bytes).map_err(refused)?;
         let mut elements = memory(archive.len(), bytes.len()).map_err(too_much)?;
-        archive.decode_into(&mut table, &mut elements).map_err(refused)?;
+        archive.decode_in(&mut table, &mut elements).map_err(refused)?;
         let element_type = options.element_type.filter(|element_type| element_type.bytes() == 1);
         (
             Form::Dietgpu,
@@ -300,12 +300,12 @@ fn read_frame(bytes: &[u8]) -> Result<Tensor, String> {
     let refused = |error: df11::Error| error.to_string();
     let frame = Frame::new(bytes).map_err(refused)?;
     let mut elements = memory(frame.elements_bytes(), bytes.len())?;
-    frame.decode_into(&mut Box::new(frame::DecodeTable::EMPTY), &mut elements).map_err(refused)?;
+    frame.decode_into(&mut elements).map_err(refused)?;
     let header = frame.header();
     Ok(Tensor { element_type: header.element_type(), shape: Some(header.shape().collect()), elements })
 }
 
-fn read_unit(tensors: Tensors<'_>) -> Result<Tensor, String> {
+fn read_unit(tensors: Parts<&[u8]>) -> Result<Tensor, String> {
     let refused = |error: df11::Error| error.to_string();
     let unit = Unit::new(tensors).map_err(refused)?;
     let mut elements = memory(2 * unit.len(), unit.len())?;
@@ -321,7 +321,7 @@ fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), 
         if name.is_none_or(|name| name == path) {
             let (form, bytes, tensor) = match stored {
                 Stored::Unit(tensors) => {
-                    let bytes = tensors.parts().iter().map(|part| part.len() as u64).sum();
+                    let bytes = tensors.into_array().iter().map(|part| part.len() as u64).sum();
                     (Form::Df11, bytes, read_unit(tensors))
                 }
                 Stored::Frame(bytes) => (Form::Frame, bytes.len() as u64, read_frame(bytes)),
@@ -363,8 +363,8 @@ fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String>
             dietgpu::encode_floats(*element_type, elements, dietgpu::SCALE_BITS, true).map_err(refused)
         }
         Form::Df11 if *element_type == ElementType::Bf16 => {
-            let unit = df11::encode(&[elements], &Options::default()).map_err(refused)?;
-            let views = PARTS.iter().zip(unit.tensors().parts()).map(|((key, name), bytes)| {
+            let unit = df11::encode(elements).map_err(refused)?;
+            let views = PARTS.iter().zip(unit.as_slices().into_array()).map(|((key, name), bytes)| {
                 let dtype = dtype(name);
                 let len = bytes.len() / (dtype.bitsize() / 8);
                 let shape = if *key == "luts" { vec![bytes.len() / 256, 256] } else { vec![len] };

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use df11::frame::{DecodeTable, Frame};
-use df11::{Decoder, Tensors, Unit};
+use df11::frame::{self, Frame};
+use df11::{Decoder, Parts, Unit};
 use self_cell::self_cell;
 
 use crate::container::Mapped;
@@ -44,13 +44,13 @@ impl OpenUnit {
     /// Checks a unit, whose parts are in the order of [`PARTS`](df11::PARTS).
     pub(crate) fn open(parts: [Bytes; 6]) -> Result<Self, df11::Error> {
         OpenUnit::try_new(parts, |parts| {
-            let unit = Unit::new(Tensors::from_parts(parts.each_ref().map(Bytes::get)))?;
+            let unit = Unit::new(Parts::from_array(parts.each_ref().map(Bytes::get)))?;
             Ok(CheckedUnit { unit, decoder: OnceLock::new() })
         })
     }
 
-    pub(crate) fn tensors(&self) -> Tensors<'_> {
-        Tensors::from_parts(self.borrow_owner().each_ref().map(Bytes::get))
+    pub(crate) fn tensors(&self) -> Parts<&[u8]> {
+        Parts::from_array(self.borrow_owner().each_ref().map(Bytes::get))
     }
 
     pub(crate) fn with_unit<T>(&self, each: impl FnOnce(&Unit<'_>) -> T) -> T {
@@ -70,7 +70,7 @@ impl OpenUnit {
 
 struct CheckedFrame<'a> {
     frame: Frame<'a>,
-    table: OnceLock<Box<DecodeTable>>,
+    decoder: OnceLock<frame::Decoder<'a>>,
 }
 
 self_cell! {
@@ -86,7 +86,7 @@ impl OpenFrame {
     /// Checks a frame.
     pub(crate) fn open(bytes: Bytes) -> Result<Self, df11::Error> {
         OpenFrame::try_new(bytes, |bytes| {
-            Ok(CheckedFrame { frame: Frame::new(bytes.get())?, table: OnceLock::new() })
+            Ok(CheckedFrame { frame: Frame::new(bytes.get())?, decoder: OnceLock::new() })
         })
     }
 
@@ -102,49 +102,12 @@ impl OpenFrame {
     /// Decodes bytes of the elements, which begin and end where an element does.
     pub(crate) fn decode_range_into(&self, bytes: Range<usize>, out: &mut [u8]) -> Result<(), df11::Error> {
         self.with_dependent(|_, checked| {
-            let build = || {
-                let mut table = Box::new(DecodeTable::EMPTY);
-                checked.frame.build(&mut table);
-                table
-            };
+            let size = checked.frame.header().element_type().bytes();
+            let elements = bytes.start / size..bytes.end / size;
             if !self.is_worth_it() {
-                return decode_bytes(&checked.frame, &build(), bytes, out);
+                return checked.frame.decoder().decode_range_into(elements, out);
             }
-            decode_bytes(&checked.frame, checked.table.get_or_init(build), bytes, out)
+            checked.decoder.get_or_init(|| checked.frame.decoder()).decode_range_into(elements, out)
         })
     }
-}
-
-/// Decodes bytes of the elements of a frame. Blocks that lie within are decoded to where they belong, others on the side.
-fn decode_bytes(
-    frame: &Frame<'_>,
-    table: &DecodeTable,
-    bytes: Range<usize>,
-    mut out: &mut [u8],
-) -> Result<(), df11::Error> {
-    let header = frame.header();
-    let size = header.block_len() * header.element_type().bytes();
-    let end_of = |blocks: usize| (blocks * size).min(frame.elements_bytes());
-    // Blocks before this one end within the range.
-    let whole = if bytes.end == frame.elements_bytes() { header.blocks() } else { bytes.end / size };
-    let mut side = Vec::new();
-    let mut at = bytes.start;
-    while at < bytes.end {
-        let block = at / size;
-        let (until, now);
-        if at.is_multiple_of(size) && whole > block {
-            until = end_of(whole);
-            (now, out) = out.split_at_mut(until - at);
-            frame.decode_blocks_into(table, block..whole, now)?;
-        } else {
-            let (start, end) = (block * size, end_of(block + 1));
-            until = end.min(bytes.end);
-            (now, out) = out.split_at_mut(until - at);
-            side.resize(end - start, 0);
-            frame.decode_block_into(table, block, &mut side)?;
-            now.copy_from_slice(&side[at - start..until - start]);
-        }
-        at = until;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use df11::{Decoder, PARTS, Tensors, Unit};
+use df11::{Decoder, PARTS, Parts, Unit};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
@@ -129,8 +129,8 @@ impl PackedUnit {
 }
 
 impl MappedUnit<'_> {
-    pub(crate) fn tensors(&self) -> Tensors<'_> {
-        Tensors::from_parts(self.maps.each_ref().map(|map| &**map))
+    pub(crate) fn tensors(&self) -> Parts<&[u8]> {
+        Parts::from_array(self.maps.each_ref().map(|map| &**map))
     }
 
     /// The unit, checked.

@@ -339,7 +339,7 @@ fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so(
     // What is cut out of a larger unit ends like this: with code of elements that are no longer there.
     let original = df11_tests::weights::like_trained(30_000, 5);
     let bytes = df11_tests::weights::bytes(&original);
-    let whole = df11::encode(&[&bytes], &df11::Options::default()).unwrap();
+    let whole = df11::encode(&bytes).unwrap();
     let elements = whole.as_unit().block_range(1).end;
     let kept = 2 * df11::BLOCK_BYTES;
     let mut positions = whole.output_positions[..12].to_vec();

@@ -5,7 +5,7 @@ use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
 use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
-use df11::{EncodedUnit, Options, Plan, Unit};
+use df11::{EncodedUnit, Plan};
 use df11::{Level, bf16};
 
 use crate::Result;
@@ -37,21 +37,21 @@ pub(crate) struct Df11 {
 impl Df11 {
     /// Encodes once, since only a plan knows how large the buffers must be.
     pub(crate) fn new(weights: &[u8]) -> Result<Self> {
-        Ok(Df11 { unit: df11::encode(&[weights], &Options::default())? })
+        Ok(Df11 { unit: df11::encode(weights)? })
     }
 }
 
 impl Codec for Df11 {
     /// Histogram, code and tables, then the six tensors.
     fn encode(&mut self, weights: &[u8]) -> Result<u64> {
-        let plan = Plan::new(&[weights], &Options::default())?;
-        plan.encode_into(&[weights], self.unit.buffers())?;
+        let plan = Plan::new(&[weights], &df11::EncodeOptions::default())?;
+        plan.encode_into(&[weights], self.unit.as_mut_slices())?;
         Ok(plan.sizes().total())
     }
 
     /// Validation of the unit, then the weights.
     fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
-        Ok(Unit::new(self.unit.tensors())?.decode_into(weights)?)
+        Ok(self.unit.as_unit().decode_into(weights)?)
     }
 }
 
@@ -86,7 +86,7 @@ impl Codec for Frames {
     }
 
     fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
-        Ok(Frame::new(&self.frame)?.decode_into(&mut self.table, weights)?)
+        Ok(Frame::new(&self.frame)?.decode_in(&mut self.table, weights)?)
     }
 }
 
@@ -115,7 +115,7 @@ impl Codec for FastFrames {
     }
 
     fn decode(&mut self, weights: &mut [u8]) -> Result<()> {
-        Ok(Frame::new(&self.frame)?.decode_into(&mut self.table, weights)?)
+        Ok(Frame::new(&self.frame)?.decode_in(&mut self.table, weights)?)
     }
 }
 

@@ -12,7 +12,7 @@ use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::df11_gpu::{Batch, Emulation, Error, Fault, Frame, Gpu, Item, RawUnit, Unit};
-use df11::Tensors;
+use df11::Parts;
 use df11::frame;
 
 /// How a function ended.
@@ -403,7 +403,7 @@ pub unsafe extern "C" fn df11_gpu_unit_upload(
         let (gpu, parts) = unsafe { (get(gpu)?, get(parts)?) };
         // SAFETY: as above.
         let bytes = |bytes: df11_gpu_bytes| unsafe { bytes.get() };
-        let tensors = Tensors {
+        let tensors = Parts {
             luts: bytes(parts.luts)?,
             encoded_exponent: bytes(parts.encoded_exponent)?,
             sign_mantissa: bytes(parts.sign_mantissa)?,

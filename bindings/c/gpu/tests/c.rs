@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use df11::encode;
 use df11::frame::{self, ElementType};
-use df11::{Options, encode};
 
 // Cargo builds the library for C where it builds the one for Rust, if something needs that.
 use df11gpu as _;
@@ -17,8 +17,8 @@ fn an_engine_in_c_decodes_with_its_own_context_stream_memory_and_graph() {
     let write = |name: &str, bytes: &[u8]| std::fs::write(temp.path().join(name), bytes).unwrap();
     let weights: Vec<u8> =
         (0..12_000u32).flat_map(|i| ((0x3c00 + i * i % 999) as u16).to_le_bytes()).collect();
-    let unit = encode(&[&weights], &Options::default()).unwrap();
-    let tensors = unit.tensors();
+    let unit = encode(&weights).unwrap();
+    let tensors = unit.as_slices();
     write("weights", &weights);
     write("luts", tensors.luts);
     write("encoded_exponent", tensors.encoded_exponent);

@@ -5,8 +5,8 @@
 
 use std::error::Error;
 
+use df11::EncodedUnit;
 use df11::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
-use df11::{EncodedUnit, Options};
 use safetensors::SafeTensors;
 
 /// The file that the weights come from.
@@ -49,7 +49,7 @@ pub fn weights() -> Result<Vec<u8>, Box<dyn Error>> {
 ///
 /// As [`weights`].
 pub fn unit() -> Result<EncodedUnit, Box<dyn Error>> {
-    Ok(df11::encode(&[&weights()?], &Options::default())?)
+    Ok(df11::encode(&weights()?)?)
 }
 
 /// A unit whose code has one bit changed, in the middle.
@@ -102,7 +102,7 @@ pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
     }
     for frame in [&rans, &dictionary] {
         restored.fill(0);
-        Frame::new(frame)?.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut restored)?;
+        Frame::new(frame)?.decode_in(&mut Box::new(DecodeTable::EMPTY), &mut restored)?;
         if restored != weights {
             return Err("a frame holds other weights".into());
         }

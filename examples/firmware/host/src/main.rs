@@ -6,10 +6,10 @@ use std::error::Error;
 use std::io::Write;
 
 use df11::frame::{Codec, DecodeTable, Frame, crc};
-use df11::{Tensors, Unit};
+use df11::{Parts, Unit};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
-fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11::Error> {
+fn restore(tensors: Parts<&[u8]>) -> Result<Vec<u8>, df11::Error> {
     let unit = Unit::new(tensors)?;
     let mut weights = vec![0; 2 * unit.len()];
     unit.decode_into(&mut weights).map(|()| weights)
@@ -18,7 +18,7 @@ fn restore(tensors: Tensors<'_>) -> Result<Vec<u8>, df11::Error> {
 fn restore_frame(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
     let mut weights = vec![0; frame.elements_bytes()];
-    frame.decode_into(&mut Box::new(DecodeTable::EMPTY), &mut weights).map(|()| weights)
+    frame.decode_in(&mut Box::new(DecodeTable::EMPTY), &mut weights).map(|()| weights)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,12 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 positions.get_mut(4..8).ok_or("one block")?.fill(0);
                 let gaps = unit.gaps.get(1..).ok_or("no gaps")?;
                 [
-                    ("a bit of the code changed", restore(damaged.tensors())),
+                    ("a bit of the code changed", restore(damaged.as_slices())),
                     (
                         "a position set to 0",
-                        restore(Tensors { output_positions: &positions, ..unit.tensors() }),
+                        restore(Parts { output_positions: &positions, ..unit.as_slices() }),
                     ),
-                    ("a byte of the gaps missing", restore(Tensors { gaps, ..unit.tensors() })),
+                    ("a byte of the gaps missing", restore(Parts { gaps, ..unit.as_slices() })),
                 ]
             }
             "rans" | "dictionary" => {

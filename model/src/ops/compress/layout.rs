@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use df11::huffman;
-use df11::{GAP_BYTES_PER_BLOCK, Options, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
+use df11::{EncodeOptions, GAP_BYTES_PER_BLOCK, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -240,8 +240,9 @@ fn plan<'a>(
     spec: &'a UnitSpec,
     frequencies: [u64; 256],
 ) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
-    let plan_with = |options: &Options| Plan::from_frequencies(&frequencies, spec.tensors.len(), options);
-    let mut plan = match plan_with(&Options::default()) {
+    let plan_with =
+        |options: &EncodeOptions| Plan::from_frequencies(&frequencies, spec.tensors.len(), options);
+    let mut plan = match plan_with(&EncodeOptions::default()) {
         Ok(plan) => plan,
         Err(why) => return Ok(Err(why.to_string())),
     };
@@ -250,7 +251,7 @@ fn plan<'a>(
     // does without. This alone reads the weights once more.
     let one_bit = plan.codewords().lengths().contains(&1);
     if one_bit && shared_memory_bytes(largest_block(lot, spec, &plan)?) > PUBLISHED_SHARED_MEMORY {
-        plan = match plan_with(&Options { least_code_length: 2, ..Options::default() }) {
+        plan = match plan_with(&EncodeOptions::new().least_code_length(2)) {
             Ok(plan) => plan,
             Err(why) => return Ok(Err(why.to_string())),
         };

@@ -247,7 +247,7 @@ fn encode_unit(
         Error::file(&lot.path, problem)
     };
     let encoded = encode(&unit.plan, &tensors, &pieces).map_err(changed)?;
-    for ((key, _), part) in PARTS.iter().zip(encoded.tensors().parts()) {
+    for ((key, _), part) in PARTS.iter().zip(encoded.as_slices().into_array()) {
         let name = tensor_name(&unit.spec.path, key);
         let place = places.get(name.as_str()).filter(|place| place.1 == part.len() as u64);
         let (start, _) =
@@ -263,7 +263,7 @@ fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<Encod
         return plan.encode(tensors);
     }
     let mut unit = plan.buffers();
-    encode_pieces(&Encoder::new(plan), tensors, pieces, unit.buffers())?;
+    encode_pieces(&Encoder::new(plan), tensors, pieces, unit.as_mut_slices())?;
     Ok(unit)
 }
 
