@@ -1144,3 +1144,75 @@ fn a_damaged_file_is_never_restored_wrongly() {
     }
     assert!(refused > rounds * 8 / 10, "{refused}");
 }
+
+/// Progress that is stopped after so many pieces.
+struct StopAfter(std::sync::atomic::AtomicI64);
+
+impl df11_model::Progress for StopAfter {
+    fn is_cancelled(&self) -> bool {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0
+    }
+}
+
+#[test]
+fn what_is_stopped_has_changed_nothing_and_can_be_repeated() {
+    let temp = tempfile::tempdir().unwrap();
+    let [model, plain] = ["model.safetensors", "plain"].map(|name| temp.path().join(name));
+    let tensors: Tensors =
+        (0..4u64).map(|i| (format!("layers.{i}.up_proj.weight"), matrix(512, 256, i))).collect();
+    write(&model, &tensors);
+    for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
+        let options = CompressOptions { codec, ..CompressOptions::default() };
+        let [packed, restored] =
+            ["packed", "restored"].map(|name| temp.path().join(format!("{codec:?}{name}")));
+        let mut stopped = 0;
+        for pieces in 0.. {
+            let stop = StopAfter(pieces.into());
+            match compress(&model, &packed, &options, &stop) {
+                Err(error) => assert!(error.kind() == ErrorKind::Cancelled, "{error}"),
+                Ok(_) => break,
+            }
+            assert!(!packed.join("df11.json").exists());
+            stopped += 1;
+        }
+        assert!(stopped > 2, "{codec:?} was asked {stopped} times");
+        let stop = || StopAfter(1.into());
+        assert_eq!(verify(&packed, None, 1, &stop()).unwrap_err().kind(), ErrorKind::Cancelled);
+        let options = DecompressOptions::default();
+        let error = decompress(&packed, &restored, &options, &stop()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(!restored.join("model.safetensors").exists());
+        assert!(decompress(&packed, &restored, &options, &()).unwrap().original_restored);
+    }
+    assert!(!plain.exists());
+}
+
+#[test]
+fn readers_tell_metadata_of_the_original_and_the_order_of_storage() {
+    let temp = tempfile::tempdir().unwrap();
+    let [model, packed] = ["model.safetensors", "packed"].map(|name| temp.path().join(name));
+    let tensors: Tensors = ["layers.0.b", "layers.0.a", "z"]
+        .iter()
+        .map(|name| ((*name).to_owned(), matrix(512, 256, 7)))
+        .collect();
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let view = safetensors::tensor::TensorView::new(Dtype::BF16, tensor.shape.clone(), &tensor.bytes);
+            (format!("{name}.weight"), view.unwrap())
+        })
+        .collect();
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    fs::write(&model, safetensors::tensor::serialize(views, Some(metadata)).unwrap()).unwrap();
+    for codec in [Codec::Df11, Codec::Rans] {
+        let options = CompressOptions { codec, single_file: true, force: true, ..CompressOptions::default() };
+        compress(&model, &packed, &options, &()).unwrap();
+        let reader = Reader::open(&packed).unwrap();
+        assert_eq!(reader.metadata().iter().collect::<Vec<_>>(), [(&"format".to_owned(), &"pt".to_owned())]);
+        let mut order = reader.stored_order();
+        order.sort_unstable();
+        assert_eq!(order, reader.tensors().map(ReaderTensor::name).collect::<Vec<_>>());
+    }
+    let plain = Reader::open(&model).unwrap();
+    assert_eq!(plain.stored_order(), ["layers.0.a.weight", "layers.0.b.weight", "z.weight"]);
+}
