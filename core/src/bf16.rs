@@ -229,6 +229,9 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
     let weights = self::weights(weights)?;
     // A chunk of 2^30 weights cannot overflow a u32.
     for chunk in weights.chunks(1 << 30) {
+        if chunk.len() >= WORTH_SAMPLE && Level::best().dispatch(CountWindow(chunk, frequencies)) {
+            continue;
+        }
         #[cfg(feature = "alloc")]
         if chunk.len() >= WORTH_PAIRS {
             Level::best().dispatch(CountPairs(chunk, frequencies));
@@ -253,6 +256,47 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
         }
     }
     Ok(())
+}
+
+/// From this many weights on, a look at some of them pays.
+const WORTH_SAMPLE: usize = 1 << 13;
+
+/// Counts exponents where the machine has vectors for it and nearly all are among 16 that follow each other; says whether
+/// it did.
+struct CountWindow<'a>(&'a [[u8; BYTES]], &'a mut [u64; 256]);
+
+impl Operation for CountWindow<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        /// The exponents that are counted at once.
+        const WINDOW: usize = 16;
+        /// Weights that are looked at, and how many of them may be others.
+        const SAMPLE: usize = 1024;
+        const OTHERS: u32 = 10;
+        let CountWindow(weights, frequencies) = self;
+        if !S::COUNTS {
+            return false;
+        }
+        let mut sample = [0u32; 256];
+        let mut number = 0;
+        for weight in weights.iter().step_by(weights.len().div_ceil(SAMPLE)) {
+            sample[usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+            number += 1;
+        }
+        let counts = sample.windows(WINDOW).map(|window| window.iter().sum::<u32>());
+        let Some((first, found)) = (0u8..).zip(counts).max_by_key(|(_, count)| *count) else { return false };
+        if found + OTHERS < number {
+            return false;
+        }
+        let (many, rest) = weights.as_chunks();
+        simd.count_exponents(many, first, frequencies);
+        for weight in rest {
+            frequencies[usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+        }
+        true
+    }
 }
 
 /// From this many weights on, counting pairs pays for the clearing and adding up of their counters.

@@ -14,7 +14,7 @@ use df11_cuda_driver::cuMemcpyDtoDAsync_v2;
 use crate::batch::Item;
 use crate::context::{Current, Handle, Shared, current_device};
 use crate::error::{call, driver};
-use crate::{Backend, Batch, Cubin, Emulation, Error, Event, Memory, Stream, backend};
+use crate::{Backend, Batch, Cubin, Error, Event, Memory, Stream, backend};
 
 /// What is known of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,8 @@ impl Gpu {
     /// # Errors
     ///
     /// [`Error::OtherBackend`] if a driver has been used in this process before.
-    pub fn emulated(emulation: Emulation) -> Result<Self, Error> {
+    #[cfg(feature = "emulator")]
+    pub fn emulated(emulation: crate::Emulation) -> Result<Self, Error> {
         if df11_cuda_driver::emulate(emulation) { Gpu::open(0) } else { Err(Error::OtherBackend) }
     }
 

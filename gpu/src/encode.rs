@@ -6,11 +6,12 @@
 //! machine but whether all went well, and of a frame its size and its directory, for which the host
 //! makes the trailer. Elements must not change until all passes are done.
 //!
-//! [`Emulated`] is the machine that needs no card.
+//! A [`Gpu`](crate::Gpu) has such a machine; `df11-gpu-lab` has one that needs no card:
 //!
 //! ```
 //! use df11::EncodeOptions;
-//! use df11_gpu::encode::{Emulated, Machine, Tensor, unit};
+//! use df11_gpu::encode::{Machine, Tensor, unit};
+//! use df11_gpu_lab::machine::Emulated;
 //!
 //! let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 //! let mut machine = Emulated::new(90, Default::default())?;
@@ -22,11 +23,9 @@
 //! ```
 
 mod crc;
-mod emulated;
 mod frame;
 mod unit;
 
-pub use emulated::{Emulated, Error as EmulatedError};
 pub use frame::{EncodedFrame, frame, frame_of_blocks};
 pub use unit::{EncodedUnit, Tiling, planned_unit, unit};
 

@@ -7,8 +7,8 @@ use std::fmt;
 use std::ptr;
 
 use cust::error::CudaError;
+use df11_cuda_driver::Finding;
 use df11_cuda_driver::{cuGetErrorString, last_failure, why_none};
-use df11_emulator::Finding;
 
 /// `CUDA_ERROR_NO_DEVICE`
 const NO_DEVICE: c_int = df11_cuda_driver::NO_DRIVER;

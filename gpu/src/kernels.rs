@@ -59,11 +59,37 @@ pub fn best(kernels: &[Ptx], capability: i32) -> Option<Ptx> {
 
 /// What kernels call the way in which an element is put together of its coded byte and its raw part: `BYTES`, `BF16`, `F16` and
 /// `F32` of `gpu/kernels/elements.cuh`.
-pub(crate) const fn element_kind(element_type: ElementType) -> u32 {
+#[must_use]
+pub const fn element_kind(element_type: ElementType) -> u32 {
     match element_type {
         ElementType::Bf16 => 1,
         ElementType::F16 => 2,
         ElementType::F32 => 3,
         _ => 0,
+    }
+}
+
+/// What `rans_decode` takes for a block: offsets in bytes, and numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RansBlock {
+    /// Where its states are.
+    pub states: usize,
+    /// Where its words are.
+    pub words: std::ops::Range<usize>,
+    /// Where the planes of its raw part are.
+    pub raw: usize,
+    /// Its first element.
+    pub first: usize,
+    /// Its symbols.
+    pub symbols: usize,
+}
+
+impl RansBlock {
+    /// The same in the form of the kernel.
+    #[must_use]
+    pub fn describe(&self) -> [u64; 5] {
+        let RansBlock { states, words, raw, first, symbols } = self;
+        let numbers = (words.len() / 2) as u64 | (*symbols as u64) << 32;
+        [*states as u64, words.start as u64, *raw as u64, *first as u64, numbers]
     }
 }

@@ -1,7 +1,7 @@
 //! Decoding and encoding of DF11 units and of frames on GPUs, launched through `cust`.
 //!
 //! ```
-//! # #[cfg(all(target_os = "linux", feature = "driver"))] {
+//! # #[cfg(all(target_os = "linux", feature = "emulator"))] {
 //! use df11::encode;
 //! use df11_gpu::{Emulation, Gpu, Item};
 //!
@@ -43,8 +43,14 @@
 //! test run; which cards they have run on, and how fast, `docs/gpu.md` says.
 //!
 //! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
-//! are for Linux alone; [`emulate`] and [`report`], which run kernels in the emulator without a
-//! driver, are for all systems.
+//! are for Linux alone. `df11-gpu-lab` runs the kernels in the emulator without a driver, on all
+//! systems.
+//!
+//! # Features
+//!
+//! * `driver` (default): devices.
+//! * `emulator`: `Gpu::emulated`, a device that is an emulator behind the driver's functions, for
+//!   tests.
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod batch;
@@ -54,7 +60,6 @@ pub mod bench;
 mod context;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod device;
-pub mod emulate;
 pub mod encode;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod encoder;
@@ -65,7 +70,6 @@ pub mod kernels;
 mod load;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod memory;
-pub mod report;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod stream;
 pub mod table;
@@ -77,8 +81,10 @@ use std::str::FromStr;
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use cust;
+#[cfg(all(target_os = "linux", feature = "emulator"))]
+pub use df11_cuda_driver::Emulation;
 #[cfg(all(target_os = "linux", feature = "driver"))]
-pub use df11_cuda_driver::{Backend, Emulation, backend, why_none as why_no_driver};
+pub use df11_cuda_driver::{Backend, backend, why_none as why_no_driver};
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use batch::{Batch, Fault, Item};

@@ -11,7 +11,7 @@ use df11::rans;
 use df11::{BLOCK_BYTES, Parts};
 
 use crate::context::Shared;
-use crate::emulate::RansBlock;
+use crate::kernels::RansBlock;
 use crate::kernels::element_kind;
 use crate::memory::Memory;
 use crate::table::decode_table;

@@ -13,9 +13,8 @@ use df11::frame::{self, Codec, ElementType, Frame};
 use df11::huffman::CodeLengths;
 use df11::{EncodeOptions, EncodedUnit, Plan};
 use df11_emulator::{Counters, Kind, Options, Policy};
-use df11_gpu::encode::{
-    Emulated, EmulatedError, Kernels, Machine, Pass, Tensor, Tiling, frame_of_blocks, planned_unit,
-};
+use df11_gpu::encode::{Kernels, Machine, Pass, Tensor, Tiling, frame_of_blocks, planned_unit};
+use df11_gpu_lab::machine::{Emulated, Error as EmulatedError};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 use df11_tests::{cases, corpus};
 

@@ -14,10 +14,10 @@ use df11::rans::{DecodeTable, Frequencies};
 use df11::{EncodedUnit, Parts, Unit, encode};
 use df11::{Error, dietgpu};
 use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
-use df11_gpu::emulate::{
-    self, DictionaryFrame, NOTHING_WRONG, RansBlock, RansFrame, Shape, frame_blocks, has_right_lengths,
+use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, RansBlock};
+use df11_gpu_lab::emulate::{
+    self, DictionaryFrame, NOTHING_WRONG, RansFrame, Shape, frame_blocks, has_right_lengths,
 };
-use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE};
 use df11_judge::vectors::{Outcome, Task, Vectors, unit};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, corpus, part};

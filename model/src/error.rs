@@ -55,6 +55,8 @@ pub enum Error {
     },
     /// The request cannot be carried out as it was made.
     Usage(String),
+    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
+    Cancelled,
 }
 
 /// What kind of failure an [`Error`] is.
@@ -67,6 +69,8 @@ pub enum ErrorKind {
     Usage,
     /// Input or output failed.
     Io,
+    /// The caller stopped the operation.
+    Cancelled,
 }
 
 impl Error {
@@ -76,6 +80,7 @@ impl Error {
         match self {
             Error::Io { .. } => ErrorKind::Io,
             Error::Usage(_) => ErrorKind::Usage,
+            Error::Cancelled => ErrorKind::Cancelled,
             Error::File { .. } | Error::Unit { .. } | Error::Frame { .. } | Error::Tensor { .. } => {
                 ErrorKind::Data
             }
@@ -118,6 +123,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: tensor {tensor}: {problem}", path.display())
             }
             Error::Usage(problem) => f.write_str(problem),
+            Error::Cancelled => f.write_str("was stopped before it was done; nothing was changed"),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! How long operations tell how far they are.
+//! How long operations tell how far they are, and are told to stop.
+
+use crate::error::Error;
 
 /// Receives progress; every method may be called from any thread. `()` ignores it.
 pub trait Progress: Sync {
@@ -11,6 +13,18 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
+
+    /// Whether the operation should stop: it then ends as soon as it can with
+    /// [`Error::Cancelled`], as any other failure does, with nothing changed that could be seen. Large
+    /// operations ask between pieces of some megabytes.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {}
+
+/// Goes on, unless the operation should stop.
+pub(crate) fn go_on(progress: &dyn Progress) -> Result<(), Error> {
+    if progress.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+}

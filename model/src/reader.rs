@@ -12,7 +12,7 @@ use crate::container::Mapped;
 use crate::error::Error;
 use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
 use crate::packed::unit::{CODE, PackedUnit};
-use crate::packed::{Names, Part, Single, check_config, frame};
+use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
 
 /// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
@@ -60,6 +60,7 @@ pub struct Reader {
     /// The frames that are kept open.
     open_frames: Vec<OpenFrame>,
     stored_bytes: u64,
+    metadata: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -88,8 +89,8 @@ pub struct ReaderUnit {
     tensors: Vec<String>,
     elements: u64,
     stored_bytes: u64,
-    /// The file that holds its code.
-    file: usize,
+    /// The file that holds its code, and the position in that.
+    code: (usize, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -214,7 +215,8 @@ impl Reader {
         let tensors = tensors.into_values().collect();
         let checkpoint = part.weights;
         let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
-        Ok(Reader { maps, tensors, units, open_units, open_frames, stored_bytes, checkpoint })
+        let metadata = metadata_of(&checkpoint);
+        Ok(Reader { maps, tensors, units, open_units, open_frames, stored_bytes, metadata, checkpoint })
     }
 
     /// All original tensors, in the order of their names.
@@ -239,6 +241,30 @@ impl Reader {
     #[must_use]
     pub const fn stored_bytes(&self) -> u64 {
         self.stored_bytes
+    }
+
+    /// The `__metadata__` of the original files, such as `format`. Where files say different things
+    /// under one key, the first file counts.
+    #[must_use]
+    pub const fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of all tensors in the order in which they are stored, file by file: who reads them in
+    /// this order reads each file from start to end.
+    #[must_use]
+    pub fn stored_order(&self) -> Vec<&str> {
+        let at = |tensor: &ReaderTensor| match &tensor.place {
+            &Place::Plain(file, at) | &Place::Frame(file, at, _) => (file, at, 0),
+            Place::Unit(unit, range) => {
+                let (file, at) = self.units[*unit].code;
+                (file, at, range.start)
+            }
+        };
+        let mut tensors: Vec<&ReaderTensor> = self.tensors.iter().collect();
+        // An empty tensor begins where the next one does: their names decide.
+        tensors.sort_by_key(|tensor| at(tensor));
+        tensors.into_iter().map(ReaderTensor::name).collect()
     }
 
     /// Decodes a tensor to `out`, which must have its [length](ReaderTensor::bytes).
@@ -350,7 +376,7 @@ impl Reader {
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
         self.open_units[unit].decode_range_into(range, out).map_err(|error| {
             let found = &self.units[unit];
-            Error::unit(&self.checkpoint.files[found.file].container.path, &found.path, error)
+            Error::unit(&self.checkpoint.files[found.code.0].container.path, &found.path, error)
         })
     }
 
@@ -359,6 +385,17 @@ impl Reader {
         let Range { start, end } = self.checkpoint.files[file].container.tensors[at].range;
         &self.maps[file][start as usize..end as usize]
     }
+}
+
+/// What the original files said of themselves, without what compression added.
+fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (key, value) in checkpoint.files.iter().flat_map(|file| &file.container.metadata) {
+        if key != metadata::KEY && key != MANIFEST_KEY && !all.contains_key(key) {
+            all.insert(key.clone(), value.clone());
+        }
+    }
+    all
 }
 
 /// Where a tensor is stored.
@@ -444,7 +481,7 @@ impl Opening<'_> {
             tensors: tensors.clone(),
             elements,
             stored_bytes: unit.bytes(&part.weights),
-            file: unit.places[CODE].0,
+            code: unit.places[CODE],
         };
         Ok((listed, open))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use df11_gpu::report::{Row, Tools, rows};
+use df11_gpu_lab::report::{Row, Tools, rows};
 use df11_model::{Error, bf16_weights};
 use serde::Serialize;
 

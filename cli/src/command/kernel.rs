@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use df11::{BLOCK_BYTES, PUBLISHED_SHARED_MEMORY, Unit};
 use df11_emulator::{Kind, Module, Options};
-use df11_gpu::emulate::{self, Shape};
+use df11_gpu_lab::emulate::{self, Shape};
 use df11_judge::judge::{Case, Report};
 use df11_judge::vectors::{Outcome, Task, Test, Vectors, unit};
 use df11_model::Error;

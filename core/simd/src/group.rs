@@ -19,7 +19,67 @@ const MOST_BITS: u8 = 16;
 /// The length of a symbol that a [`CodeTable`] has no codeword for.
 pub(crate) const NO_CODEWORD: u8 = 0x80;
 
-/// Lengths and codewords by symbol, as vectors look them up. 768 bytes.
+/// Up to 16 symbols that follow each other, as byte shuffles look them up: the ones whose codewords make most of the code.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    /// The first symbol, and how many follow it.
+    pub(crate) first: u8,
+    pub(crate) last: u8,
+    /// By symbol, less the first: as in [`CodeTable`].
+    pub(crate) lengths: [u8; 16],
+    pub(crate) low: [u8; 16],
+    pub(crate) high: [u8; 16],
+}
+
+impl Window {
+    /// Of symbols whose codewords have these lengths; those of `most` bits or less count.
+    fn new(length: impl Fn(usize) -> u8, most: u8) -> Self {
+        let from = |first: usize| {
+            let lengths = (first..256).map(&length).take(16);
+            lengths.take_while(move |length| (1..=most).contains(length))
+        };
+        // A codeword of `n` bits makes 2^-n of all.
+        let share = |first: &usize| from(*first).map(|length| 1u64 << (32 - length)).sum::<u64>();
+        let first = (0..256).rev().max_by_key(share).unwrap_or(0);
+        let mut lengths = [0; 16];
+        lengths.iter_mut().zip(from(first)).for_each(|(to, length)| *to = length);
+        let last = from(first).count().saturating_sub(1);
+        Window { first: first as u8, last: last as u8, lengths, low: [0; 16], high: [0; 16] }
+    }
+}
+
+/// Lengths of codewords by symbol, at most 32, as vectors look them up.
+#[derive(Clone, Debug)]
+pub struct LengthTable {
+    /// 0 without a codeword.
+    pub(crate) all: [u8; 256],
+    pub(crate) window: Window,
+}
+
+impl LengthTable {
+    /// The table of these lengths; 0 without a codeword.
+    ///
+    /// ```
+    /// use df11_simd::LengthTable;
+    ///
+    /// let mut lengths = [0; 256];
+    /// (lengths[120], lengths[121]) = (1, 1);
+    /// assert_eq!(LengthTable::new(&lengths).all(), &lengths);
+    /// ```
+    #[must_use]
+    pub fn new(lengths: &[u8; 256]) -> Self {
+        LengthTable { all: *lengths, window: Window::new(|symbol| lengths[symbol], 32) }
+    }
+
+    /// The lengths by symbol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn all(&self) -> &[u8; 256] {
+        &self.all
+    }
+}
+
+/// Lengths and codewords by symbol, as vectors look them up. 832 bytes.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct CodeTable {
@@ -28,6 +88,7 @@ pub struct CodeTable {
     pub(crate) low: [u8; 256],
     /// The high bytes.
     pub(crate) high: [u8; 256],
+    pub(crate) window: Window,
 }
 
 impl CodeTable {
@@ -38,10 +99,11 @@ impl CodeTable {
     ///
     /// let codewords = [Codeword { bits: 0b0, length: 1, symbol: 120 }, Codeword { bits: 0b1, length: 1, symbol: 121 }];
     /// let table = CodeTable::new(codewords.into_iter());
-    /// assert_eq!(size_of_val(&table), 768);
+    /// assert_eq!(size_of_val(&table), 832);
     /// ```
     pub fn new(codewords: impl Iterator<Item = Codeword>) -> Self {
-        let mut table = CodeTable { lengths: [NO_CODEWORD; 256], low: [0; 256], high: [0; 256] };
+        let window = Window::new(|_| 0, 0);
+        let mut table = CodeTable { lengths: [NO_CODEWORD; 256], low: [0; 256], high: [0; 256], window };
         for Codeword { bits, length, symbol } in codewords {
             if (1..=MOST_BITS).contains(&length) && bits >> length == 0 {
                 let symbol = usize::from(symbol);
@@ -50,6 +112,10 @@ impl CodeTable {
                     ((bits << (MOST_BITS - length)) as u16).to_le_bytes();
             }
         }
+        table.window = Window::new(|symbol| table.lengths[symbol], MOST_BITS);
+        let (first, last) = (usize::from(table.window.first), usize::from(table.window.last));
+        table.window.low[..=last].copy_from_slice(&table.low[first..=first + last]);
+        table.window.high[..=last].copy_from_slice(&table.high[first..=first + last]);
         table
     }
 }
@@ -116,11 +182,11 @@ mod tests {
                 group
             });
             assert_eq!(split, if S::GROUPS { sign_mantissas } else { [0; GROUP] });
-            S::GROUPS.then(|| (group, simd.ends(&lengths, symbols, used)))
+            S::GROUPS.then(|| (group, simd.ends(&LengthTable::new(&lengths), symbols, used)))
         }
     }
 
-    /// The same, bit by bit.
+    /// What it has to make of it, bit by bit.
     fn expected(codewords: &[Codeword], symbols: &[u8; GROUP], used: u32) -> (Option<Group>, Option<Ends>) {
         let of = |symbol: u8| codewords.iter().find(|codeword| codeword.symbol == symbol);
         let mut group = Group {
@@ -162,28 +228,32 @@ mod tests {
         (is_codable.then_some(group), has_ends.then_some(group.ends))
     }
 
-    /// Codewords of these lengths, in order, for symbols that are spread over all bytes.
-    fn canonical(lengths: &[u8]) -> Vec<Codeword> {
+    /// Codewords of these lengths, in order, for symbols that are `step` apart.
+    fn canonical(step: usize, lengths: &[u8]) -> Vec<Codeword> {
         let mut next = 0u64;
         let codeword = |(i, &length): (usize, &u8)| {
             let bits = (next >> (32 - length)) as u32;
             next += 1 << (32 - length);
-            Codeword { bits, length, symbol: (i * 89 + 3) as u8 }
+            Codeword { bits, length, symbol: (i * step + 3) as u8 }
         };
         lengths.iter().enumerate().map(codeword).collect()
     }
 
     #[test]
     fn every_level_codes_a_group_as_one_symbol_after_the_other() {
-        let codes = [
-            canonical(&[1, 1]),
-            canonical(&[2, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 16]),
-            canonical(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 32, 32]),
-            canonical(&[8; 256]),
-            canonical(&[32; 3]),
-        ];
-        let (mut seed, mut coded, mut left) = (1u64, 0, 0);
-        for code in &codes {
+        // Spread over all bytes; and so that some or all fit a window.
+        let codes = [89, 1].map(|step| {
+            [
+                canonical(step, &[1, 1]),
+                canonical(step, &[2, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 16]),
+                canonical(step, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 32, 32]),
+                canonical(step, &[8; 256]),
+                canonical(step, &[4; 16]),
+                canonical(step, &[32; 3]),
+            ]
+        });
+        let (mut seed, mut coded, mut left, mut by_window) = (1u64, 0, 0, 0);
+        for code in codes.as_flattened() {
             for round in 0..300 {
                 // Of the first symbols only, of all but the last, of all, and of what has no codeword.
                 let most = [2, code.len().saturating_sub(3).max(2), code.len(), code.len()][round % 4];
@@ -195,13 +265,30 @@ mod tests {
                 if round % 16 == 15 && code.len() < 256 {
                     symbols[round / 16 % 64] = 2;
                 }
+                // Levels that look up a window of 16 symbols leave groups with others to their caller.
+                let first = code[0].symbol;
+                let is_near = code[1].symbol == first + 1
+                    && symbols.iter().all(|symbol| (first..first + 16).contains(symbol))
+                    && code.iter().take(16).all(|codeword| codeword.length <= MOST_BITS);
                 for used in [0, 1, 31, 62, 63] {
                     let (group, ends) = expected(code, &symbols, used);
                     for level in Level::all() {
                         let Some((found, found_ends)) = level.dispatch(Both(code, &symbols, used)) else {
                             continue;
                         };
-                        assert_eq!(found, group, "{} {used} {code:?} {symbols:?}", level.name());
+                        by_window += usize::from(level.name() == "avx2" && found.is_some());
+                        let may_leave = level.name() == "avx2" && !is_near;
+                        if found.is_none() && found_ends.is_none() && may_leave {
+                            left += 1;
+                            continue;
+                        }
+                        if !(found.is_none() && may_leave) {
+                            assert_eq!(found, group, "{} {used} {code:?} {symbols:?}", level.name());
+                        }
+                        if found_ends.is_none() && may_leave {
+                            left += 1;
+                            continue;
+                        }
                         if group.is_some() || ends.is_some() || symbols.iter().all(|&symbol| symbol != 2) {
                             assert_eq!(found_ends, ends, "{} {used} {code:?} {symbols:?}", level.name());
                         }
@@ -210,6 +297,7 @@ mod tests {
                 }
             }
         }
+        assert!(Level::named("avx2").is_none() || by_window > 1000, "{by_window}");
         let has_groups = Level::all().any(Level::has_groups);
         assert!(!has_groups || (coded > 1000 && left > 1000), "{coded} {left}");
     }

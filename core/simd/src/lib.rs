@@ -9,7 +9,8 @@
 //!
 //! * [`lanes`]: the decoding loop over several blocks at once. Its bounds are checked once for some thousand symbols.
 //! * [`Writer`]: stores that go around the caches.
-//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of rANS ([`rans`]).
+//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of rANS ([`rans`]),
+//!   counting ([`Simd::count_exponents`]).
 //!
 //! # Forcing a level
 //!
@@ -50,11 +51,14 @@ pub mod neon;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
-pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group};
+pub use group::{CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, LengthTable};
 use rans::{DecodeTables, EncodeTables, Stream, Writing};
 pub use scalar::Scalar;
 pub use table::{Codeword, TABLE_BITS, Table};
 pub use writer::{Write, Writer};
+
+/// Weights whose exponents are counted together: [`Simd::count_exponents`].
+pub const COUNTED: usize = 256;
 
 mod sealed {
     pub trait Sealed {}
@@ -89,6 +93,14 @@ pub trait Simd: sealed::Sealed + Copy {
         [pairs as usize & 0x3fff, (pairs >> 32) as usize & 0x3fff]
     }
 
+    /// Whether [`count_exponents`](Self::count_exponents) counts.
+    const COUNTS: bool = false;
+
+    /// Counts the exponents of BF16 weights, fast where nearly all of them are among the 16 from `first` on, which is at
+    /// most 240; adds to the frequencies.
+    #[inline(always)]
+    fn count_exponents(self, _weights: &[[[u8; 2]; COUNTED]], _first: u8, _frequencies: &mut [u64; 256]) {}
+
     /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and [`ends`](Self::ends) know nothing, and
     /// the compiler knows that.
     const GROUPS: bool = false;
@@ -110,7 +122,7 @@ pub trait Simd: sealed::Sealed + Copy {
     /// Where the codewords of 64 symbols end, by their lengths, at most 32 each, if they cross into at most
     /// [`GROUP_WINDOWS`] windows. The first begins at bit `used` of a window, at most 63.
     #[inline(always)]
-    fn ends(self, _lengths: &[u8; 256], _symbols: &[u8; GROUP], _used: u32) -> Option<Ends> {
+    fn ends(self, _lengths: &LengthTable, _symbols: &[u8; GROUP], _used: u32) -> Option<Ends> {
         None
     }
 

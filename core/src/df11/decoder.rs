@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use core::hint::black_box;
 use core::ops::Range;
 
-use df11_simd::{Codeword, GROUP, Level, Operation, Simd, Table, Write, Writer, lanes};
+use df11_simd::{Codeword, GROUP, LengthTable, Level, Operation, Simd, Table, Write, Writer, lanes};
 
 use super::encoder::pack;
 use super::{GAP_BITS, Unit, WINDOW_BITS};
@@ -166,7 +166,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn run(&self, blocks: Range<usize>, weights: &mut [u8], lengths: Option<&Lengths<'_>>) -> Option<()> {
+    fn run(&self, blocks: Range<usize>, weights: &mut [u8], lengths: Option<&Lengths>) -> Option<()> {
         let stream = weights.len() > STREAM_BYTES;
         self.level.dispatch(Run { blocks: Blocks { decoder: self, blocks, lengths }, weights, stream })
     }
@@ -191,7 +191,7 @@ struct Blocks<'d, 'a> {
     decoder: &'d Decoder<'a>,
     blocks: Range<usize>,
     /// Set if every gap is to be checked.
-    lengths: Option<&'d Lengths<'d>>,
+    lengths: Option<&'d Lengths>,
 }
 
 impl Operation for Run<'_, '_> {
@@ -219,7 +219,7 @@ impl Write for Blocks<'_, '_> {
 #[derive(Clone, Copy)]
 struct Task<'d, 'a, S> {
     decoder: &'d Decoder<'a>,
-    lengths: Option<&'d Lengths<'d>>,
+    lengths: Option<&'d Lengths>,
     simd: S,
     /// The element that the first weight of the output is.
     first: usize,
@@ -332,7 +332,7 @@ impl<S: Simd> Task<'_, '_, S> {
     /// Follows the codewords of these symbols from bit `bit`, and compares the gap of each window that one of them ends in
     /// or crosses into. Returns where the last ends.
     #[inline(always)]
-    fn check_gaps(self, lengths: &Lengths<'_>, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
+    fn check_gaps(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
         let (mut bit, mut element, mut rest) = (bit, element, symbols);
         if S::GROUPS {
             let (groups, few) = symbols.as_chunks::<GROUP>();
@@ -350,15 +350,9 @@ impl<S: Simd> Task<'_, '_, S> {
 
     /// Follows the codewords of 64 symbols at once. `None` if that cannot be done, or a gap differs.
     #[inline(always)]
-    fn check_group(
-        self,
-        lengths: &Lengths<'_>,
-        bit: u64,
-        element: usize,
-        symbols: &[u8; GROUP],
-    ) -> Option<u64> {
+    fn check_group(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8; GROUP]) -> Option<u64> {
         let unit = &self.decoder.unit;
-        let ends = self.simd.ends(lengths.one, symbols, (bit % WINDOW_BITS) as u32)?;
+        let ends = self.simd.ends(&lengths.one, symbols, (bit % WINDOW_BITS) as u32)?;
         let windows = ends.crossing.count_ones();
         // After the last element of the unit no window's first codeword begins.
         let all = element + GROUP < unit.len();
@@ -369,7 +363,7 @@ impl<S: Simd> Task<'_, '_, S> {
 
     /// [`check_gaps`](Self::check_gaps), four symbols at a time.
     #[inline(always)]
-    fn check_fours(self, lengths: &Lengths<'_>, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
+    fn check_fours(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
         let mut bit = bit;
         let (fours, rest) = symbols.as_chunks::<4>();
         let mut left = fours.iter();
@@ -415,7 +409,7 @@ impl<S: Simd> Task<'_, '_, S> {
 
     /// Follows one codeword, that of `element`.
     #[inline(always)]
-    fn check_gap(self, lengths: &Lengths<'_>, bit: u64, symbol: u8, element: usize) -> Option<u64> {
+    fn check_gap(self, lengths: &Lengths, bit: u64, symbol: u8, element: usize) -> Option<u64> {
         let end = bit + lengths.of_symbol(symbol);
         if bit / WINDOW_BITS != end / WINDOW_BITS {
             self.compare_gap(end, element + 1)?;
@@ -451,22 +445,23 @@ impl<S: Simd> Task<'_, '_, S> {
 }
 
 /// The lengths of codewords, by symbol and by pair of symbols.
-struct Lengths<'a> {
-    one: &'a [u8; 256],
+struct Lengths {
+    one: LengthTable,
     /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs are rarely asked for.
     two: Option<Box<[u8; 1 << 16]>>,
 }
 
-impl<'a> Lengths<'a> {
-    fn of(tables: &PrefixTables<'a>, level: Level) -> Self {
-        let one = tables.code_lengths();
+impl Lengths {
+    fn of(tables: &PrefixTables<'_>, level: Level) -> Self {
+        let one = LengthTable::new(tables.code_lengths());
         if level.has_groups() {
             return Lengths { one, two: None };
         }
         let mut two = Box::new([0; 1 << 16]);
         // Symbols without a codeword are never decoded; their rows are never read.
-        for (row, &second) in two.as_chunks_mut::<256>().0.iter_mut().zip(one).filter(|(_, l)| **l > 0) {
-            for (both, &first) in row.iter_mut().zip(one) {
+        for (row, &second) in two.as_chunks_mut::<256>().0.iter_mut().zip(one.all()).filter(|(_, l)| **l > 0)
+        {
+            for (both, &first) in row.iter_mut().zip(one.all()) {
                 *both = first.saturating_add(second);
             }
         }
@@ -475,7 +470,7 @@ impl<'a> Lengths<'a> {
 
     #[inline(always)]
     fn of_symbol(&self, symbol: u8) -> u64 {
-        u64::from(self.one[usize::from(symbol)])
+        u64::from(self.one.all()[usize::from(symbol)])
     }
 
     #[inline(always)]

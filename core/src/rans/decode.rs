@@ -4,9 +4,11 @@
 //!
 //! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last that is left, which
 //!    is the order of without counting first who needs one.
-//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn,
+//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet suits them, and several blocks in turn,
 //!    so that each hides how long the others take; see [`df11_simd::rans`].
 
+#[cfg(target_arch = "x86_64")]
+use df11_simd::rans::DecodeWindow;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use df11_simd::rans::RansTable;
 use df11_simd::rans::{DecodeTables, Stream};
@@ -28,6 +30,8 @@ pub struct DecodeTable {
     scale_bits: u8,
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     vector: Option<RansTable>,
+    #[cfg(target_arch = "x86_64")]
+    window: Option<DecodeWindow>,
 }
 
 /// A block to decode: its states, its words, and as many symbols as it has.
@@ -53,6 +57,8 @@ impl DecodeTable {
         scale_bits: 0,
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         vector: None,
+        #[cfg(target_arch = "x86_64")]
+        window: None,
     };
 
     /// Makes this the table of these frequencies.
@@ -67,6 +73,10 @@ impl DecodeTable {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         {
             self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.window = DecodeWindow::new(frequencies.as_array(), u32::from(self.scale_bits));
         }
     }
 
@@ -164,8 +174,12 @@ impl DecodeTable {
                 scale_bits: u32::from(self.scale_bits),
                 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 ranks: self.vector.as_ref(),
+                #[cfg(target_arch = "x86_64")]
+                window: self.window.as_ref(),
                 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
                 ranks: None,
+                #[cfg(not(target_arch = "x86_64"))]
+                window: None,
             };
             // The first steps: a vector of words is read where it begins, so there must be some more after them.
             for stream in &mut streams {

@@ -9,7 +9,7 @@
 //! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn;
 //!    see [`df11_simd::rans`].
 
-use df11_simd::rans::{EncodeTables, NO_ENTRY, RansTable, Writing};
+use df11_simd::rans::{EncodeTables, EncodeWindow, NO_ENTRY, RansTable, Writing};
 use df11_simd::{Level, Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES, words_bound};
@@ -39,6 +39,7 @@ pub struct EncodeTable {
     packed: [u32; 256],
     scale_bits: u8,
     vector: Option<RansTable>,
+    window: Option<EncodeWindow>,
 }
 
 /// A block to encode.
@@ -71,7 +72,8 @@ impl EncodeTable {
             };
         }
         let vector = RansTable::new(frequencies.as_array(), u32::from(scale_bits));
-        EncodeTable { entries, packed, scale_bits, vector }
+        let window = EncodeWindow::new(frequencies.as_array(), u32::from(scale_bits));
+        EncodeTable { entries, packed, scale_bits, vector, window }
     }
 
     /// Encodes a block of at least one symbol. Returns how many bytes of words there are, at the front of `words`, which
@@ -155,6 +157,7 @@ impl EncodeTable {
                 entries: &self.packed,
                 scale_bits: u32::from(self.scale_bits),
                 ranks: self.vector.as_ref(),
+                window: self.window.as_ref(),
             };
             simd.encode_rans(tables, &mut writing);
             for writing in &mut writing {

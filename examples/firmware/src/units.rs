@@ -24,7 +24,7 @@ static BUFFER: Ram<[u8; 2 * UNIT_BLOCK]> = Ram::new([0; 2 * UNIT_BLOCK]);
 
 /// The unit, as it lies in flash.
 fn tensors() -> Parts<&'static [u8]> {
-    Parts {
+    Parts::<&[u8]> {
         luts: &LUTS,
         encoded_exponent: &CODE,
         sign_mantissa: &SIGN_MANTISSA,
@@ -69,9 +69,9 @@ pub(crate) fn run() -> bool {
     second.fill(0);
     let gaps = GAPS.get(1..).unwrap_or_default();
     let damaged = [
-        ("a bit of the code changed", Parts { encoded_exponent: &DAMAGED_CODE, ..tensors() }),
-        ("a position set to 0", Parts { output_positions: &positions, ..tensors() }),
-        ("a byte of the gaps missing", Parts { gaps, ..tensors() }),
+        ("a bit of the code changed", Parts::<&[u8]> { encoded_exponent: &DAMAGED_CODE, ..tensors() }),
+        ("a position set to 0", Parts::<&[u8]> { output_positions: &positions, ..tensors() }),
+        ("a byte of the gaps missing", Parts::<&[u8]> { gaps, ..tensors() }),
     ];
     let mut stack = all.stack.max(row.stack);
     for (what, tensors) in damaged {
@@ -80,7 +80,7 @@ pub(crate) fn run() -> bool {
         say!["df11: ", what, ": ", error, "\n"];
         stack = stack.max(refusing.stack);
     }
-    let flash: usize = tensors().parts().map(<[u8]>::len).into_iter().sum();
+    let flash: usize = tensors().into_array().map(<[u8]>::len).into_iter().sum();
     say!["measured df11 weights=", SIGN_MANTISSA.len() as u32, " instructions=", all.instructions];
     say![" row_instructions=", row.instructions, " stack=", stack];
     say![

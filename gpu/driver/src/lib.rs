@@ -4,8 +4,8 @@
 //! are here, and forward to the library if it can be opened when the program runs. Otherwise they
 //! return [`NO_DRIVER`], and everything else still works.
 //!
-//! [`emulate`] makes them run kernels on the CPU instead, in this process: the host code cannot
-//! tell, and what it or a kernel does wrong is [found](findings).
+//! With the feature `emulator`, `emulate` makes them run kernels on the CPU instead, in this
+//! process: the host code cannot tell, and what it or a kernel does wrong is [found](findings).
 //!
 //! ```
 //! use df11_cuda_driver::{Backend, backend, cuDeviceGetCount, cuInit};
@@ -18,16 +18,31 @@
 
 #![allow(non_snake_case, reason = "the driver's names")]
 
+#[cfg(feature = "emulator")]
 mod emulated;
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
 
-use df11_emulator::Finding;
 use libloading::Library;
 
+#[cfg(feature = "emulator")]
+pub use df11_emulator::Finding;
+#[cfg(feature = "emulator")]
 pub use emulated::Emulation;
+
+/// What an emulator finds: nothing, without one.
+#[cfg(not(feature = "emulator"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {}
+
+#[cfg(not(feature = "emulator"))]
+impl std::fmt::Display for Finding {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
 
 /// `CUDA_ERROR_NO_DEVICE`: what functions return where there is no driver.
 pub const NO_DRIVER: c_int = 100;
@@ -55,6 +70,7 @@ pub enum Backend {
 /// What was decided, for the whole process.
 enum Chosen {
     Library(Box<Table>),
+    #[cfg(feature = "emulator")]
     Emulator(Box<emulated::Driver>),
     /// Nobody, and why.
     None(String),
@@ -74,6 +90,7 @@ fn chosen() -> &'static Chosen {
 pub fn backend() -> Backend {
     match chosen() {
         Chosen::Library(_) => Backend::Library,
+        #[cfg(feature = "emulator")]
         Chosen::Emulator(_) => Backend::Emulator,
         Chosen::None(_) => Backend::None,
     }
@@ -107,6 +124,7 @@ pub fn missing() -> Vec<&'static str> {
 /// assert!(emulate(Emulation::default()));
 /// assert_eq!(backend(), Backend::Emulator);
 /// ```
+#[cfg(feature = "emulator")]
 pub fn emulate(emulation: Emulation) -> bool {
     CHOSEN.get_or_init(|| Chosen::Emulator(Box::new(emulated::Driver::new(emulation))));
     backend() == Backend::Emulator
@@ -166,6 +184,7 @@ fn returned(function: &'static str, code: c_int) -> c_int {
 #[must_use]
 pub fn findings() -> Vec<Finding> {
     match chosen() {
+        #[cfg(feature = "emulator")]
         Chosen::Emulator(driver) => driver.findings(),
         _ => Vec::new(),
     }
@@ -222,6 +241,7 @@ macro_rules! functions {
                         Some(function) => unsafe { function($($argument),*) },
                         None => NO_FUNCTION,
                     },
+                    #[cfg(feature = "emulator")]
                     Chosen::Emulator(driver) => match driver.refusal(stringify!($name)) {
                         Some(code) => code,
                         // SAFETY: the caller's promises are passed on.

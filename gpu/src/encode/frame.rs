@@ -29,7 +29,8 @@ pub struct EncodedFrame {
 ///
 /// ```
 /// use df11::frame::{self, ElementType};
-/// use df11_gpu::encode::{Emulated, Machine, frame};
+/// use df11_gpu::encode::{Machine, frame};
+/// use df11_gpu_lab::machine::Emulated;
 ///
 /// let elements: Vec<u8> = (0..5000u32).map(|i| (i % 17) as u8).collect();
 /// let mut machine = Emulated::new(90, Default::default())?;

@@ -20,7 +20,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Packed, Part, Single, frame};
 use crate::partition::pattern::PatternDict;
 use crate::pool;
-use crate::progress::Progress;
+use crate::progress::{Progress, go_on};
 use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_file};
 
 /// How to restore.
@@ -207,6 +207,7 @@ impl<'a> Run<'a> {
                 current = tensor;
             }
             self.progress.advance(bytes.len() as u64);
+            go_on(self.progress)?;
             sinks[tensor].as_mut().map_or(Ok(()), |sink| sink.write(offset as u64, bytes))
         })?;
         for (sink, name) in sinks.into_iter().zip(names) {
@@ -223,6 +224,7 @@ impl<'a> Run<'a> {
         if single.frame.is_some() {
             frame::decode(container, tensor, |offset, elements| {
                 self.progress.advance(elements.len() as u64);
+                go_on(self.progress)?;
                 sink.write(offset as u64, elements)
             })?;
         } else {
@@ -231,7 +233,7 @@ impl<'a> Run<'a> {
                 sink.write(offset, chunk)?;
                 offset += chunk.len() as u64;
                 self.progress.advance(chunk.len() as u64);
-                Ok(())
+                go_on(self.progress)
             })?;
         }
         self.finish_tensor(sink, &tensor.name, &container.path)

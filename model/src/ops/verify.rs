@@ -18,7 +18,7 @@ use crate::packed::manifest::{Kept, Manifest, OutputRecord};
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Names, Packed, Part, file_bytes, frame};
 use crate::pool;
-use crate::progress::Progress;
+use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 
 /// Checks every file that is recorded, every rule of every unit in the checkpoint at `path`, decodes every weight, and
@@ -307,7 +307,10 @@ impl<'a> Check<'a> {
                 check_length(from, name, 2 * len as u64, said)?;
                 tensors.push(self.begin(part, name, 2 * len as u64, from)?);
             }
-            unit::decode(&mapped, &view, |tensor, offset, bytes| tensors[tensor].update(offset, bytes))?;
+            unit::decode(&mapped, &view, |tensor, offset, bytes| {
+                go_on(self.progress)?;
+                tensors[tensor].update(offset, bytes)
+            })?;
             for tensor in tensors {
                 tensor.finish()?;
             }
@@ -323,10 +326,14 @@ impl<'a> Check<'a> {
             let bytes = part.decoded_bytes(single)?;
             let mut state = self.begin(part, &tensor.name, bytes, &container.path)?;
             if single.frame.is_some() {
-                frame::decode(container, tensor, |offset, elements| state.update(offset, elements))?;
+                frame::decode(container, tensor, |offset, elements| {
+                    go_on(self.progress)?;
+                    state.update(offset, elements)
+                })?;
             } else {
                 let mut offset = 0;
                 container.read(tensor, |chunk| {
+                    go_on(self.progress)?;
                     state.update(offset, chunk)?;
                     offset += chunk.len();
                     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use df11_model::{Codec, CompressOptions, Error, ErrorKind, Reader, compress, verify};
+use df11_model::{Codec, CompressOptions, Error, ErrorKind, Reader, ReaderTensor, compress, verify};
 use df11_tests::corpus::{Tensor, Tensors};
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -125,4 +125,34 @@ fn a_damaged_frame_tells_the_rule_through_a_reader() {
     let error = Reader::open(&path).unwrap().decode_into("w", &mut [0; 65_536]).unwrap_err();
     let Error::Frame { tensor, source, .. } = error else { panic!("{error}") };
     assert_eq!((tensor.as_str(), source.kind()), ("w", df11::ErrorKind::Checksum));
+}
+
+#[test]
+fn readers_tell_metadata_of_the_original_and_the_order_of_storage() {
+    let temp = tempfile::tempdir().unwrap();
+    let [model, packed] = ["model.safetensors", "packed"].map(|name| temp.path().join(name));
+    let tensors: Tensors = ["layers.0.b", "layers.0.a", "z"]
+        .iter()
+        .map(|name| ((*name).to_owned(), matrix(512, 256, 7)))
+        .collect();
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let view = safetensors::tensor::TensorView::new(Dtype::BF16, tensor.shape.clone(), &tensor.bytes);
+            (format!("{name}.weight"), view.unwrap())
+        })
+        .collect();
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    fs::write(&model, safetensors::tensor::serialize(views, Some(metadata)).unwrap()).unwrap();
+    for codec in [Codec::Df11, Codec::Rans] {
+        let options = CompressOptions { codec, single_file: true, force: true, ..CompressOptions::default() };
+        compress(&model, &packed, &options, &()).unwrap();
+        let reader = Reader::open(&packed).unwrap();
+        assert_eq!(reader.metadata().iter().collect::<Vec<_>>(), [(&"format".to_owned(), &"pt".to_owned())]);
+        let mut order = reader.stored_order();
+        order.sort_unstable();
+        assert_eq!(order, reader.tensors().map(ReaderTensor::name).collect::<Vec<_>>());
+    }
+    let plain = Reader::open(&model).unwrap();
+    assert_eq!(plain.stored_order(), ["layers.0.a.weight", "layers.0.b.weight", "z.weight"]);
 }

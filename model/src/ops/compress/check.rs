@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::packed::metadata::FileMetadata;
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Part, frame};
+use crate::progress::go_on;
 
 /// A file that is as it should be.
 pub(super) struct Checked {
@@ -45,6 +46,7 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
         part.lengths(packed, &view, &spec.tensors)?;
         let mut digests: Vec<Sha256> = vec![Sha256::new(); spec.tensors.len()];
         unit::decode(&mapped, &view, |tensor, _, bytes| {
+            go_on(context.job.progress)?;
             digests[tensor].update(bytes);
             Ok(())
         })?;
@@ -67,12 +69,14 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
                 ));
             }
             frame::decode(container, tensor, |_, elements| {
+                go_on(context.job.progress)?;
                 sha256.update(elements);
                 Ok(())
             })?;
         } else {
             part.check_plain(single)?;
             container.read(tensor, |chunk| {
+                go_on(context.job.progress)?;
                 sha256.update(chunk);
                 Ok(())
             })?;

@@ -18,7 +18,7 @@ use crate::container::{Container, Tensor};
 use crate::error::Error;
 use crate::packed::{file_bytes, frame::element_type};
 use crate::pieces::PIECE;
-use crate::progress::Progress;
+use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 
 /// Bytes of the pieces that tensors are scanned in: those that units are encoded in.
@@ -166,6 +166,7 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
             tensors.push(TensorScan { sha256: Sha256::digest(bytes).into(), pieces });
         }
         progress.advance(bytes.len() as u64);
+        go_on(progress)?;
         rest = later;
     }
     Ok(FileScan { bytes: container.len, sha256: hex::encode(whole.finalize()), tensors })
@@ -188,7 +189,7 @@ fn scan_tensor(
         let ((), counted) = rayon::join(|| whole.update(piece), of_tensor);
         pieces.push(counted?);
         progress.advance(piece.len() as u64);
-        Ok(())
+        go_on(progress)
     })?;
     Ok(TensorScan { sha256: sha256.finalize().into(), pieces })
 }

@@ -23,6 +23,7 @@ use crate::packed::manifest::OutputRecord;
 use crate::packed::metadata::{FileMetadata, KEY, TensorMetadata, UnitMetadata};
 use crate::packed::{frame, unit::dtype};
 use crate::pieces::{PIECE, encode_pieces};
+use crate::progress::go_on;
 use crate::staging::{Partial, Staging};
 
 /// Frames of tensors up to this many bytes are encoded side by side, in memory.
@@ -222,7 +223,7 @@ fn copy_tensor(context: &Context<'_>, name: &str, partial: &Partial, start: u64)
         partial.write_at(chunk, at)?;
         at += chunk.len() as u64;
         context.job.progress.advance(chunk.len() as u64);
-        Ok(())
+        go_on(context.job.progress)
     })
 }
 
@@ -233,6 +234,7 @@ fn encode_unit(
     partial: &Partial,
 ) -> Result<(), Error> {
     let lot = context.lot;
+    go_on(context.job.progress)?;
     let maps = map_all(lot, unit.spec)?;
     let tensors: Vec<&[u8]> = maps.iter().map(|map| &**map).collect();
     let mut pieces = Vec::new();
@@ -289,7 +291,10 @@ fn encode_frames<'a>(
         if batch == 0 {
             let (container, tensor) = source(lot, first)?;
             let counts = scan.tensor(lot, first)?.counts();
-            let write = |bytes: &[u8], at: u64| partial.write_at(bytes, end + at);
+            let write = |bytes: &[u8], at: u64| {
+                go_on(job.progress)?;
+                partial.write_at(bytes, end + at)
+            };
             let len = frame::encode(container, tensor, &counts, form, write)?;
             end = finish_frame(context, partial, first, len, end, &mut done)?;
             rest = &rest[1..];
@@ -297,6 +302,7 @@ fn encode_frames<'a>(
         }
         let (now, later) = rest.split_at(batch);
         let encoded = now.par_iter().map(|name| {
+            go_on(job.progress)?;
             let (container, tensor) = source(lot, name)?;
             let mut frame = Vec::with_capacity(tensor.bytes() as usize);
             frame::encode(container, tensor, &scan.tensor(lot, name)?.counts(), form, |bytes, _| {

@@ -5,8 +5,8 @@ use std::fmt;
 
 use df11_emulator::{Counters, Device, Finding, Launch, Module, Options};
 
-use super::{Kernels, Machine, Pass};
-use crate::kernels::{THREADS, best};
+use df11_gpu::encode::{Kernels, Machine, Pass};
+use df11_gpu::kernels::{THREADS, best};
 
 /// Runs passes in the emulator.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 //!
 //! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes gather their slots from a table.
 //!
+//! AVX2 does 32 lanes at a time without gathers where 16 symbols make nearly all of an alphabet, as they do of exponents: tables
+//! of 16 entries fit registers, and what is not in them is noticed and looked up in the table of all.
+//!
 //! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything else, and alphabets of
 //! exponents are small. So the symbol of a slot is found in
 //! tables that fit registers: the top seven bits of the slot choose a *bucket*, which knows the first symbol that has slots
@@ -11,6 +14,14 @@
 //!
 //! Encoding divides, in single precision: a quotient has at most 22 bits, so rounding towards zero makes it right or one too
 //! little, and a comparison of the remainder tells which.
+
+mod window;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use window::Bytes;
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) use window::reciprocal;
+pub use window::{DecodeWindow, EncodeWindow};
 
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
 pub const LANES: usize = 32;
@@ -119,6 +130,8 @@ pub struct DecodeTables<'a> {
     pub scale_bits: u32,
     /// The same for small alphabets.
     pub ranks: Option<&'a RansTable>,
+    /// The same for alphabets of which 16 symbols make nearly all.
+    pub window: Option<&'a DecodeWindow>,
 }
 
 /// What finds frequencies by symbols.
@@ -130,6 +143,8 @@ pub struct EncodeTables<'a> {
     pub scale_bits: u32,
     /// The same for small alphabets.
     pub ranks: Option<&'a RansTable>,
+    /// The same for alphabets of which 16 symbols make nearly all.
+    pub window: Option<&'a EncodeWindow>,
 }
 
 /// The entry of a symbol without a frequency.
@@ -162,47 +177,4 @@ pub struct Stream<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Level, Operation, Simd};
-
-    struct Wild<'a>(&'a RansTable, usize);
-
-    impl Operation for Wild<'_> {
-        type Output = ();
-
-        fn run<S: Simd>(self, simd: S) {
-            let Wild(table, number) = self;
-            let (mut words, mut symbols) = ([[7; 2]; 64], [[120; LANES]; 2]);
-            let mut streams =
-                [Stream { states: [START_STATE; LANES], words: &words, left: number, symbols: &mut symbols }];
-            let slots = [0; 1 << 12];
-            let tables = DecodeTables { slots: &slots, scale_bits: 9, ranks: Some(table) };
-            assert_eq!(simd.decode_rans(tables, &mut streams), 0);
-            assert_eq!(simd.decode_rans(DecodeTables { ranks: None, ..tables }, &mut streams), 0);
-            let mut blocks = [Writing {
-                states: [START_STATE; LANES],
-                symbols: &symbols,
-                words: &mut words,
-                used: number,
-            }];
-            let entries = [300 - 1; 256];
-            let tables = EncodeTables { entries: &entries, scale_bits: 9, ranks: Some(table) };
-            assert_eq!(simd.encode_rans(tables, &mut blocks), 0);
-            assert_eq!(simd.encode_rans(EncodeTables { ranks: None, ..tables }, &mut blocks), 0);
-            assert_eq!(words, [[7; 2]; 64]);
-        }
-    }
-
-    #[test]
-    fn numbers_that_lie_about_the_words_run_no_step_on_any_level() {
-        let mut frequencies = [0; 256];
-        (frequencies[120], frequencies[121]) = (300, 212);
-        let table = RansTable::new(&frequencies, 9).unwrap();
-        for number in [33, 64, 65, usize::MAX - 63, usize::MAX - 31, usize::MAX - 8, usize::MAX] {
-            for level in Level::all() {
-                level.dispatch(Wild(&table, number));
-            }
-        }
-    }
-}
+mod tests;

@@ -6,8 +6,8 @@ use df11::rans::{DecodeTable, Frequencies};
 use df11::{BLOCK_BYTES, Parts, Unit};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
-use crate::kernels::{THREADS, element_kind};
-use crate::table::decode_table;
+use df11_gpu::kernels::{RansBlock, THREADS, element_kind};
+use df11_gpu::table::decode_table;
 
 /// How a kernel is launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 ///
 /// ```
 /// use df11::encode;
-/// use df11_gpu::emulate::has_right_lengths;
+/// use df11_gpu_lab::emulate::has_right_lengths;
 ///
 /// let mut unit = encode(&[0x80, 0x3f])?;
 /// unit.gaps[0] = 0xff;
@@ -96,7 +96,8 @@ pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) ->
 ///
 /// ```
 /// use df11_emulator::Module;
-/// use df11_gpu::{emulate, kernels};
+/// use df11_gpu::kernels;
+/// use df11_gpu_lab::emulate;
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 /// let unit = df11::encode(&weights)?;
@@ -135,7 +136,8 @@ pub const NOTHING_WRONG: u32 = u32::MAX;
 ///
 /// ```
 /// use df11_emulator::Module;
-/// use df11_gpu::{emulate, kernels};
+/// use df11_gpu::kernels;
+/// use df11_gpu_lab::emulate;
 ///
 /// let weights: Vec<u8> = (0..5000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
 /// let unit = df11::encode(&weights)?;
@@ -185,31 +187,6 @@ const BASE: u64 = 4096;
 fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
     let bytes = device.read(at, 4 * number).as_chunks::<4>().0;
     bytes.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
-}
-
-/// What `rans_decode` takes for a block: offsets in bytes, and numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RansBlock {
-    /// Where its states are.
-    pub states: usize,
-    /// Where its words are.
-    pub words: std::ops::Range<usize>,
-    /// Where the planes of its raw part are.
-    pub raw: usize,
-    /// Its first element.
-    pub first: usize,
-    /// Its symbols.
-    pub symbols: usize,
-}
-
-impl RansBlock {
-    /// The same in the form of the kernel.
-    #[must_use]
-    pub fn describe(&self) -> [u64; 5] {
-        let RansBlock { states, words, raw, first, symbols } = self;
-        let numbers = (words.len() / 2) as u64 | (*symbols as u64) << 32;
-        [*states as u64, words.start as u64, *raw as u64, *first as u64, numbers]
-    }
 }
 
 /// The blocks of a frame, and what the kernel calls the way in which its elements are put together.

@@ -15,7 +15,7 @@ use df11_emulator::{Counters, Module, Options, Report};
 use serde::Serialize;
 
 use crate::emulate::{self, Shape};
-use crate::kernels::{DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
+use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
 
 /// Thread blocks, as on a card of 132 multiprocessors.
 const THREAD_BLOCKS: u32 = 528;

@@ -1,0 +1,100 @@
+"""The exceptions of this package, a tree under `Error`."""
+
+from __future__ import annotations
+
+import os
+
+
+class Error(Exception):
+    """Why something could not be done. The text names the file, the tensor and the broken rule.
+
+    Attributes:
+        kind: `truncated`, `corrupt`, `checksum`, `unsupported`, `limit_exceeded`, `invalid_input`,
+            `data` or `io`.
+        clause: The clause of the specification that is broken, such as `D-5.4`, if it is one.
+        path: The file, if it is known.
+        tensor: The tensor, or the module path of the unit, if it is known.
+
+    """
+
+    kind: str = "data"
+    clause: str | None = None
+    path: str | None = None
+    tensor: str | None = None
+
+
+class DataError(Error, ValueError):
+    """A file does not hold what it should: it is no safetensors, or compressed already."""
+
+
+class CorruptError(DataError):
+    """Bytes break a rule of their format, or a checksum: they were damaged, or cut off."""
+
+    kind = "corrupt"
+
+
+class UnsupportedError(Error, ValueError):
+    """The data is sound, but the format, or this version, has no way to do it."""
+
+    kind = "unsupported"
+
+
+class InvalidInputError(Error, ValueError):
+    """An argument cannot be meant."""
+
+    kind = "invalid_input"
+
+
+class UnknownTensorError(InvalidInputError, KeyError):
+    """There is no tensor of this name."""
+
+    # KeyError would show the text in quotation marks.
+    __str__ = Error.__str__
+
+
+class IoError(Error, OSError):
+    """The operating system refused. `errno`, `strerror` and `filename` are as for any OSError."""
+
+    kind = "io"
+
+    def __init__(self, message: str, errno: int | None = None, filename: str | None = None) -> None:
+        if errno is None:
+            super().__init__(message)
+        else:
+            super().__init__(errno, os.strerror(errno), filename)
+        self.message = message
+
+    # OSError would leave out what was being done.
+    def __str__(self) -> str:
+        return self.message
+
+
+_CLASSES: dict[str, type[Error]] = {
+    "truncated": CorruptError,
+    "corrupt": CorruptError,
+    "checksum": CorruptError,
+    "unsupported": UnsupportedError,
+    "limit_exceeded": UnsupportedError,
+    "invalid_input": InvalidInputError,
+    "data": DataError,
+}
+
+
+def build(
+    message: str,
+    kind: str,
+    clause: str | None = None,
+    path: str | None = None,
+    tensor: str | None = None,
+    errno: int | None = None,
+) -> BaseException:
+    """Make the exception for what the extension reports."""
+    if kind == "cancelled":
+        return KeyboardInterrupt()
+    error: Error
+    if kind == "io":
+        error = IoError(message, errno, path)
+    else:
+        error = _CLASSES.get(kind, Error)(message)
+    error.kind, error.clause, error.path, error.tensor = kind, clause, path, tensor
+    return error

@@ -1,0 +1,77 @@
+//! Errors as exceptions of the tree under `df11.Error`.
+
+use std::path::Path;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// What went wrong, as the function `df11._errors.build` takes it.
+#[derive(Default)]
+struct Facts<'a> {
+    kind: &'static str,
+    clause: Option<&'static str>,
+    path: Option<&'a Path>,
+    tensor: Option<&'a str>,
+    errno: Option<i32>,
+}
+
+/// Turns an error of a checkpoint into an exception.
+pub(crate) fn of_checkpoint(py: Python<'_>, error: &checkpoint::Error) -> PyErr {
+    use checkpoint::Error;
+    let facts = match error {
+        Error::Io { path, source, .. } => {
+            Facts { kind: "io", path: Some(path), errno: source.raw_os_error(), ..Facts::default() }
+        }
+        Error::File { path, .. } => Facts { kind: "data", path: Some(path), ..Facts::default() },
+        Error::Tensor { path, tensor, .. } => {
+            Facts { kind: "data", path: Some(path), tensor: Some(tensor), ..Facts::default() }
+        }
+        Error::Unit { path, unit: tensor, source } | Error::Frame { path, tensor, source } => Facts {
+            kind: kind(source),
+            clause: source.clause(),
+            path: Some(path),
+            tensor: Some(tensor),
+            errno: None,
+        },
+        Error::Cancelled => Facts { kind: "cancelled", ..Facts::default() },
+        _ => Facts { kind: "invalid_input", ..Facts::default() },
+    };
+    build(py, &error.to_string(), &facts)
+}
+
+/// Turns an error of the codec into an exception.
+pub(crate) fn of_codec(py: Python<'_>, error: codec::Error) -> PyErr {
+    let facts = Facts { kind: kind(&error), clause: error.clause(), ..Facts::default() };
+    build(py, &error.to_string(), &facts)
+}
+
+/// The exception for arguments that cannot be meant.
+pub(crate) fn invalid(py: Python<'_>, problem: &str) -> PyErr {
+    build(py, problem, &Facts { kind: "invalid_input", ..Facts::default() })
+}
+
+fn kind(error: &codec::Error) -> &'static str {
+    match error.kind() {
+        codec::ErrorKind::Truncated => "truncated",
+        codec::ErrorKind::Unsupported => "unsupported",
+        codec::ErrorKind::LimitExceeded => "limit_exceeded",
+        codec::ErrorKind::Checksum => "checksum",
+        codec::ErrorKind::InvalidInput => "invalid_input",
+        _ => "corrupt",
+    }
+}
+
+fn build(py: Python<'_>, message: &str, facts: &Facts<'_>) -> PyErr {
+    let built = || -> PyResult<PyErr> {
+        let fields = PyDict::new(py);
+        fields.set_item("message", message)?;
+        fields.set_item("kind", facts.kind)?;
+        fields.set_item("clause", facts.clause)?;
+        fields.set_item("path", facts.path.map(Path::as_os_str))?;
+        fields.set_item("tensor", facts.tensor)?;
+        fields.set_item("errno", facts.errno)?;
+        let build = py.import("df11._errors")?.getattr("build")?;
+        Ok(PyErr::from_value(build.call((), Some(&fields))?))
+    };
+    built().unwrap_or_else(|error| error)
+}

@@ -1,0 +1,85 @@
+//! Single tensors as frames.
+
+use checkpoint::{count_frame, decode_frame_blocks, encode_frame as encode_blocks};
+use codec::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error;
+use crate::memory::Memory;
+use crate::run::count;
+
+/// Bytes that are not worth starting threads for.
+const SHORT: usize = 1 << 21;
+
+/// A pool of threads for one call; none for what is short. Kept ones would be missing in a process that
+/// forks.
+fn pool(py: Python<'_>, threads: usize, bytes: usize) -> PyResult<rayon::ThreadPool> {
+    let threads = if bytes <= SHORT { 1 } else { count(threads) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|problem| error::invalid(py, &format!("cannot start {threads} threads: {problem}")))
+}
+
+/// Encodes elements of this type (as safetensors calls it) and shape.
+#[pyfunction]
+pub(crate) fn encode_frame<'py>(
+    py: Python<'py>,
+    element_type: &str,
+    shape: Vec<u64>,
+    elements: Memory,
+    codec_name: &str,
+    threads: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let element_type = ElementType::ALL
+        .into_iter()
+        .find(|known| known.name() == element_type)
+        .ok_or_else(|| error::invalid(py, &format!("frames hold no elements of type {element_type}")))?;
+    let options = match codec_name {
+        "rans" => EncodeOptions::new().codec(Codec::Rans),
+        "fast" => EncodeOptions::new().codec(Codec::Dictionary),
+        other => {
+            let problem = format!("frames have no codec {other:?}, but 'rans' and 'fast'");
+            return Err(error::invalid(py, &problem));
+        }
+    };
+    // SAFETY: the Python sources hold an array and pass its memory.
+    let elements = unsafe { elements.as_bytes() };
+    let pool = pool(py, threads, elements.len())?;
+    let frame = py.detach(|| {
+        pool.install(|| {
+            let counts = count_frame(element_type, elements)?;
+            let mut frame = Vec::new();
+            encode_blocks(options.encoder(element_type, &shape, &counts)?, elements, &mut frame)?;
+            Ok(frame)
+        })
+    });
+    frame.map(|frame: Vec<u8>| PyBytes::new(py, &frame)).map_err(|error| error::of_codec(py, error))
+}
+
+/// The element type, the shape and the bytes of the tensor in a frame.
+#[pyfunction]
+pub(crate) fn describe_frame(py: Python<'_>, frame: Memory) -> PyResult<(&'static str, Vec<u64>, usize)> {
+    // SAFETY: the Python sources hold an array over the frame and pass its memory.
+    let frame = Frame::new(unsafe { frame.as_bytes() }).map_err(|error| error::of_codec(py, error))?;
+    let header = frame.header();
+    Ok((header.element_type().name(), header.shape().collect(), frame.elements_bytes()))
+}
+
+/// Decodes a frame.
+#[pyfunction]
+pub(crate) fn decode_frame(py: Python<'_>, frame: Memory, out: Memory, threads: usize) -> PyResult<()> {
+    // SAFETY: the Python sources hold an array over the frame, and a new one that nothing else uses.
+    let (bytes, out) = unsafe { (frame.as_bytes(), out.as_bytes_mut()) };
+    let pool = pool(py, threads, out.len())?;
+    let done = py.detach(|| {
+        pool.install(|| {
+            let frame = Frame::new(bytes)?;
+            let mut table = Box::new(DecodeTable::EMPTY);
+            frame.build(&mut table);
+            decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), out)
+        })
+    });
+    done.map_err(|error| error::of_codec(py, error))
+}

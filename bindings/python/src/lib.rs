@@ -1,0 +1,36 @@
+//! The extension module of the Python package `df11`: what Python cannot do well by itself.
+//!
+//! It holds no codec logic. Operations on checkpoints, a reader, and single frames and units are
+//! passed on to the crates below; this crate gives up the interpreter's lock while they work, hands
+//! over progress, obeys Ctrl-C, and turns errors into exceptions. Its functions are private to the
+//! Python sources beside it: some take addresses of memory, which those sources own.
+
+mod error;
+mod frames;
+mod memory;
+mod operations;
+mod reader;
+mod run;
+mod units;
+
+use pyo3::prelude::*;
+
+/// Functions and classes that the Python sources use.
+#[pymodule]
+mod _df11 {
+    #[pymodule_export]
+    use crate::frames::{decode_frame, describe_frame, encode_frame};
+    #[pymodule_export]
+    use crate::operations::{compress, decompress, inspect, verify};
+    #[pymodule_export]
+    use crate::reader::Reader;
+    #[pymodule_export]
+    use crate::units::{code_of, decode_unit, encode_unit, tables_of};
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,81 @@
+//! Single units in the DF11 layout.
+
+use checkpoint::{count_pieces, encode_pieces};
+use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+use codec::{Decoder, EncodeOptions, Encoder, Parts, Plan, Unit};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
+
+use crate::error;
+use crate::memory::Memory;
+use crate::run::{count, operation};
+
+/// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification. They can be
+/// written to, so that tensors can be made of them as they are.
+#[pyfunction]
+pub(crate) fn encode_unit<'py>(
+    py: Python<'py>,
+    tensors: Vec<Memory>,
+    threads: usize,
+) -> PyResult<Vec<Bound<'py, PyByteArray>>> {
+    // SAFETY: the Python sources hold the tensors and pass their memory.
+    let tensors: Vec<&[u8]> = tensors.into_iter().map(|memory| unsafe { memory.as_bytes() }).collect();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(count(threads))
+        .build()
+        .map_err(|problem| error::invalid(py, &problem.to_string()))?;
+    let unit = operation(py, None, |_| {
+        pool.install(|| {
+            let pieces = count_pieces(&tensors)?;
+            let mut all = [0; 256];
+            for counts in &pieces {
+                all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+            let plan = Plan::from_frequencies(&all, tensors.len(), &EncodeOptions::default())?;
+            let mut unit = plan.buffers();
+            encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.as_mut_slices())?;
+            Ok(unit)
+        })
+    });
+    let unit = unit?.map_err(|error| error::of_codec(py, error))?;
+    Ok(unit.as_slices().into_array().into_iter().map(|part| PyByteArray::new(py, part)).collect())
+}
+
+/// Decodes all tensors of a unit, one after the other.
+#[pyfunction]
+pub(crate) fn decode_unit(py: Python<'_>, parts: [Memory; 6], out: Memory) -> PyResult<()> {
+    // SAFETY: the Python sources hold the parts, and a new tensor that nothing else uses.
+    let (parts, out) = unsafe { (parts.map(|part| part.as_bytes()), out.as_bytes_mut()) };
+    let done = py.detach(|| {
+        let unit = Unit::new(Parts::from_array(parts))?;
+        Decoder::new(&unit).decode_into(out)
+    });
+    done.map_err(|error| error::of_codec(py, error))
+}
+
+/// The canonical code for these frequencies of exponents: length and bits of each, length 0 for those
+/// that do not occur.
+#[pyfunction]
+pub(crate) fn code_of(py: Python<'_>, frequencies: Vec<u64>) -> PyResult<Vec<(u8, u32)>> {
+    let frequencies: &[u64; 256] = frequencies
+        .as_slice()
+        .try_into()
+        .map_err(|_| error::invalid(py, "frequencies are 256 numbers, one for each exponent"))?;
+    let code = Plan::from_frequencies(frequencies, 1, &EncodeOptions::default())
+        .map_err(|error| error::of_codec(py, error))?;
+    let code = code.codewords();
+    Ok((0..=255).map(|symbol| (code.len(symbol), code.bits(symbol))).collect())
+}
+
+/// Prefix tables and lengths of the canonical code with these lengths: rows of 256 bytes.
+#[pyfunction]
+pub(crate) fn tables_of<'py>(py: Python<'py>, lengths: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
+    let lengths: &[u8; 256] = lengths
+        .as_slice()
+        .try_into()
+        .map_err(|_| error::invalid(py, "lengths are 256 numbers, one for each exponent"))?;
+    let tables = CodeLengths::new(lengths)
+        .and_then(|lengths| Codewords::canonical(&lengths))
+        .and_then(|code| PrefixTablesBuf::build(&code));
+    tables.map(|tables| PyBytes::new(py, tables.as_bytes())).map_err(|error| error::of_codec(py, error))
+}
