@@ -3,8 +3,9 @@
 use super::{Error, FramePart};
 
 impl Error {
-    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/DICTIONARY.md`, `spec/FRAME.md`,
-    /// `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are wrong.
+    /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`, `spec/DICTIONARY.md`,
+    /// `spec/FRAME.md`, `spec/DIETGPU.md`) that is broken; `None` where the caller's arguments are
+    /// wrong.
     ///
     /// ```
     /// use df11::Error;

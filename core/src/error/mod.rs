@@ -24,8 +24,9 @@ pub enum FramePart {
 
 /// Why something could not be read, encoded or decoded.
 ///
-/// The variants name the broken rule and carry the offset and the values. Their [`Display`](core::fmt::Display) text is for
-/// people and may change; the variants and [`kind`](Error::kind) are the stable part.
+/// The variants name the broken rule and carry the offset and the values. Their
+/// [`Display`](core::fmt::Display) text is for people and may change; the variants and
+/// [`kind`](Error::kind) are the stable part.
 ///
 /// ```
 /// use df11::{Error, ErrorKind, bf16};
@@ -62,7 +63,8 @@ pub enum Error {
     },
     /// A unit without elements: the layout cannot hold one.
     EmptyUnit,
-    /// A weight has an exponent of 240 to 255 (magnitude >= 2^113, infinity or NaN); table values from 240 are jumps.
+    /// A weight has an exponent of 240 to 255 (magnitude >= 2^113, infinity or NaN); table values
+    /// from 240 are jumps.
     UnrepresentableExponent {
         /// Index of the first such element in the unit, where the weights were at hand.
         element: Option<u64>,
@@ -145,7 +147,8 @@ pub enum Error {
         /// The length it has, in bytes.
         found: usize,
     },
-    /// `output_positions` does not hold a 4-byte entry for each block and one more (or, in the short form, none more).
+    /// `output_positions` does not hold a 4-byte entry for each block and one more (or, in the
+    /// short form, none more).
     PositionsLength {
         /// The length it must have, in bytes, in the long form.
         expected: usize,

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::Staging;
 use crate::error::{Error, io};
 
-/// The name of the marker. It says which job fills the directory and, in a second line, whether files
-/// are becoming visible.
+/// The name of the marker. It says which job fills the directory and, in a second line, whether
+/// files are becoming visible.
 pub(super) const MARKER: &str = ".df11-unfinished";
 
 /// The second line.

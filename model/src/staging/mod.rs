@@ -1,11 +1,12 @@
 //! The one place through which output becomes visible.
 //!
 //! Every file is written under a temporary name (`.df11-partial-…`), checked, synced, and then set
-//! aside under a name that its own decides (`.df11-staged-…`). Only when all files of a run are there
-//! does [`Staging::publish`] make them visible: first what would let a directory look finished is
-//! taken away (configuration, index), then files that an earlier run wrote and this one does not, then
-//! the new record and the new files come, configuration and index last. A run that fails before that
-//! has changed nothing that could be seen; one that is killed is finished by the next.
+//! aside under a name that its own decides (`.df11-staged-…`). Only when all files of a run are
+//! there does [`Staging::publish`] make them visible: first what would let a directory look
+//! finished is taken away (configuration, index), then files that an earlier run wrote and this one
+//! does not, then the new record and the new files come, configuration and index last. A run that
+//! fails before that has changed nothing that could be seen; one that is killed is finished by the
+//! next.
 //!
 //! A marker file, locked while a run lasts, says whose a directory is. Nothing is ever replaced but
 //! what a manifest in the directory says this program wrote, or what was named as the output.
@@ -33,8 +34,8 @@ use crate::packed::manifest::{Manifest, OutputRecord};
 
 pub(crate) use partial::{Closed, OpenAgain, Partial};
 
-/// How the names of unfinished files begin. They do not end in `.safetensors`, so no loader takes them
-/// for weights.
+/// How the names of unfinished files begin. They do not end in `.safetensors`, so no loader takes
+/// them for weights.
 const PARTIAL: &str = ".df11-partial-";
 
 /// How the names of finished files begin that are not visible yet.
@@ -56,8 +57,8 @@ pub(crate) struct Staging {
     publishing: bool,
     /// Whether files of this run began to become visible.
     revealing: bool,
-    /// Whether the directory is not empty, and nothing may be written to it: the run is right only if
-    /// an earlier one did all of it.
+    /// Whether the directory is not empty, and nothing may be written to it: the run is right only
+    /// if an earlier one did all of it.
     done: bool,
     /// What the manifest that is there says that was written.
     old: Vec<OutputRecord>,
@@ -84,7 +85,8 @@ pub(crate) struct Planned {
 impl Staging {
     /// Begins a run that fills a directory from `inputs`.
     ///
-    /// `job` names what is done; only a run of the same job goes on where an unfinished one stopped.
+    /// `job` names what is done; only a run of the same job goes on where an unfinished one
+    /// stopped.
     pub(crate) fn directory(path: &Path, job: &str, inputs: &[PathBuf], force: bool) -> Result<Self, Error> {
         if path.exists() && !path.is_dir() {
             let problem = format!("{} is a file; name a directory as the output", path.display());
@@ -157,8 +159,8 @@ impl Staging {
             old: Vec::new(),
             staged: Mutex::default(),
         };
-        // What killed runs to this file left: their names say which file they were for, and no lock on
-        // them says that they still run.
+        // What killed runs to this file left: their names say which file they were for, and no lock
+        // on them says that they still run.
         let prefix = staging.prefix();
         staging.remove_leftovers(|name| name.starts_with(&prefix))?;
         Ok(staging)
@@ -212,8 +214,8 @@ impl Staging {
         builder.prefix(&prefix);
         #[cfg(unix)]
         {
-            // As any program's new file, less what the user's mask takes away; temporary files would
-            // be private.
+            // As any program's new file, less what the user's mask takes away; temporary files
+            // would be private.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }

@@ -67,8 +67,8 @@ impl Staging {
         }
     }
 
-    /// Removes what an earlier run wrote and this one does not: first what would let the directory look
-    /// finished.
+    /// Removes what an earlier run wrote and this one does not: first what would let the directory
+    /// look finished.
     fn remove_stale(&self, staged: &BTreeMap<PathBuf, Staged>) -> Result<(), Error> {
         let old: Vec<PathBuf> = self.old.iter().filter_map(|old| relative(&old.name)).collect();
         let mut gone: Vec<PathBuf> = Vec::new();

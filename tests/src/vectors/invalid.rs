@@ -353,7 +353,8 @@ fn container(cases: &mut Cases, bases: &Bases) {
     }
 }
 
-/// An empty last block although codewords start in it: the block before has them, and ends with the code.
+/// An empty last block although codewords start in it: the block before has them, and ends with the
+/// code.
 fn empty_last_block(cases: &mut Cases, bases: &Bases) {
     let Bases { base, .. } = bases;
     for (id, comment, entries) in [

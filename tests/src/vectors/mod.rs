@@ -1,5 +1,5 @@
-//! Makes the vectors in `spec/vectors`: every case is written here, checked against the reference and against `df11`,
-//! and only then goes into the files.
+//! Makes the vectors in `spec/vectors`: every case is written here, checked against the reference
+//! and against `df11`, and only then goes into the files.
 
 mod cases;
 mod encoder;
@@ -148,7 +148,8 @@ fn notes() -> BTreeMap<String, Note> {
     notes.into_iter().map(note).collect()
 }
 
-/// Seeds for fuzzers from the smaller units among generated vectors: for each part, four bytes of length, then the bytes.
+/// Seeds for fuzzers from the smaller units among generated vectors: for each part, four bytes of
+/// length, then the bytes.
 ///
 /// # Panics
 ///

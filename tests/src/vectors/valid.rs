@@ -83,7 +83,8 @@ fn long_codewords(cases: &mut Cases) {
         );
     }
     for tables in 1..=17usize {
-        // Every table but the first holds two codewords of 9 bits; the other first bytes are taken in pairs.
+        // Every table but the first holds two codewords of 9 bits; the other first bytes are taken
+        // in pairs.
         let nines = 2 * (tables - 1);
         let slots = 256 - nines / 2;
         let lengths: Vec<u8> = std::iter::repeat_n(7, slots / 2)

@@ -18,8 +18,8 @@ fn tied_embeddings_and_wrong_families_fall_back() {
     config["tie_word_embeddings"] = json!(true);
     let (_, report) = there_and_back(model(&tensors, Some(&config), 1).path(), &CompressOptions::default());
     assert_eq!(report.units.len(), 2);
-    // Without the flag, the missing head does not fit the family: the general rule finds the layers, but the embedding is
-    // too small to be a unit on its own.
+    // Without the flag, the missing head does not fit the family: the general rule finds the
+    // layers, but the embedding is too small to be a unit on its own.
     let (_, report) =
         there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());
     assert!(report.units_from.contains("the tensor names do not fit llama-3.3-70b"), "{}", report.units_from);
@@ -98,7 +98,8 @@ fn everything_that_is_not_bf16_passes_through_and_is_counted() {
     tensors.insert("a.bool".to_owned(), raw(Dtype::BOOL, &[3], 3));
     tensors.insert("a.empty".to_owned(), raw(Dtype::BF16, &[0, 4], 0));
     tensors.insert("a.scalar".to_owned(), raw(Dtype::BF16, &[], 2));
-    // One matrix of the layer is F32: the unit of the family cannot be, so the general rule finds the other six.
+    // One matrix of the layer is F32: the unit of the family cannot be, so the general rule finds
+    // the other six.
     tensors.insert("model.layers.0.mlp.up_proj.weight".to_owned(), raw(Dtype::F32, &[128, 64], 128 * 64 * 4));
     let (_, report) =
         there_and_back(model(&tensors, Some(&llama_config()), 1).path(), &CompressOptions::default());

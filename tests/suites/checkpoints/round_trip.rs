@@ -1,4 +1,5 @@
-//! What comes back byte for byte, whatever the model, the layout of its files and the number of threads.
+//! What comes back byte for byte, whatever the model, the layout of its files and the number of
+//! threads.
 
 use std::fs;
 

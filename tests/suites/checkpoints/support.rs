@@ -58,7 +58,8 @@ pub(crate) fn there_and_back(model: &Path, options: &CompressOptions) -> (TempDi
     (temp, report)
 }
 
-/// Checks that a reader gives the same tensors, whole and in parts, out of both checkpoints; returns it.
+/// Checks that a reader gives the same tensors, whole and in parts, out of both checkpoints;
+/// returns it.
 pub(crate) fn reads_as(packed: &Path, model: &Path) -> Reader {
     let (reader, plain) = (Reader::open(packed).unwrap(), Reader::open(model).unwrap());
     assert_eq!(reader.tensors().len(), plain.tensors().len());
@@ -154,7 +155,8 @@ pub(crate) fn model(tensors: &Tensors, config: Option<&Value>, shards: usize) ->
     temp
 }
 
-/// A model of every element type that frames know, and others; NaN payloads, infinities and subnormals among them.
+/// A model of every element type that frames know, and others; NaN payloads, infinities and
+/// subnormals among them.
 pub(crate) fn mixed() -> Tensors {
     let mut tensors = llama(1);
     let trained = like_trained(40_000, 9);

@@ -18,7 +18,8 @@ fn every_level_gives_the_same_error_for_every_kind_of_damage() {
         for tried in 0..cases(20) {
             let mut unit = sound.clone();
             for _ in 0..=random.below(3) {
-                // Tables, code and positions decide what is decoded: more of these than of the rest.
+                // Tables, code and positions decide what is decoded: more of these than of the
+                // rest.
                 let which = [0, 0, 1, 1, 1, 3, 3, 4, 2, 5][random.below(10) as usize];
                 let tensor = part(&mut unit, which);
                 if !tensor.is_empty() {
@@ -69,7 +70,8 @@ proptest! {
 
 #[test]
 fn blocks_that_hold_more_or_less_than_was_stated_are_errors_at_every_place() {
-    // The position of each block but the first, moved by a little and by a lot; every run that touches it.
+    // The position of each block but the first, moved by a little and by a lot; every run that
+    // touches it.
     for blocks in [2, 4, 8] {
         let unit = encode(&bytes(&like_trained(12_300 * blocks, 1))).unwrap();
         let blocks = unit.as_unit().blocks();
@@ -103,7 +105,8 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
         let mut luts = vec![[0u8; 256]; tables + 1];
         let alphabet = 1 + random.below(12);
         for table in &mut luts[..tables] {
-            // Runs of the same value at any place, aligned as a codeword's or not; jumps in between.
+            // Runs of the same value at any place, aligned as a codeword's or not; jumps in
+            // between.
             let mut value = 0;
             for entry in table {
                 if random.below(1 << (round % 7)) == 0 {
@@ -119,7 +122,8 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
             *length = (1 + random.below(8 * if round % 3 == 0 { tables as u64 } else { 1 })) as u8;
         }
         unit.luts = luts.concat();
-        // Where a block ends, any bytes will hardly tell: so a single block, cut to what the code happens to hold.
+        // Where a block ends, any bytes will hardly tell: so a single block, cut to what the code
+        // happens to hold.
         unit.encoded_exponent.truncate(1 + random.below(4000) as usize);
         unit.gaps.truncate(320);
         let len = unit.encoded_exponent.len();

@@ -1,5 +1,5 @@
-//! The fast decoders: on every level of instructions they do what the rules say, one codeword at a time, and nothing
-//! else.
+//! The fast decoders: on every level of instructions they do what the rules say, one codeword at a
+//! time, and nothing else.
 
 use std::iter;
 use std::ops::Range;
@@ -15,8 +15,9 @@ use proptest::prelude::*;
 
 use crate::support::{kinds_of_units, units};
 
-/// What one block decodes to by the rules alone: each codeword looked up in the tables as they stand, the errors those
-/// that the rules give. Shares nothing with the decoders but the look-up of a single symbol.
+/// What one block decodes to by the rules alone: each codeword looked up in the tables as they
+/// stand, the errors those that the rules give. Shares nothing with the decoders but the look-up of
+/// a single symbol.
 fn plain_block(tensors: &Parts<&[u8]>, block: usize, gaps: bool) -> Result<Vec<u8>, Error> {
     let unit = Unit::new(*tensors).unwrap();
     let start = |block: usize| block as u64 * BLOCK_BITS + u64::from(unit.gap(block * WINDOWS_PER_BLOCK));
@@ -50,8 +51,8 @@ fn plain_block(tensors: &Parts<&[u8]>, block: usize, gaps: bool) -> Result<Vec<u
     Ok(weights)
 }
 
-/// Decodes into a part of a larger buffer that begins `offset` bytes after a multiple of 128, and makes sure that what
-/// lies around it is left alone.
+/// Decodes into a part of a larger buffer that begins `offset` bytes after a multiple of 128, and
+/// makes sure that what lies around it is left alone.
 fn framed<E>(
     len: usize,
     offset: usize,
@@ -64,7 +65,8 @@ fn framed<E>(
     result.map(|()| buffer[at..at + len].to_vec())
 }
 
-/// Compares, on every level, what these runs of blocks decode to with what the rules say, errors included.
+/// Compares, on every level, what these runs of blocks decode to with what the rules say, errors
+/// included.
 pub(crate) fn every_level_keeps_the_rules(
     name: &str,
     tensors: &Parts<&[u8]>,
@@ -111,8 +113,8 @@ pub(crate) fn every_level_keeps_the_rules(
     }
 }
 
-/// Every run of blocks, the empty ones included; of more than seven, those that touch either end and single blocks. Where
-/// few cases are asked for, some of these.
+/// Every run of blocks, the empty ones included; of more than seven, those that touch either end
+/// and single blocks. Where few cases are asked for, some of these.
 pub(crate) fn runs(tensors: &Parts<&[u8]>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = Unit::new(*tensors).unwrap().blocks();
     let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));

@@ -101,7 +101,8 @@ fn pieces_of_any_size_make_the_bytes_of_the_whole() {
         let mosts = [&MOSTS[..], &[1 + random.below(5000) as usize, 1 + random.below(300) as usize]].concat();
         every_level_encodes(&tensors, &plan, &mosts);
     }
-    // Codewords of 1 to 32 bits, which pairs do not hold, and codes that end with a block or straddle over it.
+    // Codewords of 1 to 32 bits, which pairs do not hold, and codes that end with a block or
+    // straddle over it.
     let with_lengths = |exponents: Vec<u8>, lengths: &[u8]| {
         let all = bytes(&with_exponents(exponents, 5));
         let mut frequencies = [0; 256];

@@ -57,8 +57,9 @@ pub(crate) fn steps() -> [u8; 33] {
     std::array::from_fn(|i| (i as u8 + 1).min(32))
 }
 
-/// Units that reach every part of the fast decoder: numbers of blocks around the numbers of lanes, codewords of every
-/// length, blocks of very different numbers of elements, last blocks without any, and units of other writers.
+/// Units that reach every part of the fast decoder: numbers of blocks around the numbers of lanes,
+/// codewords of every length, blocks of very different numbers of elements, last blocks without
+/// any, and units of other writers.
 pub(crate) fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
     let mut units = Vec::new();
     let mut add = |name: String, unit: EncodedUnit| units.push((name, unit));
@@ -75,7 +76,8 @@ pub(crate) fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
         add(format!("{n} alike"), ours(&vec![0x3f80; n]));
     }
     add("8 bits flat".to_owned(), with_lengths((0..50_000).map(|i| (i * 77 % 240) as u8), 0, &[8; 240]));
-    // Codewords that just fit the table of many symbols, and those that do not. At most 16 tables follow the first.
+    // Codewords that just fit the table of many symbols, and those that do not. At most 16 tables
+    // follow the first.
     for (length, alphabet) in
         [(9, 32), (10, 64), (11, 128), (12, 240), (16, 240), (17, 30), (25, 26), (32, 240)]
     {
@@ -96,7 +98,8 @@ pub(crate) fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
         });
         add(format!("uneven by {period}"), with_lengths(exponents, 0, &steps()));
     }
-    // The last codeword begins with the last bit of a block and ends with the first byte of the next.
+    // The last codeword begins with the last bit of a block and ends with the first byte of the
+    // next.
     for blocks in [1, 2, 3, 4, 6, 7, 12] {
         let exponents = std::iter::repeat_n(100, blocks * 32_768 - 1).chain([102]);
         let unit = with_lengths(exponents, 100, &[1, 2, 9]);

@@ -114,7 +114,8 @@ proptest! {
         prop_assert_eq!(ours.symbols(), frequencies.len());
         let ours = ours.total_bits(&all).unwrap();
 
-        // Others: grown by splitting random leaves, the shortest codewords given to the most frequent symbols.
+        // Others: grown by splitting random leaves, the shortest codewords given to the most
+        // frequent symbols.
         let mut random = Random(seed);
         let mut by_frequency: Vec<usize> = (0..frequencies.len()).collect();
         by_frequency.sort_by_key(|i| std::cmp::Reverse(frequencies[*i]));
@@ -214,8 +215,9 @@ fn the_longest_codewords_survive() {
 
 #[test]
 fn a_straddling_last_codeword_gets_both_last_positions() {
-    // Codewords of 1, 2 and 9 bits: 2 + 32,765 × 1 bits fill the first block but for its last bit, in which the last
-    // codeword starts. It ends 8 bits into the second block, at the end of a byte.
+    // Codewords of 1, 2 and 9 bits: 2 + 32,765 × 1 bits fill the first block but for its last bit,
+    // in which the last codeword starts. It ends 8 bits into the second block, at the end of a
+    // byte.
     let exponents = [101].into_iter().chain(std::iter::repeat_n(100, 32_765)).chain([102]);
     let weights = with_exponents(exponents, 3);
     let n = weights.len();
@@ -248,7 +250,8 @@ fn a_straddling_last_codeword_gets_both_last_positions() {
 
 #[test]
 fn codes_with_too_many_tables_get_a_smaller_limit_instead() {
-    // 240 symbols, frequencies falling so slowly that dozens of first bytes would lead to second tables.
+    // 240 symbols, frequencies falling so slowly that dozens of first bytes would lead to second
+    // tables.
     let exponents = (0..240u32).flat_map(|e| std::iter::repeat_n(e as u8, 1 + (240 - e as usize) / 8));
     let weights = with_exponents(exponents, 5);
     let all = bytes(&weights);

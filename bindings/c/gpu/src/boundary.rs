@@ -1,4 +1,5 @@
-//! The rules of the boundary, in one place: no panic crosses, NULL is noticed, and whoever asks is told what went wrong.
+//! The rules of the boundary, in one place: no panic crosses, NULL is noticed, and whoever asks is
+//! told what went wrong.
 
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};

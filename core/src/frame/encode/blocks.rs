@@ -36,7 +36,8 @@ pub(super) struct Entry {
 }
 
 impl Blocks {
-    /// Their bytes, as they stand in the frame; none with a dictionary, where a block has bytes in several places.
+    /// Their bytes, as they stand in the frame; none with a dictionary, where a block has bytes in
+    /// several places.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

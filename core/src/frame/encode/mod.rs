@@ -27,8 +27,8 @@ const MANY: usize = 4;
 
 /// Writes a frame, some blocks at a time.
 ///
-/// The bytes of a frame are those of [`header`](Self::header), of each [`blocks`](Self::blocks), and of
-/// [`finish`](Self::finish), one after the other.
+/// The bytes of a frame are those of [`header`](Self::header), of each [`blocks`](Self::blocks),
+/// and of [`finish`](Self::finish), one after the other.
 ///
 /// ```
 /// use df11::frame::{BLOCK, ElementType, Encoder, Frame, encode};
@@ -57,7 +57,8 @@ pub struct Encoder {
     digest: Digest,
     /// The blocks that were encoded last.
     last: Blocks,
-    /// With a dictionary, the frame so far, whose sections are filled in as chunks come; otherwise the header.
+    /// With a dictionary, the frame so far, whose sections are filled in as chunks come; otherwise
+    /// the header.
     frame: Vec<u8>,
     /// Bytes of the header.
     header_bytes: usize,
@@ -72,13 +73,14 @@ enum Coder {
 }
 
 impl Encoder {
-    /// Begins a frame of elements of which `counts` says how often each coded byte occurs; with counts that are all 0, or
-    /// of which nothing would be gained, the elements are kept as they are.
+    /// Begins a frame of elements of which `counts` says how often each coded byte occurs; with
+    /// counts that are all 0, or of which nothing would be gained, the elements are kept as they
+    /// are.
     ///
     /// # Errors
     ///
-    /// [`Error::FrameField`] if there are more than [`MAX_RANK`] dimensions, or so many elements that their bytes cannot be
-    /// counted.
+    /// [`Error::FrameField`] if there are more than [`MAX_RANK`](super::MAX_RANK) dimensions, or so
+    /// many elements that their bytes cannot be counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
         EncodeOptions::new().encoder(element_type, shape, counts)
     }
@@ -93,8 +95,9 @@ impl Encoder {
             Model::Dictionary(model) => {
                 let sections = Sections::new(&header, header_bytes).unwrap_or_default();
                 offset = sections.codes;
-                // The codes of trained weights take 3/8 of their number, and the trailer is small. Zeros are only written where
-                // there was something else, and sections that are overwritten later need none.
+                // The codes of trained weights take 3/8 of their number, and the trailer is small.
+                // Zeros are only written where there was something else, and sections that are
+                // overwritten later need none.
                 let likely = offset + header.len / 8 * 3 + TRAILER_BYTES;
                 if frame.capacity() < likely {
                     frame = vec![0; likely];
@@ -140,13 +143,14 @@ impl Encoder {
         self.frame[..self.header_bytes].to_vec()
     }
 
-    /// Encodes the next elements: whole blocks ([`BLOCK`] elements, unless
-    /// [told otherwise](EncodeOptions::block_len)), or what is left. Returns their [bytes](Blocks::as_bytes).
+    /// Encodes the next elements: whole blocks ([`BLOCK`] elements, unless [told
+    /// otherwise](EncodeOptions::block_len)), or what is left. Returns their
+    /// [bytes](Blocks::as_bytes).
     ///
     /// # Errors
     ///
-    /// As [`encode_blocks`](Self::encode_blocks). What was encoded before stays; the same elements can be tried again with no
-    /// other result.
+    /// As [`encode_blocks`](Self::encode_blocks). What was encoded before stays; the same elements
+    /// can be tried again with no other result.
     pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
         let mut last = core::mem::take(&mut self.last);
         let result =
@@ -155,8 +159,8 @@ impl Encoder {
         result.map(|()| self.last.as_bytes())
     }
 
-    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads can do so at once; what
-    /// they have encoded is then [appended](Self::append) in order.
+    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads
+    /// can do so at once; what they have encoded is then [appended](Self::append) in order.
     ///
     /// ```
     /// use df11::frame::{BLOCK, Blocks, ElementType, Encoder, encode};
@@ -181,8 +185,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if these are no whole blocks, or more than are left; [`Error::NoFrequency`] if the counts were
-    /// others.
+    /// [`Error::BufferLength`] if these are no whole blocks, or more than are left;
+    /// [`Error::NoFrequency`] if the counts were others.
     pub fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
         let size = self.header.block_len() * self.header.element_type.bytes();
         let all = self.header.len * self.header.element_type.bytes();
@@ -266,11 +270,13 @@ impl Encoder {
     }
 }
 
-/// Encodes a tensor whose elements are at hand, of this shape, in C order, with rANS; [`EncodeOptions`] has other codecs.
+/// Encodes a tensor whose elements are at hand, of this shape, in C order, with rANS;
+/// [`EncodeOptions`] has other codecs.
 ///
 /// # Errors
 ///
-/// As [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape says.
+/// As [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as
+/// many as the shape says.
 pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<Vec<u8>, Error> {
     EncodeOptions::new().encode(element_type, shape, elements)
 }

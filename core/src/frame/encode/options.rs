@@ -34,15 +34,17 @@ impl EncodeOptions {
         EncodeOptions { codec: Codec::Rans, block_len: BLOCK }
     }
 
-    /// How elements are coded, unless that would not make them smaller: then they are kept as they are.
+    /// How elements are coded, unless that would not make them smaller: then they are kept as they
+    /// are.
     #[must_use]
     pub const fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// The elements of a block, a multiple of 64 (with a dictionary, of 4,096) from 4,096 to 65,536: the smaller, the less memory
-    /// a decoder of single blocks needs, as on a microcontroller, and the larger the frame.
+    /// The elements of a block, a multiple of 64 (with a dictionary, of 4,096) from 4,096 to
+    /// 65,536: the smaller, the less memory a decoder of single blocks needs, as on a
+    /// microcontroller, and the larger the frame.
     #[must_use]
     pub const fn block_len(mut self, elements: usize) -> Self {
         self.block_len = elements;
@@ -126,8 +128,8 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as many as the shape
-    /// says. What `frame` holds is then unspecified.
+    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements`
+    /// are not as many as the shape says. What `frame` holds is then unspecified.
     pub fn encode_into(
         &self,
         element_type: ElementType,
@@ -174,8 +176,9 @@ impl Default for EncodeOptions {
 fn is_worth_it(header: &Header, frequencies: &Frequencies, counts: &[u64; 256]) -> bool {
     /// Parts of a bit.
     const PARTS: u128 = 8 * 256;
-    // A symbol of frequency f takes P - log2(f) bits. Of the logarithm of f^8, the whole part and 8 bits after it: between
-    // powers of two it is taken for straight, by which it becomes 0.01 bits too small at the most.
+    // A symbol of frequency f takes P - log2(f) bits. Of the logarithm of f^8, the whole part and 8
+    // bits after it: between powers of two it is taken for straight, by which it becomes 0.01 bits
+    // too small at the most.
     let log2 = |f: u16| {
         let power = u128::from(f).pow(8);
         let whole = power.ilog2();
@@ -193,8 +196,8 @@ fn is_worth_it(header: &Header, frequencies: &Frequencies, counts: &[u64; 256]) 
     bits / 8 + blocks * (STATES_BYTES as u128 + ALIGNMENT as u128) + tables < header.len as u128
 }
 
-/// Whether a dictionary makes the elements smaller than they are, by how many symbols a code is expected to have, times
-/// 2 to the power of 30.
+/// Whether a dictionary makes the elements smaller than they are, by how many symbols a code is
+/// expected to have, times 2 to the power of 30.
 fn gains(header: &Header, model: &dictionary::Model, mean: u64) -> bool {
     let (width, n) = (u128::from(model.width().bits()), header.len as u128);
     let codes = (n << 30) / u128::from(mean.max(1)) * width / 8;

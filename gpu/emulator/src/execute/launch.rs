@@ -24,7 +24,8 @@ pub struct Launch<'a> {
 /// Which lanes of a warp go first, where they have parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Those that are furthest behind in the code, so that they come together again soon, as hardware makes them.
+    /// Those that are furthest behind in the code, so that they come together again soon, as
+    /// hardware makes them.
     Together,
     /// Any, in an order that follows from the seed, as independent threads may.
     Apart {
@@ -67,8 +68,8 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`Error::NoKernel`]; [`Error::Launch`] if arguments or sizes do not fit the kernel. A kernel with faults is run as far as
-    /// it goes.
+    /// [`Error::NoKernel`]; [`Error::Launch`] if arguments or sizes do not fit the kernel. A kernel
+    /// with faults is run as far as it goes.
     pub fn launch(
         &self,
         name: &str,

@@ -8,8 +8,9 @@ use crate::instruction::{Instruction, NONE, Operand, Space};
 use crate::race::Touch;
 use crate::warp::{Copy, LANES, Values, Warp, each};
 
-/// Whether what one thread wrote, and when, may come before or after what thread `me` does now. Threads are counted from 1;
-/// 0 is nobody. Within a thread block, a barrier since then orders them.
+/// Whether what one thread wrote, and when, may come before or after what thread `me` does now.
+/// Threads are counted from 1; 0 is nobody. Within a thread block, a barrier since then orders
+/// them.
 fn is_unordered((writer, when): (u32, u32), me: u32, barrier: u32) -> bool {
     let is_other = writer != 0 && writer != me;
     is_other && !((writer - 1) / MOST_THREADS == (me - 1) / MOST_THREADS && when < barrier)
@@ -205,7 +206,8 @@ impl Machine<'_> {
         });
     }
 
-    /// The number of a thread in the grid, from 1 on, with room for the most threads in each thread block.
+    /// The number of a thread in the grid, from 1 on, with room for the most threads in each thread
+    /// block.
     fn thread_number(&self, warp: &Warp, lane: usize) -> u32 {
         self.block.number.wrapping_mul(MOST_THREADS) + (warp.number * LANES + lane) as u32 + 1
     }
@@ -340,7 +342,8 @@ impl Machine<'_> {
             targets.push(target);
             let mut copied = vec![0; bytes as usize];
             self.read(warp, instruction, lane, Space::Global, source, &mut copied);
-            // Written at once, for bounds and races; what it holds is not to be read before it was waited for.
+            // Written at once, for bounds and races; what it holds is not to be read before it was
+            // waited for.
             self.write(warp, instruction, lane, Space::Shared, target, &copied);
             let target = target as usize;
             if let Some(defined) = self.block.shared_defined.get_mut(target..target + copied.len()) {

@@ -1,7 +1,7 @@
 //! Runs kernels: thread blocks one after the other, their warps in turn, lanes in lock step.
 //!
-//! Lanes of a warp that stand at the same instruction run it together. Where they part, a [`Policy`] says who goes first; no
-//! result may depend on that, which is why there are two.
+//! Lanes of a warp that stand at the same instruction run it together. Where they part, a
+//! [`Policy`] says who goes first; no result may depend on that, which is why there are two.
 
 mod launch;
 mod memory;

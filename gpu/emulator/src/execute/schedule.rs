@@ -126,7 +126,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Runs lanes that are at the same instruction until they part, wait, end, or come to where others are.
+    /// Runs lanes that are at the same instruction until they part, wait, end, or come to where
+    /// others are.
     fn run_group(&mut self, warp: &mut Warp, group: u32, mut at: usize, meets: usize, most: u64) {
         let is_together = self.options.policy == Policy::Together;
         for _ in 0..most {
@@ -215,7 +216,8 @@ impl Machine<'_> {
         each(group).for_each(|lane| warp.next[lane] = at);
     }
 
-    /// An instruction for which lanes wait for each other. Tells whether only these lanes ran it and can simply go on.
+    /// An instruction for which lanes wait for each other. Tells whether only these lanes ran it
+    /// and can simply go on.
     fn synchronise(&mut self, warp: &mut Warp, instruction: &Instruction, lanes: u32, at: usize) -> bool {
         let operand = match instruction.operation {
             Operation::WarpBarrier => 0,

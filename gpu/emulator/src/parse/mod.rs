@@ -40,7 +40,8 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`Error::Parse`] for what is no PTX, and for instructions that this emulator does not know, by name.
+    /// [`Error::Parse`] for what is no PTX, and for instructions that this emulator does not know,
+    /// by name.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Parser::new(text).module()
     }

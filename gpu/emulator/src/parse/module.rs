@@ -10,7 +10,8 @@ use crate::instruction::{Instruction, Operation, Type};
 pub(super) struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     pub(super) at: usize,
-    /// Shared memory that is declared outside of kernels: name, alignment, bytes (0 for what the launch gives).
+    /// Shared memory that is declared outside of kernels: name, alignment, bytes (0 for what the
+    /// launch gives).
     shared: Vec<(&'a str, usize, usize)>,
 }
 

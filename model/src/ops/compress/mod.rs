@@ -47,12 +47,13 @@ struct Job<'a> {
 }
 
 /// Compresses the checkpoint at `input` into the directory `output` (or, with
-/// [`single_file`](CompressOptions::single_file), into the file `output` if its name ends in `.safetensors`).
+/// [`single_file`](CompressOptions::single_file), into the file `output` if its name ends in
+/// `.safetensors`).
 ///
-/// Everything below a directory comes along, but for what the report lists as left out. All that was written is decoded
-/// and compared with the digests of what was read before any of it becomes visible. A run that was cut short can be
-/// repeated: files that it finished are kept if they hold what they should. Where nothing would be gained, nothing is
-/// written.
+/// Everything below a directory comes along, but for what the report lists as left out. All that
+/// was written is decoded and compared with the digests of what was read before any of it becomes
+/// visible. A run that was cut short can be repeated: files that it finished are kept if they hold
+/// what they should. Where nothing would be gained, nothing is written.
 ///
 /// # Errors
 ///
@@ -156,7 +157,8 @@ fn begin(job: &Job<'_>, input: &Path) -> Result<Staging, Error> {
     Staging::directory(job.output, &format!("df11 compress {}", input.display()), &inputs, job.options.force)
 }
 
-/// Whether the manifest of the output records files of these names: more is seen when they are read.
+/// Whether the manifest of the output records files of these names: more is seen when they are
+/// read.
 fn may_be_done(job: &Job<'_>, staging: &Staging) -> bool {
     let outputs: BTreeSet<&str> = staging.old().iter().map(|output| output.name.as_str()).collect();
     let others = job.source.others.iter().filter(|name| !is_index(name));
@@ -185,7 +187,8 @@ impl Job<'_> {
         if self.to_file || lot.duplicates == 0 {
             return lot.folder.clone();
         }
-        // Loaders would read tensors of one name twice; they look into no folder that they do not know.
+        // Loaders would read tensors of one name twice; they look into no folder that they do not
+        // know.
         let is_taken = |folder: &Path| {
             let files = self.source.weights.iter().chain(&self.source.others);
             files.into_iter().any(|name| name.starts_with(folder))
