@@ -316,7 +316,7 @@ impl State {
             Job::Write { to, from } => {
                 let bytes = match from {
                     Source::Staged(bytes) => bytes,
-                    Source::Later(host, bytes) => super::host_bytes(host.0.cast(), bytes),
+                    Source::Later(host, bytes) => super::memory::host_bytes(host.0.cast(), bytes),
                 };
                 let owner = self.owner(to, bytes.len())?;
                 self.cards[owner].device.write(to, &bytes);
