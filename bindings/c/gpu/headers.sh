@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes include/df11_gpu.h of src/lib.rs, with cbindgen: bindings/c/gpu/headers.sh [--check]. With --check, fails if it would
+# Makes include/df11_gpu.h of src/*.rs, with cbindgen: bindings/c/gpu/headers.sh [--check]. With --check, fails if it would
 # change.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -8,7 +8,7 @@ version=0.29.4
 cbindgen --version 2> /dev/null | grep -q " $version\$" || cargo install --quiet --locked --debug --version "$version" cbindgen
 
 # What Rust calls a section of safety is one more sentence in C.
-made=$(cbindgen --quiet --config cbindgen.toml src/lib.rs | sed -e '/^\/\/ # Safety$/{N;d}')
+made=$(cbindgen --quiet --config cbindgen.toml --crate df11-gpu-capi . | sed -e '/^\/\/ # Safety$/{N;d}')
 if [ "${1-}" = --check ]; then
     diff -u include/df11_gpu.h <(echo "$made")
     echo "the header is what the sources say"

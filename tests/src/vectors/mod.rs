@@ -1,0 +1,173 @@
+//! Makes the vectors in `spec/vectors`: every case is written here, checked against the reference and against `df11`,
+//! and only then goes into the files.
+
+mod cases;
+mod encoder;
+mod invalid;
+mod valid;
+
+use std::collections::BTreeMap;
+
+use df11_judge::vectors::{Group, Note, Outcome, Source, Task, Vectors};
+
+use self::cases::{Cases, Draft, about};
+use self::encoder::encoder_cases;
+use self::invalid::invalid_cases;
+use self::valid::{foreign_cases, longer_cases, valid_cases};
+use crate::fixtures;
+
+/// The files, by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Makes all files but the official encoder's, which are there already.
+///
+/// # Panics
+///
+/// If a case does not do what it says.
+#[must_use]
+pub fn generate() -> Files {
+    let mut cases = Cases::default();
+    valid_cases(&mut cases);
+    foreign_cases(&mut cases);
+    longer_cases(&mut cases);
+    invalid_cases(&mut cases);
+    encoder_cases(&mut cases);
+    for fixture in fixtures::all() {
+        let weights = fixture.with_unit(|unit| Draft::new(&unit).verdict().unwrap());
+        let short = fixture.name == "short_output_positions";
+        let result = if short { Outcome::Acceptable } else { Outcome::Valid };
+        let id = format!("official-{}", fixture.name.replace('_', "-"));
+        let flags: &[&str] = if short { &["Official", "ShortPositions"] } else { &["Official"] };
+        let clauses: &[&str] = if short { &["D-8.4"] } else { &["D-12.1"] };
+        let comment = fixture.manifest["note"].as_str().unwrap();
+        let test = cases.push("official", &about(&id, comment, flags, clauses), result, None, Some(&weights));
+        test.file = format!("official-0.5.0/{}.df11.safetensors", fixture.name);
+        test.prefix = "unit".to_owned();
+        assert_eq!(test.sha256.as_deref(), Some(fixture.sha256()));
+    }
+
+    let source = |name: &str, version: &str| Source { name: name.to_owned(), version: version.to_owned() };
+    let ours = concat!("df11 ", env!("CARGO_PKG_VERSION"));
+    let mut group = |key: &str, task, source| Group { task, source, tests: cases.tests.remove(key).unwrap() };
+    let test_groups = vec![
+        group("df11", Task::UnitDecode, source("df11", env!("CARGO_PKG_VERSION"))),
+        group(
+            "foreign",
+            Task::UnitDecode,
+            source("df11-tests, in the manner of dfloat11", env!("CARGO_PKG_VERSION")),
+        ),
+        group("official", Task::UnitDecode, source("dfloat11", "0.5.0")),
+        group("encode", Task::UnitEncode, source("df11-tests", env!("CARGO_PKG_VERSION"))),
+    ];
+    let vectors = Vectors {
+        algorithm: "DF11".to_owned(),
+        schema: "df11.schema.json".to_owned(),
+        spec_version: "1.0.0".to_owned(),
+        generator: format!("cargo run -p df11-tests --bin vectors ({ours})"),
+        number_of_tests: cases.count,
+        header: vec![
+            "Decoders: give the weights of a unit as little-endian BF16, all tensors one after the other, or refuse.".to_owned(),
+            "Encoders: write a valid unit that holds the weights, in tensors of the same lengths, or refuse.".to_owned(),
+            "Official units come from the dfloat11 encoder; their weights from all-MiniLM-L6-v2 (Apache-2.0) or made up.".to_owned(),
+        ],
+        notes: notes(),
+        test_groups,
+    };
+    for flag in vectors.tests().flat_map(|(_, test)| &test.flags) {
+        assert!(vectors.notes.contains_key(flag), "no note explains {flag}");
+    }
+    let mut json = serde_json::to_string_pretty(&vectors).unwrap();
+    json.push('\n');
+    Files::from([
+        ("df11.json".to_owned(), json.into_bytes()),
+        ("units.safetensors".to_owned(), serialize(&cases.units)),
+        ("weights.safetensors".to_owned(), serialize(&cases.weights)),
+    ])
+}
+
+fn serialize(tensors: &crate::corpus::Tensors) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, tensor)| {
+        let view = safetensors::tensor::TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
+        (name.as_str(), view.unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn notes() -> BTreeMap<String, Note> {
+    let notes = [
+        (
+            "Size",
+            "A number of elements around a boundary of windows, blocks or bytes.",
+            "Wrong counts of gaps or positions.",
+        ),
+        ("Alphabet", "An alphabet of unusual size.", "Crashes on one symbol; tables that overflow."),
+        (
+            "LongCodes",
+            "Codewords of more than 8 bits, which need jumps.",
+            "Jumps ignored: a jump value is taken for an exponent.",
+        ),
+        (
+            "Straddle",
+            "A codeword crosses the end of a window or block.",
+            "Bits lost or read twice between threads.",
+        ),
+        ("Ends", "The code ends at a special place.", "One symbol too few or too many; a read past the end."),
+        (
+            "Special",
+            "Signed zeros, subnormals, the largest representable weights.",
+            "Comparison as numbers instead of bits.",
+        ),
+        ("Tensors", "Several tensors in one unit.", "Weights given to the wrong tensor."),
+        (
+            "ShortPositions",
+            "output_positions without its last entry.",
+            "A read past the end of output_positions.",
+        ),
+        (
+            "Foreign",
+            "Written the way published encoders write.",
+            "Reliance on canonical codes or on unreached entries.",
+        ),
+        ("Official", "Written by the official encoder.", "Published models do not load."),
+        (
+            "Malformed",
+            "Breaks a rule that a reader must check.",
+            "Wrong weights, endless loops, reads out of bounds.",
+        ),
+        (
+            "Unrepresentable",
+            "Weights that the layout cannot hold.",
+            "Weights that silently decode to others.",
+        ),
+        ("Filler", "Bits without meaning are not what writers put there.", "Reliance on padding."),
+        ("Real", "Slices of trained weights.", "Everyday use."),
+    ];
+    let note = |(flag, description, effect): (&str, &str, &str)| {
+        (flag.to_owned(), Note { description: description.to_owned(), effect: effect.to_owned() })
+    };
+    notes.into_iter().map(note).collect()
+}
+
+/// Seeds for fuzzers from the smaller units among generated vectors: for each part, four bytes of length, then the bytes.
+///
+/// # Panics
+///
+/// If the files are not what [`generate`] makes.
+#[must_use]
+pub fn seeds(files: &Files) -> Files {
+    let vectors: Vectors = serde_json::from_slice(&files["df11.json"]).unwrap();
+    let units = safetensors::SafeTensors::deserialize(&files["units.safetensors"]).unwrap();
+    let decoded =
+        vectors.tests().filter(|(task, test)| *task == Task::UnitDecode && test.file == "units.safetensors");
+    let seeds = decoded.map(|(_, test)| {
+        let mut seed = Vec::new();
+        for (key, _) in df11::PARTS {
+            let part = units.tensor(&format!("{}.{key}", test.prefix));
+            let part = part.as_ref().map_or(&[][..], |view| view.data());
+            seed.extend((part.len() as u32).to_le_bytes());
+            seed.extend(part);
+        }
+        (test.id.clone(), seed)
+    });
+    seeds.filter(|(_, seed)| seed.len() < 20_000).collect()
+}
