@@ -9,7 +9,6 @@ mod progress;
 mod render;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use df11_model::Error;
@@ -98,14 +97,15 @@ impl Command {
     }
 }
 
-/// Does what the arguments say, the name of the program first, and prints what came of it.
+/// Does what the arguments say, the name of the program first, and prints what came of it. Returns the
+/// exit code.
 ///
 /// Wrong arguments, `--help` and `--version` end the process.
 ///
 /// ```
-/// assert_eq!(df11_cli::run(["df11", "demo", "--quiet"]), std::process::ExitCode::SUCCESS);
+/// assert_eq!(df11_cli::run(["df11", "demo", "--quiet"]), 0);
 /// ```
-pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> ExitCode {
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> u8 {
     let Cli { command, common } = Cli::parse_from(arguments);
     let Common { threads, json, quiet } = common;
     let output = Output { json, quiet, threads: threads.into(), progress: Bars::new(quiet || json) };

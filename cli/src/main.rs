@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    df11_cli::run(std::env::args_os())
+    df11_cli::run(std::env::args_os()).into()
 }

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use df11_model::{Error, ErrorKind};
 use serde::Serialize;
@@ -44,13 +43,13 @@ impl Output {
         }
     }
 
-    /// Ends the program.
-    pub(crate) fn end(&self, result: Result<Verdict, Error>) -> ExitCode {
+    /// Says what went wrong, if anything; returns the exit code.
+    pub(crate) fn end(&self, result: Result<Verdict, Error>) -> u8 {
         match result {
-            Ok(None) => ExitCode::SUCCESS,
+            Ok(None) => 0,
             Ok(Some(verdict)) => complain(&verdict),
             // The reader of our output has gone; there is nobody to tell.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Err(error) => {
                 if self.json {
                     // If standard output is gone as well, the exit code still tells.
@@ -71,9 +70,9 @@ fn code(error: &Error) -> (u8, &'static str) {
     }
 }
 
-fn complain(error: &Error) -> ExitCode {
+fn complain(error: &Error) -> u8 {
     let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
-    ExitCode::from(code(error).0)
+    code(error).0
 }
 
 /// A text with its control characters escaped: names from files must neither break lines nor reach the terminal's controls.

@@ -5,6 +5,7 @@
 //! over progress, obeys Ctrl-C, and turns errors into exceptions. Its functions are private to the
 //! Python sources beside it: some take addresses of memory, which those sources own.
 
+mod command;
 mod error;
 mod frames;
 mod memory;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 /// Functions and classes that the Python sources use.
 #[pymodule]
 mod _df11 {
+    #[pymodule_export]
+    use crate::command::command;
     #[pymodule_export]
     use crate::frames::{decode_frame, describe_frame, encode_frame};
     #[pymodule_export]

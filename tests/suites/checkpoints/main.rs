@@ -8,4 +8,5 @@ mod foreign;
 mod partition;
 mod reader;
 mod round_trip;
+mod stopped;
 mod support;

@@ -5,6 +5,7 @@ __version__: str
 
 Memory = tuple[int, int]
 
+def command(arguments: Sequence[str]) -> int: ...
 def compress(
     src: str,
     dst: str,
