@@ -183,7 +183,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`Error`] if a file cannot be opened or mapped, headers or units are not sound, or a tensor is there twice.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, None)
     }
 
@@ -193,7 +193,8 @@ impl Reader {
     /// # Errors
     ///
     /// As [`open`](Self::open), or if the dictionary does not fit the units.
-    pub fn open_with(path: &Path, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
+    pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
+        let path = path.as_ref();
         let part = Part::new(Weights::open(path)?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;

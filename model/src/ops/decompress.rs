@@ -46,11 +46,12 @@ pub struct DecompressOptions {
 ///
 /// [`Error`], which names the file, the unit and the rule. What was there before is then unchanged.
 pub fn decompress(
-    input: &Path,
-    output: &Path,
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
     options: &DecompressOptions,
     progress: &dyn Progress,
 ) -> Result<DecompressReport, Error> {
+    let (input, output) = (input.as_ref(), output.as_ref());
     let packed = Packed::open(input)?;
     if !packed.is_compressed() {
         let problem = "holds no DF11 units; it is not compressed, so there is nothing to restore";

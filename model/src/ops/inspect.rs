@@ -31,10 +31,11 @@ use crate::pool;
 ///
 /// [`Error`] for anything that is wrong with the files.
 pub fn inspect(
-    path: &Path,
+    path: impl AsRef<Path>,
     pattern_dict: Option<&PatternDict>,
     threads: usize,
 ) -> Result<InspectReport, Error> {
+    let path = path.as_ref();
     let packed = Packed::open(path)?;
     let mut seen = HashSet::new();
     let files = packed.parts.iter().flat_map(|part| &part.weights.files);

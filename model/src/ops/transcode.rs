@@ -105,7 +105,12 @@ struct Tensor {
 /// assert!(report.bytes_after < report.bytes_before);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn transcode(input: &Path, output: &Path, options: &TranscodeOptions) -> Result<TranscodeReport, Error> {
+pub fn transcode(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &TranscodeOptions,
+) -> Result<TranscodeReport, Error> {
+    let (input, output) = (input.as_ref(), output.as_ref());
     if fs::symlink_metadata(output).is_ok() && !options.force {
         return Err(io("cannot create", output)(std::io::ErrorKind::AlreadyExists.into()));
     }

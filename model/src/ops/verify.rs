@@ -29,11 +29,12 @@ use crate::staging::file_digest;
 ///
 /// [`Error`] for the first thing that is wrong.
 pub fn verify(
-    path: &Path,
+    path: impl AsRef<Path>,
     against: Option<&Path>,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, Error> {
+    let path = path.as_ref();
     let packed = Packed::open(path)?;
     if !packed.is_compressed() {
         return Err(Error::file(

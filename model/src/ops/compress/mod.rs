@@ -59,11 +59,12 @@ struct Job<'a> {
 ///
 /// [`Error`], which names the file. What was there before is then unchanged.
 pub fn compress(
-    input: &Path,
-    output: &Path,
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<CompressReport, Error> {
+    let (input, output) = (input.as_ref(), output.as_ref());
     let to_file = names_a_file(output);
     if to_file && !options.single_file {
         return Err(Error::Usage(format!(
