@@ -1,5 +1,5 @@
-"""Checks that prose and comments have lines of at most 100 columns: Markdown outside of tables and code,
-and comments of Rust outside of tables and code."""
+"""Checks that prose and comments have lines of at most 100 columns: Markdown and comments of Rust, outside
+of tables, of code, and of what a program writes (spec/DF11.md)."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ WIDTH = 100
 def prose(name, lines):
     """The lines of prose in a file, with their numbers."""
     is_markdown = name.endswith(".md")
-    in_code = False
+    in_code = is_generated = False
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not is_markdown:
@@ -18,9 +18,11 @@ def prose(name, lines):
                 in_code = False
                 continue
             text = text.lstrip("/!").strip()
-        if text.startswith("```"):
+        if text.startswith("<!--"):
+            is_generated = "generated:" in text
+        elif text.startswith("```"):
             in_code = not in_code
-        elif not in_code and not text.startswith(("|", "<")) and " " in text:
+        elif not in_code and not is_generated and not text.startswith(("|", "<")) and " " in text:
             yield number, line
 
 

@@ -1,4 +1,5 @@
-//! Writes the seeds of the targets of rANS and of frames anew: `cargo run --manifest-path fuzz/Cargo.toml --bin make_seeds`.
+//! Writes the seeds of the targets of rANS and of frames anew:
+//! `cargo run --manifest-path fuzz/Cargo.toml --bin make_seeds`.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,8 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat()).collect()
 }
 
-/// Bytes of which `first` is the most frequent, each further from it half as frequent, on both sides.
+/// Bytes of which `first` is the most frequent, each further from it half as frequent, on both
+/// sides.
 fn exponents(first: u8, len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
@@ -110,7 +112,8 @@ fn frame_decode() -> Seeds {
     seeds.push(("no_dimension".to_owned(), join(&[&control(0, 2, 0, 0, 1, 0), &[1, 2], &[]])));
     seeds.push(("blocks".to_owned(), join(&[&control(0, 1, 7, 0, 20_400, 1), &exponents, &[]])));
     seeds.push(("large_blocks".to_owned(), join(&[&control(0, 0, 1, 960, 20_400, 1), &exponents, &[]])));
-    // Each kind of edit of a frame of several blocks, with its checksums as they were, right again, and linked again.
+    // Each kind of edit of a frame of several blocks, with its checksums as they were, right again,
+    // and linked again.
     for kind in 0..16 {
         let edit = change(
             kind | (kind & 1) << 7,
@@ -135,8 +138,8 @@ fn frame_decode() -> Seeds {
             ));
         }
     }
-    // Two blocks with other states, of which one ends wrongly and one runs out of words: a block has nine fields, the first
-    // block those from 15 on, its states are 19.
+    // Two blocks with other states, of which one ends wrongly and one runs out of words: a block
+    // has nine fields, the first block those from 15 on, its states are 19.
     let rare = [&[20; 100][..], &[21]].concat();
     for [first, second] in [[0, 1], [1, 0], [1, 3], [2, 4]] {
         let edits = [change(0, 19 + 9 * first, 0, 0), change(0, 19 + 9 * second, 0, 3)].concat();

@@ -1,5 +1,5 @@
-//! The command `df11`: compress checkpoints in the published DF11 layout or as frames, verify them, look into them, restore
-//! them. Other programs call [`run`] to be this command.
+//! The command `df11`: compress checkpoints in the published DF11 layout or as frames, verify them,
+//! look into them, restore them. Other programs call [`run`] to be this command.
 //!
 //! Exit codes: 0 done, 1 the data is wrong, 2 used wrongly, 3 input or output failed.
 
@@ -47,7 +47,8 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compress a checkpoint: a safetensors file, or a directory with config.json and one or more of them.
+    /// Compress a checkpoint: a safetensors file, or a directory with config.json and one or more
+    /// of them.
     Compress(Compress),
     /// Restore a compressed checkpoint: the original files, byte for byte.
     Decompress(Decompress),
@@ -57,19 +58,24 @@ enum Command {
     Inspect(Inspect),
     /// Compress, verify, restore and compare the weights that ship with this program.
     Demo,
-    /// Measure how fast this machine encodes, decodes and verifies, beside the bare work on the two planes of the weights.
+    /// Measure how fast this machine encodes, decodes and verifies, beside the bare work on the two
+    /// planes of the weights.
     ///
-    /// GB/s are 1e9 bytes of BF16 weights a second, the median of all rounds with the least and the greatest, and "of
-    /// roofline" is the share of what the same threads at the same level reach without any code, by merging two plain
-    /// planes (decode, verify) or splitting into them (encode). The memory copy judges nothing, since on shared machines it
-    /// swings between 5 and 13 GB/s.
+    /// GB/s are 1e9 bytes of BF16 weights a second, the median of all rounds with the least and the
+    /// greatest, and "of roofline" is the share of what the same threads at the same level reach
+    /// without any code, by merging two plain planes (decode, verify) or splitting into them
+    /// (encode). The memory copy judges nothing, since on shared machines it swings between 5 and
+    /// 13 GB/s.
     Bench(Bench),
-    /// Report every rule of the specification that a compressed file bends, by clause. Fails only for what readers must refuse.
+    /// Report every rule of the specification that a compressed file bends, by clause. Fails only
+    /// for what readers must refuse.
     Lint(Lint),
-    /// Turn one tensor from one form into another: a DF11 unit, a frame, an archive of dietgpu, plain elements. The form of
-    /// the input is seen from its first bytes; files that end in .safetensors, and directories, hold units and frames.
+    /// Turn one tensor from one form into another: a DF11 unit, a frame, an archive of dietgpu,
+    /// plain elements. The form of the input is seen from its first bytes; files that end in
+    /// .safetensors, and directories, hold units and frames.
     Transcode(Transcode),
-    /// List where can be decoded: the processor, the emulator, and the CUDA devices of this machine.
+    /// List where can be decoded: the processor, the emulator, and the CUDA devices of this
+    /// machine.
     Devices,
     /// What the GPU kernels do, and whether a device decodes as the CPU does.
     #[command(subcommand)]
@@ -97,8 +103,8 @@ impl Command {
     }
 }
 
-/// Does what the arguments say, the name of the program first, and prints what came of it. Returns the
-/// exit code.
+/// Does what the arguments say, the name of the program first, and prints what came of it. Returns
+/// the exit code.
 ///
 /// Wrong arguments, `--help` and `--version` end the process.
 ///

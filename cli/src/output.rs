@@ -75,7 +75,8 @@ fn complain(error: &Error) -> u8 {
     code(error).0
 }
 
-/// A text with its control characters escaped: names from files must neither break lines nor reach the terminal's controls.
+/// A text with its control characters escaped: names from files must neither break lines nor reach
+/// the terminal's controls.
 fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -1,8 +1,8 @@
 //! BF16 weights as two planes: exponents, and signs with mantissas.
 //!
-//! A BF16 value is `s eeeeeeee mmmmmmm`. DF11 codes the 8 exponent bits and stores the other 8 raw, the sign in bit 7
-//! and the mantissa below, so that a weight is rebuilt by two shifts. Weights come and go as bytes, two per element,
-//! little-endian.
+//! A BF16 value is `s eeeeeeee mmmmmmm`. DF11 codes the 8 exponent bits and stores the other 8 raw,
+//! the sign in bit 7 and the mantissa below, so that a weight is rebuilt by two shifts. Weights
+//! come and go as bytes, two per element, little-endian.
 
 use df11_simd::{Level, Operation, Simd, Write, Writer};
 
@@ -82,7 +82,8 @@ pub(crate) fn expect_len(buffer: &'static str, found: usize, expected: usize) ->
 ///
 /// # Errors
 ///
-/// [`Error::OddBytes`] if `weights` has an odd length, [`Error::BufferLength`] if a plane is not half as long.
+/// [`Error::OddBytes`] if `weights` has an odd length, [`Error::BufferLength`] if a plane is not
+/// half as long.
 ///
 /// ```
 /// use df11::bf16;
@@ -237,8 +238,8 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
             Level::best().dispatch(CountPairs(chunk, frequencies));
             continue;
         }
-        // Neighbouring weights often share an exponent. With one row of counters each increment would wait for the store
-        // of the one before; eight rows, used in turn, keep them apart.
+        // Neighbouring weights often share an exponent. With one row of counters each increment
+        // would wait for the store of the one before; eight rows, used in turn, keep them apart.
         let mut rows = [[0u32; 256]; 8];
         let (eights, rest) = chunk.as_chunks::<8>();
         for eight in eights {
@@ -261,8 +262,8 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
 /// From this many weights on, a look at some of them pays.
 const WORTH_SAMPLE: usize = 1 << 13;
 
-/// Counts exponents where the machine has vectors for it and nearly all are among 16 that follow each other; says whether
-/// it did.
+/// Counts exponents where the machine has vectors for it and nearly all are among 16 that follow
+/// each other; says whether it did.
 struct CountWindow<'a>(&'a [[u8; BYTES]], &'a mut [u64; 256]);
 
 impl Operation for CountWindow<'_> {
@@ -303,8 +304,8 @@ impl Operation for CountWindow<'_> {
 #[cfg(feature = "alloc")]
 const WORTH_PAIRS: usize = 1 << 18;
 
-/// Counts pairs of neighbouring exponents below 128, which takes half as many increments: 10 instead of 6 GB/s. Weights
-/// from 2 up are counted one by one; they are rare.
+/// Counts pairs of neighbouring exponents below 128, which takes half as many increments: 10
+/// instead of 6 GB/s. Weights from 2 up are counted one by one; they are rare.
 #[cfg(feature = "alloc")]
 struct CountPairs<'a>(&'a [[u8; BYTES]], &'a mut [u64; 256]);
 
@@ -319,8 +320,8 @@ impl Operation for CountPairs<'_> {
         const FROM_128: u64 = 0x4000_4000_4000_4000;
         let CountPairs(weights, frequencies) = self;
         let mut count = |weight: u16, number: u64| frequencies[usize::from(exponent(weight))] += number;
-        // Two rows of counters, for the reason above; apart by no round number, since some caches take addresses for the same
-        // of which only some bits are.
+        // Two rows of counters, for the reason above; apart by no round number, since some caches
+        // take addresses for the same of which only some bits are.
         let mut counters = vec![0u32; (2 << 14) + 1040];
         let (eights, rest) = weights.as_chunks::<8>();
         let (first, second) = counters.split_at_mut((1 << 14) + 1040);

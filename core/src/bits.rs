@@ -1,13 +1,15 @@
-//! Bits, most significant first: the order of codewords in `encoded_exponent` and of entries in `gaps`.
+//! Bits, most significant first: the order of codewords in `encoded_exponent` and of entries in
+//! `gaps`.
 
 use crate::Error;
 
 /// Reads bits from a byte slice, most significant bit of each byte first.
 ///
 /// The reader holds up to 64 bits ahead. [`refill`](Self::refill) makes at least 56 available to
-/// [`peek`](Self::peek) and [`consume`](Self::consume), so a hot loop can read several codewords for each refill. Past
-/// the end of the slice it reads zeros; [`position`](Self::position) tells afterwards whether that happened. Checking
-/// once at the end, instead of at each read, is what keeps the loop short.
+/// [`peek`](Self::peek) and [`consume`](Self::consume), so a hot loop can read several codewords
+/// for each refill. Past the end of the slice it reads zeros; [`position`](Self::position) tells
+/// afterwards whether that happened. Checking once at the end, instead of at each read, is what
+/// keeps the loop short.
 ///
 /// ```
 /// use df11::bits::BitReader;
@@ -24,10 +26,11 @@ pub struct BitReader<'a> {
     bytes: &'a [u8],
     /// Index of the first byte that is not wholly in `buffer`; grows past the end of `bytes`.
     next: usize,
-    /// The bits that come next, from the top. Below the top `held` bits it may already hold bits of byte `next`, in
-    /// their right place; refilling ORs the same bits over them.
+    /// The bits that come next, from the top. Below the top `held` bits it may already hold bits of
+    /// byte `next`, in their right place; refilling ORs the same bits over them.
     buffer: u64,
-    /// How many bits of `buffer` count. Invariant: at most 63, and `next * 8 - held` is the position.
+    /// How many bits of `buffer` count. Invariant: at most 63, and `next * 8 - held` is the
+    /// position.
     held: u32,
 }
 
@@ -90,8 +93,8 @@ impl<'a> BitReader<'a> {
         self.held |= 56;
     }
 
-    /// The next `n` bits (1 to 32) as the low bits of the result, without moving. At most 56 after a
-    /// [`refill`](Self::refill), together with what is consumed before the next.
+    /// The next `n` bits (1 to 32) as the low bits of the result, without moving. At most 56 after
+    /// a [`refill`](Self::refill), together with what is consumed before the next.
     #[inline(always)]
     #[must_use]
     pub fn peek(&self, n: u32) -> u32 {
@@ -121,8 +124,8 @@ impl<'a> BitReader<'a> {
         value
     }
 
-    /// Bits from the start of the slice to the next bit to be read; more than the slice holds if zeros past its end
-    /// were consumed.
+    /// Bits from the start of the slice to the next bit to be read; more than the slice holds if
+    /// zeros past its end were consumed.
     #[inline(always)]
     #[must_use]
     pub fn position(&self) -> u64 {

@@ -97,8 +97,9 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAnArchive`]; [`Error::ArchiveLength`] if bytes are missing; [`Error::ArchiveField`],
-    /// [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a rule of section 2.
+    /// [`Error::NotAnArchive`]; [`Error::ArchiveLength`] if bytes are missing;
+    /// [`Error::ArchiveField`], [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a
+    /// rule of section 2.
     ///
     /// ```
     /// use df11::dietgpu::{self, Archive};
@@ -240,8 +241,9 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] unless `out` has [`len`](Self::len) bytes; [`Error::ArchiveChecksum`], or what is wrong with a
-    /// block. The content of `out` is then unspecified.
+    /// [`Error::BufferLength`] unless `out` has [`len`](Self::len) bytes;
+    /// [`Error::ArchiveChecksum`], or what is wrong with a block. The content of `out` is then
+    /// unspecified.
     pub fn decode_in(&self, table: &mut DecodeTable, out: &mut [u8]) -> Result<(), Error> {
         let (expected, found) = (self.len as u64, out.len() as u64);
         if expected != found {
@@ -375,7 +377,8 @@ impl<'a> FloatArchive<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] unless `elements` has room for just all of them; otherwise as [`Archive::decode_in`].
+    /// [`Error::BufferLength`] unless `elements` has room for just all of them; otherwise as
+    /// [`Archive::decode_in`].
     pub fn decode_in(&self, table: &mut DecodeTable, elements: &mut [u8]) -> Result<(), Error> {
         let (n, size) = (self.len(), self.element_type.bytes());
         let (expected, found) = ((n * size) as u64, elements.len() as u64);
@@ -463,8 +466,8 @@ pub fn normalise(counts: &[u32; 256], scale_bits: u8) -> Result<Frequencies, Err
     Frequencies::new(&frequencies.map(|frequency| frequency as u16), scale_bits)
 }
 
-/// The most bytes that an archive takes: of floats of this type, or of bytes for [`U8`](ElementType::U8). `None` if they cannot
-/// be counted, or there are no such archives.
+/// The most bytes that an archive takes: of floats of this type, or of bytes for
+/// [`U8`](ElementType::U8). `None` if they cannot be counted, or there are no such archives.
 ///
 /// ```
 /// use df11::dietgpu;
@@ -558,8 +561,9 @@ fn append(archive: &mut Vec<u8>, bytes: &[u8], scale_bits: u8, checksum: Option<
 ///
 /// # Errors
 ///
-/// [`Error::ArchiveField`] for types other than F16, BF16 and F32, a number of bytes that is none of whole elements, and
-/// from 2^32 elements on; [`Error::ScaleBits`] unless `scale_bits` is 9 to 11.
+/// [`Error::ArchiveField`] for types other than F16, BF16 and F32, a number of bytes that is none
+/// of whole elements, and from 2^32 elements on; [`Error::ScaleBits`] unless `scale_bits` is 9
+/// to 11.
 #[cfg(feature = "alloc")]
 pub fn encode_floats(
     element_type: ElementType,

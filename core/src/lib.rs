@@ -1,42 +1,47 @@
 //! Lossless compression of BF16 model weights in the published **DF11** layout.
 //!
-//! The exponents of trained weights carry about 2.7 bits of information in their 8. DF11 splits each weight into its
-//! exponent and its sign and mantissa, codes the exponents with one Huffman code per *unit* (a run of tensors that
-//! belong together, usually one transformer block), and keeps the rest raw: about 11 bits a weight, bit for bit
-//! reversible, NaN payloads and signed zeros included.
+//! The exponents of trained weights carry about 2.7 bits of information in their 8. DF11 splits
+//! each weight into its exponent and its sign and mantissa, codes the exponents with one Huffman
+//! code per *unit* (a run of tensors that belong together, usually one transformer block), and
+//! keeps the rest raw: about 11 bits a weight, bit for bit reversible, NaN payloads and signed
+//! zeros included.
 //!
 //! # Overview
 //!
-//! * [`Unit`] is a borrowed view over the six tensors of one unit, built only through validation. It decodes
-//!   [whole](Unit::decode_into), [by block](Unit::decode_block_into), or [any
+//! * [`Unit`] is a borrowed view over the six tensors of one unit, built only through validation.
+//!   It decodes [whole](Unit::decode_into), [by block](Unit::decode_block_into), or [any
 //!   range](Unit::decode_range_into), into the caller's memory, with no allocator.
-//! * [`Plan`] is what an encoder knows before it writes: the code, and the exact size of every tensor.
-//!   [`encode`] does both steps and returns owned buffers.
-//! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums; [`rans`] (smallest) or
-//!   [`dictionary`] (fastest) is what codes it, and [`dietgpu`] reads and writes the archives of that program.
-//! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix tables.
+//! * [`Plan`] is what an encoder knows before it writes: the code, and the exact size of every
+//!   tensor. [`encode`] does both steps and returns owned buffers.
+//! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums;
+//!   [`rans`] (smallest) or [`dictionary`] (fastest) is what codes it, and [`dietgpu`] reads and
+//!   writes the archives of that program.
+//! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix
+//!   tables.
 //! * [`bf16`] splits and merges planes; [`bits`] reads and writes bits, most significant first.
 //!
-//! Weights are passed as bytes, two per element, little-endian, exactly as a safetensors file stores `BF16`: nothing
-//! needs to be aligned, and a memory-mapped file can be passed as it is.
+//! Weights are passed as bytes, two per element, little-endian, exactly as a safetensors file
+//! stores `BF16`: nothing needs to be aligned, and a memory-mapped file can be passed as it is.
 //!
 //! # Memory
 //!
-//! Without an allocator, decoding a unit uses the tables that it brings and no others, and less than 1 KiB of stack, whatever the
-//! size of the unit: `examples/firmware` measures 640 bytes on a Cortex-M4F, the caller's view of the unit included.
-//! With one, units of a thousand weights and more are decoded by
-//! [`Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more, not with AVX-512), and which uses about 10 KiB of stack. Planning a code
-//! uses about 20 KiB of stack; a [`Plan`] itself is about 7 KiB. Frames and archives are decoded with a
-//! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames with dictionaries with a
-//! [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50 KiB, serves all frames. A frame takes about
-//! 2 KiB of stack, with a dictionary 4. Encoding 65,536 weights and more uses a table of 576 KiB on the
-//! heap (not with AVX-512).
+//! Without an allocator, decoding a unit uses the tables that it brings and no others, and less
+//! than 1 KiB of stack, whatever the size of the unit: `examples/firmware` measures 640 bytes on a
+//! Cortex-M4F, the caller's view of the unit included. With one, units of a thousand weights and
+//! more are decoded by [`Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more,
+//! not with AVX-512), and which uses about 10 KiB of stack. Planning a code uses about 20 KiB of
+//! stack; a [`Plan`] itself is about 7 KiB. Frames and archives are decoded with a
+//! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames
+//! with dictionaries with a [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50
+//! KiB, serves all frames. A frame takes about 2 KiB of stack, with a dictionary 4. Encoding 65,536
+//! weights and more uses a table of 576 KiB on the heap (not with AVX-512).
 //!
 //! # Instruction sets
 //!
-//! [`Level`] is what the machine has: AVX-512, AVX2, NEON, or what every machine of its architecture has. The best is used
-//! without being asked for; [`Decoder::at_level`] and its kind take a lower one. This crate has no `unsafe`; what
-//! needs it lives in `df11-simd`, whose documentation says how a build is kept to a level.
+//! [`Level`] is what the machine has: AVX-512, AVX2, NEON, or what every machine of its
+//! architecture has. The best is used without being asked for; [`Decoder::at_level`] and its kind
+//! take a lower one. This crate has no `unsafe`; what needs it lives in `df11-simd`, whose
+//! documentation says how a build is kept to a level.
 //!
 //! # Crate features
 //!
@@ -47,15 +52,17 @@
 //!
 //! # Versions
 //!
-//! Semantic versioning; before 1.0, a minor version may break programs. Enums and structures that may grow are non-exhaustive. The
-//! text of an error is for people and may change, its variant, [kind](Error::kind) and [clause](Error::clause) are not. The
-//! same weights and options give the same bytes on every machine; what one version wrote, every later one reads. The oldest
-//! compiler that is supported is `rust-version` in `Cargo.toml`, which rises in minor versions only.
+//! Semantic versioning; before 1.0, a minor version may break programs. Enums and structures that
+//! may grow are non-exhaustive. The text of an error is for people and may change, its variant,
+//! [kind](Error::kind) and [clause](Error::clause) are not. The same weights and options give the
+//! same bytes on every machine; what one version wrote, every later one reads. The oldest compiler
+//! that is supported is `rust-version` in `Cargo.toml`, which rises in minor versions only.
 //!
 //! # Errors
 //!
-//! Every function that reads bytes from outside returns an [`Error`], which names the rule that was broken, where, and
-//! the values; nothing panics on bad input. [`Error::kind`] groups errors for programs.
+//! Every function that reads bytes from outside returns an [`Error`], which names the rule that was
+//! broken, where, and the values; nothing panics on bad input. [`Error::kind`] groups errors for
+//! programs.
 
 #![no_std]
 #![forbid(unsafe_code)]

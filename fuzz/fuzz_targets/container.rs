@@ -28,7 +28,8 @@ fuzz_target!(|data: &[u8]| {
         } else if compress(&input, &output, &CompressOptions { threads: 1, ..Default::default() }, &())
             .is_ok_and(|report| !report.nothing_to_gain)
         {
-            // What we compressed is restored to the byte. (Where nothing is gained, nothing is written.)
+            // What we compressed is restored to the byte. (Where nothing is gained, nothing is
+            // written.)
             let back = temp.path().join("back");
             let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
             assert!(decompress(&output, &back, &options, &()).unwrap().original_restored);

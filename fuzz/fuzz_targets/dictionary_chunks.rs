@@ -1,4 +1,5 @@
-//! Any costs, symbols and codes: core makes the strings that the reference makes, writes its codes, and gives its verdict.
+//! Any costs, symbols and codes: core makes the strings that the reference makes, writes its codes,
+//! and gives its verdict.
 #![no_main]
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ fn to_reference(model: &Model) -> reference::Model {
     reference::Model { w: u32::from(model.width().bits()), costs, l, r }
 }
 
-/// A model of any costs (three bytes each: a symbol and its costs), or `None` if both sides refuse it.
+/// A model of any costs (three bytes each: a symbol and its costs), or `None` if both sides refuse
+/// it.
 fn of_costs(costs: &[u8], width: Width, limit: u16, remainder: u16) -> Option<Model> {
     let (mut first, mut following) = ([0; 256], [0; 256]);
     for [symbol, a, b] in costs.as_chunks().0 {

@@ -1,5 +1,5 @@
-//! Any bytes as archives of dietgpu, and good ones that were damaged: no panic, and decoding gives what
-//! was encoded.
+//! Any bytes as archives of dietgpu, and good ones that were damaged: no panic, and decoding gives
+//! what was encoded.
 #![no_main]
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::ElementType;

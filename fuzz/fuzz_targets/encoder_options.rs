@@ -1,4 +1,5 @@
-//! Any weights under any options, and under any code lengths: what encodes comes back; what does not is an error.
+//! Any weights under any options, and under any code lengths: what encodes comes back; what does
+//! not is an error.
 #![no_main]
 use df11::bf16;
 use df11::huffman::CodeLengths;

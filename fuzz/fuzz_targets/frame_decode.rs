@@ -1,5 +1,6 @@
-//! Any bytes as a frame, and frames with any damage, with or without their checksums made right again: never a panic, nothing
-//! to speak of allocated, every way of decoding agrees, and what is taken is what a writer writes.
+//! Any bytes as a frame, and frames with any damage, with or without their checksums made right
+//! again: never a panic, nothing to speak of allocated, every way of decoding agrees, and what is
+//! taken is what a writer writes.
 #![no_main]
 use allocation_counter::measure;
 use df11::frame::{DecodeTable, ElementType, Frame, Header};
@@ -101,7 +102,8 @@ fuzz_target!(|data: &[u8]| {
     if damaged == written.bytes {
         return;
     }
-    // One edit breaks a checksum. Several may write others that fit, with some luck, but not without changing these two.
+    // One edit breaks a checksum. Several may write others that fit, with some luck, but not
+    // without changing these two.
     let fits = |at: Option<usize>| {
         let old = at.and_then(|at| written.bytes.get(at..at + 4));
         old.is_some() && old == at.and_then(|at| damaged.get(at..at + 4))

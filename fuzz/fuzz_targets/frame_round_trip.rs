@@ -1,4 +1,5 @@
-//! Any elements of any type and shape come back, and every way of writing them gives the same bytes.
+//! Any elements of any type and shape come back, and every way of writing them gives the same
+//! bytes.
 #![no_main]
 use df11::frame::{BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode};
 use df11::rans::Frequencies;

@@ -1,5 +1,5 @@
-//! Any text as the record of a sound directory, with a digest that fits: an error, or a restore that
-//! writes nothing but the output.
+//! Any text as the record of a sound directory, with a digest that fits: an error, or a restore
+//! that writes nothing but the output.
 #![no_main]
 use std::cell::RefCell;
 use std::fs;

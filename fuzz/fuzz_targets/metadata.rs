@@ -1,4 +1,5 @@
-//! Any text as the `df11` metadata of a sound file: an error, or a restore that matches every digest.
+//! Any text as the `df11` metadata of a sound file: an error, or a restore that matches every
+//! digest.
 #![no_main]
 use std::cell::RefCell;
 use std::fs;

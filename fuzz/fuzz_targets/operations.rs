@@ -1,6 +1,6 @@
-//! Operations in any order (compress, damage, move files, restore, force) against a model of what must
-//! still be there: files that a person put somewhere are never changed, and what is called restored is
-//! the original.
+//! Operations in any order (compress, damage, move files, restore, force) against a model of what
+//! must still be there: files that a person put somewhere are never changed, and what is called
+//! restored is the original.
 #![no_main]
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Any symbols and any blocks: core on every level, alone and beside other blocks, writes what the reference writes, and gives
-//! its verdict.
+//! Any symbols and any blocks: core on every level, alone and beside other blocks, writes what the
+//! reference writes, and gives its verdict.
 #![no_main]
 use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
@@ -35,7 +35,8 @@ impl Model {
         Model { ours, theirs }
     }
 
-    /// Any frequencies: those of the list, as far as there is room, and the rest for the last symbol of it.
+    /// Any frequencies: those of the list, as far as there is room, and the rest for the last
+    /// symbol of it.
     fn any(list: &[u8], scale_bits: u8) -> Self {
         let mut frequencies = [0; 256];
         let (mut left, mut last) = (1 << scale_bits, 0);
@@ -51,7 +52,8 @@ impl Model {
         Model { ours: Frequencies::new(&frequencies, scale_bits).unwrap(), theirs }
     }
 
-    /// Encodes on every level, alone and beside others, and compares with the reference. `None` if a symbol has no frequency.
+    /// Encodes on every level, alone and beside others, and compares with the reference. `None` if
+    /// a symbol has no frequency.
     fn encode(&self, symbols: &[u8]) -> Option<Block> {
         let table = EncodeTable::new(&self.ours);
         let lens = [symbols.len(), symbols.len().div_ceil(2), symbols.len(), 1 + symbols.len() % 70, 1];

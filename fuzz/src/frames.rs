@@ -1,5 +1,6 @@
-//! Frames for the targets: a writer that follows `spec/FRAME.md` and shares nothing with the core's (but for the words of rANS,
-//! which `rans_blocks` compares with the reference), edits of frames, and every way of reading them.
+//! Frames for the targets: a writer that follows `spec/FRAME.md` and shares nothing with the core's
+//! (but for the words of rANS, which `rans_blocks` compares with the reference), edits of frames,
+//! and every way of reading them.
 
 use std::ops::Range;
 
@@ -241,8 +242,9 @@ pub fn header_checksum(bytes: &[u8]) -> Option<usize> {
     Some(at.next_multiple_of(4))
 }
 
-/// Makes the checksums of a frame right again, as far as its parts can be found; so that what else is wrong is seen. If told
-/// so, links the blocks first: the directory and the trailer say where they are by what they say about themselves.
+/// Makes the checksums of a frame right again, as far as its parts can be found; so that what else
+/// is wrong is seen. If told so, links the blocks first: the directory and the trailer say where
+/// they are by what they say about themselves.
 pub fn repair(bytes: &mut [u8], links: bool) -> Option<()> {
     let checksum = header_checksum(bytes)?;
     let header = crc(0, bytes.get(..checksum)?).to_le_bytes();
@@ -390,8 +392,8 @@ pub fn edit(frame: &mut Vec<u8>, written: &Written, edit: [u8; EDIT]) {
     }
 }
 
-/// Reads any bytes as a frame, in every way, by the reference, too, if it is soon done; all must agree. Returns the elements,
-/// if it is one, and not too large.
+/// Reads any bytes as a frame, in every way, by the reference, too, if it is soon done; all must
+/// agree. Returns the elements, if it is one, and not too large.
 pub fn verdict(bytes: &[u8]) -> Option<Vec<u8>> {
     let found = by_core(bytes);
     let is_soon =
@@ -433,7 +435,8 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     // More bytes could make it valid, and nothing else is wrong.
     let error = Header::parse(&bytes[..bytes.len() % start]).expect_err("a part of a header");
     assert_eq!(error.kind(), ErrorKind::Truncated);
-    // A block has 16 bytes (with a dictionary 8) and 12 in the directory at the least, and 65,536 elements at the most.
+    // A block has 16 bytes (with a dictionary 8) and 12 in the directory at the least, and 65,536
+    // elements at the most.
     let size = header.element_type().bytes();
     assert_eq!(frame.elements_bytes(), header.len() * size);
     assert!(header.blocks() <= bytes.len() / 20 && frame.elements_bytes() <= header.blocks() * 65536 * size);
@@ -497,7 +500,8 @@ fn by_core(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(elements)
 }
 
-/// F-1.1: whatever breaks no rule is what a writer writes, to the byte; only the digest may be another (F-6.3).
+/// F-1.1: whatever breaks no rule is what a writer writes, to the byte; only the digest may be
+/// another (F-6.3).
 fn is_canonical(bytes: &[u8], header: &Header, elements: &[u8]) {
     let Written { bytes: mut written, blocks, .. } = Parameters::of(bytes, header).write(elements);
     let (end, directory) = (written.len() - TRAILER, written.len() - TRAILER - ENTRY * blocks.len());

@@ -6,7 +6,8 @@ use df11::rans::Frequencies;
 use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Unit};
 use df11::{Error, Level, bf16};
 
-/// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is empty.
+/// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is
+/// empty.
 pub fn cut<const N: usize>(mut data: &[u8]) -> [&[u8]; N] {
     std::array::from_fn(|_| {
         let (length, rest) = data.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
@@ -21,15 +22,16 @@ pub fn settings<const N: usize>(part: &[u8]) -> [u8; N] {
     std::array::from_fn(|i| part.get(i).copied().unwrap_or(0))
 }
 
-/// So many symbols under these frequencies that the reference soon decodes them: it finds a symbol by about its square of
-/// additions.
+/// So many symbols under these frequencies that the reference soon decodes them: it finds a symbol
+/// by about its square of additions.
 pub fn soon(frequencies: &Frequencies) -> usize {
     let squares =
         (1..).zip(frequencies.as_array()).map(|(s, f): (u64, _)| u64::from(*f) * s * s).sum::<u64>();
     ((200_000 << frequencies.scale_bits()) / squares).clamp(40, 1000) as usize
 }
 
-/// A unit as fuzzers see it: six [parts](cut). Seeds in this form are made from the vectors (`df11_tests::vectors::seeds`).
+/// A unit as fuzzers see it: six [parts](cut). Seeds in this form are made from the vectors
+/// (`df11_tests::vectors::seeds`).
 pub struct Parts<'a>([&'a [u8]; 6]);
 
 impl<'a> Parts<'a> {
@@ -63,7 +65,8 @@ pub fn verdict(tensors: df11::Parts<&[u8]>) -> Option<Vec<u8>> {
     let unit = Unit::new(tensors).ok()?;
     let mut weights = vec![0; 2 * unit.len()];
     let verdict = unit.verify_blocks_into(0..unit.blocks(), &mut weights);
-    // With tables of many symbols, which small units would not get by themselves: the same verdict, and the same error.
+    // With tables of many symbols, which small units would not get by themselves: the same verdict,
+    // and the same error.
     let mut fast = vec![0; weights.len()];
     let level = level(unit.len());
     let found = Decoder::at_level(&unit, level).verify_blocks_into(0..unit.blocks(), &mut fast);
@@ -77,7 +80,8 @@ fn level(number: usize) -> Level {
     Level::all().nth(number % Level::all().count()).unwrap()
 }
 
-/// Decodes a run of blocks on every level, and compares weights and errors with those of the compact decoder.
+/// Decodes a run of blocks on every level, and compares weights and errors with those of the
+/// compact decoder.
 fn every_level(unit: &Unit<'_>, decoders: &[(Level, Decoder<'_>)], first: usize, last: usize) {
     let start = unit.block_range(first).start;
     let len = 2 * (unit.block_range(last).start - start);
@@ -91,7 +95,8 @@ fn every_level(unit: &Unit<'_>, decoders: &[(Level, Decoder<'_>)], first: usize,
     }
 }
 
-/// Encodes on one of the levels, whole and in pieces of at most `most` weights, and compares the bytes with those of the plan.
+/// Encodes on one of the levels, whole and in pieces of at most `most` weights, and compares the
+/// bytes with those of the plan.
 pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &EncodedUnit) {
     let histogram = |piece: Piece| {
         let mut frequencies = [0; 256];

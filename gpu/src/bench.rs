@@ -36,8 +36,8 @@ impl Row {
     }
 }
 
-/// Decodes these BF16 weights with every kernel, in copies of `at_least` bytes in all; compares what
-/// comes out with them, and then decodes it `repetitions` times.
+/// Decodes these BF16 weights with every kernel, in copies of `at_least` bytes in all; compares
+/// what comes out with them, and then decodes it `repetitions` times.
 ///
 /// # Errors
 ///

@@ -242,7 +242,8 @@ impl Shared {
     /// Thread blocks that fill the device, or as many as there is work for.
     pub(crate) fn grid(&self, kernel: &Kernel, work: u32) -> u32 {
         let most = kernel.resident.saturating_mul(self.multiprocessors).max(1);
-        // As many rounds for each thread block: fewer of them, rather than some that have less to do.
+        // As many rounds for each thread block: fewer of them, rather than some that have less to
+        // do.
         work.div_ceil(work.div_ceil(most).max(1)).max(1)
     }
 

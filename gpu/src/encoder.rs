@@ -153,8 +153,8 @@ impl Gpu {
     }
 }
 
-/// An error, the one of [`frame::encode`], if these are not the elements of a shape that a frame can
-/// have.
+/// An error, the one of [`frame::encode`], if these are not the elements of a shape that a frame
+/// can have.
 fn expect_elements(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<(), df11::Error> {
     if !elements.len().is_multiple_of(element_type.bytes()) {
         // It says so before it counts anything.
@@ -247,10 +247,10 @@ impl Machine for Encoder<'_> {
         let (function, arguments) = (kernel.function(), arguments.as_mut_ptr());
         let (stream, none) = (shared.stream.as_raw(), ptr::null_mut());
         let _current = shared.enter()?;
-        // SAFETY: a pass has a value of 8 bytes for each parameter of its kernel; parameters have no
-        // more, and drivers copy them from the low ones before this returns. The memory that a pass
-        // refers to is held here while it may run, or is there by the promise of whoever encodes;
-        // kernels access it within the sizes that are among the arguments.
+        // SAFETY: a pass has a value of 8 bytes for each parameter of its kernel; parameters have
+        // no more, and drivers copy them from the low ones before this returns. The memory that a
+        // pass refers to is held here while it may run, or is there by the promise of whoever
+        // encodes; kernels access it within the sizes that are among the arguments.
         let code = unsafe { cuLaunchKernel(function, grid, 1, 1, THREADS, 1, 1, 0, stream, arguments, none) };
         call(kernel.action(), code)
     }

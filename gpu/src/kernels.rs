@@ -28,7 +28,8 @@ macro_rules! ptx {
     };
 }
 
-/// `df11_decode`, with the arguments of the published kernel, and `df11_decode_batch`, for many units in one launch.
+/// `df11_decode`, with the arguments of the published kernel, and `df11_decode_batch`, for many
+/// units in one launch.
 pub const DF11_DECODE: [Ptx; 4] = ptx!("df11_decode");
 
 /// `rans_decode`, for blocks of frames and of dietgpu's archives.
@@ -37,11 +38,12 @@ pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
 /// `fast_decode_batch`, for chunks of codec dictionary.
 pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
 
-/// The kernels that encode DF11 units: `df11_encode_count`, `df11_encode_sizes`, `df11_encode_scan`, `df11_encode_emit`.
+/// The kernels that encode DF11 units: `df11_encode_count`, `df11_encode_sizes`,
+/// `df11_encode_scan`, `df11_encode_emit`.
 pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");
 
-/// The kernels that encode frames: `frame_encode_count`, `rans_encode`, `frame_encode_layout`, `frame_encode_pack`,
-/// `frame_encode_check`.
+/// The kernels that encode frames: `frame_encode_count`, `rans_encode`, `frame_encode_layout`,
+/// `frame_encode_pack`, `frame_encode_check`.
 pub const RANS_ENCODE: [Ptx; 4] = ptx!("rans_encode");
 
 /// The best of some kernels for a compute capability; `None` if it is below all.
@@ -57,8 +59,8 @@ pub fn best(kernels: &[Ptx], capability: i32) -> Option<Ptx> {
     kernels.iter().filter(|ptx| ptx.capability <= capability).max_by_key(|ptx| ptx.capability).copied()
 }
 
-/// What kernels call the way in which an element is put together of its coded byte and its raw part: `BYTES`, `BF16`, `F16` and
-/// `F32` of `gpu/kernels/elements.cuh`.
+/// What kernels call the way in which an element is put together of its coded byte and its raw
+/// part: `BYTES`, `BF16`, `F16` and `F32` of `gpu/kernels/elements.cuh`.
 #[must_use]
 pub const fn element_kind(element_type: ElementType) -> u32 {
     match element_type {

@@ -39,8 +39,8 @@
 //! # The kernels
 //!
 //! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
-//! compile that for the card they find. `df11-emulator` runs them instruction by instruction in every
-//! test run; which cards they have run on, and how fast, `docs/gpu.md` says.
+//! compile that for the card they find. `df11-emulator` runs them instruction by instruction in
+//! every test run; which cards they have run on, and how fast, `docs/gpu.md` says.
 //!
 //! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
 //! are for Linux alone. `df11-gpu-lab` runs the kernels in the emulator without a driver, on all

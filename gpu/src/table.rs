@@ -1,4 +1,5 @@
-//! Tables that kernels look codewords up in, made on the host: once for a unit, not once for each thread block.
+//! Tables that kernels look codewords up in, made on the host: once for a unit, not once for each
+//! thread block.
 
 /// The bytes of a prefix table: D-5.1 of spec/DF11.md.
 const TABLE_BYTES: usize = 256;
@@ -12,7 +13,8 @@ const LONG_CODE: u32 = 32 | 64;
 /// Exponents from here on are jumps to another prefix table (D-5.1 of spec/DF11.md).
 const FIRST_JUMP: u8 = 240;
 
-/// The bytes of a table for `df11_decode_batch`: an entry of 8 bytes for each 11 bits, then 256 code lengths.
+/// The bytes of a table for `df11_decode_batch`: an entry of 8 bytes for each 11 bits, then 256
+/// code lengths.
 pub const DECODE_TABLE_BYTES: usize = 8 * ENTRIES + 256;
 
 /// An exponent turned right by one bit, as kernels keep it: see `gpu/kernels/common.cuh`.
@@ -20,8 +22,8 @@ const fn symbol_of(exponent: u8) -> u8 {
     exponent.rotate_right(1)
 }
 
-/// The codeword at the top of `bits`, by the prefix tables: its exponent and its length in bits. What leads nowhere is a 0 of one
-/// bit, so that no decoder stands still, whatever the tables hold.
+/// The codeword at the top of `bits`, by the prefix tables: its exponent and its length in bits.
+/// What leads nowhere is a 0 of one bit, so that no decoder stands still, whatever the tables hold.
 fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
     let (tables, lengths) = luts.split_at(luts.len().saturating_sub(TABLE_BYTES));
     let at = |table: usize, level: u32| {
@@ -44,12 +46,13 @@ fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
     }
 }
 
-/// Makes the table that `df11_decode_batch` takes of the prefix tables `luts` of a unit: for each 11 bits of code the symbols of
-/// up to four whole codewords, and how many bits they take.
+/// Makes the table that `df11_decode_batch` takes of the prefix tables `luts` of a unit: for each
+/// 11 bits of code the symbols of up to four whole codewords, and how many bits they take.
 ///
-/// Entries of prefix tables that no codeword leads to may hold anything, also a symbol whose length fits the bits that are known,
-/// though with the bits that follow it would be another. So a symbol is believed if all indices that begin with its codeword
-/// lead to it. The kernels make the same table of the same bytes.
+/// Entries of prefix tables that no codeword leads to may hold anything, also a symbol whose length
+/// fits the bits that are known, though with the bits that follow it would be another. So a symbol
+/// is believed if all indices that begin with its codeword lead to it. The kernels make the same
+/// table of the same bytes.
 ///
 /// ```
 /// use df11::encode;
@@ -63,7 +66,8 @@ fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
 pub fn decode_table(luts: &[u8]) -> Vec<u8> {
     let single: Vec<(u8, u32)> =
         (0..ENTRIES as u32).map(|index| codeword(luts, index << (32 - BITS))).collect();
-    // By symbol: the first index that leads to it, and how many do that begin with the same codeword.
+    // By symbol: the first index that leads to it, and how many do that begin with the same
+    // codeword.
     let (mut first, mut count) = ([ENTRIES; 256], [0usize; 256]);
     for (index, (exponent, _)) in single.iter().enumerate() {
         let first = &mut first[usize::from(*exponent)];

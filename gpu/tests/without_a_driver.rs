@@ -15,7 +15,8 @@ fn without_a_driver_everything_says_so() {
     let error = Gpu::open(0).unwrap_err();
     assert!(matches!(error, Error::NoDriver { reason: Some(_) }));
     let text = error.to_string();
-    // The system's own words, so that a library which is there and cannot be opened is not taken for none.
+    // The system's own words, so that a library which is there and cannot be opened is not taken
+    // for none.
     assert!(text.contains("no CUDA driver") && text.contains("libcuda.so.1"), "{text}");
     assert!(matches!(Gpu::emulated(Emulation::default()), Err(Error::OtherBackend)));
 }

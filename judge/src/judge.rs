@@ -1,10 +1,12 @@
 //! Gives an external program every vector and judges what it does.
 //!
-//! A decoder is a command with `{unit}`, a safetensors file with the parts of one unit (`unit.luts` and so on), and `{out}`,
-//! where it writes the weights: little-endian BF16, all tensors one after the other, nothing else. An encoder is a command with
-//! `{bf16}`, a safetensors file with the tensors `0`, `1`, ... in this order, and `{unit}`, where it writes a safetensors file
-//! with one unit. A decoder of frames is a command with `{frame}`, a frame, and `{out}`, where it writes the elements and
-//! nothing else. Each refuses by ending with an exit code from 1 to 100, without a crash.
+//! A decoder is a command with `{unit}`, a safetensors file with the parts of one unit (`unit.luts`
+//! and so on), and `{out}`, where it writes the weights: little-endian BF16, all tensors one after
+//! the other, nothing else. An encoder is a command with `{bf16}`, a safetensors file with the
+//! tensors `0`, `1`, ... in this order, and `{unit}`, where it writes a safetensors file with one
+//! unit. A decoder of frames is a command with `{frame}`, a frame, and `{out}`, where it writes the
+//! elements and nothing else. Each refuses by ending with an exit code from 1 to 100, without a
+//! crash.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -75,7 +77,8 @@ enum End {
 ///
 /// # Errors
 ///
-/// If there is nothing to run, a command cannot be understood or started, or temporary files cannot be written.
+/// If there is nothing to run, a command cannot be understood or started, or temporary files cannot
+/// be written.
 pub fn run(job: &Job) -> Result<Report, String> {
     let (vectors, frames) = (Vectors::load()?, FrameTest::load()?);
     let temp =

@@ -1,8 +1,11 @@
 //! Judges implementations of DF11, and of frames.
 //!
-//! * [`judge`]: runs a program on every vector, and says what it did wrong, by clause; the command `df11 conformance` is thin over it.
-//! * [`lint`]: every rule that a unit or a frame bends, by clause of `spec/DF11.md` or `spec/FRAME.md`.
-//! * [`vectors`]: the vectors themselves, parsed, for an implementation in Rust that is to be tested in its own process.
+//! * [`judge`]: runs a program on every vector, and says what it did wrong, by clause; the command
+//!   `df11 conformance` is thin over it.
+//! * [`lint`]: every rule that a unit or a frame bends, by clause of `spec/DF11.md` or
+//!   `spec/FRAME.md`.
+//! * [`vectors`]: the vectors themselves, parsed, for an implementation in Rust that is to be
+//!   tested in its own process.
 //!
 //! ```
 //! use df11_judge::vectors::{FrameTest, Outcome};
@@ -23,7 +26,8 @@
 //! # Ok::<(), String>(())
 //! ```
 //!
-//! Versions follow those of the other crates of df11: semantic, and before 1.0 a minor version may break programs.
+//! Versions follow those of the other crates of df11: semantic, and before 1.0 a minor version may
+//! break programs.
 
 pub mod judge;
 pub mod lint;

@@ -1,4 +1,5 @@
-//! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md`, `RANS.md` and `DICTIONARY.md`.
+//! Every rule that a unit or a frame bends, by clause of `spec/DF11.md`, `FRAME.md`, `RANS.md` and
+//! `DICTIONARY.md`.
 
 use df11::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
 use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
@@ -31,8 +32,8 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Checks a unit against every rule, including those that only decoding can find. Of rules that make a unit invalid, the
-/// first one broken is named.
+/// Checks a unit against every rule, including those that only decoding can find. Of rules that
+/// make a unit invalid, the first one broken is named.
 ///
 /// ```
 /// use df11_judge::lint::{Severity, lint};
@@ -273,8 +274,8 @@ fn symbol_lengths(unit: &Unit<'_>) -> [u8; 256] {
     lengths
 }
 
-/// Whether no element's codeword starts in this window, the last: that is so if the last codeword, which ends in it, starts
-/// before.
+/// Whether no element's codeword starts in this window, the last: that is so if the last codeword,
+/// which ends in it, starts before.
 fn starts_nowhere(unit: &Unit<'_>, bits: u64, window: usize) -> bool {
     let last = unit.len() - 1;
     let mut weight = [0; 2];

@@ -1,4 +1,5 @@
-//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`, compiled in.
+//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`,
+//! compiled in.
 
 use df11::Parts;
 use safetensors::SafeTensors;
@@ -137,7 +138,8 @@ impl Vectors {
 }
 
 impl Test {
-    /// The tensors of the test, named without their prefix: the parts of a unit, or `0`, `1`, ... of weights.
+    /// The tensors of the test, named without their prefix: the parts of a unit, or `0`, `1`, ...
+    /// of weights.
     ///
     /// # Errors
     ///
@@ -152,7 +154,8 @@ impl Test {
         is_digest(&self.sha256, weights)
     }
 
-    /// The weights that a decoder has to give, where they are kept (for large units, only their digest is).
+    /// The weights that a decoder has to give, where they are kept (for large units, only their
+    /// digest is).
     ///
     /// # Errors
     ///
@@ -192,7 +195,8 @@ pub struct FrameTest {
     pub id: String,
     /// What it is about.
     pub comment: String,
-    /// Clauses of `FRAME.md`, `RANS.md` and `DICTIONARY.md` that decide it: the rule that is broken.
+    /// Clauses of `FRAME.md`, `RANS.md` and `DICTIONARY.md` that decide it: the rule that is
+    /// broken.
     pub clauses: Vec<String>,
     /// What a reader has to do.
     pub result: Outcome,

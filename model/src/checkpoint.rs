@@ -37,8 +37,8 @@ pub(crate) struct Source {
     pub(crate) others: Vec<PathBuf>,
     /// What is left out, with the reason.
     pub(crate) left_out: Vec<LeftOut>,
-    /// Whether folders are looked into that version 0.1 wrote: those of a compressed checkpoint look
-    /// like them.
+    /// Whether folders are looked into that version 0.1 wrote: those of a compressed checkpoint
+    /// look like them.
     is_packed: bool,
 }
 
@@ -61,7 +61,8 @@ pub(crate) struct WeightFile {
     is_primary: bool,
 }
 
-/// Tensors of distinct names, out of weight files of one folder, and the config that is beside them.
+/// Tensors of distinct names, out of weight files of one folder, and the config that is beside
+/// them.
 #[derive(Debug)]
 pub(crate) struct Weights {
     /// The directory, or the file if the checkpoint is one file: for messages.
@@ -319,8 +320,8 @@ impl Source {
 }
 
 impl Weights {
-    /// Opens what a loader of the checkpoint at `path` reads: the file, or the tensors of the weight
-    /// files that are directly in the directory.
+    /// Opens what a loader of the checkpoint at `path` reads: the file, or the tensors of the
+    /// weight files that are directly in the directory.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut source = Source::open(path, None)?;
         if !source.is_file {
@@ -380,8 +381,8 @@ impl Weights {
         self.path.join(CONFIG)
     }
 
-    /// Whether a tensor is in a file that readers look for first: one that an index names, or any if
-    /// there is no index.
+    /// Whether a tensor is in a file that readers look for first: one that an index names, or any
+    /// if there is no index.
     pub(crate) fn is_primary(&self, name: &str) -> bool {
         self.tensors.get(name).is_some_and(|&(file, _)| self.files[file].is_primary)
     }

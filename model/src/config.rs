@@ -1,4 +1,5 @@
-//! `config.json`: adding `dfloat11_config` without touching another byte, taking it out again, and reading shapes.
+//! `config.json`: adding `dfloat11_config` without touching another byte, taking it out again, and
+//! reading shapes.
 
 use serde_json::{Value, json};
 
@@ -11,8 +12,8 @@ pub(crate) const KEY: &str = "dfloat11_config";
 /// The version of the layout, as the package that defines it counts.
 pub(crate) const LAYOUT_VERSION: &str = "0.5.0";
 
-/// Parses a config. Python writes, and reads, infinities and NaN, which JSON does not have: they read as null here (the text
-/// itself stays as it is).
+/// Parses a config. Python writes, and reads, infinities and NaN, which JSON does not have: they
+/// read as null here (the text itself stays as it is).
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let error = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
@@ -69,8 +70,8 @@ pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     })
 }
 
-/// Inserts `dfloat11_config` as the last entry of a JSON object, in its style. Gives the text, where
-/// something was inserted, and how many bytes.
+/// Inserts `dfloat11_config` as the last entry of a JSON object, in its style. Gives the text,
+/// where something was inserted, and how many bytes.
 pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, usize, usize), String> {
     let value = parse(text)?;
     let object = value.as_object().ok_or("is not a JSON object")?;
@@ -115,10 +116,11 @@ pub(crate) fn pattern_dict(config: &Value) -> Option<PatternDict> {
     serde_json::from_value(config.get(KEY)?.get("pattern_dict")?.clone()).ok()
 }
 
-/// The shape of a weight of a language model, from the sizes in its config: `[out_features, in_features]`.
+/// The shape of a weight of a language model, from the sizes in its config:
+/// `[out_features, in_features]`.
 ///
-/// Knows the attention and feed-forward matrices and embeddings of the Llama, Mistral, Qwen2, Qwen3, Phi-3 and Gemma 3
-/// families. The caller must check it against the number of elements.
+/// Knows the attention and feed-forward matrices and embeddings of the Llama, Mistral, Qwen2,
+/// Qwen3, Phi-3 and Gemma 3 families. The caller must check it against the number of elements.
 pub(crate) fn shape(config: &Value, tensor: &str) -> Option<[usize; 2]> {
     const FAMILIES: [&str; 8] =
         ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3", "gemma3_text", "qwen2_5_vl"];

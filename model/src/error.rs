@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Why a checkpoint could not be read, compressed, verified or restored.
 ///
-/// The [`Display`](fmt::Display) text is one line for people; [`kind`](Error::kind) is for programs.
+/// The [`Display`](fmt::Display) text is one line for people; [`kind`](Error::kind) is for
+/// programs.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

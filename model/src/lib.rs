@@ -1,16 +1,17 @@
 //! Checkpoints in and out of the DF11 layout.
 //!
-//! A checkpoint is one safetensors file, or a directory in Hugging Face form: one weight file, or shards with an index,
-//! and `config.json`. [`compress`] writes it in the published DF11 layout, about 30 % smaller; [`decompress`] gives the
-//! original files back byte for byte; [`verify`] checks every rule and every digest; [`inspect`] shows what is inside;
-//! [`Reader`] decodes single tensors, or ranges of them, into the memory of a program that runs the model.
+//! A checkpoint is one safetensors file, or a directory in Hugging Face form: one weight file, or
+//! shards with an index, and `config.json`. [`compress`] writes it in the published DF11 layout,
+//! about 30 % smaller; [`decompress`] gives the original files back byte for byte; [`verify`]
+//! checks every rule and every digest; [`inspect`] shows what is inside; [`Reader`] decodes single
+//! tensors, or ranges of them, into the memory of a program that runs the model.
 //!
-//! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`): smaller, of every element type, but
-//! read by this program alone.
+//! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`):
+//! smaller, of every element type, but read by this program alone.
 //!
-//! Weights are memory-mapped and worked on unit by unit, over threads; peak memory depends on the largest unit, not on the
-//! model. Every file is written under a temporary name, decoded again, compared with its source, and only then renamed
-//! into place.
+//! Weights are memory-mapped and worked on unit by unit, over threads; peak memory depends on the
+//! largest unit, not on the model. Every file is written under a temporary name, decoded again,
+//! compared with its source, and only then renamed into place.
 //!
 //! ```
 //! use df11_model::{CompressOptions, DecompressOptions, compress, decompress, inspect, verify};
@@ -35,8 +36,9 @@
 //!
 //! # Versions
 //!
-//! Semantic versioning; before 1.0, a minor version may break programs. Files that one version wrote, every later one
-//! restores. The oldest compiler that is supported is `rust-version` in `Cargo.toml`.
+//! Semantic versioning; before 1.0, a minor version may break programs. Files that one version
+//! wrote, every later one restores. The oldest compiler that is supported is `rust-version` in
+//! `Cargo.toml`.
 
 mod checkpoint;
 mod config;
@@ -76,7 +78,8 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))
 }
 
-/// The examples of the pages that show how to use the libraries, compiled and run with the documentation tests.
+/// The examples of the pages that show how to use the libraries, compiled and run with the
+/// documentation tests.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../../README.md")]

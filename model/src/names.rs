@@ -62,8 +62,8 @@ pub(crate) fn relative(name: &str) -> Option<PathBuf> {
     (good && normal).then_some(path)
 }
 
-/// Order of names in which `layers.2` comes before `layers.10`. Nothing is allocated, and no more is
-/// read than the part in which two names differ.
+/// Order of names in which `layers.2` comes before `layers.10`. Nothing is allocated, and no more
+/// is read than the part in which two names differ.
 pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.split('.'), b.split('.'));
     loop {

@@ -4,8 +4,8 @@ use df11::{Encoder, Job, Parts, Piece};
 use df11::{Error, bf16};
 use rayon::prelude::*;
 
-/// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some millions keeps several
-/// threads busy.
+/// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some
+/// millions keeps several threads busy.
 pub(crate) const PIECE: usize = 1 << 20;
 
 /// The histograms of the pieces of a unit, by exponent, counted on the threads of the current pool.
@@ -22,7 +22,8 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
     pieces.par_iter().with_max_len(1).map(count).collect()
 }
 
-/// Encodes a unit on the threads of the current pool, to the same bytes as [`Encoder::encode_into`].
+/// Encodes a unit on the threads of the current pool, to the same bytes as
+/// [`Encoder::encode_into`].
 ///
 /// `frequencies` are those that [`count_pieces`] gave for these tensors.
 ///

@@ -14,9 +14,9 @@ pub trait Progress: Sync {
         let _ = bytes;
     }
 
-    /// Whether the operation should stop: it then ends as soon as it can with
-    /// [`Error::Cancelled`], as any other failure does, with nothing changed that could be seen. Large
-    /// operations ask between pieces of some megabytes.
+    /// Whether the operation should stop: it then ends as soon as it can with [`Error::Cancelled`],
+    /// as any other failure does, with nothing changed that could be seen. Large operations ask
+    /// between pieces of some megabytes.
     fn is_cancelled(&self) -> bool {
         false
     }

@@ -17,13 +17,14 @@ use crate::partition::pattern::PatternDict;
 
 /// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
 ///
-/// It may be compressed, as units or as frames, by this program or a published one, or not compressed at all: tensors have
-/// the names, types and bytes of the original. Files stay memory-mapped as long as the reader lives, and nothing decoded is
-/// kept; tables for decoding are, once they were needed, in no more memory than the files take. Every function can be
-/// called from many threads at once, and works on the thread that called it.
+/// It may be compressed, as units or as frames, by this program or a published one, or not
+/// compressed at all: tensors have the names, types and bytes of the original. Files stay
+/// memory-mapped as long as the reader lives, and nothing decoded is kept; tables for decoding are,
+/// once they were needed, in no more memory than the files take. Every function can be called from
+/// many threads at once, and works on the thread that called it.
 ///
-/// Units are checked by their rules as they are decoded, and frames by their checksums too; the digests of the originals are
-/// compared by [`verify`](crate::verify), not here.
+/// Units are checked by their rules as they are decoded, and frames by their checksums too; the
+/// digests of the originals are compared by [`verify`](crate::verify), not here.
 ///
 /// ```
 /// use df11_model::{CompressOptions, Reader, compress};
@@ -116,8 +117,8 @@ impl ReaderTensor {
         &self.dtype
     }
 
-    /// Its dimensions, the last of which is contiguous. Files of other programs carry none for the tensors of a unit: those
-    /// that `config.json` does not give have one dimension.
+    /// Its dimensions, the last of which is contiguous. Files of other programs carry none for the
+    /// tensors of a unit: those that `config.json` does not give have one dimension.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -182,13 +183,15 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error`] if a file cannot be opened or mapped, headers or units are not sound, or a tensor is there twice.
+    /// [`Error`] if a file cannot be opened or mapped, headers or units are not sound, or a tensor
+    /// is there twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, None)
     }
 
-    /// Opens a checkpoint of another program, with the pattern dictionary that names the tensors of its units. Without one,
-    /// the dictionary in `config.json` counts; tensors that none names are numbered.
+    /// Opens a checkpoint of another program, with the pattern dictionary that names the tensors of
+    /// its units. Without one, the dictionary in `config.json` counts; tensors that none names are
+    /// numbered.
     ///
     /// # Errors
     ///
@@ -251,8 +254,8 @@ impl Reader {
         &self.metadata
     }
 
-    /// The names of all tensors in the order in which they are stored, file by file: who reads them in
-    /// this order reads each file from start to end.
+    /// The names of all tensors in the order in which they are stored, file by file: who reads them
+    /// in this order reads each file from start to end.
     #[must_use]
     pub fn stored_order(&self) -> Vec<&str> {
         let at = |tensor: &ReaderTensor| match &tensor.place {
@@ -272,20 +275,21 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if there is no such tensor or `out` has another length; otherwise what is wrong with the data. The
-    /// content of `out` is then unspecified.
+    /// [`Error::Usage`] if there is no such tensor or `out` has another length; otherwise what is
+    /// wrong with the data. The content of `out` is then unspecified.
     pub fn decode_into(&self, name: &str, out: &mut [u8]) -> Result<(), Error> {
         let tensor = self.find(name)?;
         self.decode(tensor, 0..tensor.bytes, out)
     }
 
-    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. A row of a large matrix takes
-    /// the block of its unit or frame that it lies in; a frame of less than 64 KiB is checked again, which takes some
-    /// microseconds.
+    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. A
+    /// row of a large matrix takes the block of its unit or frame that it lies in; a frame of less
+    /// than 64 KiB is checked again, which takes some microseconds.
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not lie within the tensor.
+    /// As [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not lie within
+    /// the tensor.
     pub fn decode_range_into(&self, name: &str, range: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
         let tensor = self.find(name)?;
         let elements = tensor.elements;
@@ -329,8 +333,8 @@ impl Reader {
         self.decode_unit(unit, 0..found.elements as usize, out)
     }
 
-    /// The parts of a unit, where they lie in the mapped files: for programs that decode it by themselves. `None` if there is
-    /// no such unit.
+    /// The parts of a unit, where they lie in the mapped files: for programs that decode it by
+    /// themselves. `None` if there is no such unit.
     #[must_use]
     pub fn unit_parts(&self, unit: usize) -> Option<Parts<&[u8]>> {
         self.open_units.get(unit).map(OpenUnit::tensors)

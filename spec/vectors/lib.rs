@@ -1,7 +1,8 @@
-//! The test vectors of DF11 and of frames, compiled in: for judges and for tests of other implementations in Rust.
+//! The test vectors of DF11 and of frames, compiled in: for judges and for tests of other
+//! implementations in Rust.
 //!
-//! Data alone, and no dependency. `df11-judge` reads it and runs programs on it; `spec/CONFORMANCE.md` in the repository
-//! says how to be judged.
+//! Data alone, and no dependency. `df11-judge` reads it and runs programs on it;
+//! `spec/CONFORMANCE.md` in the repository says how to be judged.
 //!
 //! ```
 //! let (name, bytes) = df11_vectors::FILES[0];
@@ -11,7 +12,8 @@
 
 #![no_std]
 
-/// `df11.json`: what is asked in each test of units, and the answer. `df11.schema.json` beside it says how it is built.
+/// `df11.json`: what is asked in each test of units, and the answer. `df11.schema.json` beside it
+/// says how it is built.
 pub const DF11: &str = include_str!("df11.json");
 
 /// `frames.json`: frames as hexadecimal text, and frequencies with the counts they are made of.

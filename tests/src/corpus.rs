@@ -90,7 +90,8 @@ pub fn rounded(tensors: Tensors) -> Tensors {
     tensors.into_iter().map(round).collect()
 }
 
-/// Writes tensors as shards with an index, in a directory that must exist; tensors go to the shards in order of name.
+/// Writes tensors as shards with an index, in a directory that must exist; tensors go to the shards
+/// in order of name.
 pub fn write_shards(directory: &Path, tensors: &Tensors, shards: usize) {
     let mut map = serde_json::Map::new();
     let total: usize = tensors.values().map(|tensor| tensor.bytes.len()).sum();
@@ -111,8 +112,8 @@ pub fn write_shards(directory: &Path, tensors: &Tensors, shards: usize) {
     fs::write(directory.join("model.safetensors.index.json"), text).unwrap();
 }
 
-/// The part of the corpus that the command's demonstration ships: one attention matrix from each of two layers, and the
-/// small tensors beside them.
+/// The part of the corpus that the command's demonstration ships: one attention matrix from each of
+/// two layers, and the small tensors beside them.
 #[must_use]
 pub fn demonstration(tensors: &Tensors) -> Tensors {
     let wanted = |name: &str| {

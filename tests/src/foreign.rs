@@ -1,5 +1,6 @@
-//! A writer of units that does what published encoders do and ours does not: codes that are not canonical, an
-//! end-of-stream codeword, junk in unreached table entries, `output_positions` without its last entry.
+//! A writer of units that does what published encoders do and ours does not: codes that are not
+//! canonical, an end-of-stream codeword, junk in unreached table entries, `output_positions`
+//! without its last entry.
 
 use bitvec::prelude::*;
 use df11::Parts;
@@ -40,8 +41,8 @@ pub type Codeword = (u16, BitVec<u8, Msb0>);
 /// The symbol that ends a stream.
 pub const END: u16 = 256;
 
-/// A Huffman code of these exponents and the end of the stream, which counts once. Children swap places by the bits of
-/// `swaps`, so that the code is as little canonical as one likes.
+/// A Huffman code of these exponents and the end of the stream, which counts once. Children swap
+/// places by the bits of `swaps`, so that the code is as little canonical as one likes.
 ///
 /// # Panics
 ///
@@ -119,7 +120,8 @@ pub fn write(weights: &[u16], code: &[Codeword]) -> ForeignUnit {
     unit
 }
 
-/// Tables with every entry that no codeword reaches filled from the one before it, across tables, too.
+/// Tables with every entry that no codeword reaches filled from the one before it, across tables,
+/// too.
 fn tables(code: &[Codeword]) -> Vec<u8> {
     let symbols = || code.iter().filter(|(symbol, _)| *symbol != END);
     let mut prefixes: Vec<&BitSlice<u8, Msb0>> = vec![BitSlice::empty()];

@@ -12,7 +12,8 @@ pub struct FrameSample {
     pub frame: Vec<u8>,
     /// Where its header ends.
     pub header: usize,
-    /// Where each block begins, and after the last, where it ends. With a dictionary, where its codes are.
+    /// Where each block begins, and after the last, where it ends. With a dictionary, where its
+    /// codes are.
     pub blocks: Vec<usize>,
     /// With a dictionary, where the numbers of groups and the planes are.
     pub groups: Option<Range<usize>>,

@@ -1,5 +1,5 @@
-//! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and against `df11`
-//! before it goes into the file.
+//! Makes `spec/vectors/frames.json`: frames and frequencies, each checked against the reference and
+//! against `df11` before it goes into the file.
 
 use df11::frame::{ElementType, Frame};
 use df11::rans::Frequencies;

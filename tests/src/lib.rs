@@ -27,7 +27,8 @@ pub fn part(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
     }
 }
 
-/// As many cases as stated, unless `PROPTEST_CASES` asks for fewer, as slow (emulated, instrumented) runs do.
+/// As many cases as stated, unless `PROPTEST_CASES` asks for fewer, as slow (emulated,
+/// instrumented) runs do.
 #[must_use]
 pub fn cases(stated: u32) -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|number| number.parse().ok());

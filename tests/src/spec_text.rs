@@ -1,5 +1,5 @@
-//! The parts of `spec/DF11.md` that are made by a program, so that prose and code cannot drift apart: between
-//! `<!-- generated: NAME -->` and `<!-- end -->`.
+//! The parts of `spec/DF11.md` that are made by a program, so that prose and code cannot drift
+//! apart: between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

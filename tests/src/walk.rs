@@ -1,5 +1,5 @@
-//! A second decoder, written from the description of the layout and sharing no code with `df11`: one bit at a time,
-//! one table at a time, slow and obvious.
+//! A second decoder, written from the description of the layout and sharing no code with `df11`:
+//! one bit at a time, one table at a time, slow and obvious.
 
 use bitvec::prelude::*;
 use df11::Parts;
@@ -17,8 +17,8 @@ pub struct Walk {
     pub bits: usize,
 }
 
-/// Walks through a unit from the first bit to the last element, looking at nothing but `luts`, `encoded_exponent` and
-/// `sign_mantissa`.
+/// Walks through a unit from the first bit to the last element, looking at nothing but `luts`,
+/// `encoded_exponent` and `sign_mantissa`.
 ///
 /// # Panics
 ///

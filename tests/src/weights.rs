@@ -35,7 +35,8 @@ pub fn bits(bytes: &[u8]) -> Vec<u16> {
     bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
 }
 
-/// Values spread like trained weights: normal with deviation 0.04 (a sum of uniform numbers), as BF16.
+/// Values spread like trained weights: normal with deviation 0.04 (a sum of uniform numbers), as
+/// BF16.
 #[must_use]
 pub fn like_trained(n: usize, seed: u64) -> Vec<u16> {
     let mut random = Random(seed);
@@ -50,8 +51,9 @@ pub fn with_exponents(exponents: impl IntoIterator<Item = u8>, seed: u64) -> Vec
     exponents.into_iter().map(|e| (random.next() & 0x807f) as u16 | u16::from(e) << 7).collect()
 }
 
-/// Exponents `first`, `first + 1`, ... of which the i-th is the more frequent the smaller it is: as often as the
-/// Fibonacci numbers in reverse, so that the longest codeword has one bit less than there are exponents. Shuffled.
+/// Exponents `first`, `first + 1`, ... of which the i-th is the more frequent the smaller it is: as
+/// often as the Fibonacci numbers in reverse, so that the longest codeword has one bit less than
+/// there are exponents. Shuffled.
 #[must_use]
 pub fn fibonacci_exponents(first: u8, alphabet: u8, seed: u64) -> Vec<u8> {
     let (mut a, mut b) = (1usize, 1usize);

@@ -30,7 +30,8 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Runs a command that must fail with this code and say this, in one line, leaving standard output empty.
+/// Runs a command that must fail with this code and say this, in one line, leaving standard output
+/// empty.
 #[track_caller]
 fn fails(args: &[&str], expected: i32, says: &str) {
     let output = df11(args);
@@ -71,7 +72,8 @@ fn every_bit_pattern_comes_back() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("all.safetensors");
     let all: Vec<u16> = (0..=u16::MAX).collect();
-    // The patterns that the layout can hold, often enough to be worth a unit: signed zeros, subnormals, and all.
+    // The patterns that the layout can hold, often enough to be worth a unit: signed zeros,
+    // subnormals, and all.
     let below: Vec<u16> = (0..8u16)
         .flat_map(|_| [0x8000, 0x0001, 0x807f, 0x3f80, 0xbf80])
         .cycle()
@@ -230,7 +232,8 @@ fn damage_is_found_by_verification() {
     let unit = packed.join("layers_0.safetensors");
     let sound = fs::read(&unit).unwrap();
     let mut damaged = sound.clone();
-    // The last byte belongs to sign_mantissa: every rule of the layout still holds, only the digest can tell.
+    // The last byte belongs to sign_mantissa: every rule of the layout still holds, only the digest
+    // can tell.
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&unit, &damaged).unwrap();
     fails(&["verify", text(&packed)], 1, "SHA-256 of the original");

@@ -1,5 +1,5 @@
-//! The vectors, the judge and the linter: the vectors are what the generator makes, every decoder of ours keeps them, and the
-//! judge finds planted faults.
+//! The vectors, the judge and the linter: the vectors are what the generator makes, every decoder
+//! of ours keeps them, and the judge finds planted faults.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -159,8 +159,9 @@ fn checked(tensors: &Parts<&[u8]>, fill: Fill) -> Result<Vec<u16>, String> {
     verified.and(weights)
 }
 
-/// With tables of many symbols whatever the size, on a level of instructions; on the best there is if the machine does not
-/// have it, so that every line says something everywhere. Block by block there is one lane, as a whole there are several.
+/// With tables of many symbols whatever the size, on a level of instructions; on the best there is
+/// if the machine does not have it, so that every line says something everywhere. Block by block
+/// there is one lane, as a whole there are several.
 fn on_level(tensors: &Parts<&[u8]>, level: &str) -> Result<Vec<u16>, String> {
     let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
     let decoder = Decoder::at_level(&unit, Level::named(level).unwrap_or(Level::best()));

@@ -1,4 +1,5 @@
-//! Damaged units give an error or other weights of the same number: never a panic, never an access out of bounds.
+//! Damaged units give an error or other weights of the same number: never a panic, never an access
+//! out of bounds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -7,8 +8,9 @@ use df11::{Decoder, EncodeOptions, EncodedUnit, Unit};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 
-/// Uses a unit in every way; returns whether all of them were content. The decoder with tables of many symbols, which small
-/// units would not get by themselves, decodes on one level of instructions: each call takes the next.
+/// Uses a unit in every way; returns whether all of them were content. The decoder with tables of
+/// many symbols, which small units would not get by themselves, decodes on one level of
+/// instructions: each call takes the next.
 fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>, levels: &mut impl Iterator<Item = Level>) -> bool {
     let Ok(unit) = Unit::new(unit.as_slices()) else { return false };
     let mut content = true;
@@ -31,7 +33,8 @@ fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>, levels: &mut impl Iterator<It
     content
 }
 
-/// Small units of different kinds: like trained weights, with jumps, with several tensors, over several blocks.
+/// Small units of different kinds: like trained weights, with jumps, with several tensors, over
+/// several blocks.
 fn units() -> Vec<EncodedUnit> {
     let trained = bytes(&like_trained(300, 1));
     let (a, b) = trained.split_at(200);
@@ -76,7 +79,8 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
             for cut in 0..len {
                 let mut damaged = unit.clone();
                 part(&mut damaged, which).truncate(cut);
-                // Split positions can lack entries: then there are fewer tensors. Nothing else can lack anything.
+                // Split positions can lack entries: then there are fewer tensors. Nothing else can
+                // lack anything.
                 let content = exercise(&damaged, &mut out, &mut levels);
                 assert!(
                     !content || (which == 5 && cut % 8 == 0),
@@ -88,7 +92,8 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
                 part(&mut damaged, which).extend(vec![0; more]);
                 // A split at 0 in a unit of one tensor puts an empty tensor before it.
                 let content = exercise(&damaged, &mut out, &mut levels);
-                // Code behind the last codeword is nobody's (D-6.3), as long as it needs no gaps of another block.
+                // Code behind the last codeword is nobody's (D-6.3), as long as it needs no gaps of
+                // another block.
                 let is_ignored = which == 1 && content;
                 assert!(!is_ignored || damaged.decode() == unit.decode(), "{more} bytes of code more");
                 assert!(

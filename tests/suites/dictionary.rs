@@ -57,8 +57,8 @@ fn decode(model: &Model, codes: &[u8], len: usize) -> Result<Vec<u8>, Error> {
     result
 }
 
-/// Up to a chunk of symbols of an alphabet of any size: as frequent as each other, or each a little or much rarer than the one
-/// before.
+/// Up to a chunk of symbols of an alphabet of any size: as frequent as each other, or each a little
+/// or much rarer than the one before.
 fn chunks() -> impl Strategy<Value = Vec<u8>> {
     let lengths = prop_oneof![1usize..40, Just(CHUNK - 1), Just(CHUNK), 1usize..=CHUNK];
     (lengths, 1u64..=256, any::<u64>(), 0u32..5, any::<u8>()).prop_map(|(len, k, seed, skew, first)| {
@@ -188,7 +188,8 @@ proptest! {
 
 #[test]
 fn the_symbols_of_every_code_are_never_written_past_the_chunk() {
-    // Strings of seven symbols each: where fewer are wanted, damaged codes lead past the end by as much as they can.
+    // Strings of seven symbols each: where fewer are wanted, damaged codes lead past the end by as
+    // much as they can.
     let mut one = [0; 256];
     one[9] = 1;
     for width in WIDTHS {

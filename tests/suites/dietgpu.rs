@@ -170,7 +170,8 @@ proptest! {
         let mut damaged = archive.clone();
         damaged[at.index(archive.len())] ^= 1 << bit;
         let decode = |bytes: &[u8]| if float { decode_floats(bytes) } else { decode(bytes) };
-        // There is a checksum of 8 bits at the most: damage may go unnoticed, but it never does harm.
+        // There is a checksum of 8 bits at the most: damage may go unnoticed, but it never does
+        // harm.
         let _ = decode(&damaged);
         let error = decode(&archive[..cut.index(archive.len())]).unwrap_err();
         prop_assert_eq!(error.kind(), ErrorKind::Truncated);

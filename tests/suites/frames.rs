@@ -23,8 +23,8 @@ fn checked_in_vectors_are_up_to_date() {
     assert!(there == frame_vectors::generate(), "run `cargo run -p df11-tests --bin vectors`");
 }
 
-/// Decodes a frame whole on every level, and block by block, and block by block without the end of the frame. All must
-/// agree.
+/// Decodes a frame whole on every level, and block by block, and block by block without the end of
+/// the frame. All must agree.
 fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let frame = Frame::new(bytes)?;
     let mut table = Box::new(DecodeTable::EMPTY);

@@ -1,4 +1,5 @@
-//! Runs that are killed, or run out of disk: nothing that looks complete is left, and the next run finishes the job.
+//! Runs that are killed, or run out of disk: nothing that looks complete is left, and the next run
+//! finishes the job.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
@@ -42,8 +43,8 @@ fn weights(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// After an interruption: every weight file that can be seen is whole, and a config, without which no loader opens the
-/// directory, is there only if all of them are.
+/// After an interruption: every weight file that can be seen is whole, and a config, without which
+/// no loader opens the directory, is there only if all of them are.
 fn nothing_looks_complete(packed: &Path) {
     assert!(!packed.join("config.json").exists() || weights(packed).len() == 13);
     for file in weights(packed) {
@@ -132,7 +133,8 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
     let compress =
         || df11().arg("compress").arg(model.path()).arg("-o").arg(&packed).status().unwrap().success();
     assert!(compress());
-    // As after a kill: the marker is there, the config is not; one file is damaged, one is of another model.
+    // As after a kill: the marker is there, the config is not; one file is damaged, one is of
+    // another model.
     let marker = format!("df11 compress {}\npublishing", fs::canonicalize(model.path()).unwrap().display());
     fs::remove_file(packed.join("config.json")).unwrap();
     let mut damaged = fs::read(packed.join("layers_3.safetensors")).unwrap();
@@ -140,7 +142,8 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
     fs::write(packed.join("layers_3.safetensors"), damaged).unwrap();
     fs::copy(packed.join("layers_5.safetensors"), packed.join("layers_4.safetensors")).unwrap();
     fs::write(packed.join(".df11-partial-x"), "half").unwrap();
-    // Without the marker, or with one that does not say whose it is, it is just a directory that is not empty.
+    // Without the marker, or with one that does not say whose it is, it is just a directory that is
+    // not empty.
     assert!(!compress());
     fs::write(packed.join(".df11-unfinished"), "").unwrap();
     assert!(!compress());
@@ -225,7 +228,8 @@ fn two_runs_do_not_write_the_same_directory() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("another run"));
-    // Not only dropped: a process that another test is just starting may hold the file for a moment longer.
+    // Not only dropped: a process that another test is just starting may hold the file for a moment
+    // longer.
     marker.unlock().unwrap();
     drop(marker);
     assert!(df11().arg("compress").arg(model.path()).arg("-o").arg(&packed).status().unwrap().success());

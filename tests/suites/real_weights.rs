@@ -1,4 +1,5 @@
-//! All of all-MiniLM-L6-v2: 22.7 million real weights. Skipped, with a word, where they have not been fetched.
+//! All of all-MiniLM-L6-v2: 22.7 million real weights. Skipped, with a word, where they have not
+//! been fetched.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

@@ -25,7 +25,8 @@ pub struct df11_buffer {
     pub len: usize,
 }
 
-/// Whether so many bytes from here can exist: no object is larger than half of the address space, nor goes over its end.
+/// Whether so many bytes from here can exist: no object is larger than half of the address space,
+/// nor goes over its end.
 fn can_be(address: usize, len: usize) -> bool {
     (len == 0 || address != 0) && isize::try_from(len).is_ok() && address.checked_add(len).is_some()
 }
@@ -43,21 +44,21 @@ impl df11_bytes {
         if self.len == 0 {
             return Ok(&[]);
         }
-        // SAFETY: Not NULL, and of a length that can be, as was just checked; readable, and not written, as the caller
-        // promises. Bytes need no alignment.
+        // SAFETY: Not NULL, and of a length that can be, as was just checked; readable, and not
+        // written, as the caller promises. Bytes need no alignment.
         Ok(unsafe { std::slice::from_raw_parts(self.data, self.len) })
     }
 }
 
 impl df11_buffer {
-    /// The memory, if the pointer is not NULL, the length possible, and it does not overlap with any of `inputs`, which are
-    /// ranges of addresses.
+    /// The memory, if the pointer is not NULL, the length possible, and it does not overlap with
+    /// any of `inputs`, which are ranges of addresses.
     ///
     /// # Safety
     ///
-    /// `data` must point to `len` bytes that can be written, and that nobody else reads or writes while `'a` lasts. They may
-    /// be uninitialised: nothing here reads them before they are written, and what the caller has not written is, at this
-    /// boundary, of some value.
+    /// `data` must point to `len` bytes that can be written, and that nobody else reads or writes
+    /// while `'a` lasts. They may be uninitialised: nothing here reads them before they are
+    /// written, and what the caller has not written is, at this boundary, of some value.
     pub(crate) unsafe fn get<'a>(self, inputs: &[Range<usize>]) -> Result<&'a mut [u8], Failure> {
         if !can_be(self.data.addr(), self.len) {
             return Err(Failure::Input("a pointer to output", "is NULL, or its length impossible"));
@@ -69,8 +70,8 @@ impl df11_buffer {
         if inputs.iter().any(|input| !input.is_empty() && start < input.end && input.start < end) {
             return Err(Failure::Input("the output", "overlaps with the input"));
         }
-        // SAFETY: Not NULL, and of a length that can be, as was just checked; the caller's promise for the rest. It was
-        // checked that no input which is borrowed here overlaps.
+        // SAFETY: Not NULL, and of a length that can be, as was just checked; the caller's promise
+        // for the rest. It was checked that no input which is borrowed here overlaps.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.data, self.len) })
     }
 }
@@ -86,8 +87,8 @@ pub(crate) fn span_of<T>(place: *const T) -> Range<usize> {
     place.addr()..place.addr().saturating_add(size_of::<T>())
 }
 
-/// Refuses a place for a result that overlaps with any of `inputs`, which are ranges of addresses: to
-/// write it would change what is being read.
+/// Refuses a place for a result that overlaps with any of `inputs`, which are ranges of addresses:
+/// to write it would change what is being read.
 pub(crate) fn apart<T>(place: *const T, inputs: &[Range<usize>]) -> Result<(), Failure> {
     let place = span_of(place);
     if inputs.iter().any(|input| !input.is_empty() && place.start < input.end && input.start < place.end) {
@@ -98,13 +99,14 @@ pub(crate) fn apart<T>(place: *const T, inputs: &[Range<usize>]) -> Result<(), F
 
 /// An opaque structure of the caller, in which a value of ours is put.
 ///
-/// In front stands a mark, which tells it from zeros and from other structures, and where the value begins: right behind, or
-/// further on where its alignment asks for more than the structure has. A structure that was moved to where the alignment is
-/// another is noticed by that.
+/// In front stands a mark, which tells it from zeros and from other structures, and where the value
+/// begins: right behind, or further on where its alignment asks for more than the structure has. A
+/// structure that was moved to where the alignment is another is noticed by that.
 ///
 /// # Safety
 ///
-/// `Value` must not borrow for longer than its user promises in C; it is handed out for any lifetime.
+/// `Value` must not borrow for longer than its user promises in C; it is handed out for any
+/// lifetime.
 pub(crate) unsafe trait Opaque: Sized {
     /// What it holds.
     type Value;
@@ -141,8 +143,9 @@ pub(crate) unsafe fn put<C: Opaque>(place: *mut C, value: C::Value) -> Result<()
     const { C::FITS };
     let place = expect_place(place)?;
     let offset = offset_of(place);
-    // SAFETY: Not NULL and aligned, as was just checked. The value begins where its alignment allows, less than that alignment
-    // behind the front, and so ends within the structure, as `FITS` asserts. The caller's promise for the rest.
+    // SAFETY: Not NULL and aligned, as was just checked. The value begins where its alignment
+    // allows, less than that alignment behind the front, and so ends within the structure, as
+    // `FITS` asserts. The caller's promise for the rest.
     unsafe {
         place.cast::<Front>().write(Front { mark: C::MARK, offset: offset as u64 });
         place.byte_add(offset).cast::<C::Value>().write(value);
@@ -154,8 +157,8 @@ pub(crate) unsafe fn put<C: Opaque>(place: *mut C, value: C::Value) -> Result<()
 ///
 /// # Safety
 ///
-/// `place` must be NULL or point to a `C`, which nobody writes while `'a` lasts. If the structure was opened, what the value
-/// borrows must still be there.
+/// `place` must be NULL or point to a `C`, which nobody writes while `'a` lasts. If the structure
+/// was opened, what the value borrows must still be there.
 pub(crate) unsafe fn get<'a, C: Opaque>(place: *const C) -> Result<&'a C::Value, Failure>
 where
     C::Value: 'a,
@@ -174,7 +177,8 @@ where
             "was moved to memory of another alignment after it was built",
         ));
     }
-    // SAFETY: As above; behind the mark stands what `put` wrote at this offset, since nothing else writes marks.
+    // SAFETY: As above; behind the mark stands what `put` wrote at this offset, since nothing else
+    // writes marks.
     Ok(unsafe { &*place.byte_add(offset).cast::<C::Value>() })
 }
 
@@ -221,7 +225,8 @@ pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize) -> Result<&'a [T]
     if !len.checked_mul(size_of::<T>()).is_some_and(|bytes| can_be(array.addr(), bytes)) {
         return Err(Failure::Input("the length of an array", "is impossible"));
     }
-    // SAFETY: Not NULL, aligned, and of a length that can be, as was just checked; the caller's promise for the rest.
+    // SAFETY: Not NULL, aligned, and of a length that can be, as was just checked; the caller's
+    // promise for the rest.
     Ok(unsafe { std::slice::from_raw_parts(array, len) })
 }
 

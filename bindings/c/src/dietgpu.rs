@@ -12,7 +12,8 @@ use crate::status::{Failure, df11_error, df11_status};
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_dietgpu_info {
-    /// The type of its elements: F16, BF16 or F32 of a float archive, `DF11_TYPE_U8` of an archive of bytes.
+    /// The type of its elements: F16, BF16 or F32 of a float archive, `DF11_TYPE_U8` of an archive
+    /// of bytes.
     pub element_type: u8,
     /// The number of elements.
     pub elements: usize,
@@ -39,7 +40,8 @@ impl<'a> Any<'a> {
     }
 }
 
-/// Checks an archive of dietgpu, of floats or of bytes, at the front of `data`, and says what it holds.
+/// Checks an archive of dietgpu, of floats or of bytes, at the front of `data`, and says what it
+/// holds.
 ///
 /// # Safety
 ///
@@ -71,8 +73,8 @@ pub unsafe extern "C" fn df11_dietgpu_describe(
     }
 }
 
-/// Decodes an archive of dietgpu, of floats or of bytes; `out_len` must be its `elements_bytes`. Uses some 30 KiB of stack, and
-/// the allocator for nothing.
+/// Decodes an archive of dietgpu, of floats or of bytes; `out_len` must be its `elements_bytes`.
+/// Uses some 30 KiB of stack, and the allocator for nothing.
 ///
 /// If it fails, what is in `out` is unspecified.
 ///
@@ -108,10 +110,11 @@ pub extern "C" fn df11_dietgpu_bound(element_type: u8, elements: usize) -> usize
     element_type.and_then(|element_type| dietgpu::bound(element_type, elements)).unwrap_or(0)
 }
 
-/// Encodes elements as an archive of dietgpu, to `out`, which has room for `out_len` bytes; `*written` is how many it took.
-/// `element_type` is F16, BF16 or F32, or `DF11_TYPE_U8` for an archive of bytes; `scale_bits` is 9 to 11, and 10 in dietgpu
-/// itself; `checksum` says whether there is to be one. It takes less than four times the size of the
-/// archive, and 40 KiB, from the allocator while it runs.
+/// Encodes elements as an archive of dietgpu, to `out`, which has room for `out_len` bytes;
+/// `*written` is how many it took. `element_type` is F16, BF16 or F32, or `DF11_TYPE_U8` for an
+/// archive of bytes; `scale_bits` is 9 to 11, and 10 in dietgpu itself; `checksum` says whether
+/// there is to be one. It takes less than four times the size of the archive, and 40 KiB, from the
+/// allocator while it runs.
 ///
 /// # Safety
 ///

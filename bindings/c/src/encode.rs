@@ -7,7 +7,8 @@ use crate::boundary::{
 };
 use crate::status::{Failure, df11_error, df11_status};
 
-/// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for the usual ones: 1 and 32.
+/// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for
+/// the usual ones: 1 and 32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_options {
@@ -53,8 +54,8 @@ pub struct df11_buffers {
     pub split_positions: df11_buffer,
 }
 
-/// A unit that is about to be encoded: its code, its tables, and the size of everything. Lies in memory of the caller, borrows
-/// nothing, may be copied, and needs no closing.
+/// A unit that is about to be encoded: its code, its tables, and the size of everything. Lies in
+/// memory of the caller, borrows nothing, may be copied, and needs no closing.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_plan {
@@ -109,10 +110,12 @@ pub unsafe extern "C" fn df11_unit_bound(
     }
 }
 
-/// Plans the unit that these tensors make, in this order. Each is BF16, little-endian; pointers need no alignment. Reads every
-/// weight once. From 65,536 weights on it takes up to 136 KiB from the allocator while it runs.
+/// Plans the unit that these tensors make, in this order. Each is BF16, little-endian; pointers
+/// need no alignment. Reads every weight once. From 65,536 weights on it takes up to 136 KiB from
+/// the allocator while it runs.
 ///
-/// Weights whose magnitude is 2^113 or more, infinities and NaN have no place in a unit: `DF11_UNSUPPORTED`. Frames take them.
+/// Weights whose magnitude is 2^113 or more, infinities and NaN have no place in a unit:
+/// `DF11_UNSUPPORTED`. Frames take them.
 ///
 /// # Safety
 ///
@@ -165,10 +168,11 @@ pub unsafe extern "C" fn df11_plan_sizes(
     }
 }
 
-/// Encodes the tensors that were planned. The same tensors and options always give the same bytes. For 65,536 weights and more
-/// it takes up to 576 KiB from the allocator while it runs.
+/// Encodes the tensors that were planned. The same tensors and options always give the same bytes.
+/// For 65,536 weights and more it takes up to 576 KiB from the allocator while it runs.
 ///
-/// If it fails, what is in the buffers is unspecified. Verify what you keep: `df11_unit_verify`, then compare.
+/// If it fails, what is in the buffers is unspecified. Verify what you keep: `df11_unit_verify`,
+/// then compare.
 ///
 /// # Safety
 ///
@@ -181,8 +185,8 @@ pub unsafe extern "C" fn df11_plan_encode(
     buffers: *const df11_buffers,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on; that buffers do not overlap with one another is checked before any of them
-    // becomes a slice.
+    // SAFETY: The caller's promises, passed on; that buffers do not overlap with one another is
+    // checked before any of them becomes a slice.
     unsafe {
         run(error, || {
             let place = span_of(plan);

@@ -10,8 +10,8 @@ use crate::boundary::{df11_buffer, df11_bytes, run, write};
 use crate::status::{Failure, df11_error, df11_status};
 use crate::unit::df11_tensors;
 
-/// An open checkpoint. Made by `df11_open`, ended by `df11_close`. Its files stay memory-mapped meanwhile, and must not be
-/// changed. Many threads may use one at the same time.
+/// An open checkpoint. Made by `df11_open`, ended by `df11_close`. Its files stay memory-mapped
+/// meanwhile, and must not be changed. Many threads may use one at the same time.
 #[derive(Debug)]
 pub struct df11_checkpoint {
     reader: Reader,
@@ -21,7 +21,8 @@ pub struct df11_checkpoint {
     paths: Vec<CString>,
 }
 
-/// A tensor of a checkpoint, as it was before compression. What is pointed to lives as long as the checkpoint is open.
+/// A tensor of a checkpoint, as it was before compression. What is pointed to lives as long as the
+/// checkpoint is open.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_tensor {
@@ -77,7 +78,8 @@ fn path(path: &CStr) -> PathBuf {
 ///
 /// # Safety
 ///
-/// `text` must be NULL or point to bytes that end with a zero byte, and that nobody writes while `'a` lasts.
+/// `text` must be NULL or point to bytes that end with a zero byte, and that nobody writes while
+/// `'a` lasts.
 unsafe fn text<'a>(text: *const c_char) -> Result<&'a CStr, Failure> {
     if text.is_null() {
         return Err(Failure::Input("a text", "is NULL"));
@@ -92,13 +94,15 @@ unsafe fn text<'a>(text: *const c_char) -> Result<&'a CStr, Failure> {
 ///
 /// `checkpoint` must be NULL or come from `df11_open`, and must not be closed while `'a` lasts.
 unsafe fn open<'a>(checkpoint: *const df11_checkpoint) -> Result<&'a df11_checkpoint, Failure> {
-    // SAFETY: NULL, or made by `Box::into_raw` and not freed yet, as the caller promises; it is never written.
+    // SAFETY: NULL, or made by `Box::into_raw` and not freed yet, as the caller promises; it is
+    // never written.
     unsafe { checkpoint.as_ref() }.ok_or(Failure::Input("the checkpoint", "is NULL"))
 }
 
-/// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights, compressed (units of DF11, by this
-/// library or the published program, or frames) or not. Maps its files into memory; decodes nothing yet. `path` is in UTF-8 on
-/// Windows, and in the bytes of the file system elsewhere.
+/// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights,
+/// compressed (units of DF11, by this library or the published program, or frames) or not. Maps its
+/// files into memory; decodes nothing yet. `path` is in UTF-8 on Windows, and in the bytes of the
+/// file system elsewhere.
 ///
 /// `*checkpoint` is the caller's to close; it is NULL if this fails.
 ///
@@ -125,11 +129,13 @@ pub unsafe extern "C" fn df11_open(
     }
 }
 
-/// Closes a checkpoint. What it pointed out, names and parts of units among them, is gone then. NULL is closed already.
+/// Closes a checkpoint. What it pointed out, names and parts of units among them, is gone then.
+/// NULL is closed already.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or come from `df11_open`, and not be closed yet; nobody may use it any more.
+/// `checkpoint` must be NULL or come from `df11_open`, and not be closed yet; nobody may use it any
+/// more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_close(checkpoint: *mut df11_checkpoint) {
     if !checkpoint.is_null() {
@@ -192,7 +198,8 @@ pub unsafe extern "C" fn df11_tensor_find(
 ///
 /// # Safety
 ///
-/// As [`open`] for `checkpoint`, [`text`] for `name`, [`df11_buffer::get`] for `out`, [`run`] for `error`.
+/// As [`open`] for `checkpoint`, [`text`] for `name`, [`df11_buffer::get`] for `out`, [`run`] for
+/// `error`.
 unsafe fn decode(
     checkpoint: *const df11_checkpoint,
     name: *const c_char,
@@ -200,8 +207,8 @@ unsafe fn decode(
     error: *mut df11_error,
     f: impl FnOnce(&Reader, &str, &mut [u8]) -> Result<(), df11_model::Error>,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on. The files are mapped for reading alone: `out` cannot overlap with them and be
-    // memory that can be written, as the caller promises it is.
+    // SAFETY: The caller's promises, passed on. The files are mapped for reading alone: `out`
+    // cannot overlap with them and be memory that can be written, as the caller promises it is.
     unsafe {
         run(error, || {
             let out = out.get(&[])?;
@@ -210,8 +217,8 @@ unsafe fn decode(
     }
 }
 
-/// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes up to 300 KiB from the
-/// allocator while it runs.
+/// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes
+/// up to 300 KiB from the allocator while it runs.
 ///
 /// If it fails, what is in `out` is unspecified.
 ///
@@ -231,7 +238,8 @@ pub unsafe extern "C" fn df11_tensor_decode(
     unsafe { decode(checkpoint, name, out, error, |reader, name, out| reader.decode_into(name, out)) }
 }
 
-/// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are stored: rows of a matrix, say.
+/// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are
+/// stored: rows of a matrix, say.
 ///
 /// # Safety
 ///
@@ -266,8 +274,8 @@ pub unsafe extern "C" fn df11_unit_count(checkpoint: *const df11_checkpoint) -> 
     unsafe { open(checkpoint) }.map_or(0, |checkpoint| checkpoint.paths.len())
 }
 
-/// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`; and its module path, if `path` is not
-/// NULL. They live as long as the checkpoint is open.
+/// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`; and its
+/// module path, if `path` is not NULL. They live as long as the checkpoint is open.
 ///
 /// # Safety
 ///

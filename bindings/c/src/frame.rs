@@ -34,8 +34,9 @@ const _: () = assert!(DF11_MAX_RANK == MAX_RANK);
 const _: () = assert!(Codec::Dictionary.number() == DF11_CODEC_DICTIONARY);
 const _: () = assert!(ElementType::ALL[DF11_TYPE_F8_E5M2 as usize].number() == DF11_TYPE_F8_E5M2);
 
-/// An open frame. Lies in memory of the caller, and may be copied; needs no closing. It borrows the bytes that it was opened
-/// with, which must stay where they are, unchanged, as long as it is used. Many threads may use one at the same time.
+/// An open frame. Lies in memory of the caller, and may be copied; needs no closing. It borrows the
+/// bytes that it was opened with, which must stay where they are, unchanged, as long as it is used.
+/// Many threads may use one at the same time.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_frame {
@@ -43,9 +44,10 @@ pub struct df11_frame {
     opaque: [u64; 128],
 }
 
-/// The table that decoding of frames needs: 52 KiB, in memory of the caller. One that has been built for a frame can
-/// be used by many threads at the same time; it borrows nothing and needs no closing. Build it where it stays: a copy may be
-/// refused, since the table begins where a line of the cache does.
+/// The table that decoding of frames needs: 52 KiB, in memory of the caller. One that has been
+/// built for a frame can be used by many threads at the same time; it borrows nothing and needs no
+/// closing. Build it where it stays: a copy may be refused, since the table begins where a line of
+/// the cache does.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_table {
@@ -81,7 +83,8 @@ pub struct df11_frame_info {
 #[derive(Clone, Debug)]
 pub(crate) struct Open<'a>(Frame<'a>);
 
-// SAFETY: The lifetime is that of the bytes, which the caller of every function here promises to keep.
+// SAFETY: The lifetime is that of the bytes, which the caller of every function here promises to
+// keep.
 unsafe impl Opaque for df11_frame {
     type Value = Open<'static>;
     const MARK: u64 = u64::from_le_bytes(*b"df11fram");
@@ -99,8 +102,9 @@ pub(crate) fn element_type(number: u8) -> Result<ElementType, Failure> {
     found.ok_or(Failure::Input("the element type", "is none that there is"))
 }
 
-/// Opens the frame that these bytes are: checks its header, its directory and its trailer, by their checksums, too. The checksum
-/// of a block is checked when it is decoded. `frame` is memory of the caller.
+/// Opens the frame that these bytes are: checks its header, its directory and its trailer, by their
+/// checksums, too. The checksum of a block is checked when it is decoded. `frame` is memory of the
+/// caller.
 ///
 /// # Safety
 ///
@@ -159,7 +163,8 @@ pub unsafe extern "C" fn df11_frame_describe(
     }
 }
 
-/// Builds the table for decoding the blocks of a frame; takes some microseconds. `table` is memory of the caller.
+/// Builds the table for decoding the blocks of a frame; takes some microseconds. `table` is memory
+/// of the caller.
 ///
 /// # Safety
 ///
@@ -187,7 +192,8 @@ pub unsafe extern "C" fn df11_frame_build_table(
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `frame` and `table`, [`df11_buffer::get`] for `out`, [`run`] for `error`.
+/// As [`get`](crate::boundary::get) for `frame` and `table`, [`df11_buffer::get`] for `out`,
+/// [`run`] for `error`.
 unsafe fn decode(
     frame: *const df11_frame,
     table: *const df11_table,
@@ -208,10 +214,11 @@ unsafe fn decode(
     }
 }
 
-/// Decodes all elements of a frame, little-endian, with the table that was built for it. `out_len` must be `elements_bytes`.
+/// Decodes all elements of a frame, little-endian, with the table that was built for it. `out_len`
+/// must be `elements_bytes`.
 ///
-/// If it fails, what is in `out` is unspecified. It fails if it needs a table, and this is that of another frame. For more than
-/// 4 MiB of BF16 it takes 256 KiB from the allocator while it runs.
+/// If it fails, what is in `out` is unspecified. It fails if it needs a table, and this is that of
+/// another frame. For more than 4 MiB of BF16 it takes 256 KiB from the allocator while it runs.
 ///
 /// # Safety
 ///
@@ -229,8 +236,8 @@ pub unsafe extern "C" fn df11_frame_decode(
     unsafe { decode(frame, table, None, out, error) }
 }
 
-/// Decodes the blocks from `first` to before `last`; `out_len` must be what their elements take. Calls for different blocks may
-/// run on different threads.
+/// Decodes the blocks from `first` to before `last`; `out_len` must be what their elements take.
+/// Calls for different blocks may run on different threads.
 ///
 /// # Safety
 ///
@@ -265,9 +272,10 @@ pub unsafe extern "C" fn df11_frame_bound(element_type: u8, shape: *const u64, r
     }
 }
 
-/// Encodes a tensor as a frame, to `out`, which has room for `out_len` bytes; `df11_frame_bound` says how many are always
-/// enough. `*written` is how many it took. What does not become smaller is kept as it is, inside the frame. It takes less than
-/// 3 MiB, and 64 bytes for every 65,536 elements, from the allocator while it runs.
+/// Encodes a tensor as a frame, to `out`, which has room for `out_len` bytes; `df11_frame_bound`
+/// says how many are always enough. `*written` is how many it took. What does not become smaller is
+/// kept as it is, inside the frame. It takes less than 3 MiB, and 64 bytes for every 65,536
+/// elements, from the allocator while it runs.
 ///
 /// # Safety
 ///

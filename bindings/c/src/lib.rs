@@ -1,12 +1,13 @@
 //! `libdf11`: the codec for programs in C and C++.
 //!
-//! The headers `include/df11.h` and `include/df11_files.h` are made of what stands here, and are where users read about it.
-//! There is no logic of the codec in this crate: it checks what comes over the boundary, and passes it on.
+//! The headers `include/df11.h` and `include/df11_files.h` are made of what stands here, and are
+//! where users read about it. There is no logic of the codec in this crate: it checks what comes
+//! over the boundary, and passes it on.
 //!
 //! The rules of the boundary, in one place ([`boundary`]):
 //!
-//! * Memory belongs to the caller. Views (a unit, a frame, a plan) are values in memory of the caller, too, and are marked, so
-//!   that memory that holds another is noticed.
+//! * Memory belongs to the caller. Views (a unit, a frame, a plan) are values in memory of the
+//!   caller, too, and are marked, so that memory that holds another is noticed.
 //! * What goes out must not overlap with what comes in; that is checked.
 //! * No panic crosses: there should be none, and one would end as [`df11_status::DF11_INTERNAL`].
 
@@ -46,8 +47,8 @@ pub extern "C" fn df11_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// CRC-32 (that of Ethernet and zip) of some bytes, continued from `seed`, which is 0 at the start: what frames are checked by.
-/// `data` may be NULL if `len` is 0.
+/// CRC-32 (that of Ethernet and zip) of some bytes, continued from `seed`, which is 0 at the start:
+/// what frames are checked by. `data` may be NULL if `len` is 0.
 ///
 /// # Safety
 ///

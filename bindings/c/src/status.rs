@@ -21,8 +21,9 @@ pub enum df11_status {
     DF11_LIMIT_EXCEEDED = 4,
     /// The data decodes, but not to what its checksum promises.
     DF11_CHECKSUM = 5,
-    /// The caller passed something that cannot be meant: a NULL pointer, a buffer of the wrong length, a range that is not
-    /// there, memory that overlaps or was never opened, a name that no tensor has.
+    /// The caller passed something that cannot be meant: a NULL pointer, a buffer of the wrong
+    /// length, a range that is not there, memory that overlaps or was never opened, a name that no
+    /// tensor has.
     DF11_INVALID_INPUT = 6,
     /// The operating system refused to open, read or map a file.
     DF11_IO = 7,
@@ -32,15 +33,15 @@ pub enum df11_status {
 
 /// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
 ///
-/// Written by every function that takes one, also when all went well. Texts are UTF-8, end with a zero byte, and are cut where
-/// they would be longer.
+/// Written by every function that takes one, also when all went well. Texts are UTF-8, end with a
+/// zero byte, and are cut where they would be longer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_error {
     /// The same as the function returned.
     pub status: df11_status,
-    /// The clause of the specification that is broken, as in "D-5.6" (DF11.md), "F-3.1" (FRAME.md), "R-2.1" (RANS.md) or "G-2.2"
-    /// (DIETGPU.md); empty where no clause is.
+    /// The clause of the specification that is broken, as in "D-5.6" (DF11.md), "F-3.1" (FRAME.md),
+    /// "R-2.1" (RANS.md) or "G-2.2" (DIETGPU.md); empty where no clause is.
     pub clause: [c_char; 12],
     /// One line: the rule, where it is broken (file, tensor, offset), the values that break it.
     pub message: [c_char; 240],

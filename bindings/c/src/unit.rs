@@ -25,8 +25,9 @@ pub struct df11_tensors {
     pub split_positions: df11_bytes,
 }
 
-/// An open unit. Lies in memory of the caller, and may be copied; needs no closing. It borrows the parts that it was opened
-/// with, which must stay where they are, unchanged, as long as it is used. Many threads may use one at the same time.
+/// An open unit. Lies in memory of the caller, and may be copied; needs no closing. It borrows the
+/// parts that it was opened with, which must stay where they are, unchanged, as long as it is used.
+/// Many threads may use one at the same time.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_unit {
@@ -55,7 +56,8 @@ pub(crate) struct Open<'a> {
     unit: Unit<'a>,
 }
 
-// SAFETY: The lifetime is that of the parts, which the caller of every function here promises to keep.
+// SAFETY: The lifetime is that of the parts, which the caller of every function here promises to
+// keep.
 unsafe impl Opaque for df11_unit {
     type Value = Open<'static>;
     const MARK: u64 = u64::from_le_bytes(*b"df11unit");
@@ -83,7 +85,8 @@ impl df11_tensors {
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `unit`, [`df11_buffer::get`] for `out`, [`run`] for `error`.
+/// As [`get`](crate::boundary::get) for `unit`, [`df11_buffer::get`] for `out`, [`run`] for
+/// `error`.
 unsafe fn with(
     unit: *const df11_unit,
     out: df11_buffer,
@@ -105,7 +108,8 @@ unsafe fn with(
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `unit`, [`write`] for `start` and `end`, [`run`] for `error`.
+/// As [`get`](crate::boundary::get) for `unit`, [`write`] for `start` and `end`, [`run`] for
+/// `error`.
 unsafe fn give_range(
     unit: *const df11_unit,
     start: *mut usize,
@@ -126,8 +130,8 @@ unsafe fn give_range(
     }
 }
 
-/// Opens a unit: checks its tables, its output and split positions and all lengths. Takes time in proportion to the number of
-/// blocks; codewords and gaps are checked as they are decoded.
+/// Opens a unit: checks its tables, its output and split positions and all lengths. Takes time in
+/// proportion to the number of blocks; codewords and gaps are checked as they are decoded.
 ///
 /// `unit` is memory of the caller; whatever it held is replaced if all goes well.
 ///
@@ -212,8 +216,9 @@ pub unsafe extern "C" fn df11_unit_block_range(
     unsafe { give_range(unit, start, end, error, find) }
 }
 
-/// Decodes all weights of a unit to `out`, all tensors one after the other: two bytes each, little-endian. `out_len` must be
-/// twice the number of elements. From 1,024 weights on it takes 48 KiB from the allocator while it runs.
+/// Decodes all weights of a unit to `out`, all tensors one after the other: two bytes each,
+/// little-endian. `out_len` must be twice the number of elements. From 1,024 weights on it takes 48
+/// KiB from the allocator while it runs.
 ///
 /// If it fails, what is in `out` is unspecified.
 ///
@@ -231,8 +236,9 @@ pub unsafe extern "C" fn df11_unit_decode(
     unsafe { with(unit, df11_buffer { data: out, len: out_len }, error, |unit, out| unit.decode_into(out)) }
 }
 
-/// Decodes the weights from `start` to before `end`; `out_len` must be twice their number. Where whole blocks of 1,024 weights and
-/// more lie within, it takes 48 KiB from the allocator while it runs.
+/// Decodes the weights from `start` to before `end`; `out_len` must be twice their number. Where
+/// whole blocks of 1,024 weights and more lie within, it takes 48 KiB from the allocator while it
+/// runs.
 ///
 /// # Safety
 ///
@@ -251,9 +257,10 @@ pub unsafe extern "C" fn df11_unit_decode_range(
     unsafe { with(unit, out, error, |unit, out| unit.decode_range_into(start..end, out)) }
 }
 
-/// Decodes the blocks from `first` to before `last`; `out_len` must be twice the number of their weights. Calls for different
-/// blocks may run on different threads. From 1,024 weights on, each call takes 48 KiB from the allocator and builds tables there,
-/// which takes as long as decoding some ten thousand weights: so decode many blocks in a call.
+/// Decodes the blocks from `first` to before `last`; `out_len` must be twice the number of their
+/// weights. Calls for different blocks may run on different threads. From 1,024 weights on, each
+/// call takes 48 KiB from the allocator and builds tables there, which takes as long as decoding
+/// some ten thousand weights: so decode many blocks in a call.
 ///
 /// # Safety
 ///
@@ -272,8 +279,9 @@ pub unsafe extern "C" fn df11_unit_decode_blocks(
     unsafe { with(unit, out, error, |unit, out| unit.decode_blocks_into(first..last, out)) }
 }
 
-/// Decodes all weights like `df11_unit_decode`, and checks every rule of the format: also the gaps, on which decoders for
-/// GPUs rely. From 1,024 weights on it takes up to 112 KiB from the allocator while it runs.
+/// Decodes all weights like `df11_unit_decode`, and checks every rule of the format: also the gaps,
+/// on which decoders for GPUs rely. From 1,024 weights on it takes up to 112 KiB from the allocator
+/// while it runs.
 ///
 /// # Safety
 ///

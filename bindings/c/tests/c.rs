@@ -1,4 +1,5 @@
-//! The library from C, with the C compiler that Rust's own linker is: `test.sh` does it with others, and under sanitizers.
+//! The library from C, with the C compiler that Rust's own linker is: `test.sh` does it with
+//! others, and under sanitizers.
 #![cfg(all(unix, feature = "files"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

@@ -12,8 +12,8 @@ use crate::run::count;
 /// Bytes that are not worth starting threads for.
 const SHORT: usize = 1 << 21;
 
-/// A pool of threads for one call; none for what is short. Kept ones would be missing in a process that
-/// forks.
+/// A pool of threads for one call; none for what is short. Kept ones would be missing in a process
+/// that forks.
 fn pool(py: Python<'_>, threads: usize, bytes: usize) -> PyResult<rayon::ThreadPool> {
     let threads = if bytes <= SHORT { 1 } else { count(threads) };
     rayon::ThreadPoolBuilder::new()
@@ -70,7 +70,8 @@ pub(crate) fn describe_frame(py: Python<'_>, frame: Memory) -> PyResult<(&'stati
 /// Decodes a frame.
 #[pyfunction]
 pub(crate) fn decode_frame(py: Python<'_>, frame: Memory, out: Memory, threads: usize) -> PyResult<()> {
-    // SAFETY: the Python sources hold an array over the frame, and a new one that nothing else uses.
+    // SAFETY: the Python sources hold an array over the frame, and a new one that nothing else
+    // uses.
     let (bytes, out) = unsafe { (frame.as_bytes(), out.as_bytes_mut()) };
     let pool = pool(py, threads, out.len())?;
     let done = py.detach(|| {

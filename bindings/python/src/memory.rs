@@ -1,7 +1,7 @@
 //! Memory that Python owns, passed by its address.
 //!
-//! Buffers of Python are in its stable interface from 3.11 on only, and tensors of PyTorch have none
-//! for BF16: so the Python sources pass the address and the length of memory that they hold.
+//! Buffers of Python are in its stable interface from 3.11 on only, and tensors of PyTorch have
+//! none for BF16: so the Python sources pass the address and the length of memory that they hold.
 
 use std::slice;
 

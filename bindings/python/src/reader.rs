@@ -18,8 +18,8 @@ const PIECE: u64 = 1 << 20;
 /// What takes less time than to start threads for it, in bytes of all tensors.
 const SHORT: usize = 1 << 21;
 
-/// Of a tensor: name, element type, shape, elements, bytes, number of its unit, whether it is stored
-/// as it was.
+/// Of a tensor: name, element type, shape, elements, bytes, number of its unit, whether it is
+/// stored as it was.
 type Described = (String, String, Vec<usize>, u64, u64, Option<usize>, bool);
 
 /// Of a unit: module path, names of its tensors, elements, stored bytes.
@@ -85,8 +85,8 @@ impl Reader {
         self.0.stored_bytes()
     }
 
-    /// Decodes ranges of elements: for each a name, the first element, the one after the last, and the
-    /// memory, which no other of them shares.
+    /// Decodes ranges of elements: for each a name, the first element, the one after the last, and
+    /// the memory, which no other of them shares.
     fn decode(
         &self,
         py: Python<'_>,
@@ -95,7 +95,8 @@ impl Reader {
     ) -> PyResult<()> {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         for (name, start, end, memory) in &wanted {
-            // SAFETY: the Python sources hold a tensor that nothing else uses yet, and pass its memory.
+            // SAFETY: the Python sources hold a tensor that nothing else uses yet, and pass its
+            // memory.
             let mut out = unsafe { memory.as_bytes_mut() };
             bytes += out.len();
             let elements = end.saturating_sub(*start);

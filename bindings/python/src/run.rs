@@ -102,7 +102,8 @@ impl State {
     }
 }
 
-/// Runs an operation on a thread of its own while this one tells its progress and looks for signals.
+/// Runs an operation on a thread of its own while this one tells its progress and looks for
+/// signals.
 pub(crate) fn operation<T: Send>(
     py: Python<'_>,
     callback: Option<&Bound<'_, PyAny>>,
@@ -122,8 +123,8 @@ pub(crate) fn operation<T: Send>(
 
 /// Does jobs on this many threads (all there are for 0), each job once. The first error stops all.
 ///
-/// Threads are started for each call, never kept: a process that forks has none that its child would
-/// miss.
+/// Threads are started for each call, never kept: a process that forks has none that its child
+/// would miss.
 pub(crate) fn jobs<J: Sync, E: Send>(
     py: Python<'_>,
     jobs: &[J],

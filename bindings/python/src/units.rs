@@ -10,8 +10,8 @@ use crate::error;
 use crate::memory::Memory;
 use crate::run::{count, operation};
 
-/// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification. They can be
-/// written to, so that tensors can be made of them as they are.
+/// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification. They
+/// can be written to, so that tensors can be made of them as they are.
 #[pyfunction]
 pub(crate) fn encode_unit<'py>(
     py: Python<'py>,
@@ -53,8 +53,8 @@ pub(crate) fn decode_unit(py: Python<'_>, parts: [Memory; 6], out: Memory) -> Py
     done.map_err(|error| error::of_codec(py, error))
 }
 
-/// The canonical code for these frequencies of exponents: length and bits of each, length 0 for those
-/// that do not occur.
+/// The canonical code for these frequencies of exponents: length and bits of each, length 0 for
+/// those that do not occur.
 #[pyfunction]
 pub(crate) fn code_of(py: Python<'_>, frequencies: Vec<u64>) -> PyResult<Vec<(u8, u32)>> {
     let frequencies: &[u64; 256] = frequencies

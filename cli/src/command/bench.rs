@@ -1,4 +1,5 @@
-//! `df11 bench`: how fast each operation is at each level of instructions, beside the bare work that bounds it.
+//! `df11 bench`: how fast each operation is at each level of instructions, beside the bare work
+//! that bounds it.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -25,13 +26,14 @@ use crate::output::{Output, Verdict};
 /// What the weights that ship with the program are called.
 const SHIPPED: &str = "shipped weights";
 
-/// Parts that each thread gets: more than one, so that a thread that is held up does not hold up the others.
+/// Parts that each thread gets: more than one, so that a thread that is held up does not hold up
+/// the others.
 const PARTS: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A checkpoint (a directory or a safetensors file), whose BF16 tensors become one unit; without it, the weights that
-    /// ship with this program.
+    /// A checkpoint (a directory or a safetensors file), whose BF16 tensors become one unit;
+    /// without it, the weights that ship with this program.
     file: Option<PathBuf>,
     /// Rounds; in each, everything is measured once, in turn.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(9..))]
@@ -147,7 +149,8 @@ impl Operation {
         }
     }
 
-    /// What would be left of the operation if there were no code: nothing can be faster that moves the same planes.
+    /// What would be left of the operation if there were no code: nothing can be faster that moves
+    /// the same planes.
     fn roofline(self) -> Operation {
         match self {
             Operation::Encode | Operation::FrameEncode | Operation::Split => Operation::Split,
@@ -163,8 +166,8 @@ struct Setting {
     threads: usize,
 }
 
-/// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program, repeated to
-/// `at_least` bytes.
+/// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program,
+/// repeated to `at_least` bytes.
 fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> Result<BenchReport, Error> {
     let path = file.unwrap_or(Path::new(SHIPPED));
     let mut weights = match file {
@@ -186,7 +189,8 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
     let unit = Unit::new(encoded.as_slices()).map_err(core)?;
     let shape = [unit.len() as u64];
     let frame = frame::encode(ElementType::Bf16, &shape, &weights).map_err(core)?;
-    // Every buffer is touched before anything is timed, by the first round, which checks the answers.
+    // Every buffer is touched before anything is timed, by the first round, which checks the
+    // answers.
     let mut bench = Measurement {
         decoded: vec![0; weights.len()],
         exponents: vec![0; unit.len()],
@@ -410,7 +414,8 @@ impl Measurement<'_> {
         each(self.pool, threads, parts.collect(), |(blocks, weights)| decode(blocks, weights))
     }
 
-    /// Overwrites what an operation is about to write, with what no right answer can be: no exponent is 255.
+    /// Overwrites what an operation is about to write, with what no right answer can be: no
+    /// exponent is 255.
     fn spoil(&mut self, operation: Operation) {
         match operation {
             Operation::Encode => {

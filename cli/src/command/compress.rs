@@ -16,26 +16,30 @@ pub(crate) struct Compress {
     /// The directory to write (with --single-file, also a name ending in .safetensors).
     #[arg(long, short)]
     output: PathBuf,
-    /// A JSON file that maps module patterns to lists of sub-modules, as in dfloat11_config.pattern_dict.
+    /// A JSON file that maps module patterns to lists of sub-modules, as in
+    /// dfloat11_config.pattern_dict.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
     /// Write one file for the whole model instead of one for each unit.
     #[arg(long)]
     single_file: bool,
-    /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any element type, but only
-    /// this program reads them) or by dictionaries (a little larger than rANS, the fastest to decode), or whichever of DF11
-    /// and rANS is smaller. By default df11, or auto for a model of which df11 would save nothing.
+    /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any
+    /// element type, but only this program reads them) or by dictionaries (a little larger than
+    /// rANS, the fastest to decode), or whichever of DF11 and rANS is smaller. By default df11, or
+    /// auto for a model of which df11 would save nothing.
     #[arg(long, value_name = "CODEC")]
     codec: Option<CodecName>,
-    /// What the output is to be good for; chooses the codec unless --codec does, and how long the chunks of frames are: the
-    /// fewest bytes; the fastest decoding on processors; the fastest decoding on GPUs; published loaders.
+    /// What the output is to be good for; chooses the codec unless --codec does, and how long the
+    /// chunks of frames are: the fewest bytes; the fastest decoding on processors; the fastest
+    /// decoding on GPUs; published loaders.
     #[arg(long = "for", value_name = "PURPOSE")]
     purpose: Option<PurposeName>,
-    /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the original, such as 5GB.
+    /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the
+    /// original, such as 5GB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_shard_size: Option<u64>,
-    /// Write into a directory that is not empty: replace what df11 wrote there, and nothing else. An output that is one
-    /// file is replaced.
+    /// Write into a directory that is not empty: replace what df11 wrote there, and nothing else.
+    /// An output that is one file is replaced.
     #[arg(long)]
     force: bool,
 }

@@ -24,17 +24,20 @@ pub(crate) enum Conformance {
 
 #[derive(Args)]
 pub(crate) struct Run {
-    /// A decoder: a command in which {unit} stands for the file to read and {out} for the file to write (raw BF16).
+    /// A decoder: a command in which {unit} stands for the file to read and {out} for the file to
+    /// write (raw BF16).
     #[arg(long, value_name = "CMD")]
     decoder: Option<String>,
-    /// An encoder: a command in which {bf16} stands for the file to read and {unit} for the file to write.
+    /// An encoder: a command in which {bf16} stands for the file to read and {unit} for the file to
+    /// write.
     #[arg(long, value_name = "CMD")]
     encoder: Option<String>,
-    /// A decoder of frames: a command in which {frame} stands for the file to read and {out} for the file to write.
+    /// A decoder of frames: a command in which {frame} stands for the file to read and {out} for
+    /// the file to write.
     #[arg(long, value_name = "CMD")]
     frame_decoder: Option<String>,
-    /// A CUDA kernel with the arguments of the published one, as PTX: run in the emulator, which also finds what is wrong with its
-    /// accesses of memory.
+    /// A CUDA kernel with the arguments of the published one, as PTX: run in the emulator, which
+    /// also finds what is wrong with its accesses of memory.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["decoder", "encoder", "frame_decoder"])]
     ptx: Option<PathBuf>,
     /// The name of the kernel.

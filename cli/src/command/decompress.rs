@@ -19,8 +19,8 @@ pub(crate) struct Decompress {
     /// For files of other programs: names the tensors in each unit.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
-    /// Write into a directory that is not empty: nothing is replaced there but what df11 wrote. An output that is one
-    /// file is replaced.
+    /// Write into a directory that is not empty: nothing is replaced there but what df11 wrote. An
+    /// output that is one file is replaced.
     #[arg(long)]
     force: bool,
 }
@@ -39,7 +39,8 @@ impl Decompress {
     }
 }
 
-/// The verdict on a restored directory in which recorded files are missing, or are not as they were.
+/// The verdict on a restored directory in which recorded files are missing, or are not as they
+/// were.
 fn not_as_recorded(input: &Path, report: &DecompressReport) -> Option<Error> {
     let names: Vec<&str> = report.missing.iter().chain(&report.changed).map(String::as_str).collect();
     if names.is_empty() {

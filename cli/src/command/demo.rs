@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::{compress, verify};
 use crate::output::{Output, Verdict};
 
-/// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with their neighbours, in two
-/// shards. `demo/NOTICE` tells where it comes from.
+/// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with
+/// their neighbours, in two shards. `demo/NOTICE` tells where it comes from.
 const FILES: [(&str, &[u8]); 4] = [
     ("config.json", include_bytes!("../../demo/config.json")),
     ("model-00001-of-00002.safetensors", include_bytes!("../../demo/model-00001-of-00002.safetensors")),

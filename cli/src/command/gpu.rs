@@ -10,9 +10,11 @@ use crate::output::{Output, Verdict};
 
 #[derive(Subcommand)]
 pub(crate) enum Gpu {
-    /// Count what the kernels do, in the emulator, beside the published kernel. (These are no times.)
+    /// Count what the kernels do, in the emulator, beside the published kernel. (These are no
+    /// times.)
     Report(ReportWork),
-    /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the CPU, bit for bit.
+    /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the
+    /// CPU, bit for bit.
     Check(Check),
     /// Measure how fast a card decodes, with every codec, beside a copy on the card.
     Bench(BenchCard),

@@ -39,7 +39,8 @@ impl Check {
 
 #[derive(Args)]
 pub(crate) struct BenchCard {
-    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, the shipped weights.
+    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, the shipped
+    /// weights.
     file: Option<PathBuf>,
     /// The card: cuda:N.
     #[arg(long, default_value = "cuda:0")]

@@ -15,13 +15,15 @@ use crate::output::{Output, Verdict};
 
 #[derive(Args)]
 pub(crate) struct ReportWork {
-    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, a part of the shipped weights.
+    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, a part of the
+    /// shipped weights.
     file: Option<PathBuf>,
-    /// The published kernel: decode.ptx of the Python package dfloat11 (gpu/fetch_published.sh fetches it).
+    /// The published kernel: decode.ptx of the Python package dfloat11 (gpu/fetch_published.sh
+    /// fetches it).
     #[arg(long, value_name = "PTX")]
     published: Option<PathBuf>,
-    /// A folder with NVIDIA's ptxas and nvdisasm, for machine instructions and registers (gpu/ptx/build.sh fetches them to
-    /// target/cuda).
+    /// A folder with NVIDIA's ptxas and nvdisasm, for machine instructions and registers
+    /// (gpu/ptx/build.sh fetches them to target/cuda).
     #[arg(long, value_name = "DIR")]
     tools: Option<PathBuf>,
 }

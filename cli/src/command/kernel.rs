@@ -18,7 +18,8 @@ pub(crate) struct Judged {
     pub(crate) threads: u32,
 }
 
-/// Gives a kernel every vector whose buffers are as long as its sizes say; the lengths of buffers are no affair of a kernel.
+/// Gives a kernel every vector whose buffers are as long as its sizes say; the lengths of buffers
+/// are no affair of a kernel.
 pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Error> {
     let text = fs::read_to_string(&judged.ptx).map_err(|source| Error::Io {
         action: "cannot read",
@@ -66,7 +67,8 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
 
 fn verdict(test: &Test, found: &[u8], findings: &[df11_emulator::Finding]) -> Result<(), String> {
     let is_valid = matches!(test.result, Outcome::Valid | Outcome::Acceptable);
-    // What is not valid may leave anything undefined; it must not lead out of bounds or go on for ever.
+    // What is not valid may leave anything undefined; it must not lead out of bounds or go on for
+    // ever.
     let counts = |kind: Kind| is_valid || !matches!(kind, Kind::UndefinedRead | Kind::UndefinedRegister);
     if let Some(finding) = findings.iter().find(|finding| counts(finding.kind)) {
         return Err(finding.to_string());

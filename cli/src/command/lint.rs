@@ -35,7 +35,8 @@ struct LintReport {
 #[derive(Serialize)]
 struct Linted {
     file: String,
-    /// The module path of the unit, or the name of the tensor that the frame is of; empty for a file that is a frame.
+    /// The module path of the unit, or the name of the tensor that the frame is of; empty for a
+    /// file that is a frame.
     name: String,
     findings: Vec<Finding>,
 }

@@ -1,5 +1,5 @@
-//! What the program can be told to do: a file for each command, with its arguments, its work (thin over the
-//! libraries) and its text.
+//! What the program can be told to do: a file for each command, with its arguments, its work (thin
+//! over the libraries) and its text.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Groups of codes, each of them the number of a string of symbols.
 //!
-//! Nothing but the place of its first symbol depends on the codes before. So plain code decodes a code with some seven
-//! instructions, and processors take several at a time.
+//! Nothing but the place of its first symbol depends on the codes before. So plain code decodes a
+//! code with some seven instructions, and processors take several at a time.
 
 /// Codes of a group.
 pub const GROUP: usize = 8;
@@ -9,12 +9,12 @@ pub const GROUP: usize = 8;
 /// The most symbols of a string.
 pub const LONGEST: usize = 7;
 
-/// What must be left of the room for a whole group to be decoded: more than any group has symbols, and what is stored after
-/// them.
+/// What must be left of the room for a whole group to be decoded: more than any group has symbols,
+/// and what is stored after them.
 pub const ROOM: usize = 72;
 
-/// A string: up to [`LONGEST`] symbols, the first in the lowest byte, zeros after the last; 8 times their number in the highest
-/// byte.
+/// A string: up to [`LONGEST`] symbols, the first in the lowest byte, zeros after the last; 8 times
+/// their number in the highest byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Entry(u64);
@@ -56,7 +56,8 @@ impl Entry {
     }
 }
 
-/// The codes of a group of `W` bytes: of 8 bits each if `W` is 8, and of 12 bits if it is 12; the lowest bits first.
+/// The codes of a group of `W` bytes: of 8 bits each if `W` is 8, and of 12 bits if it is 12; the
+/// lowest bits first.
 #[inline(always)]
 #[must_use]
 pub fn codes<const W: usize>(group: &[u8; W]) -> [usize; GROUP] {
@@ -89,7 +90,8 @@ pub(crate) fn decode<const N: usize, const W: usize>(
         let Some(room) = room.filter(|_| at <= len) else { return (done, at) };
         let mut end = 0;
         for code in codes(group) {
-            // Neither the remainder nor the bits that are cut off change anything, and the compiler knows that all is there.
+            // Neither the remainder nor the bits that are cut off change anything, and the compiler
+            // knows that all is there.
             let entry = entries[code % N];
             let from = end % (ROOM - size_of::<Entry>());
             room[from..from + size_of::<Entry>()].copy_from_slice(&entry.bytes());

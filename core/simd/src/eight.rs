@@ -1,19 +1,20 @@
-//! Steps of interleaved rANS, eight lanes at a time, by tables of slots and of symbols: for alphabets of any size, and for
-//! machines whose vectors cannot hold a table.
+//! Steps of interleaved rANS, eight lanes at a time, by tables of slots and of symbols: for
+//! alphabets of any size, and for machines whose vectors cannot hold a table.
 
 use crate::rans::{DecodeTables, EncodeTables, LANES, START_STATE, Stream, Writing};
 
 /// Lanes of a vector.
 pub(crate) const WIDTH: usize = 8;
 
-/// The bits of lanes at which vectors begin: 0, 8, 16 and 24. Anything else is cut to one of them, so that no number leads out of
-/// bounds.
+/// The bits of lanes at which vectors begin: 0, 8, 16 and 24. Anything else is cut to one of them,
+/// so that no number leads out of bounds.
 pub(crate) const PLACES: usize = LANES - WIDTH;
 
 /// Vectors for all lanes.
 pub(crate) const VECTORS: usize = LANES / WIDTH;
 
-/// For each mask of eight lanes: which of some words each lane takes, if those in the mask take one each, in order.
+/// For each mask of eight lanes: which of some words each lane takes, if those in the mask take one
+/// each, in order.
 pub(crate) const EXPAND: [[u8; WIDTH]; 256] = {
     let mut table = [[0; WIDTH]; 256];
     let mut mask = 0;
@@ -130,8 +131,8 @@ pub(crate) fn decode<const N: usize>(
                 let needy = simd.less(next, start);
                 let mask = simd.mask(needy);
                 stream.left -= mask.count_ones() as usize;
-                // SAFETY: of at least 32 words that were left at most 32 are taken in all, and from what was left there were 32 more:
-                // so there are eight from here.
+                // SAFETY: of at least 32 words that were left at most 32 are taken in all, and from
+                // what was left there were 32 more: so there are eight from here.
                 let words = unsafe { simd.expand(stream.words.as_ptr().add(stream.left), mask) };
                 let more = simd.add(simd.shift_left(next, 16), words);
                 simd.store(simd.select(needy, more, next), &mut stream.states, WIDTH * vector);
@@ -186,7 +187,8 @@ pub(crate) fn encode<const N: usize>(
                 let high = simd.shift_right(state, 31 - scale_bits);
                 let not_full = simd.less(high, frequency);
                 let mask = !simd.mask(not_full) & 0xff;
-                // SAFETY: there is room for 32 words of this step and eight more, of which those before took at most 8 each.
+                // SAFETY: there is room for 32 words of this step and eight more, of which those
+                // before took at most 8 each.
                 unsafe {
                     let to = block.words.as_mut_ptr().add(block.used);
                     simd.compress(simd.and(state, sixteen), mask, to);

@@ -1,9 +1,10 @@
 //! Codewords of 64 symbols at a time, without a branch for any of them.
 //!
-//! The algorithm, for the levels that have it ([`Simd::GROUPS`](crate::Simd::GROUPS)): look the lengths and codewords of
-//! 64 symbols up by permuting tables of 256 bytes; put the codewords of two symbols together by a shift, then of four,
-//! then of eight. The prefix sums of the lengths, kept modulo 256, say where each codeword ends within its *window* of 64
-//! bits, and which of them reach a window's end: those are picked out for the gaps.
+//! The algorithm, for the levels that have it ([`Simd::GROUPS`](crate::Simd::GROUPS)): look the
+//! lengths and codewords of 64 symbols up by permuting tables of 256 bytes; put the codewords of
+//! two symbols together by a shift, then of four, then of eight. The prefix sums of the lengths,
+//! kept modulo 256, say where each codeword ends within its *window* of 64 bits, and which of them
+//! reach a window's end: those are picked out for the gaps.
 
 use crate::Codeword;
 
@@ -19,7 +20,8 @@ const MOST_BITS: u8 = 16;
 /// The length of a symbol that a [`CodeTable`] has no codeword for.
 pub(crate) const NO_CODEWORD: u8 = 0x80;
 
-/// Up to 16 symbols that follow each other, as byte shuffles look them up: the ones whose codewords make most of the code.
+/// Up to 16 symbols that follow each other, as byte shuffles look them up: the ones whose codewords
+/// make most of the code.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The first symbol, and how many follow it.
@@ -92,7 +94,8 @@ pub struct CodeTable {
 }
 
 impl CodeTable {
-    /// The table of these codewords; those of more than 16 bits are left out, and no group with their symbols is coded.
+    /// The table of these codewords; those of more than 16 bits are left out, and no group with
+    /// their symbols is coded.
     ///
     /// ```
     /// use df11_simd::{CodeTable, Codeword};
@@ -123,7 +126,8 @@ impl CodeTable {
 /// Where the codewords of a group end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Bit `i` is set if the codeword of symbol `i` reaches the end of the window that it begins in, or crosses it.
+    /// Bit `i` is set if the codeword of symbol `i` reaches the end of the window that it begins
+    /// in, or crosses it.
     pub crossing: u64,
     /// How many bits each of those takes of the next window, in order; zeros after them.
     pub gaps: [u8; GROUP_WINDOWS],
@@ -255,7 +259,8 @@ mod tests {
         let (mut seed, mut coded, mut left, mut by_window) = (1u64, 0, 0, 0);
         for code in codes.as_flattened() {
             for round in 0..300 {
-                // Of the first symbols only, of all but the last, of all, and of what has no codeword.
+                // Of the first symbols only, of all but the last, of all, and of what has no
+                // codeword.
                 let most = [2, code.len().saturating_sub(3).max(2), code.len(), code.len()][round % 4];
                 let mut symbols = core::array::from_fn(|_| {
                     seed =
@@ -265,7 +270,8 @@ mod tests {
                 if round % 16 == 15 && code.len() < 256 {
                     symbols[round / 16 % 64] = 2;
                 }
-                // Levels that look up a window of 16 symbols leave groups with others to their caller.
+                // Levels that look up a window of 16 symbols leave groups with others to their
+                // caller.
                 let first = code[0].symbol;
                 let is_near = code[1].symbol == first + 1
                     && symbols.iter().all(|symbol| (first..first + 16).contains(symbol))

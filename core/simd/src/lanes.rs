@@ -1,23 +1,25 @@
 //! Decoding several places of the code at once.
 //!
-//! The algorithm: a *lane* is a place in the code from which symbols are decoded, one after the other. To decode, look
-//! up the next 11 bits in a [`Table`]; store its eight bytes of symbols after the symbols that the lane has; move on in
-//! the code by their length and in the symbols by their number. Five look-ups use at most 55 bits, so one load of 64
-//! serves them all, wherever in its first byte the lane stands.
+//! The algorithm: a *lane* is a place in the code from which symbols are decoded, one after the
+//! other. To decode, look up the next 11 bits in a [`Table`]; store its eight bytes of symbols
+//! after the symbols that the lane has; move on in the code by their length and in the symbols by
+//! their number. Five look-ups use at most 55 bits, so one load of 64 serves them all, wherever in
+//! its first byte the lane stands.
 //!
 //! Where the code departs from that:
 //!
-//! 1. Each look-up has to wait for the one before it, for some 8 cycles in which a processor could do 40 other things. So
-//!    `N` lanes take turns, look-up by look-up.
-//! 2. A lane's place and its number of symbols are one number, its *state*, and so is what an entry adds to them. The low
-//!    byte is the shift that brings the next bits down, as the instruction BEXTR wants it; see [`Simd::window`].
-//! 3. Symbols and steps stand in two arrays, so that the place of the next look-up hangs on one load and one addition,
-//!    and nothing waits for the symbols.
-//! 4. A codeword longer than 11 bits has no entry: the step is 0, and the lane stays where it is for the rest of the five
-//!    look-ups. So one comparison for each five tells.
-//! 5. Bounds are checked before some thousand symbols, not at each: this is what the `unsafe` is for. With slices and
-//!    their checks in its place, the whole decoder ran at 0.81 of the speed; written out lane by lane, with slices, the
-//!    loop ran at 0.64.
+//! 1. Each look-up has to wait for the one before it, for some 8 cycles in which a processor could
+//!    do 40 other things. So `N` lanes take turns, look-up by look-up.
+//! 2. A lane's place and its number of symbols are one number, its *state*, and so is what an entry
+//!    adds to them. The low byte is the shift that brings the next bits down, as the instruction
+//!    BEXTR wants it; see [`Simd::window`].
+//! 3. Symbols and steps stand in two arrays, so that the place of the next look-up hangs on one
+//!    load and one addition, and nothing waits for the symbols.
+//! 4. A codeword longer than 11 bits has no entry: the step is 0, and the lane stays where it is
+//!    for the rest of the five look-ups. So one comparison for each five tells.
+//! 5. Bounds are checked before some thousand symbols, not at each: this is what the `unsafe` is
+//!    for. With slices and their checks in its place, the whole decoder ran at 0.81 of the speed;
+//!    written out lane by lane, with slices, the loop ran at 0.64.
 
 use crate::table::{MOST_SYMBOLS, NO_SYMBOLS};
 use crate::{Scalar, Simd, TABLE_BITS, Table};
@@ -34,8 +36,9 @@ const TURN_SYMBOLS: usize = LOOK_UPS * MOST_SYMBOLS + 1;
 /// Symbols that a lane can hold.
 pub const STAGE: usize = 1024;
 
-/// The low 16 bits of the state of a lane that stands at the first bit of a byte: the width of the window in the high
-/// byte, in the low byte the shift that brings the first bits of a 64-bit word down.
+/// The low 16 bits of the state of a lane that stands at the first bit of a byte: the width of the
+/// window in the high byte, in the low byte the shift that brings the first bits of a 64-bit word
+/// down.
 const START: u32 = TABLE_BITS << 8 | (64 - TABLE_BITS);
 
 /// A place in the code, and the symbols that were decoded on the way there.
@@ -45,8 +48,8 @@ pub struct Lane {
     symbols: [u8; STAGE],
     /// The byte of code that holds the next bit.
     byte: usize,
-    /// The number of symbols, times 2^16, and [`START`] less the index of the next bit in its byte. Invariant: the
-    /// number is at most [`STAGE`], the index at most 7.
+    /// The number of symbols, times 2^16, and [`START`] less the index of the next bit in its byte.
+    /// Invariant: the number is at most [`STAGE`], the index at most 7.
     state: u32,
     /// Nothing from this bit on may be decoded.
     limit: u64,
@@ -101,7 +104,8 @@ impl Lane {
         self.state -= (n as u32) << 16;
     }
 
-    /// Looks the next symbols up and appends them, if there are some and at most `most`. Returns whether it did so.
+    /// Looks the next symbols up and appends them, if there are some and at most `most`. Returns
+    /// whether it did so.
     #[inline]
     pub fn look_up(&mut self, table: &Table, code: &[u8], most: usize) -> bool {
         let word = code.get(self.byte..).and_then(|rest| rest.first_chunk::<8>());
@@ -143,14 +147,15 @@ impl Lane {
     /// Bits that turns may use.
     #[inline(always)]
     fn bits_left(&self, code: &[u8]) -> u64 {
-        // The last turn begins 55 bits before its end at the latest, and loads 64 bits from the byte it begins in. If it
-        // ends 9 bits before the end of the code, that byte is the 8th from the end at the latest.
+        // The last turn begins 55 bits before its end at the latest, and loads 64 bits from the
+        // byte it begins in. If it ends 9 bits before the end of the code, that byte is the 8th
+        // from the end at the latest.
         self.limit.min((8 * code.len() as u64).saturating_sub(9)).saturating_sub(self.bit())
     }
 }
 
-/// How many turns may be run by lanes that have so many bits left and hold so many symbols: all bits are there, and all
-/// symbols find room.
+/// How many turns may be run by lanes that have so many bits left and hold so many symbols: all
+/// bits are there, and all symbols find room.
 #[inline(always)]
 fn turns<const N: usize>(bits_left: [u64; N], symbols: [usize; N]) -> usize {
     let bits = bits_left.into_iter().fold(u64::MAX, u64::min);
@@ -159,10 +164,11 @@ fn turns<const N: usize>(bits_left: [u64; N], symbols: [usize; N]) -> usize {
     by_room.min(usize::try_from(bits / TURN_BITS).unwrap_or(usize::MAX))
 }
 
-/// Decodes about as much in each lane, at most `most` times five look-ups, as long as every lane can go on. Returns how
-/// many turns were run: 0 if some lane is full or at its limit.
+/// Decodes about as much in each lane, at most `most` times five look-ups, as long as every lane
+/// can go on. Returns how many turns were run: 0 if some lane is full or at its limit.
 ///
-/// `long` is asked for the symbol, and the length of its codeword, at a bit where the table has no entry.
+/// `long` is asked for the symbol, and the length of its codeword, at a bit where the table has no
+/// entry.
 ///
 /// # Errors
 ///
@@ -181,15 +187,16 @@ pub fn decode<S: Simd, const N: usize>(
     let mut run = 0;
     let (symbols, steps) = table.hot();
     let (symbols, steps) = (symbols.as_ptr(), steps.as_ptr());
-    // In a register, and unknown to the compiler, this is a shift of one instruction where the constant takes two.
+    // In a register, and unknown to the compiler, this is a shift of one instruction where the
+    // constant takes two.
     let sixteen = core::hint::black_box(16u32);
     let mut byte: [usize; N] = core::array::from_fn(|i| lanes[i].byte);
     let mut state: [u32; N] = core::array::from_fn(|i| lanes[i].state);
     let stages = lanes.as_mut_ptr().cast::<u8>();
     let mut known = true;
     while left > 0 {
-        // SAFETY: `turns` counts, for each lane, turns that each move on by at most 55 bits and 41 symbols, and says
-        // that each of them begins at least 8 bytes before the end of the code.
+        // SAFETY: `turns` counts, for each lane, turns that each move on by at most 55 bits and 41
+        // symbols, and says that each of them begins at least 8 bytes before the end of the code.
         let word: [u64; N] = core::array::from_fn(|i| unsafe {
             u64::from_be_bytes(code.as_ptr().add(byte[i]).cast::<[u8; 8]>().read_unaligned())
         });
@@ -197,14 +204,15 @@ pub fn decode<S: Simd, const N: usize>(
         for _ in 0..LOOK_UPS {
             for i in 0..N {
                 let index = simd.window(word[i], state[i]);
-                // SAFETY: a window has 11 bits, and either array 2^11 entries. The stage is the first field of a lane
-                // and STAGE bytes long; `turns` says that it has room for 40 symbols from where this turn began and 8
-                // bytes after them.
+                // SAFETY: a window has 11 bits, and either array 2^11 entries. The stage is the
+                // first field of a lane and STAGE bytes long; `turns` says that it has room for 40
+                // symbols from where this turn began and 8 bytes after them.
                 unsafe {
                     last[i] = symbols.add(index).read();
                     let stage = stages.add(i * size_of::<Lane>());
                     stage.add((state[i] >> sixteen) as usize).cast::<u64>().write_unaligned(last[i].to_le());
-                    // The low 16 bits do not run empty: they are at least START - 7, and lose at most 55.
+                    // The low 16 bits do not run empty: they are at least START - 7, and lose at
+                    // most 55.
                     state[i] = state[i].wrapping_add(steps.add(index).read());
                 }
             }
@@ -233,10 +241,11 @@ pub fn decode<S: Simd, const N: usize>(
     known.then_some(run)
 }
 
-/// What stands at a bit where the table has no entry: its symbol and length, of which 0 says that nobody knows.
+/// What stands at a bit where the table has no entry: its symbol and length, of which 0 says that
+/// nobody knows.
 ///
-/// The compiler is not to see what is called: where it could tell that nothing there panics, it laid the loop out with 5 % more
-/// instructions.
+/// The compiler is not to see what is called: where it could tell that nothing there panics, it
+/// laid the loop out with 5 % more instructions.
 #[cold]
 #[inline(never)]
 fn ask(long: &dyn Fn(u64) -> Option<(u8, u8)>, bit: u64) -> (u8, u8) {
@@ -275,8 +284,8 @@ mod tests {
         lengths.iter().enumerate().map(codeword).collect()
     }
 
-    /// Code of random symbols, the place of each, and the symbols. The code is exactly as long as it has to be, so that
-    /// any read past its end leaves the allocation.
+    /// Code of random symbols, the place of each, and the symbols. The code is exactly as long as
+    /// it has to be, so that any read past its end leaves the allocation.
     fn code_of(codewords: &[Codeword], n: usize, seed: u64) -> (Box<[u8]>, Vec<u64>, Vec<u8>) {
         let mut seed = seed;
         let (mut code, mut places, mut symbols) = (Vec::new(), Vec::new(), Vec::new());
@@ -302,7 +311,8 @@ mod tests {
         (code.into_boxed_slice(), places, symbols)
     }
 
-    /// Decodes with `N` lanes, each from its own symbol to that of the next lane, and compares every symbol.
+    /// Decodes with `N` lanes, each from its own symbol to that of the next lane, and compares
+    /// every symbol.
     struct Run<'a, const N: usize> {
         codewords: &'a [Codeword],
         table: &'a Table,
@@ -336,7 +346,8 @@ mod tests {
                 };
                 assert!(turns <= most);
                 for i in 0..N {
-                    // Long codewords may end a lane's turns a little beyond its limit, never beyond the code.
+                    // Long codewords may end a lane's turns a little beyond its limit, never beyond
+                    // the code.
                     let found = lanes[i].symbols();
                     assert_eq!(found, &symbols[next[i]..][..found.len()]);
                     next[i] += found.len();

@@ -1,22 +1,26 @@
 //! The instruction sets that the codec uses, and the only code in it that needs `unsafe` for speed.
 //!
-//! A value of a token type ([`Scalar`], and by machine `x86::Avx2`, `x86::Avx512` or `neon::Neon`) proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
-//! Code that is generic over [`Simd`] is compiled once for each token; [`Level::dispatch`] runs the right copy. So most
-//! of the codec stays free of `unsafe` and is still compiled to the instructions that the machine has.
+//! A value of a token type ([`Scalar`], and by machine `x86::Avx2`, `x86::Avx512` or `neon::Neon`)
+//! proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
+//! Code that is generic over [`Simd`] is compiled once for each token; [`Level::dispatch`] runs the
+//! right copy. So most of the codec stays free of `unsafe` and is still compiled to the
+//! instructions that the machine has.
 //!
-//! What remains unsafe is listed here, with the safe form that it was measured against (`docs/performance.md` has the
-//! figures):
+//! What remains unsafe is listed here, with the safe form that it was measured against
+//! (`docs/performance.md` has the figures):
 //!
-//! * [`lanes`]: the decoding loop over several blocks at once. Its bounds are checked once for some thousand symbols.
+//! * [`lanes`]: the decoding loop over several blocks at once. Its bounds are checked once for some
+//!   thousand symbols.
 //! * [`Writer`]: stores that go around the caches.
-//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of rANS ([`rans`]),
-//!   counting ([`Simd::count_exponents`]).
+//! * Loads, stores and gathers of vectors: groups of codewords ([`Simd::code_group`]), steps of
+//!   rANS ([`rans`]), counting ([`Simd::count_exponents`]).
 //!
 //! # Forcing a level
 //!
-//! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a `cfg`, not a feature,
-//! because features of one crate are shared by everything in a build. Within a program, [`Level::all`] lists what the
-//! machine has, and every function of `df11` that depends on a level can be told one.
+//! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a
+//! `cfg`, not a feature, because features of one crate are shared by everything in a build. Within
+//! a program, [`Level::all`] lists what the machine has, and every function of `df11` that depends
+//! on a level can be told one.
 //!
 //! # For whom this is
 //!
@@ -29,7 +33,8 @@
 //! assert!(Level::all().any(|level| level == Level::best()));
 //! ```
 //!
-//! The feature `std` asks the processor at run time; without it, those levels count that the build was told of.
+//! The feature `std` asks the processor at run time; without it, those levels count that the build
+//! was told of.
 
 #![no_std]
 
@@ -69,8 +74,9 @@ pub trait Simd: sealed::Sealed + Copy {
     /// Runs an operation, compiled for these instructions.
     fn run<O: Operation>(self, operation: O) -> O::Output;
 
-    /// [`TABLE_BITS`] bits of `word`, the lowest of them at bit `state & 63`. Bits 8 to 15 of `state` must hold
-    /// [`TABLE_BITS`], and its low byte at most 63, which lets one instruction of some machines do it.
+    /// [`TABLE_BITS`] bits of `word`, the lowest of them at bit `state & 63`. Bits 8 to 15 of
+    /// `state` must hold [`TABLE_BITS`], and its low byte at most 63, which lets one instruction of
+    /// some machines do it.
     #[inline(always)]
     fn window(self, word: u64, state: u32) -> usize {
         (word >> (state & 63)) as usize & ((1 << TABLE_BITS) - 1)
@@ -85,7 +91,8 @@ pub trait Simd: sealed::Sealed + Copy {
         (pairs & 0xffff | pairs >> 16 & 0xffff_0000) as u32
     }
 
-    /// The exponents of four BF16 weights below 128, two in each index, the first in its low 7 bits.
+    /// The exponents of four BF16 weights below 128, two in each index, the first in its low 7
+    /// bits.
     #[inline(always)]
     fn two_pairs(self, weights: u64) -> [usize; 2] {
         let apart = weights >> 7 & 0x007f_007f_007f_007f;
@@ -96,18 +103,18 @@ pub trait Simd: sealed::Sealed + Copy {
     /// Whether [`count_exponents`](Self::count_exponents) counts.
     const COUNTS: bool = false;
 
-    /// Counts the exponents of BF16 weights, fast where nearly all of them are among the 16 from `first` on, which is at
-    /// most 240; adds to the frequencies.
+    /// Counts the exponents of BF16 weights, fast where nearly all of them are among the 16 from
+    /// `first` on, which is at most 240; adds to the frequencies.
     #[inline(always)]
     fn count_exponents(self, _weights: &[[[u8; 2]; COUNTED]], _first: u8, _frequencies: &mut [u64; 256]) {}
 
-    /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and [`ends`](Self::ends) know nothing, and
-    /// the compiler knows that.
+    /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and
+    /// [`ends`](Self::ends) know nothing, and the compiler knows that.
     const GROUPS: bool = false;
 
-    /// The codewords of the exponents of 64 BF16 weights, if they are all in the table, and those of eight weights
-    /// each take less than 64 bits. The first begins at bit `used` of a window, at most 63. Signs and mantissas are
-    /// split off on the way.
+    /// The codewords of the exponents of 64 BF16 weights, if they are all in the table, and those
+    /// of eight weights each take less than 64 bits. The first begins at bit `used` of a window, at
+    /// most 63. Signs and mantissas are split off on the way.
     #[inline(always)]
     fn code_group(
         self,
@@ -119,36 +126,41 @@ pub trait Simd: sealed::Sealed + Copy {
         None
     }
 
-    /// Where the codewords of 64 symbols end, by their lengths, at most 32 each, if they cross into at most
-    /// [`GROUP_WINDOWS`] windows. The first begins at bit `used` of a window, at most 63.
+    /// Where the codewords of 64 symbols end, by their lengths, at most 32 each, if they cross into
+    /// at most [`GROUP_WINDOWS`] windows. The first begins at bit `used` of a window, at most 63.
     #[inline(always)]
     fn ends(self, _lengths: &LengthTable, _symbols: &[u8; GROUP], _used: u32) -> Option<Ends> {
         None
     }
 
-    /// Whether [`decode_rans`](Self::decode_rans) and [`encode_rans`](Self::encode_rans) do anything.
+    /// Whether [`decode_rans`](Self::decode_rans) and [`encode_rans`](Self::encode_rans) do
+    /// anything.
     const RANS: bool = false;
 
-    /// Encodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
-    /// a symbol without a frequency, or room for less than 32 words: such steps are the caller's.
+    /// Encodes steps of several blocks, the same number of each; returns how many. It stops where a
+    /// block has no step left, a symbol without a frequency, or room for less than 32 words: such
+    /// steps are the caller's.
     ///
-    /// States must be at least [`rans::START_STATE`] and less than 2^31, or what is written is nothing in particular.
+    /// States must be at least [`rans::START_STATE`] and less than 2^31, or what is written is
+    /// nothing in particular.
     #[inline(always)]
     fn encode_rans<const N: usize>(self, _tables: EncodeTables<'_>, _blocks: &mut [Writing<'_>; N]) -> usize {
         0
     }
 
-    /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a block has no step left,
-    /// or may run out of words: such steps are the caller's.
+    /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a
+    /// block has no step left, or may run out of words: such steps are the caller's.
     ///
-    /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no particular ones.
+    /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no
+    /// particular ones.
     #[inline(always)]
     fn decode_rans<const N: usize>(self, _tables: DecodeTables<'_>, _streams: &mut [Stream<'_>; N]) -> usize {
         0
     }
 
-    /// Decodes groups of codes, as long as their symbols and [`dictionary::ROOM`] bytes begin within the room, and none begins after
-    /// symbol `len`; returns how many groups, and where their symbols end. What follows those may be overwritten.
+    /// Decodes groups of codes, as long as their symbols and [`dictionary::ROOM`] bytes begin
+    /// within the room, and none begins after symbol `len`; returns how many groups, and where
+    /// their symbols end. What follows those may be overwritten.
     #[inline(always)]
     fn decode_dictionary<const N: usize, const W: usize>(
         self,
@@ -160,14 +172,14 @@ pub trait Simd: sealed::Sealed + Copy {
         dictionary::decode(entries, groups, symbols, len)
     }
 
-    /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is true and the machine
-    /// can.
+    /// Merges 64 exponents with 64 signs and mantissas to weights, past the caches if `STREAM` is
+    /// true and the machine can.
     ///
     /// # Safety
     ///
-    /// `exponents` and `sign_mantissas` must be valid for reading 64 bytes, `weights` for writing 128. If `STREAM` is
-    /// true, `weights` must be aligned to 64 bytes, and [`fence`](Self::fence) must be called before anybody else may
-    /// look.
+    /// `exponents` and `sign_mantissas` must be valid for reading 64 bytes, `weights` for
+    /// writing 128. If `STREAM` is true, `weights` must be aligned to 64 bytes, and
+    /// [`fence`](Self::fence) must be called before anybody else may look.
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,
@@ -213,7 +225,8 @@ pub trait Operation {
     /// What it gives back.
     type Output;
 
-    /// Does the work; should be `#[inline(always)]`, so that it is compiled for the instructions of `simd`.
+    /// Does the work; should be `#[inline(always)]`, so that it is compiled for the instructions of
+    /// `simd`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 

@@ -47,8 +47,9 @@ impl Simd for Neon {
         weights: *mut u8,
     ) {
         for at in [0, 16, 32, 48] {
-            // SAFETY: the token proves NEON. The caller vouches for 64 readable bytes behind either plane, of which each
-            // turn reads 16 from `at <= 48`, and for 128 writable bytes, of which it writes 32 from `2 * at <= 96`.
+            // SAFETY: the token proves NEON. The caller vouches for 64 readable bytes behind either
+            // plane, of which each turn reads 16 from `at <= 48`, and for 128 writable bytes, of
+            // which it writes 32 from `2 * at <= 96`.
             unsafe {
                 let (e, sm) = (vld1q_u8(exponents.add(at)), vld1q_u8(sign_mantissas.add(at)));
                 let (low, high) = (vshlq_n_u8::<7>(e), vshrq_n_u8::<1>(e));
@@ -61,13 +62,15 @@ impl Simd for Neon {
     }
 }
 
-/// Eight numbers of 32 bits in two vectors. Each of these is safe to call because the token proves NEON.
+/// Eight numbers of 32 bits in two vectors. Each of these is safe to call because the token proves
+/// NEON.
 impl Eight for Neon {
     type V = [uint32x4_t; 2];
 
     #[inline(always)]
     fn load(self, from: &[u32; LANES], at: usize) -> Self::V {
-        // SAFETY: the token proves NEON; the place is cut to 24 at most, after which there are eight more.
+        // SAFETY: the token proves NEON; the place is cut to 24 at most, after which there are
+        // eight more.
         unsafe {
             [vld1q_u32(from.as_ptr().add(at & PLACES)), vld1q_u32(from.as_ptr().add((at & PLACES) + 4))]
         }
@@ -204,7 +207,8 @@ impl Eight for Neon {
 
     #[inline(always)]
     unsafe fn compress(self, vector: Self::V, mask: usize, to: *mut [u8; 2]) {
-        // SAFETY: the token proves NEON; the caller promises room for 16 bytes; the table's rows have eight.
+        // SAFETY: the token proves NEON; the caller promises room for 16 bytes; the table's rows
+        // have eight.
         unsafe {
             let words = vcombine_u16(vmovn_u32(vector[0]), vmovn_u32(vector[1]));
             let places = vld1_u8(COMPRESS[mask % 256].as_ptr());

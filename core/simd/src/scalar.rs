@@ -14,7 +14,8 @@ pub struct Scalar;
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn merge_64<const STREAM: bool>(exponents: *const u8, sign_mantissas: *const u8, weights: *mut u8) {
-    // SAFETY: the caller vouches for 64 readable bytes behind each; arrays of bytes need no alignment.
+    // SAFETY: the caller vouches for 64 readable bytes behind each; arrays of bytes need no
+    // alignment.
     let (exponents, sign_mantissas) = unsafe {
         (exponents.cast::<[u8; 64]>().read_unaligned(), sign_mantissas.cast::<[u8; 64]>().read_unaligned())
     };
@@ -27,8 +28,8 @@ unsafe fn merge_64<const STREAM: bool>(exponents: *const u8, sign_mantissas: *co
     unsafe { weights.cast::<[[u8; 2]; 64]>().write_unaligned(merged) };
 }
 
-/// [`Simd::merge_64`] in SSE2, which belongs to x86-64: compilers turn the plain form into twice as many instructions,
-/// and do not go past the caches.
+/// [`Simd::merge_64`] in SSE2, which belongs to x86-64: compilers turn the plain form into twice as
+/// many instructions, and do not go past the caches.
 ///
 /// # Safety
 ///
@@ -41,8 +42,9 @@ unsafe fn merge_64<const STREAM: bool>(exponents: *const u8, sign_mantissas: *co
         _mm_srli_epi16, _mm_storeu_si128, _mm_stream_si128, _mm_unpackhi_epi8, _mm_unpacklo_epi8,
     };
     for quarter in 0..4 {
-        // SAFETY: SSE2 belongs to the architecture. The caller vouches for 64 readable bytes, four vectors, behind either
-        // plane, and for 128 writable ones, eight vectors, aligned to 64 bytes if `STREAM`.
+        // SAFETY: SSE2 belongs to the architecture. The caller vouches for 64 readable bytes, four
+        // vectors, behind either plane, and for 128 writable ones, eight vectors, aligned to 64
+        // bytes if `STREAM`.
         unsafe {
             let e = _mm_loadu_si128(exponents.cast::<core::arch::x86_64::__m128i>().add(quarter));
             let sm = _mm_loadu_si128(sign_mantissas.cast::<core::arch::x86_64::__m128i>().add(quarter));

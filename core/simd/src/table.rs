@@ -1,7 +1,8 @@
 //! The table that decodes several symbols a look-up.
 
-/// Bits that index a [`Table`]. With 11, its two hot halves take 24 KiB and fit the first-level cache of any recent
-/// processor; 12 bits gave 11 % more symbols a look-up, and the loop was 14 % slower.
+/// Bits that index a [`Table`]. With 11, its two hot halves take 24 KiB and fit the first-level
+/// cache of any recent processor; 12 bits gave 11 % more symbols a look-up, and the loop was 14 %
+/// slower.
 pub const TABLE_BITS: u32 = 11;
 
 /// Entries that are looked up.
@@ -21,19 +22,22 @@ pub struct Codeword {
     pub symbol: u8,
 }
 
-/// For each value of the next 11 bits of code: the symbols whose codewords lie wholly within them, up to eight, how many
-/// they are and how long. 48 KiB.
+/// For each value of the next 11 bits of code: the symbols whose codewords lie wholly within them,
+/// up to eight, how many they are and how long. 48 KiB.
 ///
-/// The entries for the next 10, 9, ... bits are kept as well (entry `i` for `b` bits at index `2^b + i`), because the
-/// entries for `b` bits are made of those for fewer: a first symbol of length `l` stands before whatever `b - l` bits
-/// decode to. So building costs one short step for each entry, not one for each symbol in it.
+/// The entries for the next 10, 9, ... bits are kept as well (entry `i` for `b` bits at index
+/// `2^b + i`), because the entries for `b` bits are made of those for fewer: a first symbol of
+/// length `l` stands before whatever `b - l` bits decode to. So building costs one short step for
+/// each entry, not one for each symbol in it.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Table {
-    /// The symbols, the first in the low byte; all ones where no codeword fits. Bytes after the last symbol are junk.
+    /// The symbols, the first in the low byte; all ones where no codeword fits. Bytes after the
+    /// last symbol are junk.
     symbols: [[u64; ENTRIES]; 2],
-    /// What to add to the state of a lane: the number of symbols, times 2^16, less their length in bits. 0 where no
-    /// codeword fits. Invariant: the number is 1 to 8 and the length 1 to 11, or both are 0.
+    /// What to add to the state of a lane: the number of symbols, times 2^16, less their length in
+    /// bits. 0 where no codeword fits. Invariant: the number is 1 to 8 and the length 1 to 11, or
+    /// both are 0.
     steps: [[u32; ENTRIES]; 2],
 }
 
@@ -46,8 +50,9 @@ impl Table {
 
     /// Makes this the table of these codewords, which must be prefix-free.
     ///
-    /// Codewords that are longer than the table's index are left out, and so are those of a symbol that has one
-    /// already: [`lanes::decode`](crate::lanes::decode) asks its caller for them when it meets them.
+    /// Codewords that are longer than the table's index are left out, and so are those of a symbol
+    /// that has one already: [`lanes::decode`](crate::lanes::decode) asks its caller for them when
+    /// it meets them.
     pub fn build(&mut self, codewords: impl Iterator<Item = Codeword>) {
         let mut kept = [Codeword { bits: 0, length: 0, symbol: 0 }; 256];
         let mut len = 0;

@@ -4,16 +4,17 @@ use crate::Simd;
 
 /// Merges planes into weights, past the caches if asked to.
 ///
-/// A store that goes past the caches spares the read of the line it overwrites: with outputs that no cache could hold
-/// anyway, decoding gained a quarter from it. Such stores become visible late; so a writer has the weights to itself, and
-/// everything is visible when [`lend`](Self::lend) returns.
+/// A store that goes past the caches spares the read of the line it overwrites: with outputs that
+/// no cache could hold anyway, decoding gained a quarter from it. Such stores become visible late;
+/// so a writer has the weights to itself, and everything is visible when [`lend`](Self::lend)
+/// returns.
 #[derive(Debug)]
 pub struct Writer<'a, S: Simd> {
     simd: S,
     weights: &'a mut [u8],
     stream: bool,
-    /// What has to be added to the index of a weight so that multiples of 64 begin at an address that is a multiple of
-    /// 128.
+    /// What has to be added to the index of a weight so that multiples of 64 begin at an address
+    /// that is a multiple of 128.
     phase: usize,
 }
 
@@ -36,17 +37,20 @@ impl<S: Simd> Writer<'_, S> {
     /// Weights that are merged as one vector operation.
     pub const GROUP: usize = 64;
 
-    /// Lends `work` a writer of these weights, two bytes each. With `stream`, it goes past the caches.
+    /// Lends `work` a writer of these weights, two bytes each. With `stream`, it goes past the
+    /// caches.
     #[inline(always)]
     pub fn lend<W: Write>(simd: S, weights: &mut [u8], stream: bool, work: W) -> W::Output {
         let address = weights.as_ptr().addr();
         // Weights at an odd address are never aligned.
         let stream = stream && address.is_multiple_of(2);
-        // The writer is not given away, only lent: so it is surely dropped here, with the fence in it.
+        // The writer is not given away, only lent: so it is surely dropped here, with the fence in
+        // it.
         work.run(simd, &mut Writer { simd, weights, stream, phase: address / 2 })
     }
 
-    /// How many of the `pending` weights from index `at` on to merge now, so that the next begin a group.
+    /// How many of the `pending` weights from index `at` on to merge now, so that the next begin a
+    /// group.
     #[inline(always)]
     #[must_use]
     pub fn whole_groups(&self, at: usize, pending: usize) -> usize {
@@ -81,9 +85,9 @@ impl<S: Simd> Writer<'_, S> {
         let (groups_weights, rest_weights) = weights.as_chunks_mut::<128>();
         for ((e, sm), weights) in groups.iter().zip(groups_sm).zip(groups_weights) {
             let (e, sm, weights) = (e.as_ptr(), sm.as_ptr(), weights.as_mut_ptr());
-            // SAFETY: the arrays are as long as `merge_64` asks for. Groups begin at multiples of 128 bytes if the address
-            // of the first weight is even, which `lend` has made sure of where `stream` is true; dropping the writer
-            // fences.
+            // SAFETY: the arrays are as long as `merge_64` asks for. Groups begin at multiples of
+            // 128 bytes if the address of the first weight is even, which `lend` has made sure of
+            // where `stream` is true; dropping the writer fences.
             unsafe {
                 if stream {
                     simd.merge_64::<true>(e, sm, weights);

@@ -1,18 +1,21 @@
-//! Decoding: whole units, blocks, ranges of elements; and the compact decoder, which needs no allocator and no tables but
-//! those of the unit.
+//! Decoding: whole units, blocks, ranges of elements; and the compact decoder, which needs no
+//! allocator and no tables but those of the unit.
 //!
-//! Its algorithm: from the start bit of a block, look the next 8 bits up in table 0; take the symbol, or follow jumps;
-//! move on by the symbol's code length; stop after as many symbols as the output positions say.
+//! Its algorithm: from the start bit of a block, look the next 8 bits up in table 0; take the
+//! symbol, or follow jumps; move on by the symbol's code length; stop after as many symbols as the
+//! output positions say.
 //!
 //! Where the code departs from it:
 //!
-//! 1. Of a codeword that table 0 leads to, it is checked at once that its length is 1 to 8. On trained weights that are over
-//!    99 % of codewords. Everything else goes to [`PrefixTables::decode`], which finds out what is wrong, too.
-//! 2. Code is read a machine word at a time: 64 bits serve seven look-ups, 32 bits three, as an 8th or 4th could
-//!    lack bits. So a machine of 32 bits shifts no numbers of 64: with exponents merged as they come, a Cortex-M4 takes 25.7
-//!    instructions a weight instead of 48.9.
-//! 3. Nothing here can panic, and the compiler can see it: what validation has shown is not relied on by an index, but by
-//!    a look-up that gives something harmless where there is nothing. An image for a microcontroller has no code for panics then.
+//! 1. Of a codeword that table 0 leads to, it is checked at once that its length is 1 to 8. On
+//!    trained weights that are over 99 % of codewords. Everything else goes to
+//!    [`PrefixTables::decode`], which finds out what is wrong, too.
+//! 2. Code is read a machine word at a time: 64 bits serve seven look-ups, 32 bits three, as an 8th
+//!    or 4th could lack bits. So a machine of 32 bits shifts no numbers of 64: with exponents
+//!    merged as they come, a Cortex-M4 takes 25.7 instructions a weight instead of 48.9.
+//! 3. Nothing here can panic, and the compiler can see it: what validation has shown is not relied
+//!    on by an index, but by a look-up that gives something harmless where there is nothing. An
+//!    image for a microcontroller has no code for panics then.
 
 use core::ops::Range;
 
@@ -28,18 +31,20 @@ const WORTH_TABLES: usize = 1024;
 /// Bytes of a machine word.
 const WORD_BYTES: usize = size_of::<usize>();
 
-/// Codewords of 8 bits that surely are in a machine word whose first byte may be used up to its last bit.
+/// Codewords of 8 bits that surely are in a machine word whose first byte may be used up to its
+/// last bit.
 const PER_WORD: usize = WORD_BYTES - 1;
 
 impl Unit<'_> {
     /// Decodes the whole unit into `weights`, two little-endian bytes per element.
     ///
-    /// Checks that each block's codewords end where the next block's begin, and that the code ends with the last element.
+    /// Checks that each block's codewords end where the next block's begin, and that the code ends
+    /// with the last element.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] unless `weights` is `2 * self.len()` bytes long; otherwise the rule that the code
-    /// breaks. The content of `weights` is then unspecified.
+    /// [`Error::BufferLength`] unless `weights` is `2 * self.len()` bytes long; otherwise the rule
+    /// that the code breaks. The content of `weights` is then unspecified.
     ///
     /// ```
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
@@ -57,16 +62,19 @@ impl Unit<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for a block that is not there.
+    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for a block that is not
+    /// there.
     pub fn decode_block_into(&self, block: usize, weights: &mut [u8]) -> Result<(), Error> {
         self.decode_blocks_into(block..block.saturating_add(1), weights)
     }
 
-    /// Decodes a run of blocks, from the first element of the first to the last element of the last.
+    /// Decodes a run of blocks, from the first element of the first to the last element of the
+    /// last.
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for blocks that are not there.
+    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for blocks that are not
+    /// there.
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
         if weights.len() >= bf16::BYTES * WORTH_TABLES {
@@ -102,8 +110,8 @@ impl Unit<'_> {
         (self.position(blocks.end) - self.position(blocks.start)) as usize
     }
 
-    /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), and also checks the gap of every
-    /// window, on which parallel decoders rely but this one does not.
+    /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), and also
+    /// checks the gap of every window, on which parallel decoders rely but this one does not.
     ///
     /// # Errors
     ///
@@ -137,12 +145,14 @@ impl Unit<'_> {
 
     /// Decodes the elements of any range, beginning at the block that holds the first.
     ///
-    /// Costs the decoding of up to one block before the range. What lies outside the range is not checked.
+    /// Costs the decoding of up to one block before the range. What lies outside the range is not
+    /// checked.
     ///
     /// # Errors
     ///
-    /// [`Error::RangeOutOfBounds`] if the range does not lie within the unit, [`Error::BufferLength`] unless `weights`
-    /// has two bytes for each element of it; otherwise the rule that the code breaks.
+    /// [`Error::RangeOutOfBounds`] if the range does not lie within the unit,
+    /// [`Error::BufferLength`] unless `weights` has two bytes for each element of it; otherwise the
+    /// rule that the code breaks.
     ///
     /// ```
     /// let encoded = df11::encode(&[0x80, 0x3f, 0x00, 0x40, 0x40, 0x40])?;
@@ -180,7 +190,8 @@ impl Unit<'_> {
         bf16::expect_len("weights", weights.len(), bf16::BYTES * range.len())
     }
 
-    /// [`decode_range_into`](Self::decode_range_into) by the compact decoder, for a range that has been checked.
+    /// [`decode_range_into`](Self::decode_range_into) by the compact decoder, for a range that has
+    /// been checked.
     pub(super) fn decode_range_compact(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         let decoder = Compact::new(self.tables);
         let mut weights = weights;
@@ -220,8 +231,9 @@ impl Unit<'_> {
         Ok(())
     }
 
-    /// The signs and mantissas of these elements, and as many weights, which are taken off the front. Validation and the
-    /// check of the buffer have shown that there are so many; without them, there would be none.
+    /// The signs and mantissas of these elements, and as many weights, which are taken off the
+    /// front. Validation and the check of the buffer have shown that there are so many; without
+    /// them, there would be none.
     fn take_planes<'w>(&self, range: Range<usize>, weights: &mut &'w mut [u8]) -> (&[u8], &'w mut [u8]) {
         let bytes = bf16::BYTES * range.len();
         let (now, later) = core::mem::take(weights).split_at_mut_checked(bytes).unwrap_or_default();
@@ -229,7 +241,8 @@ impl Unit<'_> {
         (self.sign_mantissa.get(range).unwrap_or_default(), now)
     }
 
-    /// Decodes a block window by window, so that each gap can be compared; returns the bit at which it ends.
+    /// Decodes a block window by window, so that each gap can be compared; returns the bit at which
+    /// it ends.
     fn verify_block(
         &self,
         decoder: &Compact<'_>,
@@ -272,7 +285,8 @@ impl Unit<'_> {
             };
         }
         if range.is_empty() {
-            // No codeword starts in this (last) block; the one before it was checked against the end of the code.
+            // No codeword starts in this (last) block; the one before it was checked against the
+            // end of the code.
             return Ok(());
         }
         // What is left after the last element is nobody's business (D-6.3).
@@ -280,8 +294,8 @@ impl Unit<'_> {
         if block + 1 < self.blocks() { self.check_last_start(block) } else { Ok(()) }
     }
 
-    /// The rule that ties a block to an empty last one: its last codeword starts in it. Where that starts
-    /// is found out again, since few units have an empty block.
+    /// The rule that ties a block to an empty last one: its last codeword starts in it. Where that
+    /// starts is found out again, since few units have an empty block.
     #[cold]
     fn check_last_start(&self, block: usize) -> Result<(), Error> {
         let before = self.block_range(block).len().saturating_sub(1);
@@ -297,12 +311,13 @@ impl Unit<'_> {
     }
 }
 
-/// Reads code, a machine word at a time. Past the end of the code it reads zeros; its position tells afterwards.
+/// Reads code, a machine word at a time. Past the end of the code it reads zeros; its position
+/// tells afterwards.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     code: &'a [u8],
-    /// The byte where a word was read last. A block has at most [`BLOCK_BITS`] codewords of at most 4 bytes, so it does
-    /// not get far past the end of the code.
+    /// The byte where a word was read last. A block has at most [`BLOCK_BITS`] codewords of at most
+    /// 4 bytes, so it does not get far past the end of the code.
     byte: usize,
     /// Bits that were used, counted from the start of that byte.
     used: u32,
@@ -369,7 +384,8 @@ impl<'a> Compact<'a> {
         Ok(symbol)
     }
 
-    /// Decodes the symbol at a bit, whose codeword is longer than 8 bits, or finds out what is wrong.
+    /// Decodes the symbol at a bit, whose codeword is longer than 8 bits, or finds out what is
+    /// wrong.
     #[cold]
     #[inline(never)]
     fn long_symbol(&self, code: &[u8], bit: u64) -> Result<(u8, u8), Error> {
@@ -378,7 +394,8 @@ impl<'a> Compact<'a> {
         self.tables.decode((bytes >> 32) as u32, bit)
     }
 
-    /// Decodes as many symbols as there are signs and mantissas, and merges them; returns the reader after them.
+    /// Decodes as many symbols as there are signs and mantissas, and merges them; returns the
+    /// reader after them.
     fn merge_into<'c>(
         &self,
         mut reader: Reader<'c>,

@@ -1,11 +1,13 @@
 //! The fast decoder: tables of many symbols, several blocks at once.
 //!
-//! The algorithm: cut the blocks into runs of the same number, one for each lane of [`lanes`]; decode all lanes side by
-//! side; where a lane reaches the end of a block, check that it is where the next block begins; merge what the lanes
-//! hold with the signs and mantissas while it is in the first-level cache.
+//! The algorithm: cut the blocks into runs of the same number, one for each lane of [`lanes`];
+//! decode all lanes side by side; where a lane reaches the end of a block, check that it is where
+//! the next block begins; merge what the lanes hold with the signs and mantissas while it is in the
+//! first-level cache.
 //!
-//! Whatever does not go as it does in a sound unit ends the fast run, and the compact decoder starts again from the
-//! first block: it finds the first rule that is broken, in the order of elements, however many lanes there were.
+//! Whatever does not go as it does in a sound unit ends the fast run, and the compact decoder
+//! starts again from the first block: it finds the first rule that is broken, in the order of
+//! elements, however many lanes there were.
 
 use alloc::boxed::Box;
 use core::hint::black_box;
@@ -19,25 +21,28 @@ use crate::bits::BitReader;
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
 use crate::{Error, bf16};
 
-/// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer fits the registers of
-/// x86-64; three are for what six leave over.
+/// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer
+/// fits the registers of x86-64; three are for what six leave over.
 const MANY: usize = 6;
 const FEW: usize = 3;
 
-/// Turns of all lanes between two merges: some 18 symbols each, so that what waits in the lanes takes 1.5 KiB.
+/// Turns of all lanes between two merges: some 18 symbols each, so that what waits in the lanes
+/// takes 1.5 KiB.
 const TURNS: usize = 16;
 
-/// How far ahead signs and mantissas are asked for: a little more than a lane decodes between two merges.
+/// How far ahead signs and mantissas are asked for: a little more than a lane decodes between two
+/// merges.
 const AHEAD: usize = 320;
 
-/// Outputs of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
+/// Outputs of more bytes than this go past the caches: a second-level cache could not keep them for
+/// the reader.
 const STREAM_BYTES: usize = 4 << 20;
 
 /// A unit with tables that decode several symbols a look-up, for decoding much or often.
 ///
-/// Building the tables (48 KiB) takes some microseconds, so that it pays from about a thousand weights on;
-/// [`Unit::decode_into`] and its kind do it by themselves for what is larger. Keep a `Decoder` to decode block by block
-/// or from several threads.
+/// Building the tables (48 KiB) takes some microseconds, so that it pays from about a thousand
+/// weights on; [`Unit::decode_into`] and its kind do it by themselves for what is larger. Keep a
+/// `Decoder` to decode block by block or from several threads.
 ///
 /// ```
 /// use df11::Decoder;
@@ -121,7 +126,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Decodes any range of elements: see [`Unit::decode_range_into`]. Whole blocks within it go the fast way.
+    /// Decodes any range of elements: see [`Unit::decode_range_into`]. Whole blocks within it go
+    /// the fast way.
     ///
     /// # Errors
     ///
@@ -235,7 +241,8 @@ struct Place {
     element: usize,
     /// One past the block's last element.
     end: usize,
-    /// Where the codeword of the next element to be merged begins; kept only where gaps are checked.
+    /// Where the codeword of the next element to be merged begins; kept only where gaps are
+    /// checked.
     bit: u64,
 }
 
@@ -292,8 +299,8 @@ impl<S: Simd> Task<'_, '_, S> {
         lane.move_to(unit.block_start(place.block), limit);
     }
 
-    /// Merges what a lane holds; takes it over the end of its block if it stands before it. Says whether that was the
-    /// lane's last block.
+    /// Merges what a lane holds; takes it over the end of its block if it stands before it. Says
+    /// whether that was the lane's last block.
     #[inline(always)]
     fn settle(self, writer: &mut Writer<'_, S>, lane: &mut lanes::Lane, place: &mut Place) -> Option<bool> {
         let unit = &self.decoder.unit;
@@ -329,8 +336,8 @@ impl<S: Simd> Task<'_, '_, S> {
         Some(ended)
     }
 
-    /// Follows the codewords of these symbols from bit `bit`, and compares the gap of each window that one of them ends in
-    /// or crosses into. Returns where the last ends.
+    /// Follows the codewords of these symbols from bit `bit`, and compares the gap of each window
+    /// that one of them ends in or crosses into. Returns where the last ends.
     #[inline(always)]
     fn check_gaps(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8]) -> Option<u64> {
         let (mut bit, mut element, mut rest) = (bit, element, symbols);
@@ -348,7 +355,8 @@ impl<S: Simd> Task<'_, '_, S> {
         self.check_fours(lengths, bit, element, rest)
     }
 
-    /// Follows the codewords of 64 symbols at once. `None` if that cannot be done, or a gap differs.
+    /// Follows the codewords of 64 symbols at once. `None` if that cannot be done, or a gap
+    /// differs.
     #[inline(always)]
     fn check_group(self, lengths: &Lengths, bit: u64, element: usize, symbols: &[u8; GROUP]) -> Option<u64> {
         let unit = &self.decoder.unit;
@@ -389,7 +397,8 @@ impl<S: Simd> Task<'_, '_, S> {
                 }
                 continue;
             }
-            // Which of the four crosses into the next window? Asked without branches, as the encoder does.
+            // Which of the four crosses into the next window? Asked without branches, as the
+            // encoder does.
             let middle = used + first;
             let ends = [middle + lengths.of_symbol(four[2]), middle, used + lengths.of_symbol(four[0])];
             let (mut end, mut before) = (used + length, 4);
@@ -417,7 +426,8 @@ impl<S: Simd> Task<'_, '_, S> {
         Some(end)
     }
 
-    /// Compares the gap of the window in which `element`, the first to begin there, begins at `bit`.
+    /// Compares the gap of the window in which `element`, the first to begin there, begins at
+    /// `bit`.
     #[inline(always)]
     fn compare_gap(self, bit: u64, element: usize) -> Option<()> {
         let unit = &self.decoder.unit;
@@ -447,7 +457,8 @@ impl<S: Simd> Task<'_, '_, S> {
 /// The lengths of codewords, by symbol and by pair of symbols.
 struct Lengths {
     one: LengthTable,
-    /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs are rarely asked for.
+    /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs
+    /// are rarely asked for.
     two: Option<Box<[u8; 1 << 16]>>,
 }
 

@@ -33,7 +33,8 @@ pub fn encode(weights: &[u8]) -> Result<EncodedUnit, Error> {
 impl EncodeOptions {
     /// Encodes tensors, in this order, as one unit.
     ///
-    /// Each tensor is a slice of BF16 weights, two little-endian bytes each; tensors may be empty, the unit may not.
+    /// Each tensor is a slice of BF16 weights, two little-endian bytes each; tensors may be empty,
+    /// the unit may not.
     ///
     /// # Errors
     ///

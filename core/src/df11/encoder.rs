@@ -1,18 +1,22 @@
 //! Writing the code of a unit: codewords, gaps and output positions.
 //!
-//! The algorithm: append the codeword of each exponent to a *window*, 64 bits that fill from the top. What is left of a
-//! codeword when the window is full begins the next one, and its length is the next window's gap. So gaps cost nothing
-//! for each codeword, only for each window, and output positions only for each block.
+//! The algorithm: append the codeword of each exponent to a *window*, 64 bits that fill from the
+//! top. What is left of a codeword when the window is full begins the next one, and its length is
+//! the next window's gap. So gaps cost nothing for each codeword, only for each window, and output
+//! positions only for each block.
 //!
 //! Where the code departs from it:
 //!
-//! 1. Four weights are loaded at once, and their codewords put together before they go into the window.
-//! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries, of which a few hundred
-//!    are ever touched. That halves the look-ups; [`Encoder`](super::Encoder) holds it.
-//! 3. Where the machine can look 64 codewords up at once, it does, and puts those of eight weights together before they go
-//!    into the window; see [`Simd::code_group`]. What that cannot do, such as codewords of more than 16 bits, goes the way
-//!    of 1.
-//! 4. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
+//! 1. Four weights are loaded at once, and their codewords put together before they go into the
+//!    window.
+//! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries, of
+//!    which a few hundred are ever touched. That halves the look-ups; [`Encoder`](super::Encoder)
+//!    holds it.
+//! 3. Where the machine can look 64 codewords up at once, it does, and puts those of eight weights
+//!    together before they go into the window; see [`Simd::code_group`]. What that cannot do, such
+//!    as codewords of more than 16 bits, goes the way of 1.
+//! 4. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see
+//!    [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
 
 use df11_simd::{CodeTable, Codeword, GROUP, GROUP_WINDOWS, Operation, Simd};
 
@@ -20,14 +24,16 @@ use super::{GAP_BITS, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::huffman::Codewords;
 use crate::{Error, bf16};
 
-/// A codeword, or those of two exponents after one another: the bits, the first at the top, and how many.
+/// A codeword, or those of two exponents after one another: the bits, the first at the top, and how
+/// many.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
     pub(super) bits: u64,
     pub(super) length: u32,
 }
 
-/// The length of what has no codeword: more than any window holds, so that no comparison of its own is needed.
+/// The length of what has no codeword: more than any window holds, so that no comparison of its own
+/// is needed.
 pub(super) const NO_CODEWORD: u32 = 255;
 
 /// The codewords by exponent.
@@ -87,8 +93,9 @@ pub(super) trait Sink {
     /// The windows from the one that is open, as far as they are whole and can be written to.
     fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]];
 
-    /// The first `windows` of that room were written and closed, and the windows after each of them opened, with these
-    /// gaps. `elements` says how many elements begin before the `i`-th that was opened.
+    /// The first `windows` of that room were written and closed, and the windows after each of them
+    /// opened, with these gaps. `elements` says how many elements begin before the `i`-th that was
+    /// opened.
     fn advance(&mut self, windows: usize, gaps: &[u8], elements: impl Fn(usize) -> usize);
 
     /// A window begins: its gap, and how many elements' codewords begin before it.
@@ -132,8 +139,8 @@ impl Window {
         if self.used > 0 { Some(self.bits) } else { None }
     }
 
-    /// Appends a tensor's codewords, and splits its signs and mantissas off. `pairs` gives the codewords of two exponents,
-    /// the first in the low byte of its argument.
+    /// Appends a tensor's codewords, and splits its signs and mantissas off. `pairs` gives the
+    /// codewords of two exponents, the first in the low byte of its argument.
     #[inline(always)]
     pub(super) fn append<S: Simd>(
         &mut self,
@@ -168,7 +175,8 @@ impl Window {
         Ok(())
     }
 
-    /// Appends the codewords of the first groups, of as many as can be done at once; returns their number.
+    /// Appends the codewords of the first groups, of as many as can be done at once; returns their
+    /// number.
     #[inline(always)]
     fn append_groups(
         &mut self,
@@ -186,7 +194,8 @@ impl Window {
         let (mut bits, mut used, mut closed) = (self.bits, self.used, 0);
         let (mut gaps, mut crossings) = ([0; (MANY + 1) * GROUP_WINDOWS], [0; MANY]);
         let mut put = |codewords: u64, length: u64| {
-            // Without branches: each stores the window, full or not, and the next of them what it has become.
+            // Without branches: each stores the window, full or not, and the next of them what it
+            // has become.
             bits |= codewords >> used;
             room[closed] = bits.to_be_bytes();
             // By less than 64: an empty window is not filled by less than 64 bits.
@@ -251,7 +260,8 @@ impl Window {
         let mut window = *self;
         let mut left = fours.iter();
         loop {
-            // A loop of its own for what stays within the window: the rest needs many registers, and comes once in six.
+            // A loop of its own for what stays within the window: the rest needs many registers,
+            // and comes once in six.
             let (mut bits, mut used) = (window.bits, window.used);
             let crossing = loop {
                 let Some(four) = left.next() else { break None };
@@ -277,7 +287,8 @@ impl Window {
                 }
                 continue;
             }
-            // Which of the four crosses the end of the window? Asked without branches, since nobody could guess.
+            // Which of the four crosses the end of the window? Asked without branches, since nobody
+            // could guess.
             let [e, _, f, _] = exponents.to_le_bytes();
             let middle = used + first.length;
             let ends = [
@@ -325,8 +336,9 @@ impl Window {
         Ok(())
     }
 
-    /// Fills the window with codewords that reach its end or cross it, and begins the next with what is left of them. The
-    /// codewords of `before` more elements begin before that one, and its gap is `gap`.
+    /// Fills the window with codewords that reach its end or cross it, and begins the next with
+    /// what is left of them. The codewords of `before` more elements begin before that one, and its
+    /// gap is `gap`.
     #[inline(always)]
     fn next(&mut self, sink: &mut impl Sink, code: Entry, gap: u32, before: usize) -> Result<(), Error> {
         if !sink.close(self.bits | code.bits >> self.used) {
@@ -387,7 +399,8 @@ impl<'a> Gaps<'a> {
 
     fn flush(&mut self) {
         let [_, _, _, group @ ..] = self.held.to_be_bytes();
-        // A unit has gaps for whole blocks of windows: there is a group for every one that is pushed.
+        // A unit has gaps for whole blocks of windows: there is a group for every one that is
+        // pushed.
         if let Some(to) = self.groups.next() {
             *to = group;
         }
@@ -448,7 +461,8 @@ impl<'a> WholeUnit<'a> {
                 Some(word) => word.as_mut_slice(),
                 None => self.tail,
             };
-            // The code's length in bytes is right, so the last window has just the bytes that are needed.
+            // The code's length in bytes is right, so the last window has just the bytes that are
+            // needed.
             last.copy_from_slice(bytes.get(..last.len()).ok_or(mismatch)?);
         }
         self.gaps.finish();
@@ -489,7 +503,8 @@ impl Sink for WholeUnit<'_> {
         if self.opened == self.windows {
             return;
         }
-        // Where a codeword only straddles into the last window, none begins there, and its gap is 0.
+        // Where a codeword only straddles into the last window, none begins there, and its gap
+        // is 0.
         let gap = if elements < self.elements { gap } else { 0 };
         self.gaps.push(gap as u8);
         if self.opened.is_multiple_of(WINDOWS_PER_BLOCK)

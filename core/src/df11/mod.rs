@@ -1,6 +1,7 @@
 //! Units in the DF11 layout: [`Unit`] reads and decodes, [`Plan`] and [`encode()`] write.
 //!
-//! A unit holds the weights of one or more tensors, one after the other, under one Huffman code, in six tensors:
+//! A unit holds the weights of one or more tensors, one after the other, under one Huffman code, in
+//! six tensors:
 //!
 //! | tensor | content |
 //! |---|---|
@@ -11,7 +12,8 @@
 //! | `gaps` | per window, the bit offset of the first codeword that starts in it; 5 bits each, 512 entries per block |
 //! | `split_positions` | the element at which each tensor but the first begins; `i64`, little-endian |
 //!
-//! A *window* is 8 bytes of code (what one GPU thread decodes), a *block* 512 windows (what one thread block decodes).
+//! A *window* is 8 bytes of code (what one GPU thread decodes), a *block* 512 windows (what one
+//! thread block decodes).
 
 mod decode;
 #[cfg(feature = "alloc")]

@@ -10,9 +10,9 @@ use super::{Plan, Unit};
 use crate::Error;
 use crate::huffman::MAX_ROWS;
 
-/// Something for each of the six parts of a unit, in the order of [`PARTS`](super::PARTS): bytes that were read
-/// (`Parts<&[u8]>`), memory to write to (`Parts<&mut [u8]>`), sizes (`Parts<usize>`), a whole unit
-/// ([`EncodedUnit`]).
+/// Something for each of the six parts of a unit, in the order of [`PARTS`](super::PARTS): bytes
+/// that were read (`Parts<&[u8]>`), memory to write to (`Parts<&mut [u8]>`), sizes
+/// (`Parts<usize>`), a whole unit ([`EncodedUnit`]).
 ///
 /// Anybody can put parts together; [`Unit::new`](super::Unit::new) checks them.
 ///
@@ -98,8 +98,8 @@ impl<T> Parts<T> {
 
 impl Parts<usize> {
     /// The most bytes that each part of a unit takes whose code [`Plan::new`](super::Plan::new) or
-    /// [`Plan::from_frequencies`](super::Plan::from_frequencies) has chosen, whatever the weights are: to set memory
-    /// aside before they are known. `None` if no unit holds so many elements.
+    /// [`Plan::from_frequencies`](super::Plan::from_frequencies) has chosen, whatever the weights
+    /// are: to set memory aside before they are known. `None` if no unit holds so many elements.
     ///
     /// ```
     /// use df11::{EncodeOptions, Parts, Plan};
@@ -116,7 +116,8 @@ impl Parts<usize> {
         if elements > MAX_ELEMENTS || elements == 0 || tensors == 0 {
             return None;
         }
-        // With 8 bits for each of 240 symbols there is a code within every limit, and none that is chosen is longer.
+        // With 8 bits for each of 240 symbols there is a code within every limit, and none that is
+        // chosen is longer.
         let encoded_exponent = elements;
         let blocks = encoded_exponent.div_ceil(BLOCK_BYTES);
         Some(Parts {
@@ -165,7 +166,8 @@ impl Parts<Vec<u8>> {
         }
     }
 
-    /// The bytes of the parts, to be written to: for [`Plan::encode_into`] and [`Encoder`](super::Encoder).
+    /// The bytes of the parts, to be written to: for [`Plan::encode_into`] and
+    /// [`Encoder`](super::Encoder).
     #[must_use]
     pub fn as_mut_slices(&mut self) -> Parts<&mut [u8]> {
         Parts {

@@ -1,8 +1,9 @@
 //! Encoding with a table of pairs, and in pieces that do not wait for one another.
 //!
-//! The code of a piece begins at the bit at which the piece before it ends. How long each is, its histogram says; so all
-//! begin to be written at once, into parts of the buffers that do not overlap. A window that two pieces share belongs
-//! to the one in which it begins; the other keeps its bits for the end. So the bytes are those of one piece.
+//! The code of a piece begins at the bit at which the piece before it ends. How long each is, its
+//! histogram says; so all begin to be written at once, into parts of the buffers that do not
+//! overlap. A window that two pieces share belongs to the one in which it begins; the other keeps
+//! its bits for the end. So the bytes are those of one piece.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -26,8 +27,9 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Cuts tensors into pieces of at most `most` weights, in order. Half a million is a good number: far more than what
-    /// a piece costs, and a unit of some millions keeps several processors busy.
+    /// Cuts tensors into pieces of at most `most` weights, in order. Half a million is a good
+    /// number: far more than what a piece costs, and a unit of some millions keeps several
+    /// processors busy.
     ///
     /// ```
     /// use df11::Piece;
@@ -62,9 +64,11 @@ impl Piece {
     }
 }
 
-/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for encoding much.
+/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
+/// encoding much.
 ///
-/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces, from several threads.
+/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces,
+/// from several threads.
 #[derive(Clone, Debug)]
 pub struct Encoder<'p> {
     plan: &'p Plan,
@@ -84,7 +88,8 @@ struct Pairs {
 impl Pairs {
     fn of(codewords: &[Entry; 256]) -> Self {
         let mut lengths = boxed(NO_CODEWORD as u8);
-        // From the allocator as zeros, so that rows of exponents without a codeword are never touched.
+        // From the allocator as zeros, so that rows of exponents without a codeword are never
+        // touched.
         let mut bits = boxed(0);
         let has_codeword = |entry: &Entry| entry.length != NO_CODEWORD;
         for (high, second) in codewords.iter().enumerate().filter(|(_, entry)| has_codeword(entry)) {
@@ -139,16 +144,17 @@ impl<'p> Encoder<'p> {
         }
     }
 
-    /// Encodes the tensors that were planned in pieces, to the same bytes as [`encode_into`](Self::encode_into).
+    /// Encodes the tensors that were planned in pieces, to the same bytes as
+    /// [`encode_into`](Self::encode_into).
     ///
-    /// `frequencies` are the histograms of the [pieces](Piece::cut) of these tensors, in order; `most` is what they were
-    /// cut with. `run` is given a [`Job`]
-    /// for each piece and has to [run](Job::run) them all, on any threads and in any order.
+    /// `frequencies` are the histograms of the [pieces](Piece::cut) of these tensors, in order;
+    /// `most` is what they were cut with. `run` is given a [`Job`] for each piece and has to
+    /// [run](Job::run) them all, on any threads and in any order.
     ///
     /// # Errors
     ///
-    /// As [`Plan::encode_into`]; [`Error::PlanMismatch`] also if the frequencies are not those of the pieces, or a job
-    /// was not run.
+    /// As [`Plan::encode_into`]; [`Error::PlanMismatch`] also if the frequencies are not those of
+    /// the pieces, or a job was not run.
     ///
     /// ```
     /// use df11::{Parts, Encoder, Job, EncodeOptions, Piece, Plan, bf16};
@@ -247,7 +253,8 @@ impl<'p> Encoder<'p> {
         let mut gaps = Gaps::new(out.gaps);
         gaps.extend(&window_gaps);
         gaps.finish();
-        // Where the code ends with a whole block, no window begins after it; that entry is the number of elements too.
+        // Where the code ends with a whole block, no window begins after it; that entry is the
+        // number of elements too.
         if let Some(last) = out.output_positions.as_chunks_mut::<4>().0.last_mut() {
             *last = (element as u32).to_le_bytes();
         }
@@ -390,7 +397,8 @@ impl Sink for OnePiece<'_> {
 
     #[inline]
     fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]] {
-        // Only that of the last window may be missing from the code, and only that of a window that is open from the gaps.
+        // Only that of the last window may be missing from the code, and only that of a window that
+        // is open from the gaps.
         if self.in_head { &mut [] } else { self.parts.code.as_chunks_mut().0 }
     }
 

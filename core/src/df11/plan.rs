@@ -11,7 +11,8 @@ use crate::{Error, bf16};
 #[cfg(feature = "alloc")]
 const WORTH_PAIRS: usize = 1 << 16;
 
-/// Choices that an encoder has; every combination gives a unit that any decoder of the layout reads.
+/// Choices that an encoder has; every combination gives a unit that any decoder of the layout
+/// reads.
 ///
 /// ```
 /// use df11::EncodeOptions;
@@ -33,16 +34,18 @@ impl EncodeOptions {
         EncodeOptions { least_code_length: 1, max_code_length: MAX_CODE_LENGTH }
     }
 
-    /// The shortest codeword to use, in bits, 1 to 8; 1 by default. With 2, no block holds more than 16,384 elements, so
-    /// that even a unit of zeros decodes within the shared memory that published loaders ask for.
+    /// The shortest codeword to use, in bits, 1 to 8; 1 by default. With 2, no block holds more
+    /// than 16,384 elements, so that even a unit of zeros decodes within the shared memory that
+    /// published loaders ask for.
     #[must_use]
     pub const fn least_code_length(mut self, bits: u8) -> Self {
         self.least_code_length = bits;
         self
     }
 
-    /// The longest codeword to use, in bits, up to 32 (the default). Where the best code within this limit needs more
-    /// than 17 prefix tables, the largest smaller limit that needs fewer is used instead.
+    /// The longest codeword to use, in bits, up to 32 (the default). Where the best code within
+    /// this limit needs more than 17 prefix tables, the largest smaller limit that needs fewer is
+    /// used instead.
     #[must_use]
     pub const fn max_code_length(mut self, bits: u8) -> Self {
         self.max_code_length = bits;
@@ -107,9 +110,9 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// What the layout cannot hold: [`Error::EmptyUnit`], [`Error::UnrepresentableExponent`] (with the element),
-    /// [`Error::TooManyElements`], [`Error::TooManyCodeBytes`]. What cannot be meant: [`Error::OddBytes`], and what
-    /// [`CodeLengths::from_frequencies`] says of the options.
+    /// What the layout cannot hold: [`Error::EmptyUnit`], [`Error::UnrepresentableExponent`] (with
+    /// the element), [`Error::TooManyElements`], [`Error::TooManyCodeBytes`]. What cannot be meant:
+    /// [`Error::OddBytes`], and what [`CodeLengths::from_frequencies`] says of the options.
     pub fn new(tensors: &[&[u8]], options: &EncodeOptions) -> Result<Self, Error> {
         let mut frequencies = [0; 256];
         for tensor in tensors {
@@ -172,8 +175,9 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`]; [`Error::TooManyTables`] if the code needs more than 17, [`Error::NoCodeword`] if an exponent
-    /// occurs that it does not cover, [`Error::Oversubscribed`] if no prefix code has these lengths.
+    /// As [`Plan::new`]; [`Error::TooManyTables`] if the code needs more than 17,
+    /// [`Error::NoCodeword`] if an exponent occurs that it does not cover,
+    /// [`Error::Oversubscribed`] if no prefix code has these lengths.
     pub fn with_lengths(
         frequencies: &[u64; 256],
         tensors: usize,
@@ -226,8 +230,8 @@ impl Plan {
         self.code_bits
     }
 
-    /// The largest number of elements whose codewords will start in one block: what decides the shared memory that the
-    /// published kernel asks for. Reads every weight once.
+    /// The largest number of elements whose codewords will start in one block: what decides the
+    /// shared memory that the published kernel asks for. Reads every weight once.
     ///
     /// # Errors
     ///
@@ -266,13 +270,14 @@ impl Plan {
 
     /// Encodes the tensors that were planned into the caller's buffers.
     ///
-    /// The bytes depend on the weights and the plan alone. The code is filled up to a whole byte with zeros, and
-    /// `output_positions` always has its last entry.
+    /// The bytes depend on the weights and the plan alone. The code is filled up to a whole byte
+    /// with zeros, and `output_positions` always has its last entry.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if a buffer is not as long as [`sizes`](Self::sizes) says; [`Error::PlanMismatch`] or
-    /// [`Error::OddBytes`] if the tensors are not the planned ones. The content of the buffers is then unspecified.
+    /// [`Error::BufferLength`] if a buffer is not as long as [`sizes`](Self::sizes) says;
+    /// [`Error::PlanMismatch`] or [`Error::OddBytes`] if the tensors are not the planned ones. The
+    /// content of the buffers is then unspecified.
     pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
         if self.elements >= WORTH_PAIRS {

@@ -11,10 +11,11 @@ use crate::huffman::PrefixTables;
 
 /// One unit: a view over its six tensors that has passed validation.
 ///
-/// [`new`](Self::new) checks every rule that can be checked without decoding; the decoding functions check the rest
-/// as they go, so that a corrupted unit gives an error or (where the layout has no redundancy) other weights, but never
-/// a panic or an access out of bounds. The layout has no checksum: only a digest of the original tells whether the
-/// weights are the right ones.
+/// [`new`](Self::new) checks every rule that can be checked without decoding; the decoding
+/// functions check the rest as they go, so that a corrupted unit gives an error or (where the
+/// layout has no redundancy) other weights, but never a panic or an access out of bounds. The
+/// layout has no checksum: only a digest of the original tells whether the weights are the right
+/// ones.
 ///
 /// ```
 /// // 20,000 weights, four exponents: two bits each, so 16,384 to a block.
@@ -31,9 +32,9 @@ use crate::huffman::PrefixTables;
 /// # Ok::<(), df11::Error>(())
 /// ```
 ///
-/// Units of other writers are read as they are: with non-canonical codes, with junk in table entries that no codeword
-/// reaches, and with either length of `output_positions` (the official encoder drops the last entry where no codeword
-/// starts in the last block).
+/// Units of other writers are read as they are: with non-canonical codes, with junk in table
+/// entries that no codeword reaches, and with either length of `output_positions` (the official
+/// encoder drops the last entry where no codeword starts in the last block).
 #[derive(Clone, Copy, Debug)]
 pub struct Unit<'a> {
     pub(super) tables: PrefixTables<'a>,
@@ -52,8 +53,8 @@ impl<'a> Unit<'a> {
     ///
     /// # Errors
     ///
-    /// An [`Error`] that names the first rule broken: lengths that do not fit together, jumps to missing tables, output
-    /// or split positions out of order.
+    /// An [`Error`] that names the first rule broken: lengths that do not fit together, jumps to
+    /// missing tables, output or split positions out of order.
     ///
     /// ```
     /// use df11::{Error, Parts, Unit};
@@ -112,12 +113,14 @@ impl<'a> Unit<'a> {
         if first != 0 {
             return Err(Error::FirstPosition { found: first });
         }
-        // The first codeword starts with the code. Of other blocks' first gaps, the end of the block before them tells.
+        // The first codeword starts with the code. Of other blocks' first gaps, the end of the
+        // block before them tells.
         let gap = self.gap(0);
         if gap != 0 {
             return Err(Error::GapMismatch { window: 0, expected: 0, found: gap });
         }
-        // In the short form, the last entry is the last block's own position, and the elements end there as well.
+        // In the short form, the last entry is the last block's own position, and the elements end
+        // there as well.
         let last = self.positions.last().map_or(0, |last| u32::from_le_bytes(*last));
         if last as usize != self.len() {
             return Err(Error::LastPosition { expected: self.len(), found: last });
@@ -125,7 +128,8 @@ impl<'a> Unit<'a> {
         let bits = 8 * self.code.len() as u64;
         for block in 0..self.blocks() {
             let (position, next) = (self.position(block), self.position(block + 1));
-            // A codeword of at most 32 bits starts in every block but, where one straddles into it, the last.
+            // A codeword of at most 32 bits starts in every block but, where one straddles into it,
+            // the last.
             if next < position || (next == position && block + 1 < self.blocks()) {
                 return Err(Error::PositionOrder { block, position, next });
             }
@@ -233,8 +237,9 @@ impl<'a> Unit<'a> {
         self.block_ranges().map(|range| range.len() as u32).max().unwrap_or(0)
     }
 
-    /// Shared memory, in bytes, that the published kernel asks for when it decodes this unit. Published loaders cannot
-    /// launch it above [`PUBLISHED_SHARED_MEMORY`](super::PUBLISHED_SHARED_MEMORY).
+    /// Shared memory, in bytes, that the published kernel asks for when it decodes this unit.
+    /// Published loaders cannot launch it above
+    /// [`PUBLISHED_SHARED_MEMORY`](super::PUBLISHED_SHARED_MEMORY).
     #[must_use]
     pub fn shared_memory_bytes(&self) -> u64 {
         shared_memory_bytes(self.largest_block())
@@ -247,8 +252,8 @@ impl<'a> Unit<'a> {
         self.tables
     }
 
-    /// Whether `output_positions` lacks its last entry, as the official encoder leaves it where no codeword starts in
-    /// the last block.
+    /// Whether `output_positions` lacks its last entry, as the official encoder leaves it where no
+    /// codeword starts in the last block.
     #[must_use]
     pub const fn has_short_positions(&self) -> bool {
         self.positions.len() == self.blocks()
@@ -272,7 +277,8 @@ impl<'a> Unit<'a> {
         block as u64 * BLOCK_BITS + u64::from(self.gap(block * WINDOWS_PER_BLOCK))
     }
 
-    /// The gap of a window: offset in bits of the first codeword that starts in it; 0 for one that is not there.
+    /// The gap of a window: offset in bits of the first codeword that starts in it; 0 for one that
+    /// is not there.
     #[inline]
     #[must_use]
     pub fn gap(&self, window: usize) -> u8 {
@@ -282,7 +288,8 @@ impl<'a> Unit<'a> {
         ((at(byte) << 8 | at(byte + 1)) >> (11 - shift) & 0x1f) as u8
     }
 
-    /// The gap of this window and those of the next seven, 5 bits each, the first at the top of 40; `None` near the end.
+    /// The gap of this window and those of the next seven, 5 bits each, the first at the top of 40;
+    /// `None` near the end.
     #[cfg(feature = "alloc")]
     #[inline]
     pub(super) fn eight_gaps(&self, window: usize) -> Option<u64> {

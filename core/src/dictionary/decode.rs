@@ -1,7 +1,7 @@
 //! Decoding chunks.
 //!
-//! The table is that of section 5 of the specification. Whole groups of 8 codes are decoded without a look at where the chunk
-//! ends, but for the last one: see [`df11_simd::dictionary`].
+//! The table is that of section 5 of the specification. Whole groups of 8 codes are decoded without
+//! a look at where the chunk ends, but for the last one: see [`df11_simd::dictionary`].
 
 use df11_simd::dictionary::{Entry, GROUP};
 use df11_simd::{Level, Operation, Simd};
@@ -9,8 +9,8 @@ use df11_simd::{Level, Operation, Simd};
 use super::{CHUNK, MAX_GROUPS, Model, Width};
 use crate::Error;
 
-/// A dictionary as the decoder looks it up, in the caller's memory: `N` is 4,096 (32 KiB) for codes of any width, or 256
-/// (2 KiB) for codes of 8 bits alone.
+/// A dictionary as the decoder looks it up, in the caller's memory: `N` is 4,096 (32 KiB) for codes
+/// of any width, or 256 (2 KiB) for codes of 8 bits alone.
 #[derive(Clone, Debug)]
 pub struct DecodeTable<const N: usize> {
     entries: [Entry; N],
@@ -34,8 +34,8 @@ enum Entries<'t> {
 }
 
 impl<const N: usize> DecodeTable<N> {
-    /// A table of no dictionary, to be [built](Self::build). It is all zeros, so that a variable that begins as this takes no
-    /// room in the image of a program.
+    /// A table of no dictionary, to be [built](Self::build). It is all zeros, so that a variable
+    /// that begins as this takes no room in the image of a program.
     pub const EMPTY: DecodeTable<N> = DecodeTable { entries: [Entry::NONE; N], bits: 0, fingerprint: 0 };
 
     /// Makes this the table of a dictionary.
@@ -80,9 +80,10 @@ impl<const N: usize> DecodeTable<N> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSymbols`] if `symbols` is empty or the table has not been built; [`Error::BufferLength`] if `symbols` is
-    /// longer than a chunk; otherwise what makes the chunk invalid: [`Error::ChunkGroups`], [`Error::ChunkSymbols`],
-    /// [`Error::ChunkPadding`]. The symbols are then no particular ones.
+    /// [`Error::NoSymbols`] if `symbols` is empty or the table has not been built;
+    /// [`Error::BufferLength`] if `symbols` is longer than a chunk; otherwise what makes the chunk
+    /// invalid: [`Error::ChunkGroups`], [`Error::ChunkSymbols`], [`Error::ChunkPadding`]. The
+    /// symbols are then no particular ones.
     pub fn decode_into(&self, codes: &[u8], symbols: &mut [u8]) -> Result<(), Error> {
         let dictionary = self.dictionary().ok_or(Error::NoSymbols)?;
         let len = symbols.len();
@@ -123,8 +124,9 @@ impl<'t> Dictionary<'t> {
         }
     }
 
-    /// What decoders elsewhere need, GPUs among them: for each code the symbols of its string, the first in the lowest byte,
-    /// zeros after the last, and 8 times their number in the highest byte.
+    /// What decoders elsewhere need, GPUs among them: for each code the symbols of its string, the
+    /// first in the lowest byte, zeros after the last, and 8 times their number in the highest
+    /// byte.
     ///
     /// ```
     /// use df11::dictionary::{DecodeTable, Model, Width};
@@ -150,8 +152,9 @@ impl<'t> Dictionary<'t> {
         self.width() == model.width() && self.fingerprint == model.fingerprint()
     }
 
-    /// Decodes a chunk of `len` symbols, at least 1 and at most [`CHUNK`], to the front of `symbols`, which is at least as
-    /// long. What follows there may be overwritten; decoding is a little faster where 72 bytes do.
+    /// Decodes a chunk of `len` symbols, at least 1 and at most [`CHUNK`], to the front of
+    /// `symbols`, which is at least as long. What follows there may be overwritten; decoding is a
+    /// little faster where 72 bytes do.
     #[inline(always)]
     pub(crate) fn decode<S: Simd>(
         &self,

@@ -1,8 +1,9 @@
 //! Encoding chunks: the longest string each time (V-4.1).
 //!
-//! Strings are the nodes of a tree, in which each goes on with one symbol more. An automaton walks it: from a string and
-//! a symbol, a table knows the longer string or, where there is none, that the string ends here and another begins. A
-//! step has to wait for the one before; so several chunks go in turn.
+//! Strings are the nodes of a tree, in which each goes on with one symbol more. An automaton walks
+//! it: from a string and a symbol, a table knows the longer string or, where there is none, that
+//! the string ends here and another begins. A step has to wait for the one before; so several
+//! chunks go in turn.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,11 +11,12 @@ use alloc::vec::Vec;
 use super::{CHUNK, GROUP, Model, Width};
 use crate::Error;
 
-/// Chunks that are encoded in turn: more would not find room in registers, fewer would wait for each other.
+/// Chunks that are encoded in turn: more would not find room in registers, fewer would wait for
+/// each other.
 const MANY: usize = 4;
 
-/// What a symbol leads to: the number of the string that is reached in the low 12 bits, bit 12 if the string before has ended,
-/// and above it where the row of the string begins.
+/// What a symbol leads to: the number of the string that is reached in the low 12 bits, bit 12 if
+/// the string before has ended, and above it where the row of the string begins.
 #[derive(Clone, Copy, Debug)]
 struct Step(u64);
 
@@ -46,7 +48,8 @@ pub struct EncodeTable {
     width: Width,
     /// The column of each symbol; the last one for those that are not in the alphabet.
     columns: [u8; 256],
-    /// Row by row. The first is that of strings that never go on, the second that of symbols that cannot be coded.
+    /// Row by row. The first is that of strings that never go on, the second that of symbols that
+    /// cannot be coded.
     steps: Vec<Step>,
     /// The length of a row.
     stride: usize,
@@ -81,7 +84,8 @@ impl EncodeTable {
             if *goes_on { rows - stride } else { 0 }
         };
         let row_of: Vec<usize> = goes_on.iter().map(&mut row).collect();
-        // Where nothing goes on: the string of the symbol alone, or the second row, which leads to itself.
+        // Where nothing goes on: the string of the symbol alone, or the second row, which leads to
+        // itself.
         let mut begins = vec![Step::new(stride, 0, true); stride];
         for (number, (_, symbol, _)) in strings.iter().enumerate().filter(|(_, (.., len))| *len == 1) {
             begins[column(*symbol)] = Step::new(row_of[number], number, true);
@@ -100,12 +104,13 @@ impl EncodeTable {
         self.width
     }
 
-    /// Encodes a chunk of 1 to [`CHUNK`] symbols, and appends its groups of codes to `codes`; returns how many groups.
+    /// Encodes a chunk of 1 to [`CHUNK`] symbols, and appends its groups of codes to `codes`;
+    /// returns how many groups.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSymbols`] for an empty chunk, [`Error::BufferLength`] for one that is too long, [`Error::NoFrequency`] if a
-    /// symbol is not in the alphabet.
+    /// [`Error::NoSymbols`] for an empty chunk, [`Error::BufferLength`] for one that is too long,
+    /// [`Error::NoFrequency`] if a symbol is not in the alphabet.
     pub fn encode(&self, symbols: &[u8], codes: &mut Vec<u8>) -> Result<usize, Error> {
         if symbols.is_empty() {
             return Err(Error::NoSymbols);
@@ -119,8 +124,8 @@ impl EncodeTable {
         Ok(usize::from(groups))
     }
 
-    /// Encodes chunks of [`CHUNK`] symbols, the last of what is left, and appends their codes; tells how many groups each has.
-    /// Several chunks at once take a third of the time.
+    /// Encodes chunks of [`CHUNK`] symbols, the last of what is left, and appends their codes;
+    /// tells how many groups each has. Several chunks at once take a third of the time.
     ///
     /// ```
     /// use df11::dictionary::{CHUNK, EncodeTable, Model, Width};
@@ -171,7 +176,8 @@ impl EncodeTable {
         Ok(())
     }
 
-    /// Finds the codes of chunks, several in turn; returns how many each has, `None` where a symbol is not in the alphabet.
+    /// Finds the codes of chunks, several in turn; returns how many each has, `None` where a symbol
+    /// is not in the alphabet.
     #[inline(always)]
     fn walk<const N: usize>(&self, chunks: [&[u8; CHUNK]; N], codes: &mut [Codes; N]) -> [Option<usize>; N] {
         let mut steps = chunks.map(|chunk| self.steps[self.column(chunk[0])]);

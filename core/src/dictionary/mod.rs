@@ -1,5 +1,6 @@
-//! Dictionaries of strings of bytes, as `spec/DICTIONARY.md` describes them: each code, of 8 or 12 bits, is the
-//! number of a string of 1 to 7 symbols, so that no code has to wait for the one before it.
+//! Dictionaries of strings of bytes, as `spec/DICTIONARY.md` describes them: each code, of 8 or 12
+//! bits, is the number of a string of 1 to 7 symbols, so that no code has to wait for the one
+//! before it.
 //!
 //! ```
 //! use df11::dictionary::{self, DecodeTable, EncodeTable, Model, Width};
@@ -41,7 +42,8 @@ pub const CHUNK: usize = 4096;
 /// The most groups of a chunk (V-3.1).
 pub const MAX_GROUPS: usize = CHUNK / GROUP;
 
-/// The most bytes that the codes of this many symbols, at most a chunk, take: a code for each, in whole groups.
+/// The most bytes that the codes of this many symbols, at most a chunk, take: a code for each, in
+/// whole groups.
 ///
 /// ```
 /// use df11::dictionary::{Width, codes_bound};

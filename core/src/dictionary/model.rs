@@ -32,7 +32,8 @@ const T: [u64; 16] = [
 ];
 
 #[cfg(feature = "alloc")]
-/// The cost of a symbol of frequency `x`, 1 to 2 to the power of 30, in sixteenths of a bit (V-4.3).
+/// The cost of a symbol of frequency `x`, 1 to 2 to the power of 30, in sixteenths of a bit
+/// (V-4.3).
 fn cost(x: u64) -> u8 {
     (1..u8::MAX).find(|c| x >= T[usize::from(c % 16)] >> (c / 16)).unwrap_or(u8::MAX)
 }
@@ -85,7 +86,8 @@ impl Width {
     }
 }
 
-/// What a dictionary is made from (V-2.1): a width, two costs for each symbol, a limit and a remainder.
+/// What a dictionary is made from (V-2.1): a width, two costs for each symbol, a limit and a
+/// remainder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// The first cost of each symbol; 0 where it is not in the alphabet.
@@ -102,7 +104,8 @@ pub struct Model {
 pub(super) struct Visit {
     /// The number of the string.
     pub(super) number: usize,
-    /// The number of the string that lacks its last symbol; for one of a single symbol, no particular number.
+    /// The number of the string that lacks its last symbol; for one of a single symbol, no
+    /// particular number.
     #[cfg_attr(not(feature = "alloc"), expect(dead_code, reason = "encoders are interested"))]
     pub(super) parent: usize,
     /// Its symbols, zeros after the last.
@@ -116,8 +119,9 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSymbols`] if the alphabet is empty, [`Error::SymbolCost`] if a symbol has one of both costs,
-    /// [`Error::DictionaryStrings`] if the dictionary would have more strings than numbers (V-2.5).
+    /// [`Error::NoSymbols`] if the alphabet is empty, [`Error::SymbolCost`] if a symbol has one of
+    /// both costs, [`Error::DictionaryStrings`] if the dictionary would have more strings than
+    /// numbers (V-2.5).
     ///
     /// ```
     /// use df11::dictionary::{Model, Width};
@@ -140,8 +144,8 @@ impl Model {
         model.check().map(|()| model)
     }
 
-    /// The cheapest of all, to be filled in where it is: it is not small. It has to pass [`check`](Self::check)
-    /// before anything else sees it.
+    /// The cheapest of all, to be filled in where it is: it is not small. It has to pass
+    /// [`check`](Self::check) before anything else sees it.
     pub(crate) const fn unchecked(width: Width) -> Self {
         Model { first: [0; 256], following: [0; 256], limit: 0, remainder: 0, width }
     }
@@ -172,7 +176,8 @@ impl Model {
         Self::with_mean(counts, width).map(|(model, _)| model)
     }
 
-    /// [`of_counts`](Self::of_counts); also how many symbols a code is expected to have, times 2 to the power of 30.
+    /// [`of_counts`](Self::of_counts); also how many symbols a code is expected to have, times 2 to
+    /// the power of 30.
     #[cfg(feature = "alloc")]
     pub(crate) fn with_mean(counts: &[u64; 256], width: Width) -> Result<(Self, u64), Error> {
         let total: u128 = counts.iter().map(|&count| u128::from(count)).sum();
@@ -200,8 +205,9 @@ impl Model {
         Ok((model, mean))
     }
 
-    /// How often each string, or one that goes on from it, occurs, if first symbols occur with frequency `q` and others with `p`
-    /// (sums of 2 to the power of 30): all together, and by the last symbol those of two symbols or more.
+    /// How often each string, or one that goes on from it, occurs, if first symbols occur with
+    /// frequency `q` and others with `p` (sums of 2 to the power of 30): all together, and by the
+    /// last symbol those of two symbols or more.
     #[cfg(feature = "alloc")]
     fn occurrences(&self, q: &[u64; 256], p: &[u64; 256]) -> (u64, [u64; 256]) {
         let (mut sum, mut ends) = (0, [0; 256]);
@@ -328,7 +334,8 @@ impl Model {
 
     /// The alphabet in the order of V-2.3, and how many symbols it has.
     pub(super) fn order(&self) -> ([u8; 256], usize) {
-        // How many symbols each cost has, then where they begin: those that are not in the alphabet come first.
+        // How many symbols each cost has, then where they begin: those that are not in the alphabet
+        // come first.
         let mut at = [0u16; 256];
         self.following.iter().for_each(|cost| at[usize::from(*cost)] += 1);
         let absent = usize::from(at[0]);
@@ -346,18 +353,19 @@ impl Model {
         (order, 256 - absent)
     }
 
-    /// Meets all strings in their order; returns how many there are, or `None` once there are more than numbers.
+    /// Meets all strings in their order; returns how many there are, or `None` once there are more
+    /// than numbers.
     ///
-    /// The walk is depth-first. Symbols go by cost, so that one that costs too much ends the list: no more than two
-    /// looks are spent for a string.
+    /// The walk is depth-first. Symbols go by cost, so that one that costs too much ends the list:
+    /// no more than two looks are spent for a string.
     pub(super) fn walk(&self, mut visit: impl FnMut(Visit)) -> Option<usize> {
         let (order, k) = self.order();
         let order = order.get(..k)?;
         let most = self.width.codes();
         let mut remainder = self.remainder;
         let mut number = 0;
-        // By how many symbols come before: which is the next to be tried, what may still be spent, and on whose number
-        // it would go on.
+        // By how many symbols come before: which is the next to be tried, what may still be spent,
+        // and on whose number it would go on.
         let mut next = [0usize; LONGEST];
         let mut left = [i32::from(self.limit); LONGEST];
         let mut parents = [0usize; LONGEST];

@@ -93,10 +93,11 @@ impl Sections {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChunksLayout {
-    /// For each chunk of [`CHUNK`] elements, its number of groups of 8 codes, 2 bytes each, little-endian.
+    /// For each chunk of [`CHUNK`] elements, its number of groups of 8 codes, 2 bytes each,
+    /// little-endian.
     pub groups: Range<usize>,
-    /// Where the planes of the raw part begin, as many bytes each as there are elements. The element type says how many planes
-    /// there are; the others are 0.
+    /// Where the planes of the raw part begin, as many bytes each as there are elements. The
+    /// element type says how many planes there are; the others are 0.
     pub planes: [usize; PLANES],
     /// The codes of all chunks, one chunk after the other.
     pub codes: Range<usize>,
@@ -111,8 +112,8 @@ struct Block<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Where the parts of a frame of codec dictionary are, for decoders elsewhere, GPUs among them. The checksums of all blocks are
-    /// compared first.
+    /// Where the parts of a frame of codec dictionary are, for decoders elsewhere, GPUs among them.
+    /// The checksums of all blocks are compared first.
     ///
     /// ```
     /// use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
@@ -129,7 +130,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::FrameUnsupported`] for another codec, or what is wrong with a block, short of decoding it.
+    /// [`Error::FrameUnsupported`] for another codec, or what is wrong with a block, short of
+    /// decoding it.
     pub fn chunks_layout(&self) -> Result<ChunksLayout, Error> {
         let codec = self.header.codec();
         if self.header.dictionary().is_none() {
@@ -201,7 +203,8 @@ impl<'a> Frame<'a> {
         self.sections.planes.into_iter().take(self.header.element_type.raw_bytes()).map(plane)
     }
 
-    /// Decodes chunks, which lie in blocks that are checked first, to as many elements as they have.
+    /// Decodes chunks, which lie in blocks that are checked first, to as many elements as they
+    /// have.
     pub(super) fn decode_chunks(
         &self,
         dictionary: Option<Dictionary<'_>>,
@@ -227,8 +230,8 @@ struct DecodeChunks<'d, 'a> {
 }
 
 impl DecodeChunks<'_, '_> {
-    /// Goes through the codes of the chunks, with the range of elements of each. What the next block has is brought near
-    /// meanwhile: its checksum would have to wait for it otherwise.
+    /// Goes through the codes of the chunks, with the range of elements of each. What the next
+    /// block has is brought near meanwhile: its checksum would have to wait for it otherwise.
     #[inline(always)]
     fn each<S: Simd>(
         &self,
@@ -266,7 +269,8 @@ impl DecodeChunks<'_, '_> {
     }
 }
 
-/// Decodes chunks with no memory but that of their elements: coded bytes go where they can be merged in place.
+/// Decodes chunks with no memory but that of their elements: coded bytes go where they can be
+/// merged in place.
 struct DecodeInPlace<'d, 'a> {
     decode: DecodeChunks<'d, 'a>,
     elements: &'d mut [u8],

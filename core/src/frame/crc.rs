@@ -1,8 +1,8 @@
-//! CRC-32 (section 8) for machines without instructions for it, where a library's tables would take most of the room: 4 KiB of
-//! tables instead of 16, for as many instructions.
+//! CRC-32 (section 8) for machines without instructions for it, where a library's tables would take
+//! most of the room: 4 KiB of tables instead of 16, for as many instructions.
 //!
-//! The algorithm takes a byte at a time; here are four at a time: each byte's part of the state is shifted by a table that
-//! knows how many bytes follow it.
+//! The algorithm takes a byte at a time; here are four at a time: each byte's part of the state is
+//! shifted by a table that knows how many bytes follow it.
 
 /// The state that a byte leaves behind after as many zeros as the table's number.
 static TABLES: [[u32; 256]; 4] = {

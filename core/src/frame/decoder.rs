@@ -8,7 +8,8 @@ use core::ops::Range;
 use super::{DecodeTable, Frame};
 use crate::Error;
 
-/// A frame with its table of 50 KiB, to decode from it more than once, in part, or on several threads at once.
+/// A frame with its table of 50 KiB, to decode from it more than once, in part, or on several
+/// threads at once.
 ///
 /// ```
 /// use df11::frame::{self, ElementType, Frame};
@@ -32,7 +33,8 @@ pub struct Decoder<'a> {
 impl<'a> Frame<'a> {
     /// Decodes all elements, little-endian.
     ///
-    /// Allocates what the header says: of a frame of a stranger, look at [`elements_bytes`](Self::elements_bytes) first.
+    /// Allocates what the header says: of a frame of a stranger, look at
+    /// [`elements_bytes`](Self::elements_bytes) first.
     ///
     /// # Errors
     ///
@@ -53,12 +55,14 @@ impl<'a> Frame<'a> {
 
     /// Decodes all elements, little-endian, to the caller's memory.
     ///
-    /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it follows from them.
+    /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it
+    /// follows from them.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
-    /// with a block. The content of `elements` is then unspecified.
+    /// [`Error::BufferLength`] if `elements` has another length than
+    /// [`elements_bytes`](Self::elements_bytes), or what is wrong with a block. The content of
+    /// `elements` is then unspecified.
     pub fn decode_into(&self, elements: &mut [u8]) -> Result<(), Error> {
         self.decode_in(&mut Box::new(DecodeTable::EMPTY), elements)
     }
@@ -97,13 +101,14 @@ impl<'a> Decoder<'a> {
         self.frame.decode_blocks_into(&self.table, blocks, elements)
     }
 
-    /// Decodes any range of the elements. Blocks that lie within it go straight to where they belong; of the others, of
-    /// which there are two at most, all is decoded.
+    /// Decodes any range of the elements. Blocks that lie within it go straight to where they
+    /// belong; of the others, of which there are two at most, all is decoded.
     ///
     /// # Errors
     ///
-    /// [`Error::RangeOutOfBounds`] if the range does not lie within the frame, [`Error::BufferLength`] unless `elements` has
-    /// room for just these; otherwise what is wrong with a block. The content of `elements` is then unspecified.
+    /// [`Error::RangeOutOfBounds`] if the range does not lie within the frame,
+    /// [`Error::BufferLength`] unless `elements` has room for just these; otherwise what is wrong
+    /// with a block. The content of `elements` is then unspecified.
     pub fn decode_range_into(&self, range: Range<usize>, elements: &mut [u8]) -> Result<(), Error> {
         let header = &self.frame.header;
         let (len, size) = (header.len(), header.element_type().bytes());

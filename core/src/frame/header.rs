@@ -15,7 +15,8 @@ pub enum Codec {
     Raw,
     /// Coded bytes by rANS, raw parts as they are.
     Rans,
-    /// Coded bytes by a dictionary, raw parts as they are: a little larger than rANS, and several times as fast.
+    /// Coded bytes by a dictionary, raw parts as they are: a little larger than rANS, and several
+    /// times as fast.
     Dictionary,
 }
 
@@ -80,7 +81,8 @@ pub struct Header {
     pub(super) model: Model,
 }
 
-/// The number of elements of a shape (F-3.2): 0 if a dimension is 0, whatever the others are. `None` from 2^64 on.
+/// The number of elements of a shape (F-3.2): 0 if a dimension is 0, whatever the others are.
+/// `None` from 2^64 on.
 ///
 /// ```
 /// use df11::frame::element_count;
@@ -197,10 +199,11 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Error::FrameLength`] of kind [`Truncated`](crate::ErrorKind::Truncated) if there are too few bytes yet;
-    /// [`Error::NotAFrame`], [`Error::FrameUnsupported`], [`Error::FrameChecksum`], [`Error::FrameReserved`],
-    /// [`Error::FrameField`], [`Error::FrequencySum`], [`Error::ScaleBits`], [`Error::SymbolCost`] or
-    /// [`Error::DictionaryStrings`] for what breaks a rule of section 3.
+    /// [`Error::FrameLength`] of kind [`Truncated`](crate::ErrorKind::Truncated) if there are too
+    /// few bytes yet; [`Error::NotAFrame`], [`Error::FrameUnsupported`], [`Error::FrameChecksum`],
+    /// [`Error::FrameReserved`], [`Error::FrameField`], [`Error::FrequencySum`],
+    /// [`Error::ScaleBits`], [`Error::SymbolCost`] or [`Error::DictionaryStrings`] for what breaks
+    /// a rule of section 3.
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Header};
@@ -227,8 +230,8 @@ impl Header {
         model: Model::None,
     };
 
-    /// [`parse`](Self::parse) to where the header is to be: it takes most of a KiB, and each move would take as much stack. After
-    /// an error it is no header.
+    /// [`parse`](Self::parse) to where the header is to be: it takes most of a KiB, and each move
+    /// would take as much stack. After an error it is no header.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let mut cursor = Cursor { bytes, at: 0 };
         if bytes.iter().zip(&MAGIC).any(|(found, wanted)| found != wanted) {
@@ -261,7 +264,8 @@ impl Header {
         for dimension in shape.iter_mut().take(usize::from(rank)) {
             *dimension = u64::from_le_bytes(*cursor.take()?);
         }
-        // Whoever reads a header first wants to know whether it is damaged, before what the damage would mean.
+        // Whoever reads a header first wants to know whether it is damaged, before what the damage
+        // would mean.
         self.model = Model::None;
         match model {
             1 => self.model.read_frequencies(&mut cursor, scale_bits)?,
@@ -351,7 +355,8 @@ impl Header {
         self.block.get()
     }
 
-    /// The bytes of the elements of every block but the last: never 0, and no more than those of all elements, if these are so many.
+    /// The bytes of the elements of every block but the last: never 0, and no more than those of
+    /// all elements, if these are so many.
     pub(super) fn block_bytes_of_elements(&self) -> usize {
         self.block.get().saturating_mul(self.element_type.bytes()).max(1)
     }
@@ -369,12 +374,14 @@ impl Header {
         at(block)..at(block.saturating_add(1))
     }
 
-    /// How many bytes a block has, by its first [`PREFIX`](Self::PREFIX): what a reader that streams has to wait for.
+    /// How many bytes a block has, by its first [`PREFIX`](Self::PREFIX): what a reader that
+    /// streams has to wait for.
     ///
     /// # Errors
     ///
     /// [`Error::FrameField`] if the block says that it has more words than symbols, or half a word;
-    /// [`Error::FrameUnsupported`] with codec dictionary, whose blocks do not stand one after the other.
+    /// [`Error::FrameUnsupported`] with codec dictionary, whose blocks do not stand one after the
+    /// other.
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Header};

@@ -1,9 +1,11 @@
 //! Frames: one tensor in a self-contained byte string, as `spec/FRAME.md` describes it.
 //!
-//! [`encode`] makes one, [`Frame`] is a view over the bytes of one, built only through validation. [`Frame::decode`] gives
-//! all elements; a [`Decoder`] keeps the table for many calls and decodes any range. Without an allocator, the caller has memory
-//! for a [`DecodeTable`] of 50 KiB, or a smaller [`Table`] where the codec is known: [`Frame::decode_in`]. An [`Encoder`] writes one block at a time, and needs memory for one; with a dictionary, for all. [`EncodeOptions`]
-//! choose the codec:
+//! [`encode`] makes one, [`Frame`] is a view over the bytes of one, built only through validation.
+//! [`Frame::decode`] gives all elements; a [`Decoder`] keeps the table for many calls and decodes
+//! any range. Without an allocator, the caller has memory for a [`DecodeTable`] of 50 KiB, or a
+//! smaller [`Table`] where the codec is known: [`Frame::decode_in`]. An [`Encoder`] writes one
+//! block at a time, and needs memory for one; with a dictionary, for all. [`EncodeOptions`] choose
+//! the codec:
 //!
 //! | codec | size of weights, % of BF16 | speed |
 //! |---|---|---|
@@ -65,8 +67,8 @@ pub const BLOCK: usize = 1 << 16;
 /// Scale bits as they are written here.
 pub const SCALE_BITS: u8 = 12;
 
-/// Tensors of fewer elements get codes of 8 bits, as they are written here: a table of 12 would take longer to build than they
-/// take to decode.
+/// Tensors of fewer elements get codes of 8 bits, as they are written here: a table of 12 would
+/// take longer to build than they take to decode.
 #[cfg(feature = "alloc")]
 const SMALL: usize = 1 << 16;
 
@@ -102,7 +104,8 @@ pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
     crc::crc(seed, bytes)
 }
 
-/// The digest of elements whose parts have these checksums and lengths in bytes, one after the other.
+/// The digest of elements whose parts have these checksums and lengths in bytes, one after the
+/// other.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, Default)]
 struct Digest(Hasher);
@@ -118,8 +121,8 @@ impl Digest {
     }
 }
 
-/// The most bytes that the frame of so many elements takes, whatever they are and however long its blocks; `None` if they
-/// cannot be counted.
+/// The most bytes that the frame of so many elements takes, whatever they are and however long its
+/// blocks; `None` if they cannot be counted.
 ///
 /// ```
 /// use df11::frame::{self, ElementType};
@@ -133,13 +136,14 @@ impl Digest {
 /// ```
 #[must_use]
 pub fn bound(element_type: ElementType, shape: &[u64]) -> Option<usize> {
-    /// The fields before the shape (F-3.1), marks and frequencies or costs of 256 symbols (F-3.3), the checksum, and padding,
-    /// that of planes (F-5.5) as well.
+    /// The fields before the shape (F-3.1), marks and frequencies or costs of 256 symbols (F-3.3),
+    /// the checksum, and padding, that of planes (F-5.5) as well.
     const HEADER: usize = 32 + 32 + 2 * 256 + 4 + 4 + 3 * ALIGNMENT + 3 * chunks::PLANE_ALIGNMENT;
     let elements = header::countable(element_type, shape)?;
     let blocks = elements.div_ceil(header::SHORTEST_BLOCK);
     let each = BLOCK_HEADER + STATES_BYTES + 2 * ALIGNMENT + ENTRY_BYTES;
-    // Coded bytes: at most a word each. Where that is more than the elements, they are mostly kept as they are.
+    // Coded bytes: at most a word each. Where that is more than the elements, they are mostly kept
+    // as they are.
     elements
         .checked_mul(element_type.raw_bytes() + WORD_BYTES)?
         .checked_add(blocks.checked_mul(each)?)?

@@ -55,11 +55,12 @@ pub(super) fn planes(raw: &[u8], n: usize) -> [&[u8]; 3] {
     core::array::from_fn(|plane| raw.get(plane * n..(plane + 1) * n).unwrap_or_default())
 }
 
-/// Merges raw planes, as many as there are, with the coded bytes at the end of `elements`, in place.
+/// Merges raw planes, as many as there are, with the coded bytes at the end of `elements`, in
+/// place.
 ///
-/// Going forwards, elements are written over coded bytes that have been merged already: of `n` elements of `s` bytes, the
-/// coded bytes of `i` and later stand from `(s - 1) n + i` on, and elements before `i` end at `s i`, which is no more
-/// while `i <= n`.
+/// Going forwards, elements are written over coded bytes that have been merged already: of `n`
+/// elements of `s` bytes, the coded bytes of `i` and later stand from `(s - 1) n + i` on, and
+/// elements before `i` end at `s i`, which is no more while `i <= n`.
 #[inline(always)]
 pub(super) fn merge(element_type: ElementType, elements: &mut [u8], [a, b, c]: [&[u8]; 3]) {
     match element_type {
@@ -85,7 +86,8 @@ pub(crate) fn in_place<const S: usize, const R: usize>(
 ) {
     let n = elements.len() / S;
     let start = elements.len() - n;
-    // What is looked up below is there: returning where it is not, instead of panicking, is never done.
+    // What is looked up below is there: returning where it is not, instead of panicking, is never
+    // done.
     for at in (0..n).step_by(SOME) {
         let end = n.min(at + SOME);
         let mut coded = [0; SOME];

@@ -6,8 +6,8 @@ use crate::{dictionary, rans};
 
 /// A table that frames are decoded with, and that the caller has memory for.
 ///
-/// [`DecodeTable`] serves all frames. Who knows the codec can do with less: [`rans::DecodeTable`], or
-/// [`dictionary::DecodeTable`] of either size.
+/// [`DecodeTable`] serves all frames. Who knows the codec can do with less: [`rans::DecodeTable`],
+/// or [`dictionary::DecodeTable`] of either size.
 pub trait Table: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Table for T {}
@@ -16,7 +16,8 @@ pub(super) mod sealed {
     use super::{Header, Tables};
 
     pub trait Sealed {
-        /// Whether it serves codec rANS: what decodes others is left out of programs without such a table.
+        /// Whether it serves codec rANS: what decodes others is left out of programs without such a
+        /// table.
         const RANS: bool;
 
         /// Whether it serves codec dictionary.

@@ -16,11 +16,13 @@ use crate::dictionary::CHUNK;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
 use crate::{Error, FramePart};
 
-/// Elements of more bytes than this go past the caches: a second-level cache could not keep them for the reader.
+/// Elements of more bytes than this go past the caches: a second-level cache could not keep them
+/// for the reader.
 #[cfg(feature = "alloc")]
 pub(super) const STREAM_BYTES: usize = 4 << 20;
 
-/// A view over the bytes of a whole frame, of which header, directory and trailer have been checked.
+/// A view over the bytes of a whole frame, of which header, directory and trailer have been
+/// checked.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
     pub(super) bytes: &'a [u8],
@@ -63,8 +65,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or [`Error::FrameField`] for what breaks a rule of
-    /// section 6.
+    /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or
+    /// [`Error::FrameField`] for what breaks a rule of section 6.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut frame = Frame {
             bytes,
@@ -76,7 +78,8 @@ impl<'a> Frame<'a> {
         };
         let start = frame.header.read(bytes)?;
         let blocks = frame.header.blocks();
-        // Where the first block is, and how many bytes each has at least: its header, or the codes of a chunk.
+        // Where the first block is, and how many bytes each has at least: its header, or the codes
+        // of a chunk.
         let (first, of_block) = match frame.header.dictionary() {
             None => (start as u64, BLOCK_HEADER as u64),
             Some(model) => {
@@ -173,7 +176,8 @@ impl<'a> Frame<'a> {
         self.header.len * self.header.element_type.bytes()
     }
 
-    /// Where the parts of a block of codec rANS are, for decoders elsewhere, GPUs among them. Its checksum is compared first.
+    /// Where the parts of a block of codec rANS are, for decoders elsewhere, GPUs among them. Its
+    /// checksum is compared first.
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Frame};
@@ -187,7 +191,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::RangeOutOfBounds`] if there is no such block, or what is wrong with it, short of decoding it.
+    /// [`Error::RangeOutOfBounds`] if there is no such block, or what is wrong with it, short of
+    /// decoding it.
     pub fn block_layout(&self, block: usize) -> Result<BlockLayout, Error> {
         let len = self.header.blocks();
         if block >= len {
@@ -209,12 +214,14 @@ impl<'a> Frame<'a> {
         table.build(&self.header);
     }
 
-    /// Decodes one block with the [table](Self::build) of this frame, to its [elements](Header::block_range).
+    /// Decodes one block with the [table](Self::build) of this frame, to its
+    /// [elements](Header::block_range).
     ///
     /// # Errors
     ///
-    /// [`Error::RangeOutOfBounds`] if there is no such block, [`Error::BufferLength`] if `elements` has another length, or
-    /// what is wrong with the block. The content of `elements` is then unspecified.
+    /// [`Error::RangeOutOfBounds`] if there is no such block, [`Error::BufferLength`] if `elements`
+    /// has another length, or what is wrong with the block. The content of `elements` is then
+    /// unspecified.
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Frame};
@@ -244,7 +251,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::RangeOutOfBounds`] if there are no such blocks; otherwise as [`decode_block_into`](Self::decode_block_into).
+    /// [`Error::RangeOutOfBounds`] if there are no such blocks; otherwise as
+    /// [`decode_block_into`](Self::decode_block_into).
     pub fn decode_blocks_into(
         &self,
         table: &impl Table,
@@ -262,12 +270,14 @@ impl<'a> Frame<'a> {
 
     /// Decodes all elements without an allocator: `table` is the caller's memory.
     ///
-    /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it follows from them.
+    /// Every checksum of a block is compared, the [digest](Self::digest) of all elements is not: it
+    /// follows from them.
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if `elements` has another length than [`elements_bytes`](Self::elements_bytes), or what is wrong
-    /// with a block. The content of `elements` is then unspecified.
+    /// [`Error::BufferLength`] if `elements` has another length than
+    /// [`elements_bytes`](Self::elements_bytes), or what is wrong with a block. The content of
+    /// `elements` is then unspecified.
     pub fn decode_in(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
         self.build(table);
         self.decode_blocks(&*table, 0, elements, self.header.len)
@@ -295,7 +305,8 @@ impl<'a> Frame<'a> {
         self.decode_coded_blocks(table, first, elements, len)
     }
 
-    /// [`decode_blocks`](Self::decode_blocks) of a codec with a table. What decodes a codec that the table is not for is not compiled.
+    /// [`decode_blocks`](Self::decode_blocks) of a codec with a table. What decodes a codec that
+    /// the table is not for is not compiled.
     fn decode_coded_blocks<T: Table>(
         &self,
         table: &T,
@@ -436,8 +447,8 @@ impl Header {
     }
 }
 
-/// Decodes blocks from `first` on with no memory but that of their elements: coded bytes go where they can be merged in
-/// place.
+/// Decodes blocks from `first` on with no memory but that of their elements: coded bytes go where
+/// they can be merged in place.
 struct DecodeInPlace<'d, 'a> {
     frame: &'d Frame<'a>,
     table: &'d DecodeTable,
@@ -464,8 +475,8 @@ impl Operation for DecodeInPlace<'_, '_> {
     }
 }
 
-/// Decodes blocks of BF16 from `first` on: coded bytes go to memory of their own that stays in the second-level cache, and
-/// what is merged goes past the caches.
+/// Decodes blocks of BF16 from `first` on: coded bytes go to memory of their own that stays in the
+/// second-level cache, and what is merged goes past the caches.
 #[cfg(feature = "alloc")]
 struct DecodePast<'d, 'a> {
     frame: &'d Frame<'a>,

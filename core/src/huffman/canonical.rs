@@ -11,8 +11,8 @@ pub struct Codewords {
 }
 
 impl Codewords {
-    /// The canonical code of these lengths: codewords in order of length, equal lengths in order of symbol, are
-    /// consecutive binary numbers, starting with zeros.
+    /// The canonical code of these lengths: codewords in order of length, equal lengths in order of
+    /// symbol, are consecutive binary numbers, starting with zeros.
     ///
     /// # Errors
     ///
@@ -46,9 +46,10 @@ impl Codewords {
     /// The codewords that prefix tables decode: the inverse of
     /// [`PrefixTablesBuf::build`](super::PrefixTablesBuf::build).
     ///
-    /// Works for tables of any writer. Where entries that no codeword reaches repeat a symbol (the official encoder
-    /// carries the last value forward), the symbol's codeword is the first that fits, in order of table and entry. A
-    /// symbol that has a length but stands in no table gets no codeword.
+    /// Works for tables of any writer. Where entries that no codeword reaches repeat a symbol (the
+    /// official encoder carries the last value forward), the symbol's codeword is the first that
+    /// fits, in order of table and entry. A symbol that has a length but stands in no table gets no
+    /// codeword.
     ///
     /// ```
     /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
@@ -63,10 +64,12 @@ impl Codewords {
     #[must_use]
     pub fn from_tables(tables: &PrefixTables<'_>) -> Self {
         let rows = tables.tables();
-        // How each table is reached: the bits before it and how many bytes of them, by the first jump that leads there.
+        // How each table is reached: the bits before it and how many bytes of them, by the first
+        // jump that leads there.
         let mut reached = [None; super::MAX_TABLES];
         reached[0] = Some((0u32, 0u8));
-        // Jumps usually lead onwards; one that leads back is found in a further round. Each round reaches a table more.
+        // Jumps usually lead onwards; one that leads back is found in a further round. Each round
+        // reaches a table more.
         for _ in 0..rows.len() {
             for (table, row) in rows.iter().enumerate() {
                 let Some((prefix, depth)) = reached[table] else { continue };
@@ -88,7 +91,8 @@ impl Codewords {
                 if tables.jump(symbol).is_some() || code.len(symbol) > 0 || !here.contains(&length) {
                     continue;
                 }
-                // The codeword fills an aligned run of entries, one for each value of the bits after it.
+                // The codeword fills an aligned run of entries, one for each value of the bits
+                // after it.
                 let free = 8 * (depth + 1) - length;
                 let run = 1usize << free;
                 if entry % run == 0 && row[entry..entry + run].iter().all(|&v| v == symbol) {

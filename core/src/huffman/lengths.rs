@@ -5,7 +5,8 @@ use crate::Error;
 /// The longest codeword that the layout allows, in bits: four table look-ups of 8 bits each.
 pub const MAX_CODE_LENGTH: u8 = 32;
 
-/// The greatest least length that can be asked for, in bits: with 8, every symbol sits in the first table.
+/// The greatest least length that can be asked for, in bits: with 8, every symbol sits in the first
+/// table.
 pub const MAX_LEAST_LENGTH: u8 = 8;
 
 /// The most symbols there can be.
@@ -49,20 +50,23 @@ impl CodeLengths {
         Ok(CodeLengths(*lengths))
     }
 
-    /// Lengths between `least` and `limit` bits that make the total, Σ frequency × length, as small as any prefix code
-    /// with lengths in that range can. Symbols of frequency 0 get no codeword; a single symbol gets one of `least` bits.
+    /// Lengths between `least` and `limit` bits that make the total, Σ frequency × length, as small
+    /// as any prefix code with lengths in that range can. Symbols of frequency 0 get no codeword; a
+    /// single symbol gets one of `least` bits.
     ///
-    /// `least` is 1 for the best code. With 2, no symbol costs a single bit, so a block of 32,768 bits holds at most
-    /// 16,384 elements (see [`Unit::shared_memory_bytes`](crate::df11::Unit::shared_memory_bytes)).
+    /// `least` is 1 for the best code. With 2, no symbol costs a single bit, so a block of 32,768
+    /// bits holds at most 16,384 elements (see
+    /// [`Unit::shared_memory_bytes`](crate::df11::Unit::shared_memory_bytes)).
     ///
-    /// Ties are broken so that the result depends on nothing but the frequencies: symbols are ordered by frequency, equal
-    /// ones by descending value, and a symbol goes before a package of equal weight. Of two symbols with equal frequency
-    /// the smaller never gets the longer codeword.
+    /// Ties are broken so that the result depends on nothing but the frequencies: symbols are
+    /// ordered by frequency, equal ones by descending value, and a symbol goes before a package of
+    /// equal weight. Of two symbols with equal frequency the smaller never gets the longer
+    /// codeword.
     ///
     /// # Errors
     ///
-    /// [`Error::LengthLimit`] unless 1 ≤ `least` ≤ `limit` ≤ 32 and `least` ≤ 8; [`Error::LimitTooSmall`] if there are
-    /// more than 2^`limit` symbols.
+    /// [`Error::LengthLimit`] unless 1 ≤ `least` ≤ `limit` ≤ 32 and `least` ≤ 8;
+    /// [`Error::LimitTooSmall`] if there are more than 2^`limit` symbols.
     ///
     /// ```
     /// use df11::huffman::CodeLengths;
@@ -125,8 +129,8 @@ impl CodeLengths {
         self.0.iter().filter(|&&length| length > 0).count()
     }
 
-    /// Σ 2^(32 − length) over all symbols. A prefix code with these lengths exists if it is at most 2^32, and is
-    /// complete (every bit string decodes) if it is 2^32.
+    /// Σ 2^(32 − length) over all symbols. A prefix code with these lengths exists if it is at most
+    /// 2^32, and is complete (every bit string decodes) if it is 2^32.
     ///
     /// ```
     /// use df11::huffman::CodeLengths;
@@ -141,7 +145,8 @@ impl CodeLengths {
         self.0.iter().filter(|&&length| length > 0).map(|&length| 1u64 << (MAX_CODE_LENGTH - length)).sum()
     }
 
-    /// Σ frequency × length: the bits that data with these frequencies takes. Saturates at `u64::MAX`.
+    /// Σ frequency × length: the bits that data with these frequencies takes. Saturates at
+    /// `u64::MAX`.
     ///
     /// # Errors
     ///
@@ -160,21 +165,25 @@ impl CodeLengths {
 
 /// Package-merge (Larmore and Hirschberg 1990), for lengths in `least..=limit`.
 ///
-/// Think of every symbol as owning one coin for each level (bit of length) from 1 to `limit`: the coin of level `l` has
-/// width 2^-l and costs the symbol's frequency. A symbol whose coins of levels 1 to `l` are bought has length `l`, and
-/// the lengths make a complete code exactly when the bought widths sum to n − 1. The cheapest such purchase is found
-/// level by level from the deepest: pair neighbours of the sorted list into packages, merge the packages with the
-/// symbols' own coins of the next level, and in the end take the cheapest items of the top list.
+/// Think of every symbol as owning one coin for each level (bit of length) from 1 to `limit`: the
+/// coin of level `l` has width 2^-l and costs the symbol's frequency. A symbol whose coins of
+/// levels 1 to `l` are bought has length `l`, and the lengths make a complete code exactly when the
+/// bought widths sum to n − 1. The cheapest such purchase is found level by level from the deepest:
+/// pair neighbours of the sorted list into packages, merge the packages with the symbols' own coins
+/// of the next level, and in the end take the cheapest items of the top list.
 ///
 /// Two departures from the textbook:
 ///
-/// * Lengths below `least` are not on offer, so the coins of levels 1 to `least` are bought for everyone beforehand.
-///   That covers n × (1 − 2^-least) of the width; what is left, counted in items of level `least + 1`, is
-///   2n − 2^(least + 1). (For `least` = 0 this is the familiar 2n − 2.)
-/// * Lists need not remember what is in a package, only which items *are* packages: one bit each. Going back down, `k`
-///   packages among the items taken from one list mean that the first 2k items of the list below are taken.
+/// * Lengths below `least` are not on offer, so the coins of levels 1 to `least` are bought for
+///   everyone beforehand. That covers n × (1 − 2^-least) of the width; what is left, counted in
+///   items of level `least + 1`, is 2n − 2^(least + 1). (For `least` = 0 this is the familiar 2n −
+///   2.)
+/// * Lists need not remember what is in a package, only which items *are* packages: one bit each.
+///   Going back down, `k` packages among the items taken from one list mean that the first 2k items
+///   of the list below are taken.
 ///
-/// So everything fits in 12 KiB of stack, with no allocator. `leaves` are sorted by ascending frequency.
+/// So everything fits in 12 KiB of stack, with no allocator. `leaves` are sorted by ascending
+/// frequency.
 fn package_merge(leaves: &[(u64, u8)], least: u8, limit: u8) -> [u8; SYMBOLS] {
     let n = leaves.len();
     let mut lengths = [0; SYMBOLS];
@@ -274,7 +283,8 @@ mod tests {
         assert_eq!(lengths.kraft_sum(), 1 << 32);
     }
 
-    /// The cheapest total over every way to give symbols lengths in range, for frequencies in descending order.
+    /// The cheapest total over every way to give symbols lengths in range, for frequencies in
+    /// descending order.
     fn cheapest(frequencies: &[u64], least: u8, limit: u8, kraft_left: u64) -> Option<u64> {
         let Some((&first, rest)) = frequencies.split_first() else { return Some(0) };
         (least..=limit)

@@ -4,8 +4,9 @@
 //!
 //! 1. [`CodeLengths`]: how long each symbol's codeword is, by package-merge, within stated limits.
 //! 2. [`Codewords`]: the bits, assigned canonically from the lengths.
-//! 3. [`PrefixTables`]: 8-bit look-up tables with jumps, as the layout stores them in `luts`; [`PrefixTablesBuf`] builds
-//!    them. [`Codewords::from_tables`] goes back from tables to codewords, for any writer's tables.
+//! 3. [`PrefixTables`]: 8-bit look-up tables with jumps, as the layout stores them in `luts`;
+//!    [`PrefixTablesBuf`] builds them. [`Codewords::from_tables`] goes back from tables to
+//!    codewords, for any writer's tables.
 //!
 //! ```
 //! use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};

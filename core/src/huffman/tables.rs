@@ -3,8 +3,8 @@
 use super::{Codewords, MAX_CODE_LENGTH};
 use crate::Error;
 
-/// Table values from here up are jumps: value `v` leads to table `256 - v`. Below it they are exponents, so exponents
-/// of 240 and more cannot be represented.
+/// Table values from here up are jumps: value `v` leads to table `256 - v`. Below it they are
+/// exponents, so exponents of 240 and more cannot be represented.
 pub const FIRST_JUMP: u8 = 240;
 
 /// The most tables: the first, and the 16 that a value of 240 to 255 can lead to.
@@ -15,9 +15,10 @@ pub const MAX_ROWS: usize = MAX_TABLES + 1;
 
 /// A borrowed, checked view over `luts`: the prefix tables, then the code lengths.
 ///
-/// To decode a symbol, look up the next 8 bits in table 0. A value below 240 is the symbol. A value `v` from 240 up is a
-/// jump to table `256 - v`, which is indexed by the 8 bits after those, and so on through at most four tables. The last
-/// row, indexed by the symbol, is the length of its codeword.
+/// To decode a symbol, look up the next 8 bits in table 0. A value below 240 is the symbol. A value
+/// `v` from 240 up is a jump to table `256 - v`, which is indexed by the 8 bits after those, and so
+/// on through at most four tables. The last row, indexed by the symbol, is the length of its
+/// codeword.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefixTables<'a> {
     /// 1 to 17 tables. Invariant: every jump in them leads to one of them.
@@ -31,9 +32,10 @@ impl<'a> PrefixTables<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::TablesLength`] unless there are 2 to 18 whole rows, [`Error::JumpTarget`] for a jump to a table that
-    /// is not there, [`Error::CodeLength`] for a length above 32. Whether the entries make sense together shows only
-    /// when they are used: published encoders leave junk in entries that no codeword reaches.
+    /// [`Error::TablesLength`] unless there are 2 to 18 whole rows, [`Error::JumpTarget`] for a
+    /// jump to a table that is not there, [`Error::CodeLength`] for a length above 32. Whether the
+    /// entries make sense together shows only when they are used: published encoders leave junk in
+    /// entries that no codeword reaches.
     ///
     /// ```
     /// use df11::{Error, huffman::PrefixTables};
@@ -70,12 +72,14 @@ impl<'a> PrefixTables<'a> {
         self.tables
     }
 
-    /// Table 0. There always is one; a look-up that gives something else otherwise is what shows the compiler that nothing panics.
+    /// Table 0. There always is one; a look-up that gives something else otherwise is what shows
+    /// the compiler that nothing panics.
     pub(crate) fn root(&self) -> &'a [u8; 256] {
         self.tables.first().unwrap_or(self.lengths)
     }
 
-    /// The code lengths in bits, indexed by symbol; 0 for symbols without a codeword. Only the first 240 count.
+    /// The code lengths in bits, indexed by symbol; 0 for symbols without a codeword. Only the
+    /// first 240 count.
     #[must_use]
     pub const fn code_lengths(&self) -> &'a [u8; 256] {
         self.lengths
@@ -87,7 +91,8 @@ impl<'a> PrefixTables<'a> {
         if value >= FIRST_JUMP { Some(256 - value as usize) } else { None }
     }
 
-    /// Decodes one symbol from the next 32 bits of code, the first of them in bit 31, and returns it with its length.
+    /// Decodes one symbol from the next 32 bits of code, the first of them in bit 31, and returns
+    /// it with its length.
     ///
     /// `bit` is where the codeword stands in the code; it only goes into errors.
     ///
@@ -108,7 +113,8 @@ impl<'a> PrefixTables<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroLength`], [`Error::LengthMismatch`] or [`Error::JumpTooDeep`] if the tables lead nowhere.
+    /// [`Error::ZeroLength`], [`Error::LengthMismatch`] or [`Error::JumpTooDeep`] if the tables
+    /// lead nowhere.
     pub fn decode(&self, code: u32, bit: u64) -> Result<(u8, u8), Error> {
         let mut table = 0;
         for (depth, index) in (0u8..).zip(code.to_be_bytes()) {
@@ -122,7 +128,8 @@ impl<'a> PrefixTables<'a> {
             let length = self.lengths[usize::from(symbol)];
             return match length {
                 0 => Err(Error::ZeroLength { bit, symbol }),
-                // A codeword found in the first table is 1 to 8 bits long, in the second 9 to 16, and so on.
+                // A codeword found in the first table is 1 to 8 bits long, in the second 9 to 16,
+                // and so on.
                 _ if (length - 1) / 8 != depth => {
                     Err(Error::LengthMismatch { bit, symbol, length, tables: depth + 1 })
                 }
@@ -137,21 +144,24 @@ impl<'a> PrefixTables<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct PrefixTablesBuf {
     rows: [[u8; 256]; MAX_ROWS],
-    /// Tables and the row of lengths. Invariant: 2 to 18, and the tables are as [`PrefixTables`] wants them.
+    /// Tables and the row of lengths. Invariant: 2 to 18, and the tables are as [`PrefixTables`]
+    /// wants them.
     len: usize,
 }
 
 impl PrefixTablesBuf {
     /// Builds the tables of a code.
     ///
-    /// Tables are numbered in order of depth, then of the bits that lead to them. Entries that no codeword reaches
-    /// (there are some only if the code is incomplete, as it is for a single symbol) repeat the symbol with the
-    /// shortest codeword: a decoder that reads padding finds a symbol of length >= 1 everywhere and cannot loop.
+    /// Tables are numbered in order of depth, then of the bits that lead to them. Entries that no
+    /// codeword reaches (there are some only if the code is incomplete, as it is for a single
+    /// symbol) repeat the symbol with the shortest codeword: a decoder that reads padding finds a
+    /// symbol of length >= 1 everywhere and cannot loop.
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyTables`] if the code needs more than 17, [`Error::UnrepresentableExponent`] if a symbol of 240
-    /// or more has a codeword, [`Error::Oversubscribed`] if codewords collide, [`Error::EmptyUnit`] if there are none.
+    /// [`Error::TooManyTables`] if the code needs more than 17, [`Error::UnrepresentableExponent`]
+    /// if a symbol of 240 or more has a codeword, [`Error::Oversubscribed`] if codewords collide,
+    /// [`Error::EmptyUnit`] if there are none.
     ///
     /// ```
     /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
@@ -171,8 +181,8 @@ impl PrefixTablesBuf {
             return Err(Error::EmptyUnit);
         };
 
-        // Table 0 has no bits before it; others get theirs from the jump that first leads to them. Working through the
-        // list as it grows numbers them by depth.
+        // Table 0 has no bits before it; others get theirs from the jump that first leads to them.
+        // Working through the list as it grows numbers them by depth.
         let mut rows = [[None; 256]; MAX_TABLES];
         let mut prefixes = [(0u32, 0u8); MAX_TABLES];
         let mut len = 1;
@@ -243,7 +253,8 @@ mod tests {
         PrefixTablesBuf::build(&Codewords::canonical(&CodeLengths::new(&all)?)?)
     }
 
-    /// Lengths of a complete code in which `tables - 1` first bytes lead to a second table with two 9-bit codewords.
+    /// Lengths of a complete code in which `tables - 1` first bytes lead to a second table with two
+    /// 9-bit codewords.
     fn lengths_for(tables: usize) -> ([u8; 240], usize) {
         let nines = 2 * (tables - 1);
         let mut lengths = [0; 240];

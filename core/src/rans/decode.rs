@@ -1,11 +1,13 @@
 //! Decoding blocks.
 //!
-//! The algorithm is that of section 5 of the specification, with a table of all slots. Where the code departs from it:
+//! The algorithm is that of section 5 of the specification, with a table of all slots. Where the
+//! code departs from it:
 //!
-//! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last that is left, which
-//!    is the order of R-5.1 without counting first who needs one.
-//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet suits them, and several blocks in turn,
-//!    so that each hides how long the others take; see [`df11_simd::rans`].
+//! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last
+//!    that is left, which is the order of R-5.1 without counting first who needs one.
+//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet suits
+//!    them, and several blocks in turn, so that each hides how long the others take; see
+//!    [`df11_simd::rans`].
 
 #[cfg(target_arch = "x86_64")]
 use df11_simd::rans::DecodeWindow;
@@ -20,12 +22,12 @@ use crate::Error;
 /// The most slots: 2 to the power of 12 scale bits.
 const SLOTS: usize = 1 << 12;
 
-/// Frequencies as the decoder looks them up, in the caller's memory: 18 KiB, and 16 KiB on machines that have no vectors
-/// for it.
+/// Frequencies as the decoder looks them up, in the caller's memory: 18 KiB, and 16 KiB on machines
+/// that have no vectors for it.
 #[derive(Clone, Debug)]
 pub struct DecodeTable {
-    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative
-    /// frequency, 12 bits.
+    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot
+    /// less the cumulative frequency, 12 bits.
     slots: [u32; SLOTS],
     scale_bits: u8,
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -41,7 +43,8 @@ pub struct DecodeBlock<'a> {
     pub states: &'a [u8; STATES_BYTES],
     /// The words. What follows them may be there too; see [`words_bytes`](Self::words_bytes).
     pub words: &'a [u8],
-    /// How many bytes of `words` are the block's; decoding is a little faster where 64 more can be read after them.
+    /// How many bytes of `words` are the block's; decoding is a little faster where 64 more can be
+    /// read after them.
     pub words_bytes: usize,
     /// Where the symbols go.
     pub symbols: &'a mut [u8],
@@ -50,8 +53,8 @@ pub struct DecodeBlock<'a> {
 impl DecodeTable {
     /// The table of an alphabet of one symbol, 0; to be [built](Self::build) for others.
     ///
-    /// Of one symbol with 0 scale bits: so it is all zeros, but for machines with vectors, and a variable that begins as this
-    /// takes no room in the image of a program.
+    /// Of one symbol with 0 scale bits: so it is all zeros, but for machines with vectors, and a
+    /// variable that begins as this takes no room in the image of a program.
     pub const EMPTY: DecodeTable = DecodeTable {
         slots: [0; SLOTS],
         scale_bits: 0,
@@ -80,8 +83,9 @@ impl DecodeTable {
         }
     }
 
-    /// What decoders elsewhere need, GPUs among them: for each slot (2 to the power of the scale bits) the symbol in the low byte,
-    /// above it the frequency less one, 12 bits, and the slot less the cumulative frequency, 12 bits.
+    /// What decoders elsewhere need, GPUs among them: for each slot (2 to the power of the scale
+    /// bits) the symbol in the low byte, above it the frequency less one, 12 bits, and the slot
+    /// less the cumulative frequency, 12 bits.
     ///
     /// ```
     /// use df11::rans::{DecodeTable, Frequencies};
@@ -102,9 +106,10 @@ impl DecodeTable {
     ///
     /// # Errors
     ///
-    /// [`Error::LaneState`], [`Error::WordsMissing`], [`Error::WordsLeft`] or [`Error::LastState`] if it is invalid by R-5.3
-    /// to R-5.5, [`Error::NoSymbols`] if `symbols` is empty, [`Error::OddWords`] if `words` is no whole number of words. The
-    /// symbols are then no particular ones.
+    /// [`Error::LaneState`], [`Error::WordsMissing`], [`Error::WordsLeft`] or [`Error::LastState`]
+    /// if it is invalid by R-5.3 to R-5.5, [`Error::NoSymbols`] if `symbols` is empty,
+    /// [`Error::OddWords`] if `words` is no whole number of words. The symbols are then no
+    /// particular ones.
     pub fn decode_into(
         &self,
         states: &[u8; STATES_BYTES],
@@ -119,8 +124,8 @@ impl DecodeTable {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into), for one of the invalid blocks; [`Error::BufferLength`] if a block has more bytes of
-    /// words than `words`.
+    /// As [`decode_into`](Self::decode_into), for one of the invalid blocks;
+    /// [`Error::BufferLength`] if a block has more bytes of words than `words`.
     pub fn decode_blocks(&self, level: Level, blocks: &mut [DecodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Decode { table: self, blocks })
     }
@@ -181,7 +186,8 @@ impl DecodeTable {
                 #[cfg(not(target_arch = "x86_64"))]
                 window: None,
             };
-            // The first steps: a vector of words is read where it begins, so there must be some more after them.
+            // The first steps: a vector of words is read where it begins, so there must be some
+            // more after them.
             for stream in &mut streams {
                 while stream.left + LANES > stream.words.len() && self.step(stream)? {}
             }
@@ -249,8 +255,8 @@ impl DecodeTable {
         Ok(true)
     }
 
-    /// Decodes one symbol of each lane, where there are as many words; returns how many it took. Whether a lane needs
-    /// one cannot be guessed, so nothing branches on it.
+    /// Decodes one symbol of each lane, where there are as many words; returns how many it took.
+    /// Whether a lane needs one cannot be guessed, so nothing branches on it.
     #[inline(always)]
     fn all_lanes(
         &self,

@@ -2,12 +2,13 @@
 //!
 //! The algorithm is that of section 4 of the specification. Where the code departs from it:
 //!
-//! 1. The division is a multiplication by a reciprocal. With `m = ceil(2^(31+P) / f)`, `x m` exceeds `x 2^(31+P) / f` by
-//!    less than `x`, and `x < f 2^(31-P)`; so `x m div 2^(31+P)` is `x div f` exactly, since what is lost, less than `f
-//!    2^(31-P)`, is at most `2^(31+P) / f`, the least by which a remainder can differ from its divisor.
+//! 1. The division is a multiplication by a reciprocal. With `m = ceil(2^(31+P) / f)`, `x m`
+//!    exceeds `x 2^(31+P) / f` by less than `x`, and `x < f 2^(31-P)`; so `x m div 2^(31+P)` is
+//!    `x div f` exactly, since what is lost, less than `f 2^(31-P)`, is at most `2^(31+P) / f`, the
+//!    least by which a remainder can differ from its divisor.
 //! 2. A word is always stored; it counts if it was to be appended.
-//! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small, and several blocks in turn;
-//!    see [`df11_simd::rans`].
+//! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small,
+//!    and several blocks in turn; see [`df11_simd::rans`].
 
 use df11_simd::rans::{EncodeTables, EncodeWindow, NO_ENTRY, RansTable, Writing};
 use df11_simd::{Level, Operation, Simd};
@@ -76,13 +77,13 @@ impl EncodeTable {
         EncodeTable { entries, packed, scale_bits, vector, window }
     }
 
-    /// Encodes a block of at least one symbol. Returns how many bytes of words there are, at the front of `words`, which
-    /// must have room for [`words_bound`] bytes.
+    /// Encodes a block of at least one symbol. Returns how many bytes of words there are, at the
+    /// front of `words`, which must have room for [`words_bound`] bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSymbols`] for an empty block, [`Error::BufferLength`] if the room is too small, [`Error::NoFrequency`] if
-    /// a symbol cannot be coded.
+    /// [`Error::NoSymbols`] for an empty block, [`Error::BufferLength`] if the room is too small,
+    /// [`Error::NoFrequency`] if a symbol cannot be coded.
     pub fn encode_into(
         &self,
         symbols: &[u8],

@@ -1,4 +1,5 @@
-//! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits, blocks that are decoded alone.
+//! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits, blocks
+//! that are decoded alone.
 //!
 //! ```
 //! use df11::rans::{self, DecodeTable, EncodeTable, Frequencies};
@@ -40,7 +41,8 @@ pub const WORD_BYTES: usize = 2;
 /// The least and the greatest scale bits (R-2.1).
 pub const SCALE_BITS: core::ops::RangeInclusive<u8> = 9..=12;
 
-/// Blocks that are decoded in turn, so that each hides how long the others take. Without vectors, they would only take stack.
+/// Blocks that are decoded in turn, so that each hides how long the others take. Without vectors,
+/// they would only take stack.
 pub(crate) const MANY: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 4 } else { 1 };
 
 /// Where every state starts and ends (R-3.2).

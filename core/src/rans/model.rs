@@ -3,7 +3,8 @@
 use super::SCALE_BITS;
 use crate::Error;
 
-/// The normalised frequencies of an alphabet: 256 numbers whose sum is 2 to the power of the scale bits (section 2).
+/// The normalised frequencies of an alphabet: 256 numbers whose sum is 2 to the power of the scale
+/// bits (section 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frequencies {
     frequencies: [u16; 256],
@@ -11,11 +12,13 @@ pub struct Frequencies {
 }
 
 impl Frequencies {
-    /// Normalises counts by R-2.5: every symbol that occurs gets at least 1, and the result depends on the counts alone.
+    /// Normalises counts by R-2.5: every symbol that occurs gets at least 1, and the result depends
+    /// on the counts alone.
     ///
     /// # Errors
     ///
-    /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::NoSymbols`] if all counts are 0.
+    /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::NoSymbols`] if all counts
+    /// are 0.
     ///
     /// ```
     /// use df11::rans::Frequencies;
@@ -76,7 +79,8 @@ impl Frequencies {
     ///
     /// # Errors
     ///
-    /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::FrequencySum`] if the sum is not 2 to the power of it.
+    /// [`Error::ScaleBits`] unless `scale_bits` is 9 to 12, [`Error::FrequencySum`] if the sum is
+    /// not 2 to the power of it.
     ///
     /// ```
     /// use df11::{Error, rans::Frequencies};
@@ -92,8 +96,8 @@ impl Frequencies {
         frequencies.check().map(|()| frequencies)
     }
 
-    /// None yet, to be filled in where they are: they are not small. They have to pass [`check`](Self::check) before anything
-    /// else sees them.
+    /// None yet, to be filled in where they are: they are not small. They have to pass
+    /// [`check`](Self::check) before anything else sees them.
     pub(crate) const fn unchecked(scale_bits: u8) -> Self {
         Frequencies { frequencies: [0; 256], scale_bits }
     }

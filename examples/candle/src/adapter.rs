@@ -1,11 +1,12 @@
 //! Weights of a checkpoint as candle tensors, decoded when they are needed.
 //!
-//! [`Weights`] gives whole tensors ([`Weights::load`]) and rows of tables ([`Weights::rows`]), and is a
-//! [`SimpleBackend`], so that a [`VarBuilder`](candle_nn::VarBuilder) can fill any candle model from it. [`Stream`] gives
-//! the parts of a model in the order in which its forward pass uses them, over and over, decoded ahead by a thread into a
-//! fixed number of buffers.
+//! [`Weights`] gives whole tensors ([`Weights::load`]) and rows of tables ([`Weights::rows`]), and
+//! is a [`SimpleBackend`], so that a [`VarBuilder`](candle_nn::VarBuilder) can fill any candle
+//! model from it. [`Stream`] gives the parts of a model in the order in which its forward pass uses
+//! them, over and over, decoded ahead by a thread into a fixed number of buffers.
 //!
-//! Checkpoints are whatever [`Reader`] opens: DF11 units, frames, or plain safetensors. Everything is on the CPU.
+//! Checkpoints are whatever [`Reader`] opens: DF11 units, frames, or plain safetensors. Everything
+//! is on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -41,11 +42,12 @@
 //!
 //! # How buffers are used again
 //!
-//! A buffer is one `Vec<bf16>`. The thread decodes into it; [`Stream::take`] makes it the storage of a tensor, without a
-//! copy, of which the weights are views; when the [`Part`] is dropped, the vector is taken back out of that storage, with
-//! [`Tensor::inplace_op1`], and goes to the thread again. So nothing of a weight's size is allocated after the start. A
-//! tensor that was cloned out of a part and outlives it has lost its storage, and using it panics, by candle's own checks: it does not
-//! show the weights of another part.
+//! A buffer is one `Vec<bf16>`. The thread decodes into it; [`Stream::take`] makes it the storage
+//! of a tensor, without a copy, of which the weights are views; when the [`Part`] is dropped, the
+//! vector is taken back out of that storage, with [`Tensor::inplace_op1`], and goes to the thread
+//! again. So nothing of a weight's size is allocated after the start. A tensor that was cloned out
+//! of a part and outlives it has lost its storage, and using it panics, by candle's own checks: it
+//! does not show the weights of another part.
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian; their bytes are taken as elements as they are");
@@ -75,7 +77,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a safetensors file, or a directory in Hugging Face form, compressed or not. Its files stay memory-mapped.
+    /// Opens a safetensors file, or a directory in Hugging Face form, compressed or not. Its files
+    /// stay memory-mapped.
     ///
     /// # Errors
     ///
@@ -95,14 +98,16 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// If there is no such tensor, candle has no such type, or its data is damaged; with the name and the file.
+    /// If there is no such tensor, candle has no such type, or its data is damaged; with the name
+    /// and the file.
     pub fn load(&self, name: &str) -> Result<Tensor> {
         let tensor = self.find(name)?;
         tensor_of(tensor, tensor.shape().to_vec(), |out| decode(&self.reader, name, out))
     }
 
-    /// Decodes rows of the table `name`, of shape (rows, width), and nothing else of it. The result has the shape
-    /// (`rows.len()`, width); rows may come in any order and more than once. Consecutive ones are decoded as one range.
+    /// Decodes rows of the table `name`, of shape (rows, width), and nothing else of it. The result
+    /// has the shape (`rows.len()`, width); rows may come in any order and more than once.
+    /// Consecutive ones are decoded as one range.
     ///
     /// # Errors
     ///
@@ -130,15 +135,17 @@ impl Weights {
         })
     }
 
-    /// Streams BF16 tensors: `parts` are the names of those that are needed together, in the order in which they are needed.
-    /// After the last part comes the first one again. Each of the `buffers` takes the largest part.
+    /// Streams BF16 tensors: `parts` are the names of those that are needed together, in the order
+    /// in which they are needed. After the last part comes the first one again. Each of the
+    /// `buffers` takes the largest part.
     ///
-    /// With one buffer, a part is decoded when the one before has been dropped. Each further buffer lets the thread be one
-    /// part ahead.
+    /// With one buffer, a part is decoded when the one before has been dropped. Each further buffer
+    /// lets the thread be one part ahead.
     ///
     /// # Errors
     ///
-    /// If there is nothing to stream or no buffer, a tensor is not there or is not BF16, or no thread can be started.
+    /// If there is nothing to stream or no buffer, a tensor is not there or is not BF16, or no
+    /// thread can be started.
     pub fn stream(&self, parts: &[Vec<String>], buffers: usize) -> Result<Stream> {
         let plans = parts.iter().map(|names| {
             let pieces = names.iter().map(|name| {
@@ -161,8 +168,8 @@ impl Weights {
     }
 }
 
-/// What a [`VarBuilder`](candle_nn::VarBuilder) asks for; with [`VarBuilder::from_backend`], models of `candle-transformers`
-/// load compressed checkpoints as they are.
+/// What a [`VarBuilder`](candle_nn::VarBuilder) asks for; with [`VarBuilder::from_backend`], models
+/// of `candle-transformers` load compressed checkpoints as they are.
 ///
 /// [`VarBuilder::from_backend`]: candle_nn::VarBuilder::from_backend
 impl SimpleBackend for Weights {
@@ -183,15 +190,18 @@ impl SimpleBackend for Weights {
     }
 }
 
-/// Parts of a model, in a fixed order that repeats, decoded ahead by a thread of its own. See [`Weights::stream`].
+/// Parts of a model, in a fixed order that repeats, decoded ahead by a thread of its own. See
+/// [`Weights::stream`].
 ///
-/// Dropping it ends the thread, after the part that it is decoding, and waits for that. Parts that are still held stay valid.
+/// Dropping it ends the thread, after the part that it is decoding, and waits for that. Parts that
+/// are still held stay valid.
 #[derive(Debug)]
 pub struct Stream {
     plans: Arc<[Plan]>,
     /// The part that comes next.
     next: usize,
-    /// Decoded parts. `None` once the stream is being dropped, which the thread notices when it wants to send.
+    /// Decoded parts. `None` once the stream is being dropped, which the thread notices when it
+    /// wants to send.
     ready: Option<Receiver<Result<Vec<bf16>>>>,
     /// Buffers for the thread; `None` asks it to end.
     free: Sender<Option<Vec<bf16>>>,
@@ -285,13 +295,14 @@ impl Stream {
         self.buffers * self.len * size_of::<bf16>()
     }
 
-    /// The part that comes next, by its number, which must be `part`: a forward pass that uses weights in another order than
-    /// the stream gives them is told so, instead of being given the wrong ones. Waits until the part is decoded.
+    /// The part that comes next, by its number, which must be `part`: a forward pass that uses
+    /// weights in another order than the stream gives them is told so, instead of being given the
+    /// wrong ones. Waits until the part is decoded.
     ///
     /// # Errors
     ///
-    /// If another part comes next; if all buffers belong to parts that are still held, so that waiting would never end; or
-    /// if decoding failed, after which the stream has ended.
+    /// If another part comes next; if all buffers belong to parts that are still held, so that
+    /// waiting would never end; or if decoding failed, after which the stream has ended.
     pub fn take(&mut self, part: usize) -> Result<Part> {
         let plans = Arc::clone(&self.plans);
         let plan = &plans[self.next];
@@ -339,15 +350,16 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.ready = None;
-        // Fails if the thread has ended. A panic has been seen by `take`, or nobody waited for that part.
+        // Fails if the thread has ended. A panic has been seen by `take`, or nobody waited for that
+        // part.
         let _ = self.free.send(None);
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Tensors that are needed together. Those of a [`Stream`] are views of a buffer, which goes back when the part is dropped: do
-/// not keep tensors longer than their part (or [copy](Tensor::copy) them), nor a
-/// [guard of their storage](Tensor::storage_and_layout).
+/// Tensors that are needed together. Those of a [`Stream`] are views of a buffer, which goes back
+/// when the part is dropped: do not keep tensors longer than their part (or [copy](Tensor::copy)
+/// them), nor a [guard of their storage](Tensor::storage_and_layout).
 #[derive(Debug)]
 pub struct Part {
     tensors: HashMap<String, Tensor>,
@@ -355,7 +367,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// A part whose tensors are resident, so that a model can be run from decoded weights by the same code.
+    /// A part whose tensors are resident, so that a model can be run from decoded weights by the
+    /// same code.
     #[must_use]
     pub fn resident(tensors: HashMap<String, Tensor>) -> Self {
         Part { tensors, _lease: None }
@@ -387,13 +400,14 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let taken = TakeStorage::default();
-        // Cannot fail: the tensor is contiguous, on the CPU, and BF16. If it did, a new buffer would take the place of
-        // this one, which is freed with its last view.
+        // Cannot fail: the tensor is contiguous, on the CPU, and BF16. If it did, a new buffer
+        // would take the place of this one, which is freed with its last view.
         let buffer = match self.flat.inplace_op1(&taken) {
             Ok(()) => taken.0.into_inner(),
             Err(_) => vec![bf16::ZERO; self.flat.elem_count()],
         };
-        // In this order, so that whoever sees that a buffer is no longer held can count on it to come.
+        // In this order, so that whoever sees that a buffer is no longer held can count on it to
+        // come.
         self.held.fetch_sub(1, Ordering::AcqRel);
         // Fails if the stream is gone; the buffer goes too, then.
         let _ = self.free.send(Some(buffer));
@@ -544,7 +558,8 @@ mod tests {
         let before = address(&kept);
         drop(part);
         let part = stream.take(1).unwrap();
-        // While `kept` keeps its storage, the same address shows that the buffer was taken out of it.
+        // While `kept` keeps its storage, the same address shows that the buffer was taken out of
+        // it.
         assert_eq!(address(part.tensor("b").unwrap()), before);
         let shown = thread::spawn(move || kept.flatten_all()?.to_vec1::<bf16>()).join();
         assert!(!matches!(shown, Ok(Ok(_))), "it shows {shown:?}");

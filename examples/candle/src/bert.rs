@@ -1,8 +1,9 @@
 //! BERT as an encoder of sentences, written for weights that come and go.
 //!
-//! The forward pass asks a [`Source`] for weights part by part and drops each part before the next, so the same code runs
-//! from [resident](Resident) weights and from [streamed](Streamed) ones. Weights are BF16. candle's CPU backend multiplies no
-//! BF16 matrices, so each weight is converted to F32 where it is used, whatever the source, and freed after.
+//! The forward pass asks a [`Source`] for weights part by part and drops each part before the next,
+//! so the same code runs from [resident](Resident) weights and from [streamed](Streamed) ones.
+//! Weights are BF16. candle's CPU backend multiplies no BF16 matrices, so each weight is converted
+//! to F32 where it is used, whatever the source, and freed after.
 
 use std::collections::HashMap;
 
@@ -77,7 +78,8 @@ pub trait Source {
     /// If there is none of this name, or it cannot be decoded.
     fn tensor(&mut self, name: &str) -> Result<Tensor>;
 
-    /// One of [`parts`], by its number. The forward pass asks for them in order, and holds one at a time.
+    /// One of [`parts`], by its number. The forward pass asks for them in order, and holds one at a
+    /// time.
     ///
     /// # Errors
     ///
@@ -121,7 +123,8 @@ impl Source for Resident {
     }
 }
 
-/// Weights that stay compressed: blocks are streamed, and of the tables only the rows at hand are decoded.
+/// Weights that stay compressed: blocks are streamed, and of the tables only the rows at hand are
+/// decoded.
 #[derive(Debug)]
 pub struct Streamed {
     weights: Weights,
@@ -141,8 +144,8 @@ impl Streamed {
         Ok(Streamed { weights, stream, most_row_bytes: 0, kept_bytes: 0 })
     }
 
-    /// The bytes of everything decoded that was ever there at once: the stream's buffers, tensors that the model keeps, and
-    /// the rows of the longest text, those of all tables together.
+    /// The bytes of everything decoded that was ever there at once: the stream's buffers, tensors
+    /// that the model keeps, and the rows of the longest text, those of all tables together.
     #[must_use]
     pub fn decoded_bytes(&self) -> usize {
         self.stream.buffer_bytes() + self.kept_bytes + self.most_row_bytes
@@ -245,7 +248,8 @@ impl<S: Source> Bert<S> {
         Ok(Encoded { tokens: hidden, sentence: mean.broadcast_div(&length)? })
     }
 
-    /// Sums the vectors of words, positions and (all the same) token types. Shape: (tokens, hidden).
+    /// Sums the vectors of words, positions and (all the same) token types. Shape: (tokens,
+    /// hidden).
     fn embed(&mut self, tokens: &[u32]) -> Result<Tensor> {
         let positions: Vec<u32> = (0..).take(tokens.len()).collect();
         let types = vec![0; tokens.len()];
@@ -256,7 +260,8 @@ impl<S: Source> Bert<S> {
         self.norm(weight, bias, &sum)
     }
 
-    /// Attention of all tokens to all, its projection, the residual connection and its normalisation.
+    /// Attention of all tokens to all, its projection, the residual connection and its
+    /// normalisation.
     fn attention(&self, part: &Part, prefix: &str, hidden: &Tensor) -> Result<Tensor> {
         let (tokens, size) = hidden.dims2()?;
         let heads = self.config.num_attention_heads;

@@ -1,8 +1,9 @@
-//! Embeds sentences with all-MiniLM-L6-v2 from its BF16 weights, from compressed ones that are decoded at the start, and from
-//! compressed ones that are decoded part by part; compares all outputs as bits, and what each run takes.
+//! Embeds sentences with all-MiniLM-L6-v2 from its BF16 weights, from compressed ones that are
+//! decoded at the start, and from compressed ones that are decoded part by part; compares all
+//! outputs as bits, and what each run takes.
 //!
-//! Each run is a process of its own, so that its peak memory is its own. Exit codes: 0 all requirements hold, 1 one does
-//! not, 2 used wrongly or a run failed.
+//! Each run is a process of its own, so that its peak memory is its own. Exit codes: 0 all
+//! requirements hold, 1 one does not, 2 used wrongly or a run failed.
 
 mod run;
 mod text;
@@ -23,7 +24,8 @@ const MOST: f64 = 0.72;
 /// Fewer sentences than this would show little.
 const LEAST_SENTENCES: usize = 100;
 
-/// Embeds sentences from BF16 weights, from decoded and from streamed ones, and compares outputs as bits.
+/// Embeds sentences from BF16 weights, from decoded and from streamed ones, and compares outputs as
+/// bits.
 #[derive(Clone, Debug, Parser)]
 struct Options {
     /// The BF16 weights, a safetensors file.
@@ -35,8 +37,8 @@ struct Options {
     /// Where config.json and tokenizer.json are.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.corpus/f32"))]
     config_dir: PathBuf,
-    /// A file of text, which is cut into sentences; may be given more than once. Without it, the specifications and documents
-    /// of this repository are taken.
+    /// A file of text, which is cut into sentences; may be given more than once. Without it, the
+    /// specifications and documents of this repository are taken.
     #[arg(long, value_name = "FILE")]
     sentences: Vec<PathBuf>,
     /// The most sentences to take.
@@ -45,7 +47,8 @@ struct Options {
     /// Buffers of a streamed run; each takes a third of a block.
     #[arg(long, value_name = "N", default_value_t = 3)]
     buffers: usize,
-    /// One run alone, from the first of --compressed, which writes its outputs to --out and prints what it took.
+    /// One run alone, from the first of --compressed, which writes its outputs to --out and prints
+    /// what it took.
     #[arg(long, hide = true, requires = "out")]
     run: Option<Variant>,
     #[arg(long, hide = true)]
@@ -68,7 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every variant in a process of its own, compares outputs, and prints the table. Whether all requirements hold.
+/// Runs every variant in a process of its own, compares outputs, and prints the table. Whether all
+/// requirements hold.
 fn compare(options: &Options) -> Result<bool> {
     let scratch = tempfile::tempdir()?;
     let expected = scratch.path().join("bf16");

@@ -18,8 +18,9 @@ use tokenizers::Tokenizer;
 
 use crate::{Options, text};
 
-/// The decoded bytes of a frame's block: to take rows, the reader decodes such a block on the side. Units take none, but it is
-/// counted for them too. The reader's tables, of some kilobytes, are not.
+/// The decoded bytes of a frame's block: to take rows, the reader decodes such a block on the side.
+/// Units take none, but it is counted for them too. The reader's tables, of some kilobytes, are
+/// not.
 const SIDE_BYTES: usize = 2 << 16;
 
 /// Where a run has its weights from.
@@ -38,7 +39,8 @@ pub(crate) enum Variant {
 pub(crate) struct Taken {
     pub(crate) sentences: usize,
     pub(crate) tokens: usize,
-    /// Bytes of weights in memory once all is loaded: decoded, or else compressed together with what is decoded at once.
+    /// Bytes of weights in memory once all is loaded: decoded, or else compressed together with
+    /// what is decoded at once.
     pub(crate) weight_bytes: u64,
     /// Bytes of one transformer block, decoded. Only of runs that have it whole.
     pub(crate) block_bytes: u64,
@@ -132,8 +134,8 @@ fn embed<S: Source>(bert: &mut Bert<S>, texts: &[Vec<u32>], out: &Path, start: I
     })
 }
 
-/// The token ids of the sentences, as the model's own tokenizer gives them: cut to the length that it was trained with,
-/// without padding.
+/// The token ids of the sentences, as the model's own tokenizer gives them: cut to the length that
+/// it was trained with, without padding.
 fn tokens(options: &Options, config: &Config) -> Result<Vec<Vec<u32>>> {
     let path = options.config_dir.join("tokenizer.json");
     let mut tokenizer = Tokenizer::from_file(&path).map_err(of(&path))?;
@@ -146,8 +148,8 @@ fn tokens(options: &Options, config: &Config) -> Result<Vec<Vec<u32>>> {
     ids.collect()
 }
 
-/// Reads all BF16 tensors of a safetensors file straight to where they stay: what an engine without our code could do, and the
-/// least memory that it can do it in.
+/// Reads all BF16 tensors of a safetensors file straight to where they stay: what an engine without
+/// our code could do, and the least memory that it can do it in.
 fn read_plain(path: &Path) -> Result<HashMap<String, Tensor>> {
     let mut file = BufReader::new(File::open(path).map_err(of(path))?);
     let mut len = [0; 8];
@@ -196,7 +198,8 @@ fn processor_time() -> Result<f64> {
     const PER_SECOND: f64 = 100.0;
     let path = Path::new("/proc/self/stat");
     let stat = fs::read_to_string(path).map_err(of(path))?;
-    // In user mode and in the kernel: the 12th and 13th value after the command's name, which ends in the last bracket.
+    // In user mode and in the kernel: the 12th and 13th value after the command's name, which ends
+    // in the last bracket.
     let values = stat.rsplit_once(')').into_iter().flat_map(|(_, values)| values.split_whitespace());
     let ticks: Vec<u64> = values.skip(11).take(2).filter_map(|value| value.parse().ok()).collect();
     match ticks[..] {

@@ -14,8 +14,8 @@ const TEXTS: [&str; 2] =
 /// The fewest words that make a sentence.
 const LEAST_WORDS: usize = 3;
 
-/// At most `limit` sentences of these files; of the repository's Markdown files if none is given. Taken evenly from all of
-/// the text, in its order.
+/// At most `limit` sentences of these files; of the repository's Markdown files if none is given.
+/// Taken evenly from all of the text, in its order.
 pub(crate) fn sentences(files: &[PathBuf], limit: usize) -> Result<Vec<String>> {
     let mut files = files.to_vec();
     if files.is_empty() {
@@ -37,7 +37,8 @@ pub(crate) fn sentences(files: &[PathBuf], limit: usize) -> Result<Vec<String>> 
     Ok(chosen.map(|(_, sentence)| sentence).collect())
 }
 
-/// Paragraphs, cut after words that end in a full stop, a question mark or a colon. Rows of tables are sentences too.
+/// Paragraphs, cut after words that end in a full stop, a question mark or a colon. Rows of tables
+/// are sentences too.
 fn split(text: &str) -> Vec<String> {
     let text = text.replace('\r', "").replace("\n|", "\n\n|");
     let mut sentences = Vec::new();

@@ -87,7 +87,8 @@ fn parts_come_in_order_with_original_bits_round_after_round_in_the_same_buffers(
             let mut stream = weights.stream(&parts, buffers).unwrap();
             assert_eq!(stream.buffer_bytes(), buffers * 2 * (160 * 96 + 160));
             let mut addresses = BTreeSet::new();
-            // While these live, an address of theirs comes again only if the buffer itself was taken from them.
+            // While these live, an address of theirs comes again only if the buffer itself was
+            // taken from them.
             let mut kept = Vec::new();
             for _ in 0..5 {
                 for (number, names) in parts.iter().enumerate() {
@@ -149,7 +150,8 @@ fn rows_are_those_of_the_whole_table() {
         let [height, width] = TABLE;
         let (_, elements) = &originals["table.weight"];
         let last = height as u32 - 1;
-        // Runs, single rows, the same row again, backwards, the first, the last, and across blocks of a frame.
+        // Runs, single rows, the same row again, backwards, the first, the last, and across blocks
+        // of a frame.
         for rows in [
             vec![],
             vec![0],

@@ -1,4 +1,5 @@
-//! The model: the same bits from resident and from streamed weights, and the outputs that its publishers state.
+//! The model: the same bits from resident and from streamed weights, and the outputs that its
+//! publishers state.
 
 #![allow(
     clippy::unwrap_used,
@@ -81,7 +82,8 @@ fn resident_and_streamed_weights_give_the_same_bits() {
                     assert!(bits(&streamed.encode(text).unwrap()) == *expected);
                 }
             }
-            // Buffers of the largest part, the first norm, and three times the rows of the longest text.
+            // Buffers of the largest part, the first norm, and three times the rows of the longest
+            // text.
             let largest = 2 * (HIDDEN * INNER + INNER).max(4 * HIDDEN * (HIDDEN + 1) + 2 * HIDDEN);
             let expected = buffers * largest + 2 * (2 * HIDDEN) + 3 * (2 * LONGEST * HIDDEN);
             assert_eq!(streamed.source().decoded_bytes(), expected);
@@ -115,8 +117,8 @@ fn configurations_that_this_program_does_not_know_are_errors() {
     assert!(error(config()).contains("nothing"));
 }
 
-/// The similarities that the documentation of Sentence Transformers prints for all-MiniLM-L6-v2 and these sentences, from F32
-/// weights. Ours are rounded to BF16, which changes the third digit.
+/// The similarities that the documentation of Sentence Transformers prints for all-MiniLM-L6-v2 and
+/// these sentences, from F32 weights. Ours are rounded to BF16, which changes the third digit.
 #[test]
 fn real_weights_give_the_published_similarities() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.corpus");

@@ -19,14 +19,16 @@ pub(crate) struct Image {
 /// Room for the weights of one block.
 pub(crate) type Buffer = Ram<[u8; 2 * FRAME_BLOCK]>;
 
-/// Decodes all blocks, one after the other, to the same buffer; returns the checksum of all weights.
+/// Decodes all blocks, one after the other, to the same buffer; returns the checksum of all
+/// weights.
 fn restore(
     frame: &[u8],
     table: &mut impl Table,
     buffer: &mut [u8],
     counter: &mut Counter,
 ) -> Result<u32, Error> {
-    // Looked at where it is: a frame takes most of a KiB, and moving it out of the result would take as much stack again.
+    // Looked at where it is: a frame takes most of a KiB, and moving it out of the result would
+    // take as much stack again.
     let frame = counter.count(|| Frame::new(frame));
     let frame = frame.as_ref().map_err(|error| *error)?;
     counter.count(|| frame.build(table));
@@ -39,7 +41,8 @@ fn restore(
     Ok(sum)
 }
 
-/// Decodes the blocks that hold one row of the matrix; returns its checksum. The table is as [`restore`] has built it.
+/// Decodes the blocks that hold one row of the matrix; returns its checksum. The table is as
+/// [`restore`] has built it.
 fn row(frame: &[u8], table: &impl Table, buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
     let frame = Frame::new(frame);
     let frame = frame.as_ref().map_err(|error| *error)?;
@@ -55,7 +58,8 @@ fn row(frame: &[u8], table: &impl Table, buffer: &mut [u8], counter: &mut Counte
     Ok(sum)
 }
 
-/// Restores everything, then a row; then shows that damaged frames are refused. `false` if anything was not as it should be.
+/// Restores everything, then a row; then shows that damaged frames are refused. `false` if anything
+/// was not as it should be.
 pub(crate) fn run<T: Table>(image: &Image, table: &'static Ram<T>, buffer: &'static Buffer) -> bool {
     let Image { codec, frame, damaged } = *image;
     let (Some(buffer), Some(table)) = (buffer.take(), table.take()) else { return false };

@@ -1,5 +1,6 @@
-//! An image for a microcontroller that restores the weights it holds in flash, block by block, and says what came out and
-//! what that took. `run.sh` runs it in QEMU and compares what it prints with what the host says.
+//! An image for a microcontroller that restores the weights it holds in flash, block by block, and
+//! says what came out and what that took. `run.sh` runs it in QEMU and compares what it prints with
+//! what the host says.
 
 #![no_std]
 #![no_main]
@@ -28,7 +29,8 @@ const CODECS: usize = cfg!(feature = "units") as usize
     + cfg!(feature = "rans") as usize
     + cfg!(feature = "dictionary") as usize;
 
-/// Files that the build script made, as variables in flash: apart from other constants, so that these can be measured.
+/// Files that the build script made, as variables in flash: apart from other constants, so that
+/// these can be measured.
 #[cfg(any(feature = "units", feature = "rans", feature = "dictionary"))]
 macro_rules! weights {
     ($($name:ident = $file:literal;)+) => {
@@ -49,9 +51,11 @@ mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }
 
-/// Runs every codec that the image was built with; `false` if one of them did not do what it should.
+/// Runs every codec that the image was built with; `false` if one of them did not do what it
+/// should.
 fn run() -> bool {
-    // A loop whose instructions are known: whether the counter counts instructions, and what measuring itself takes.
+    // A loop whose instructions are known: whether the counter counts instructions, and what
+    // measuring itself takes.
     let ((), known) = Measured::of(|counter| counter.count(|| machine::spin(100_000)));
     let sum = print::checksum(0, b"123456789");
     say!["measured loop instructions=", known.instructions, " stack=", known.stack, "\n"];

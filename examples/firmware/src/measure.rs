@@ -27,7 +27,8 @@ impl Counter {
 
 impl Measured {
     /// Runs `work`, measures its stack, and the instructions of what it counts.
-    // Neither is inlined, so that the stack pointer between the two is where the frames of `work` begin.
+    // Neither is inlined, so that the stack pointer between the two is where the frames of `work`
+    // begin.
     #[inline(never)]
     pub(crate) fn of<R>(work: impl FnOnce(&mut Counter) -> R) -> (R, Self) {
         let mut counter = Counter(0);

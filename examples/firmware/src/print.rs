@@ -78,8 +78,8 @@ impl Print for Error {
     }
 }
 
-/// CRC-32 as frames have it (F-8.1), continued from `sum`, bit by bit: what is printed is checked by other code than the
-/// codec's own, and without a table.
+/// CRC-32 as frames have it (F-8.1), continued from `sum`, bit by bit: what is printed is checked
+/// by other code than the codec's own, and without a table.
 #[inline(never)]
 pub(crate) fn checksum(sum: u32, bytes: &[u8]) -> u32 {
     let mut state = !sum;

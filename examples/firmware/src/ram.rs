@@ -10,12 +10,13 @@ pub(crate) struct Ram<T> {
     is_taken: AtomicBool,
 }
 
-// SAFETY: the only access is by `take`, which hands the value out once, whoever asks. So it goes to one thread, for which it
-// need be no more than `Send`.
+// SAFETY: the only access is by `take`, which hands the value out once, whoever asks. So it goes to
+// one thread, for which it need be no more than `Send`.
 unsafe impl<T: Send> Sync for Ram<T> {}
 
 impl<T> Ram<T> {
-    /// A variable with this value, which should be all zeros: the start-up code copies nothing to RAM.
+    /// A variable with this value, which should be all zeros: the start-up code copies nothing to
+    /// RAM.
     pub(crate) const fn new(value: T) -> Self {
         Ram { value: UnsafeCell::new(value), is_taken: AtomicBool::new(false) }
     }
@@ -26,7 +27,8 @@ impl<T> Ram<T> {
         if self.is_taken.swap(true, Ordering::Relaxed) {
             return None;
         }
-        // SAFETY: of all calls only one sees `false` in `is_taken`, so this is the only reference that there ever is.
+        // SAFETY: of all calls only one sees `false` in `is_taken`, so this is the only reference
+        // that there ever is.
         Some(unsafe { &mut *self.value.get() })
     }
 }

@@ -34,7 +34,8 @@ fn tensors() -> Parts<&'static [u8]> {
     }
 }
 
-/// Decodes all blocks, one after the other, to the same buffer; returns the checksum of all weights.
+/// Decodes all blocks, one after the other, to the same buffer; returns the checksum of all
+/// weights.
 fn restore(tensors: Parts<&[u8]>, buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
     let unit = counter.count(|| Unit::new(tensors))?;
     let mut sum = 0;
@@ -55,7 +56,8 @@ fn row(buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
     Ok(checksum(0, weights))
 }
 
-/// Restores everything, then a row; then shows that damaged units are refused. `false` if anything was not as it should be.
+/// Restores everything, then a row; then shows that damaged units are refused. `false` if anything
+/// was not as it should be.
 pub(crate) fn run() -> bool {
     let Some(buffer) = BUFFER.take() else { return false };
     let (sum, all) = Measured::of(|counter| restore(tensors(), buffer, counter));

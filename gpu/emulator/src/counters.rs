@@ -5,8 +5,8 @@
 pub struct Counters {
     /// Instructions of PTX, once for each group of lanes of a warp that runs it.
     pub warp_instructions: u64,
-    /// The same, once for each lane. Divided by 32 times [`warp_instructions`](Self::warp_instructions) it tells how many lanes
-    /// had something to do.
+    /// The same, once for each lane. Divided by 32 times
+    /// [`warp_instructions`](Self::warp_instructions) it tells how many lanes had something to do.
     pub lane_instructions: u64,
     /// Sectors of 32 bytes of global memory that instructions read.
     pub load_sectors: u64,
@@ -14,9 +14,11 @@ pub struct Counters {
     pub store_sectors: u64,
     /// Accesses of shared memory by warps.
     pub shared_accesses: u64,
-    /// How often shared memory was used for these: of 32 banks of 4 bytes, each can give one word at a time.
+    /// How often shared memory was used for these: of 32 banks of 4 bytes, each can give one word
+    /// at a time.
     pub shared_wavefronts: u64,
-    /// How many of these would not have been necessary had each bank been asked for as many words: bank conflicts.
+    /// How many of these would not have been necessary had each bank been asked for as many words:
+    /// bank conflicts.
     pub shared_conflicts: u64,
     /// By line of the PTX text, from 1 on: how often warps ran the instruction on it.
     pub by_line: Vec<u64>,

@@ -16,10 +16,11 @@ pub(crate) struct Buffer {
     pub(crate) bytes: Vec<u8>,
     /// A bit for each byte: whether it was written.
     pub(crate) defined: Vec<u64>,
-    /// By byte: the thread that wrote it in this launch, counted from 1, and when. Empty until one has.
+    /// By byte: the thread that wrote it in this launch, counted from 1, and when. Empty until one
+    /// has.
     pub(crate) writers: Vec<(u32, u32)>,
-    /// By word of 4 bytes: the same of two threads that changed it by atomic operations, so that whoever comes next is at most
-    /// one of them. Empty until one has.
+    /// By word of 4 bytes: the same of two threads that changed it by atomic operations, so that
+    /// whoever comes next is at most one of them. Empty until one has.
     pub(crate) atomics: Vec<[(u32, u32); 2]>,
 }
 
@@ -61,15 +62,15 @@ impl Device {
         Device::default()
     }
 
-    /// A device with no buffers, whose addresses are not those of devices of other numbers, as long as each has less than a
-    /// terabyte.
+    /// A device with no buffers, whose addresses are not those of devices of other numbers, as long
+    /// as each has less than a terabyte.
     #[must_use]
     pub fn numbered(number: u8) -> Self {
         Device { buffers: Vec::new(), next: u64::from(number) << 40 }
     }
 
-    /// A new buffer of so many bytes, aligned to 256 bytes. What is in it is undefined. Between buffers there is always some
-    /// room that belongs to none.
+    /// A new buffer of so many bytes, aligned to 256 bytes. What is in it is undefined. Between
+    /// buffers there is always some room that belongs to none.
     pub fn allocate(&mut self, len: usize) -> u64 {
         let address = GLOBAL + self.next;
         // Never twice, so that what was freed is not hit by accident.

@@ -1,4 +1,5 @@
-//! Why something could not be run at all; what is wrong with a kernel that runs is a [`Finding`](crate::Finding).
+//! Why something could not be run at all; what is wrong with a kernel that runs is a
+//! [`Finding`](crate::Finding).
 
 use std::fmt;
 

@@ -16,7 +16,8 @@ pub enum Kind {
     UndefinedRead,
     /// A register that was used before anything was in it.
     UndefinedRegister,
-    /// Two threads of different warps at the same bytes, one of them writing, and no barrier between them.
+    /// Two threads of different warps at the same bytes, one of them writing, and no barrier
+    /// between them.
     Race,
     /// The same between two lanes of a warp.
     RaceInWarp,
@@ -47,7 +48,8 @@ pub struct Finding {
     pub warp: u32,
     /// The lane in the warp.
     pub lane: u32,
-    /// The address, if it is about memory: that of a buffer and an offset, or an offset in shared memory.
+    /// The address, if it is about memory: that of a buffer and an offset, or an offset in shared
+    /// memory.
     pub address: Option<u64>,
     /// More about it.
     pub detail: String,

@@ -103,7 +103,8 @@ pub(crate) enum Ternary {
     MadWide,
     Bfe,
     Prmt,
-    /// Four bytes that follow each other in two registers, upwards or downwards from the one that is named.
+    /// Four bytes that follow each other in two registers, upwards or downwards from the one that
+    /// is named.
     PrmtExtract {
         backward: bool,
     },

@@ -1,16 +1,20 @@
-//! Runs the PTX of integer kernels on a CPU: every lane of every warp, with every access checked and the work counted.
+//! Runs the PTX of integer kernels on a CPU: every lane of every warp, with every access checked
+//! and the work counted.
 //!
-//! Kernels that cannot be run here can still be known to be right: the text that a driver would compile is executed
-//! instruction by instruction, in lock step by warps, and what differential tests cannot see is looked for meanwhile:
+//! Kernels that cannot be run here can still be known to be right: the text that a driver would
+//! compile is executed instruction by instruction, in lock step by warps, and what differential
+//! tests cannot see is looked for meanwhile:
 //!
 //! * accesses outside of allocations, or not aligned to their size;
 //! * reads of bytes and registers that nobody has written;
-//! * races: two threads at the same bytes, one of them writing, with no barrier between them, in different warps or the same;
+//! * races: two threads at the same bytes, one of them writing, with no barrier between them, in
+//!   different warps or the same;
 //! * barriers and other synchronisation that not all threads reach;
 //! * loops without end.
 //!
-//! Counters say how much a kernel does: instructions by warps, sectors of memory, wavefronts of shared memory. They are the
-//! same in every run. They are no times: nothing here says how fast a card is.
+//! Counters say how much a kernel does: instructions by warps, sectors of memory, wavefronts of
+//! shared memory. They are the same in every run. They are no times: nothing here says how fast a
+//! card is.
 //!
 //! ```
 //! use df11_emulator::{Device, Launch, Module, Options};

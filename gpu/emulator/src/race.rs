@@ -1,4 +1,5 @@
-//! Who touched a byte of shared memory last, and whether anything stands between that and the next who does.
+//! Who touched a byte of shared memory last, and whether anything stands between that and the next
+//! who does.
 
 use crate::findings::Kind;
 

@@ -28,7 +28,8 @@ pub(crate) struct Warp {
     pub(crate) defined: Vec<u32>,
     /// Where its threads are.
     pub(crate) places: Places,
-    /// Bytes that are being copied to shared memory: lane, group of copies that were committed later, where, bytes.
+    /// Bytes that are being copied to shared memory: lane, group of copies that were committed
+    /// later, where, bytes.
     pub(crate) copies: Vec<Copy>,
 }
 

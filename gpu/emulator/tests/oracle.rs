@@ -1,7 +1,9 @@
-//! Integer instructions against those who define them: `ptxas` computes what has constant operands, so the machine code that it
-//! writes holds its own answers. Random instructions are given to both, and must come to the same.
+//! Integer instructions against those who define them: `ptxas` computes what has constant operands,
+//! so the machine code that it writes holds its own answers. Random instructions are given to both,
+//! and must come to the same.
 //!
-//! Needs the assembler, which `gpu/ptx/build.sh` fetches to `target/cuda`; without it the test says that it was skipped.
+//! Needs the assembler, which `gpu/ptx/build.sh` fetches to `target/cuda`; without it the test says
+//! that it was skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -67,7 +69,8 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// An instruction with random constants, whose result is in `%a` (32 bits), `%b` (64 bits) or `%h` (16 bits); the bits of that.
+/// An instruction with random constants, whose result is in `%a` (32 bits), `%b` (64 bits) or `%h`
+/// (16 bits); the bits of that.
 fn instruction(random: &mut Random, text: &mut String) -> u32 {
     let sign = ["u", "s"][random.below(2) as usize];
     let bits = [16, 32, 32, 32, 64][random.below(5) as usize];

@@ -1,5 +1,6 @@
-//! Faults that were planted in small kernels: each must be found, as what it is and on its line, and the same kernel without
-//! it must be clean. Many of them give the right answer all the same, in whatever order warps run here.
+//! Faults that were planted in small kernels: each must be found, as what it is and on its line,
+//! and the same kernel without it must be clean. Many of them give the right answer all the same,
+//! in whatever order warps run here.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +11,9 @@
 
 use df11_emulator::{Device, Finding, Kind, Launch, Module, Options, Policy, Report};
 
-/// A kernel of two parameters, `from` and `to`, with 64 words each, and 256 bytes of shared memory. It has `%tid` in `%r1`, the
-/// lane in `%r2`, both addresses of the thread's word in `%rd3` and `%rd4`, and that in shared memory in `%r3`.
+/// A kernel of two parameters, `from` and `to`, with 64 words each, and 256 bytes of shared memory.
+/// It has `%tid` in `%r1`, the lane in `%r2`, both addresses of the thread's word in `%rd3` and
+/// `%rd4`, and that in shared memory in `%r3`.
 fn module(body: &str) -> Module {
     let text = format!(
         "

@@ -1,4 +1,5 @@
-//! Kernels run by the emulator directly, without a driver: for those who want to know everything that it has to say.
+//! Kernels run by the emulator directly, without a driver: for those who want to know everything
+//! that it has to say.
 
 use df11::dictionary;
 use df11::frame::Frame;
@@ -35,10 +36,12 @@ impl Shape {
     }
 }
 
-/// What comes of many items in one launch: the elements of each, their statuses, and what the emulator has to say.
+/// What comes of many items in one launch: the elements of each, their statuses, and what the
+/// emulator has to say.
 pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 
-/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair, and what is in them the kernel's.
+/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair,
+/// and what is in them the kernel's.
 ///
 /// ```
 /// use df11::encode;
@@ -69,15 +72,15 @@ pub fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     buffer
 }
 
-/// A part of a frame, `skipped` bytes after the start of a buffer, with other bytes around it: kernels read whole words that hold a
-/// byte of it.
+/// A part of a frame, `skipped` bytes after the start of a buffer, with other bytes around it:
+/// kernels read whole words that hold a byte of it.
 fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     let around = [&[0xee; 16][..skipped.min(16)], bytes, &[0xee; 16]].concat();
     upload(device, &around, skipped - skipped.min(16)) + skipped.min(16) as u64
 }
 
-/// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a kernel with the published signature,
-/// and where the weights go.
+/// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a
+/// kernel with the published signature, and where the weights go.
 pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) -> ([u64; 9], u64) {
     let n = tensors.sign_mantissa.len();
     let [luts, codes, sign_mantissa, positions, gaps, _] =
@@ -127,8 +130,9 @@ pub fn unit(
 /// What a status is before a kernel has found anything wrong.
 pub const NOTHING_WRONG: u32 = u32::MAX;
 
-/// Decodes units in one launch of `df11_decode_batch` on this many thread blocks, each part `skipped` bytes after the start of a
-/// buffer; gives their weights, their statuses, and what the emulator has to say.
+/// Decodes units in one launch of `df11_decode_batch` on this many thread blocks, each part
+/// `skipped` bytes after the start of a buffer; gives their weights, their statuses, and what the
+/// emulator has to say.
 ///
 /// # Errors
 ///
@@ -261,8 +265,9 @@ pub struct RansFrame<'a> {
     pub bytes: usize,
 }
 
-/// Decodes frames in one launch of `rans_decode_batch` on this many thread blocks, their bytes `skipped` bytes after the start of a
-/// buffer; gives their elements, their statuses, and what the emulator has to say.
+/// Decodes frames in one launch of `rans_decode_batch` on this many thread blocks, their bytes
+/// `skipped` bytes after the start of a buffer; gives their elements, their statuses, and what the
+/// emulator has to say.
 ///
 /// # Errors
 ///
@@ -297,7 +302,8 @@ pub fn frames(
 /// A frame of codec dictionary.
 #[derive(Clone, Debug)]
 pub struct DictionaryFrame<'a> {
-    /// For each code, its symbols from the low byte on, and eight times their number in the high byte.
+    /// For each code, its symbols from the low byte on, and eight times their number in the high
+    /// byte.
     pub entries: Vec<u64>,
     /// The codes of all chunks.
     pub codes: &'a [u8],

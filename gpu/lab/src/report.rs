@@ -1,8 +1,9 @@
 //! How much the kernels do, beside the published one.
 //!
-//! Nothing here is a time. Instructions of PTX and accesses of memory are counted by the emulator. With NVIDIA's assembler, each line of
-//! PTX is also weighed by the machine instructions that it became: an estimate, since lines are moved, merged and copied on the
-//! way. Code that is reached only when lanes have parted where they should not (behind `BRA.DIV`) is left out.
+//! Nothing here is a time. Instructions of PTX and accesses of memory are counted by the emulator.
+//! With NVIDIA's assembler, each line of PTX is also weighed by the machine instructions that it
+//! became: an estimate, since lines are moved, merged and copied on the way. Code that is reached
+//! only when lanes have parted where they should not (behind `BRA.DIV`) is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -120,8 +121,8 @@ fn run(command: &mut Command) -> Result<String, String> {
     if output.status.success() { Ok(said) } else { Err(format!("{command:?} failed: {said}")) }
 }
 
-/// Machine instructions of a kernel, by the line of PTX that they come from; of those that can be reached while lanes are
-/// together.
+/// Machine instructions of a kernel, by the line of PTX that they come from; of those that can be
+/// reached while lanes are together.
 fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
     let (mut is_ours, mut line) = (false, None);
     let mut instructions: Vec<(&str, Option<usize>)> = Vec::new();
@@ -181,8 +182,8 @@ fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
     found
 }
 
-/// What the kernels for all targets do with these BF16 weights, as one unit and as one frame; and the published kernel with the
-/// same unit, if its text is given.
+/// What the kernels for all targets do with these BF16 weights, as one unit and as one frame; and
+/// the published kernel with the same unit, if its text is given.
 ///
 /// # Errors
 ///

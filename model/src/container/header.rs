@@ -12,8 +12,8 @@ use super::LENGTH_BYTES;
 /// The longest header that the safetensors library reads, in bytes.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 
-/// Parses a header, and checks that its tensors lie one after the other without holes and are as long
-/// as their shapes say.
+/// Parses a header, and checks that its tensors lie one after the other without holes and are as
+/// long as their shapes say.
 pub(crate) fn parse_header(header: &str) -> Result<Metadata, String> {
     let wrong = |error: String| format!("the safetensors header is wrong: {error}");
     let Entries { metadata, mut tensors } =

@@ -25,7 +25,8 @@ enum Bytes {
 }
 
 impl Mapped {
-    /// Maps `range` of `file`, which must lie within it. The range may start anywhere and may be empty.
+    /// Maps `range` of `file`, which must lie within it. The range may start anywhere and may be
+    /// empty.
     pub(crate) fn new(file: &File, range: &Range<u64>) -> io::Result<Self> {
         let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if len == 0 {
@@ -36,12 +37,14 @@ impl Mapped {
         }
         let mut options = MmapOptions::new();
         options.offset(range.start).len(len);
-        // SAFETY: The map is private to this value, read-only and inside the file, as checked above. What cannot be
-        // proven is that no other process changes the file meanwhile: then bytes change under a `&[u8]`, and a file cut
-        // short raises SIGBUS. This is the known contract of every tool that maps its input. Nothing here relies on a
-        // byte read twice being the same: lengths and offsets are read from a file's header, which is not mapped, and
-        // every index computed from mapped bytes is bounds-checked where it is used. What is written to files is compared
-        // with the source, or with its digest, before it becomes visible; what a `Reader` gives is what the bytes are.
+        // SAFETY: The map is private to this value, read-only and inside the file, as checked
+        // above. What cannot be proven is that no other process changes the file meanwhile: then
+        // bytes change under a `&[u8]`, and a file cut short raises SIGBUS. This is the known
+        // contract of every tool that maps its input. Nothing here relies on a byte read twice
+        // being the same: lengths and offsets are read from a file's header, which is not mapped,
+        // and every index computed from mapped bytes is bounds-checked where it is used. What is
+        // written to files is compared with the source, or with its digest, before it becomes
+        // visible; what a `Reader` gives is what the bytes are.
         let map = unsafe { options.map(file) };
         if let Ok(map) = map {
             return Ok(Mapped(Bytes::Mapped(map)));

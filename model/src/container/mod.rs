@@ -1,5 +1,5 @@
-//! One safetensors file: a checked header, and ranges of bytes that are mapped or read when they are
-//! needed. No file stays open: a checkpoint may have more shards than a process may have files.
+//! One safetensors file: a checked header, and ranges of bytes that are mapped or read when they
+//! are needed. No file stays open: a checkpoint may have more shards than a process may have files.
 
 use std::collections::HashMap;
 use std::fs::File;

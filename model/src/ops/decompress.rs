@@ -26,21 +26,24 @@ use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_f
 /// How to restore.
 #[derive(Clone, Debug, Default)]
 pub struct DecompressOptions {
-    /// For files of other programs: names the tensors of a unit. By default, what `config.json` carries.
+    /// For files of other programs: names the tensors of a unit. By default, what `config.json`
+    /// carries.
     pub pattern_dict: Option<PatternDict>,
-    /// Write into a directory that is not empty: what an earlier run wrote there is replaced, files that are there as they
-    /// should be are left, and nothing else is touched. An output that is one file is replaced.
+    /// Write into a directory that is not empty: what an earlier run wrote there is replaced, files
+    /// that are there as they should be are left, and nothing else is touched. An output that is
+    /// one file is replaced.
     pub force: bool,
     /// Threads; 0 for as many as there are processors.
     pub threads: usize,
 }
 
-/// Restores the compressed checkpoint at `input` into `output`: a directory, or, if its name ends in `.safetensors` and
-/// there is a single weight file, that file.
+/// Restores the compressed checkpoint at `input` into `output`: a directory, or, if its name ends
+/// in `.safetensors` and there is a single weight file, that file.
 ///
-/// Where there is a record of the originals, they come back byte for byte, and every SHA-256 is checked before any file
-/// becomes visible; the report says what did not. Files that nothing records are copied, or named as staying behind. Files
-/// of other programs give plain BF16 tensors under their module names. A run that was cut short can be repeated.
+/// Where there is a record of the originals, they come back byte for byte, and every SHA-256 is
+/// checked before any file becomes visible; the report says what did not. Files that nothing
+/// records are copied, or named as staying behind. Files of other programs give plain BF16 tensors
+/// under their module names. A run that was cut short can be repeated.
 ///
 /// # Errors
 ///
@@ -151,7 +154,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let partial = staging.create(&file.name)?;
-            // A file of its full length without content, so that tensors can be written in any order.
+            // A file of its full length without content, so that tensors can be written in any
+            // order.
             partial.set_len(file.len())?;
             partial.write_at(&file.head, 0)?;
             if file.tensors.is_empty() {

@@ -25,7 +25,8 @@ use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
 use crate::pool;
 
-/// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression would make of a plain one.
+/// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression
+/// would make of a plain one.
 ///
 /// # Errors
 ///
@@ -106,8 +107,9 @@ pub enum Stored<'a> {
     Frame(&'a [u8]),
 }
 
-/// Calls `each` with every unit and every frame of the checkpoint at `path`: the file that holds it (for a unit, its code), its
-/// module path or tensor name, its bytes. A file that is a frame itself has one, of no name.
+/// Calls `each` with every unit and every frame of the checkpoint at `path`: the file that holds it
+/// (for a unit, its code), its module path or tensor name, its bytes. A file that is a frame itself
+/// has one, of no name.
 ///
 /// # Errors
 ///

@@ -124,7 +124,8 @@ pub struct VerifyReport {
     pub units: usize,
     /// Weights decoded.
     pub elements: u64,
-    /// Tensors that are stored as frames, of which every checksum was compared and every element decoded.
+    /// Tensors that are stored as frames, of which every checksum was compared and every element
+    /// decoded.
     pub frames: usize,
     /// Plain tensors.
     pub plain_tensors: usize,
@@ -161,7 +162,8 @@ pub struct InspectedUnit {
 /// What [`inspect`](crate::inspect) found.
 #[derive(Clone, Debug, Serialize)]
 pub struct InspectReport {
-    /// Whether the figures are of compressed units; otherwise they predict what compression would give.
+    /// Whether the figures are of compressed units; otherwise they predict what compression would
+    /// give.
     pub compressed: bool,
     /// Where predicted units come from.
     pub units_from: Option<String>,

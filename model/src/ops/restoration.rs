@@ -54,8 +54,8 @@ pub(super) struct Restoration {
 }
 
 impl Restoration {
-    /// Plans the restoration of everything; checks that all that the originals had is there, with its
-    /// type, its shape and its length, as far as names and headers tell.
+    /// Plans the restoration of everything; checks that all that the originals had is there, with
+    /// its type, its shape and its length, as far as names and headers tell.
     pub(super) fn plan(packed: &Packed, given: Option<&PatternDict>) -> Result<Self, Error> {
         let mut warnings = packed.warnings.clone();
         let mut names = Vec::new();

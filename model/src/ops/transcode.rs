@@ -32,7 +32,8 @@ pub enum Form {
     Frame,
     /// A frame that is written with a dictionary: a little larger, and faster to decode.
     Fast,
-    /// An archive of dietgpu (`spec/DIETGPU.md`): a float archive for F16, BF16 and F32, an ANS archive for bytes.
+    /// An archive of dietgpu (`spec/DIETGPU.md`): a float archive for F16, BF16 and F32, an ANS
+    /// archive for bytes.
     Dietgpu,
     /// A unit in the DF11 layout (`spec/DF11.md`), in a safetensors file; BF16 only.
     Df11,
@@ -78,14 +79,14 @@ struct Tensor {
     elements: Vec<u8>,
 }
 
-/// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another. The output is decoded again
-/// and compared before it becomes visible. The tensor is held in memory, plain and in both forms, but for a frame that
-/// becomes plain elements, which goes block by block.
+/// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another. The
+/// output is decoded again and compared before it becomes visible. The tensor is held in memory,
+/// plain and in both forms, but for a frame that becomes plain elements, which goes block by block.
 ///
 /// # Errors
 ///
-/// [`Error`] if the input is damaged, has a form that needs to be told more, or cannot be written in the form that is asked
-/// for; or if the output exists.
+/// [`Error`] if the input is damaged, has a form that needs to be told more, or cannot be written
+/// in the form that is asked for; or if the output exists.
 ///
 /// ```
 /// use df11::frame::ElementType;
@@ -193,8 +194,8 @@ fn stream_frame(
     Ok(done)
 }
 
-/// Gives the frame that a file is, or the one that is asked for in a checkpoint; nothing for a file of
-/// another form, or where it has to be said which.
+/// Gives the frame that a file is, or the one that is asked for in a checkpoint; nothing for a file
+/// of another form, or where it has to be said which.
 fn for_each_frame(
     input: &Path,
     unit: Option<&str>,

@@ -21,9 +21,10 @@ use crate::pool;
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 
-/// Checks every file that is recorded, every rule of every unit in the checkpoint at `path`, decodes every weight, and
-/// compares digests where there are any; with `against`, also compares every file and every tensor, with its type and its
-/// shape, with the original checkpoint there, in both directions.
+/// Checks every file that is recorded, every rule of every unit in the checkpoint at `path`,
+/// decodes every weight, and compares digests where there are any; with `against`, also compares
+/// every file and every tensor, with its type and its shape, with the original checkpoint there, in
+/// both directions.
 ///
 /// # Errors
 ///
@@ -43,8 +44,8 @@ pub fn verify(
         ));
     }
     packed.check_configs()?;
-    // The record of version 0.1 names the tensors of all files; one file on its own is checked for what
-    // it holds.
+    // The record of version 0.1 names the tensors of all files; one file on its own is checked for
+    // what it holds.
     let is_whole = !packed.is_file || packed.has_full_record();
     let mut names = Vec::new();
     for part in &packed.parts {
@@ -105,8 +106,8 @@ fn check_described<'a>(packed: &'a Packed, names: &'a [Names]) -> Result<Vec<Has
     Ok(all)
 }
 
-/// Compares every file that was written with its record. Of weight files, what is before the data: the
-/// data have digests of their own.
+/// Compares every file that was written with its record. Of weight files, what is before the data:
+/// the data have digests of their own.
 fn check_outputs(packed: &Packed) -> Result<usize, Error> {
     let Some(manifest) = packed.manifest.as_ref().filter(|_| !packed.is_file && packed.has_full_record())
     else {
@@ -371,7 +372,8 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Compares the type and the shape of a tensor, as far as they are known, with those of the original.
+/// Compares the type and the shape of a tensor, as far as they are known, with those of the
+/// original.
 fn check_type(part: &Part, name: &str, original: &Tensor, from: &Path) -> Result<(), Error> {
     let said = part.described.tensors.get(name).map(|tensor| (tensor.dtype.clone(), tensor.shape.clone()));
     let stored = part.weights.get(name).map(|(_, tensor)| (tensor.dtype.to_string(), tensor.shape.clone()));

@@ -10,8 +10,8 @@ use safetensors::tensor::Dtype;
 use crate::checkpoint::Weights;
 use crate::error::Error;
 
-/// Reads all BF16 tensors of the checkpoint at `path`, in order of their names, one after the other: what a benchmark or
-/// an experiment wants to have in memory.
+/// Reads all BF16 tensors of the checkpoint at `path`, in order of their names, one after the
+/// other: what a benchmark or an experiment wants to have in memory.
 ///
 /// # Errors
 ///

@@ -14,7 +14,8 @@ use super::metadata::TensorMetadata;
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 
-/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in turn.
+/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in
+/// turn.
 const BLOCKS: usize = 16;
 
 /// How frames are written.
@@ -43,7 +44,8 @@ impl Form {
     }
 }
 
-/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current pool.
+/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current
+/// pool.
 ///
 /// # Errors
 ///
@@ -58,7 +60,8 @@ pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 2
     Ok(all)
 }
 
-/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and appends them to `frame`.
+/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and
+/// appends them to `frame`.
 ///
 /// # Errors
 ///
@@ -92,7 +95,8 @@ pub fn encode_frame(mut encoder: Encoder, elements: &[u8], frame: &mut Vec<u8>) 
     Ok(())
 }
 
-/// Decodes a run of blocks on the threads of the current pool, with the [table](Frame::build) of the frame.
+/// Decodes a run of blocks on the threads of the current pool, with the [table](Frame::build) of
+/// the frame.
 ///
 /// # Errors
 ///
@@ -140,8 +144,8 @@ pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     }
 }
 
-/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to it.
-/// `None` if a frame cannot hold it.
+/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to
+/// it. `None` if a frame cannot hold it.
 pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     if element_type(tensor.dtype).name() != tensor.dtype.to_string() {
         return Some(vec![tensor.bytes()]);
@@ -173,8 +177,9 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
 }
 
-/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part. Neither
-/// the tensor nor, but for those with dictionaries, the frame is held in memory whole. Returns the length of the frame.
+/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part.
+/// Neither the tensor nor, but for those with dictionaries, the frame is held in memory whole.
+/// Returns the length of the frame.
 pub(crate) fn encode(
     container: &Container,
     tensor: &Tensor,
@@ -217,8 +222,8 @@ enum Refused {
     Ours(Error),
 }
 
-/// Encodes the chunks of a round, of which `first` is the first: on each thread a part of this many chunks, which has this
-/// many bytes.
+/// Encodes the chunks of a round, of which `first` is the first: on each thread a part of this many
+/// chunks, which has this many bytes.
 fn encode_round(
     encoder: &mut Encoder,
     elements: &[u8],
@@ -271,8 +276,8 @@ const SEGMENT: u64 = 64 << 20;
 
 /// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.
 ///
-/// The frame is mapped anew from time to time, so that pages which were read are given back: however
-/// large it is, little of it is in memory.
+/// The frame is mapped anew from time to time, so that pages which were read are given back:
+/// however large it is, little of it is in memory.
 pub(crate) fn decode(
     container: &Container,
     tensor: &Tensor,

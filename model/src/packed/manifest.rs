@@ -1,7 +1,8 @@
-//! The record of a compressed checkpoint: every file that was read, and every file that was written.
+//! The record of a compressed checkpoint: every file that was read, and every file that was
+//! written.
 //!
-//! A directory has it as `df11.json`; a checkpoint of one file has it in the metadata of that file. It
-//! carries the SHA-256 of itself, so that damage to it is seen before anything that it says is
+//! A directory has it as `df11.json`; a checkpoint of one file has it in the metadata of that file.
+//! It carries the SHA-256 of itself, so that damage to it is seen before anything that it says is
 //! believed; names in it are checked as those of strangers.
 
 use std::path::{Path, PathBuf};

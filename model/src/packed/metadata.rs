@@ -1,7 +1,8 @@
-//! What restoring needs and the layout has no place for: it travels in `__metadata__` of each file, under one key.
+//! What restoring needs and the layout has no place for: it travels in `__metadata__` of each file,
+//! under one key.
 //!
-//! Damage to it must be seen, too: unknown fields are refused (a field's damaged name would otherwise read as its absence),
-//! and names and texts that are written to disk carry a digest.
+//! Damage to it must be seen, too: unknown fields are refused (a field's damaged name would
+//! otherwise read as its absence), and names and texts that are written to disk carry a digest.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +78,8 @@ pub(crate) struct CheckpointMetadata {
     pub(crate) config: Option<ConfigMetadata>,
 }
 
-/// A text, word for word: the header of a safetensors file (spaces at its end included), or an index.
+/// A text, word for word: the header of a safetensors file (spaces at its end included), or an
+/// index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TextMetadata {

@@ -1,8 +1,9 @@
 //! An opened compressed checkpoint.
 //!
-//! Everything that reads what this program, or a published one, wrote stands on [`Packed`]: it finds
-//! the record of the originals, the units, the frames and the plain tensors of every folder, and what
-//! else lies there. Units and frames are checked when they are mapped, once, where they are used.
+//! Everything that reads what this program, or a published one, wrote stands on [`Packed`]: it
+//! finds the record of the originals, the units, the frames and the plain tensors of every folder,
+//! and what else lies there. Units and frames are checked when they are mapped, once, where they
+//! are used.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -112,8 +113,8 @@ impl Packed {
         Ok(packed)
     }
 
-    /// What another program saved again may carry metadata of other files, or only some: then they are
-    /// no record.
+    /// What another program saved again may carry metadata of other files, or only some: then they
+    /// are no record.
     fn forget_merged(&mut self) -> Result<(), Error> {
         for part in &mut self.parts {
             part.forget_merged();
@@ -303,8 +304,8 @@ impl Part {
         }
     }
 
-    /// The bytes that a unit's tensors decode to, by what is said of them: they are compared with the
-    /// unit when it is decoded.
+    /// The bytes that a unit's tensors decode to, by what is said of them: they are compared with
+    /// the unit when it is decoded.
     pub(crate) fn said_bytes(&self, name: &str) -> Option<u64> {
         let tensor = self.described.tensors.get(name)?;
         frame::elements(&tensor.shape)?.checked_mul(bf16::BYTES as u64)

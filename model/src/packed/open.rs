@@ -1,4 +1,5 @@
-//! Units and frames that stay open: checked once, with the tables that decode them once these exist.
+//! Units and frames that stay open: checked once, with the tables that decode them once these
+//! exist.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -9,8 +10,8 @@ use self_cell::self_cell;
 
 use crate::container::Mapped;
 
-/// Tables are kept for what is stored in at least this many bytes. They take 48 to 50 KiB, so all tables
-/// together take no more memory than the files that were opened.
+/// Tables are kept for what is stored in at least this many bytes. They take 48 to 50 KiB, so all
+/// tables together take no more memory than the files that were opened.
 const KEPT_FROM: usize = 64 << 10;
 
 /// A range of a mapped file.

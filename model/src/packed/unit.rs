@@ -23,8 +23,8 @@ pub(crate) const CODE: usize = 1;
 /// Position of `split_positions` among [`PARTS`].
 const SPLITS: usize = 5;
 
-/// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3 MiB of weights, usually
-/// a third of that.
+/// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3
+/// MiB of weights, usually a third of that.
 const BLOCKS: usize = 48;
 
 /// A unit in a checkpoint: where its tensors are.
@@ -143,8 +143,8 @@ impl MappedUnit<'_> {
     }
 }
 
-/// Decodes a unit from start to end, checking every rule, and gives `each` the weights of each tensor in order, in
-/// pieces: the number of the tensor, the offset in it in bytes, and the bytes.
+/// Decodes a unit from start to end, checking every rule, and gives `each` the weights of each
+/// tensor in order, in pieces: the number of the tensor, the offset in it in bytes, and the bytes.
 pub(crate) fn decode(
     mapped: &MappedUnit<'_>,
     unit: &Unit<'_>,
@@ -185,8 +185,8 @@ fn decode_run(
     decoder.verify_blocks_into(blocks, buffer).map_err(|error| mapped.error(error))
 }
 
-/// Cuts weights from element `element` of a unit on into those of its tensors: the number of the tensor, the offset in
-/// it in bytes, and the bytes.
+/// Cuts weights from element `element` of a unit on into those of its tensors: the number of the
+/// tensor, the offset in it in bytes, and the bytes.
 fn cut<'a>(
     ranges: &'a [Range<usize>],
     element: usize,

@@ -65,8 +65,8 @@ impl std::fmt::Display for Refused {
 }
 
 impl Units {
-    /// Cuts a checkpoint into units: by the given dictionary, else by that of its family, else by the
-    /// general rule. Tensors in files that no index names are cut by the general rule alone.
+    /// Cuts a checkpoint into units: by the given dictionary, else by that of its family, else by
+    /// the general rule. Tensors in files that no index names are cut by the general rule alone.
     pub(crate) fn find(weights: &Weights, given: Option<&PatternDict>) -> Result<Self, Error> {
         if let Some(dict) = given {
             let mut cutter = Cutter::new(weights, "the given pattern dictionary".to_owned());
@@ -79,7 +79,8 @@ impl Units {
         for family in families.map_err(Error::Usage)? {
             let mut cutter = Cutter::new(weights, format!("model family {}", family.name));
             cutter.apply(&family.pattern_dict).map_err(Error::Usage)?;
-            // A family is confirmed if every pattern matches modules, and these have the tensors it lists.
+            // A family is confirmed if every pattern matches modules, and these have the tensors it
+            // lists.
             if cutter.found.unmatched.is_empty() && !cutter.missing {
                 let secondary = |name: &str| !weights.is_primary(name);
                 cutter.apply_rule(tied, secondary);
@@ -230,8 +231,8 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Counts the elements of tensors that can make a unit, or says why they cannot, as far as names,
-    /// types and sizes tell.
+    /// Counts the elements of tensors that can make a unit, or says why they cannot, as far as
+    /// names, types and sizes tell.
     fn check(&self, module: &str, tensors: &[String]) -> Result<u64, Refused> {
         if self.taken_modules.contains(module) {
             return Err(Refused::Other("another pattern made this module a unit already".to_owned()));
@@ -275,8 +276,8 @@ impl<'a> Cutter<'a> {
 /// A part of a block that was cut: its module path, and its tensors.
 type CutOff = (String, Vec<String>);
 
-/// Cuts a block that is too large at the numbered lists inside it: what is in none of them, and each
-/// member of each list with its tensors. `None` if there are no lists.
+/// Cuts a block that is too large at the numbered lists inside it: what is in none of them, and
+/// each member of each list with its tensors. `None` if there are no lists.
 fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
     let mut rest = Vec::new();
     let mut inner: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -296,8 +297,8 @@ fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
     Some((rest, inner))
 }
 
-/// The module path up to the first number from `from` on, if that is the path of a module that holds
-/// more than its own weight, or that weight.
+/// The module path up to the first number from `from` on, if that is the path of a module that
+/// holds more than its own weight, or that weight.
 fn member(name: &str, from: usize) -> Option<&str> {
     let mut start = from;
     for part in name[from..].split('.') {
@@ -349,8 +350,8 @@ pub(crate) fn is_embedding(module: &str) -> bool {
     EMBEDDINGS.contains(&module.rsplit('.').next().unwrap_or(module))
 }
 
-/// Whether input and output embedding are one parameter. A loader that takes the weight of one away for
-/// decoding leaves the other without; published models of this kind keep them plain.
+/// Whether input and output embedding are one parameter. A loader that takes the weight of one away
+/// for decoding leaves the other without; published models of this kind keep them plain.
 ///
 /// Configs say so, or leave it out where it is the model's default: then a class that has an output
 /// embedding, and a checkpoint that has none, tell.

@@ -1,8 +1,9 @@
 //! Pattern dictionaries: which tensors make a unit.
 //!
-//! A dictionary maps regular expressions for module paths to lists of sub-modules. Every module whose whole path matches
-//! is a unit, made of the `.weight` tensors of the listed sub-modules, in the listed order; with an empty list, of its
-//! own `.weight`. The order fixes every byte of the unit.
+//! A dictionary maps regular expressions for module paths to lists of sub-modules. Every module
+//! whose whole path matches is a unit, made of the `.weight` tensors of the listed sub-modules, in
+//! the listed order; with an empty list, of its own `.weight`. The order fixes every byte of the
+//! unit.
 
 use indexmap::IndexMap;
 use regex::bytes::{Regex, RegexBuilder};
@@ -51,7 +52,8 @@ impl Pattern {
     }
 }
 
-/// The most patterns of a dictionary. Published ones have twelve; what is claimed beyond costs time.
+/// The most patterns of a dictionary. Published ones have twelve; what is claimed beyond costs
+/// time.
 pub(crate) const MAX_PATTERNS: usize = 1000;
 
 /// The most bytes of a pattern.
@@ -68,9 +70,9 @@ impl PatternDict {
     ///
     /// # Errors
     ///
-    /// A line that names the pattern, if one is not a regular expression that can be matched in linear
-    /// time (look-around and back-references cannot), if one is longer than 16 KiB or compiles to far
-    /// more than its length, or if there are more than a thousand.
+    /// A line that names the pattern, if one is not a regular expression that can be matched in
+    /// linear time (look-around and back-references cannot), if one is longer than 16 KiB or
+    /// compiles to far more than its length, or if there are more than a thousand.
     pub fn compile(&self) -> Result<Vec<Pattern>, String> {
         let mut all = Vec::new();
         self.for_each(|pattern| {
@@ -110,9 +112,9 @@ fn repetitions(pattern: &str) -> usize {
     numbers.filter_map(|number| number.trim().parse::<usize>().ok()).fold(0, usize::saturating_add)
 }
 
-/// Compiles a pattern to match as Python's `re.fullmatch` does: the whole path or nothing. Classes such
-/// as `\d` hold what ASCII has of them: names of modules have no other, and tables of all of Unicode
-/// would cost a hostile file nothing and its reader much.
+/// Compiles a pattern to match as Python's `re.fullmatch` does: the whole path or nothing. Classes
+/// such as `\d` hold what ASCII has of them: names of modules have no other, and tables of all of
+/// Unicode would cost a hostile file nothing and its reader much.
 fn compile(pattern: &str) -> Result<Regex, String> {
     let refused = |why: &str| {
         let shown: String = pattern.chars().take(100).collect();
@@ -127,8 +129,8 @@ fn compile(pattern: &str) -> Result<Regex, String> {
         let built = builder.unicode(false).size_limit(limit).dfa_size_limit(limit).nest_limit(100).build();
         built.map_err(|error| refused(error.to_string().lines().last().unwrap_or_default()))
     };
-    // `a)|(b` would be something else between brackets. Where they seem not to match, the pattern has
-    // to stand on its own first.
+    // `a)|(b` would be something else between brackets. Where they seem not to match, the pattern
+    // has to stand on its own first.
     if !has_matching_brackets(pattern) {
         build(pattern)?;
     }
@@ -175,7 +177,8 @@ struct Families {
     families: Vec<Family>,
 }
 
-/// What `config.json` says about input and output embedding being one parameter, if it says anything.
+/// What `config.json` says about input and output embedding being one parameter, if it says
+/// anything.
 pub(crate) fn states_tied(config: &Value) -> Option<bool> {
     let places = [Some(config), config.get("text_config")];
     places.into_iter().flatten().find_map(|place| place.get("tie_word_embeddings")?.as_bool())

@@ -1,9 +1,9 @@
 //! The general rule: units of a checkpoint that no published family fits.
 //!
-//! Candidates are BF16 matrices named `….weight`: what published loaders can put back (they view the
-//! decoded weights as `[out_features, in_features]`). A candidate inside a repeated block, the
-//! outermost numbered part of its name, belongs to that block's unit, in natural order of names; any
-//! other is a unit of its own if it is large.
+//! Candidates are BF16 matrices named `….weight`: what published loaders can put back (they view
+//! the decoded weights as `[out_features, in_features]`). A candidate inside a repeated block, the
+//! outermost numbered part of its name, belongs to that block's unit, in natural order of names;
+//! any other is a unit of its own if it is large.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::{UnitSpec, is_embedding, modules};
 use crate::checkpoint::Weights;
 use crate::names::{is_number, natural_order};
 
-/// A matrix outside any repeated block makes a unit of its own from this many elements up. The tables
-/// and the padding of `gaps` take 1 to 2 KB; of the 43 KB that a matrix of this size has to gain, that
-/// is 3 %, and more for a smaller one.
+/// A matrix outside any repeated block makes a unit of its own from this many elements up. The
+/// tables and the padding of `gaps` take 1 to 2 KB; of the 43 KB that a matrix of this size has to
+/// gain, that is 3 %, and more for a smaller one.
 const LARGE_MATRIX: u64 = 1 << 16;
 
-/// Names of lists of blocks. A list with one of these names is one even if it has a single block; any
-/// other needs two.
+/// Names of lists of blocks. A list with one of these names is one even if it has a single block;
+/// any other needs two.
 const BLOCK_LISTS: [&str; 8] = [
     "layers",
     "layer",
@@ -115,8 +115,8 @@ pub(super) struct Entry {
     pub(super) members: Vec<usize>,
 }
 
-/// The entries of a dictionary that gives these units. Blocks that hold the same matrices, and whose
-/// paths differ in numbers alone, share an entry, if no other module has such a path.
+/// The entries of a dictionary that gives these units. Blocks that hold the same matrices, and
+/// whose paths differ in numbers alone, share an entry, if no other module has such a path.
 pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
     let mut shapes: BTreeMap<String, usize> = BTreeMap::new();
     let mut groups: BTreeMap<(String, Vec<String>), Vec<usize>> = BTreeMap::new();
@@ -186,8 +186,8 @@ fn submodules(unit: &UnitSpec) -> Vec<String> {
     if submodules == [String::new()] { Vec::new() } else { submodules }
 }
 
-/// Cuts a module path at its outermost number: the list before it, the number, the sub-module after it.
-/// A module that is itself numbered has no sub-module and makes no block.
+/// Cuts a module path at its outermost number: the list before it, the number, the sub-module after
+/// it. A module that is itself numbered has no sub-module and makes no block.
 fn block_of(module: &str) -> Option<(&str, &str, &str)> {
     let mut start = 0;
     for part in module.split('.') {

@@ -40,8 +40,8 @@ impl Model {
         string.iter().map(|s| (self.costs.get(s).expect("a symbol of the alphabet").1, *s)).collect()
     }
 
-    /// Strings that V-2.4 puts into the dictionary by 1 and 2, and those whose cost is `l + 1`, in no
-    /// particular order; fails where the former are more than `2^w`.
+    /// Strings that V-2.4 puts into the dictionary by 1 and 2, and those whose cost is `l + 1`, in
+    /// no particular order; fails where the former are more than `2^w`.
     fn candidates(&self) -> Result<(Strings, Strings), Violation> {
         let mut sure: Strings = self.costs.keys().map(|s| vec![*s]).collect();
         let (mut maybe, mut longest) = (Vec::new(), sure.clone());

@@ -125,8 +125,8 @@ type Directory = Vec<(u64, u64)>;
 /// F-5.5: the elements of a chunk.
 const CHUNK: u64 = 4096;
 
-/// Decodes what stands between the header and the directory of a frame of codec dictionary; also returns what
-/// the directory must be.
+/// Decodes what stands between the header and the directory of a frame of codec dictionary; also
+/// returns what the directory must be.
 fn chunks(
     fields: &mut Fields<'_>,
     dictionary: &Dictionary,
@@ -295,8 +295,8 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
     Ok(Tensor { element_type, shape, elements })
 }
 
-/// Appends what stands between the header and the directory of a frame of codec dictionary; returns what the
-/// directory is to be.
+/// Appends what stands between the header and the directory of a frame of codec dictionary; returns
+/// what the directory is to be.
 fn put_chunks(
     frame: &mut Vec<u8>,
     dictionary: &Dictionary,
@@ -330,7 +330,8 @@ fn put_chunks(
     Ok(directory)
 }
 
-/// Encodes a tensor by F-7.2, with this codec if there is something to code: 0 raw, 1 rANS, 3 dictionary.
+/// Encodes a tensor by F-7.2, with this codec if there is something to code: 0 raw, 1 rANS, 3
+/// dictionary.
 ///
 /// # Errors
 ///
@@ -362,7 +363,8 @@ pub enum Coding {
 ///
 /// # Errors
 ///
-/// F-3.2 if the elements are not as many as the shape says, V-2.1 or V-2.5 if the coding is not for them.
+/// F-3.2 if the elements are not as many as the shape says, V-2.1 or V-2.5 if the coding is
+/// not for them.
 pub fn encode_as(tensor: &Tensor, coding: &Coding, block: usize) -> Result<Vec<u8>, Violation> {
     let Tensor { element_type, shape, elements } = tensor;
     let size = BYTES[usize::from(*element_type)];

@@ -1,5 +1,7 @@
-//! The specification [`DF11.md`](../../DF11.md) as a program: slow and obvious, one bit at a time, with the clause beside
-//! each step; [`rans`], [`dictionary`] and [`frame`] are those of the other documents. It shares no code with any other part of this repository, so that agreement with it means something.
+//! The specification [`DF11.md`](../../DF11.md) as a program: slow and obvious, one bit at a time,
+//! with the clause beside each step; [`rans`], [`dictionary`] and [`frame`] are those of the other
+//! documents. It shares no code with any other part of this repository, so that agreement with it
+//! means something.
 //!
 //! ```
 //! use df11_reference::{decode, encode};
@@ -211,9 +213,9 @@ pub fn decode(unit: &Unit) -> Result<Vec<bf16>, Violation> {
 
 /// Code lengths of at least 1 and at most `limit` bits, by package-merge (D-11.1).
 ///
-/// The textbook form: a *package* is a set of symbols with a weight. Begin with one package for each symbol; `limit - 1`
-/// times, pair neighbours and merge the pairs with the symbols again. In the end, a symbol's length is the number of the
-/// first 2 m - 2 packages that it is in.
+/// The textbook form: a *package* is a set of symbols with a weight. Begin with one package for
+/// each symbol; `limit - 1` times, pair neighbours and merge the pairs with the symbols again. In
+/// the end, a symbol's length is the number of the first 2 m - 2 packages that it is in.
 fn code_lengths(frequencies: &BTreeMap<u8, u64>, limit: usize) -> BTreeMap<u8, usize> {
     let mut symbols: Vec<(u64, Vec<u8>)> = frequencies.iter().rev().map(|(&s, &f)| (f, vec![s])).collect();
     symbols.sort_by_key(|(frequency, _)| *frequency); // stable: equal ones by descending value
@@ -248,7 +250,8 @@ fn codewords(lengths: &BTreeMap<u8, usize>) -> BTreeMap<u8, Bits> {
     codewords
 }
 
-/// The prefix tables and the code lengths (section 5, D-11.2, D-11.3); `None` if there would be more than 17 tables.
+/// The prefix tables and the code lengths (section 5, D-11.2, D-11.3); `None` if there would be
+/// more than 17 tables.
 fn luts(codewords: &BTreeMap<u8, Bits>) -> Option<Vec<u8>> {
     // Each table is reached by a prefix of whole bytes that is followed by more of some codeword.
     let mut prefixes: Vec<&BitSlice<u8, Msb0>> = Vec::new();

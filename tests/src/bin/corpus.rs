@@ -1,7 +1,8 @@
 //! Makes the test corpora from the published float32 model:
 //!
 //! * `corpus bf16 MODEL OUTPUT`: all tensors, rounded to BF16, as one file.
-//! * `corpus demo MODEL DIRECTORY`: the weights that ship with the command, as two shards with an index.
+//! * `corpus demo MODEL DIRECTORY`: the weights that ship with the command, as two shards with an
+//!   index.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a tool for developers")]
 

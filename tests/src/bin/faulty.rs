@@ -1,5 +1,6 @@
-//! A decoder and an encoder with a fault of choice, for the tests of the judge: `faulty FAULT INPUT OUTPUT`. With `none` they
-//! are right; decoders always refuse what is invalid, so that nothing but the fault shows.
+//! A decoder and an encoder with a fault of choice, for the tests of the judge:
+//! `faulty FAULT INPUT OUTPUT`. With `none` they are right; decoders always refuse what is invalid,
+//! so that nothing but the fault shows.
 
 #![allow(
     clippy::unwrap_used,

@@ -384,8 +384,8 @@ fn leftovers_of_killed_runs_are_removed_by_the_next() {
 
 #[test]
 fn operations_in_any_order_keep_what_is_the_users() {
-    // Compress, damage, move, restore, force: whatever happens, files that a person put somewhere are
-    // there afterwards as they were.
+    // Compress, damage, move, restore, force: whatever happens, files that a person put somewhere
+    // are there afterwards as they were.
     let mut random = Random(23);
     for round in 0..12 {
         let (model, temp) = (model(), tempfile::tempdir().unwrap());

@@ -336,7 +336,8 @@ fn the_linter_accepts_a_checkpoint_in_which_nothing_was_compressed() {
 
 #[test]
 fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so() {
-    // What is cut out of a larger unit ends like this: with code of elements that are no longer there.
+    // What is cut out of a larger unit ends like this: with code of elements that are no longer
+    // there.
     let original = df11_tests::weights::like_trained(30_000, 5);
     let bytes = df11_tests::weights::bytes(&original);
     let whole = df11::encode(&bytes).unwrap();

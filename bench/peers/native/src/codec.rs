@@ -10,14 +10,16 @@ use df11::{Level, bf16};
 
 use crate::Result;
 
-/// A compressor of weights that keeps what it compressed. It allocates when it is made, not when it works.
+/// A compressor of weights that keeps what it compressed. It allocates when it is made, not when it
+/// works.
 pub(crate) trait Codec {
     /// Makes what [`encode`](Self::encode) starts from, if that is not the weights. Not timed.
     fn prepare(&mut self, _weights: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    /// Makes weights of what [`decode`](Self::decode) ended with, if that is not the weights. Not timed.
+    /// Makes weights of what [`decode`](Self::decode) ended with, if that is not the weights. Not
+    /// timed.
     fn finish(&mut self, _weights: &mut [u8]) -> Result<()> {
         Ok(())
     }
@@ -238,7 +240,8 @@ impl Codec for Coded {
     }
 }
 
-/// The bare work that every codec of exponents shares: weights to planes, planes to weights, nothing compressed.
+/// The bare work that every codec of exponents shares: weights to planes, planes to weights,
+/// nothing compressed.
 pub(crate) struct SplitAndMerge {
     exponents: Vec<u8>,
     sign_mantissas: Vec<u8>,
@@ -267,14 +270,15 @@ impl Codec for SplitAndMerge {
 
 /// A compressor of blocks of bytes.
 pub(crate) trait ByteCodec {
-    /// Bytes in a block, small enough that block, codec and merging share the second-level cache of current processors.
+    /// Bytes in a block, small enough that block, codec and merging share the second-level cache of
+    /// current processors.
     const BLOCK: usize;
 
     /// The most bytes that a block can become.
     fn bound(&self) -> usize;
 
-    /// Compresses `block` into the front of `out`, which has room for [`bound`](Self::bound) bytes; returns how many it
-    /// took.
+    /// Compresses `block` into the front of `out`, which has room for [`bound`](Self::bound) bytes;
+    /// returns how many it took.
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize>;
 
     /// Restores a block; `block` is as long as the original.
@@ -284,7 +288,8 @@ pub(crate) trait ByteCodec {
 /// Bytes that a container would need to find a block.
 const BLOCK_HEADER: u64 = 4;
 
-/// A codec of weights out of one of bytes: exponents compressed by the block, signs and mantissas raw.
+/// A codec of weights out of one of bytes: exponents compressed by the block, signs and mantissas
+/// raw.
 pub(crate) struct OnExponents<C> {
     codec: C,
     /// The exponents of one block.

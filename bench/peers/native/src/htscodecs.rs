@@ -41,8 +41,8 @@ pub(crate) fn version() -> String {
     unsafe { CStr::from_ptr(htscodecs_version()) }.to_string_lossy().into_owned()
 }
 
-/// The functions that the library may pick from, as `rans_set_cpu` takes them: all, and all but those for AVX-512,
-/// which the library prefers though they are the slower ones on some processors.
+/// The functions that the library may pick from, as `rans_set_cpu` takes them: all, and all but
+/// those for AVX-512, which the library prefers though they are the slower ones on some processors.
 const CHOICES: [c_int; 2] = [0xffff, 0xffff & !(4 | 4 << 8)];
 
 /// rANS Nx16 with 32 states, order 0.
@@ -88,9 +88,9 @@ impl ByteCodec for Rans {
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
         let mut size = c_uint::try_from(out.len()).unwrap_or(c_uint::MAX);
-        // SAFETY: the first call stores a number that says which functions not to use. In the second every pointer goes
-        // with the size of what it points to (or less), and the input is only read, though
-        // the header lacks the `const`.
+        // SAFETY: the first call stores a number that says which functions not to use. In the
+        // second every pointer goes with the size of what it points to (or less), and the input is
+        // only read, though the header lacks the `const`.
         let written = unsafe {
             rans_set_cpu(self.compressing);
             rans_compress_to_4x16(

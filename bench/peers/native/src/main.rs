@@ -1,9 +1,10 @@
-//! Our codec and other compressors with a C or Rust interface, timed one operation at a time on one thread.
+//! Our codec and other compressors with a C or Rust interface, timed one operation at a time on one
+//! thread.
 //!
-//! `df11-peers WEIGHTS` reads BF16 weights, two little-endian bytes each and nothing else, and writes one line of JSON
-//! that names its codecs. Then, for every line `NAME` on its input, it compresses the weights with that codec,
-//! decompresses them, compares the result, and writes one line with the size and the seconds of both calls.
-//! `../peers.py` drives it.
+//! `df11-peers WEIGHTS` reads BF16 weights, two little-endian bytes each and nothing else, and
+//! writes one line of JSON that names its codecs. Then, for every line `NAME` on its input, it
+//! compresses the weights with that codec, decompresses them, compares the result, and writes one
+//! line with the size and the seconds of both calls. `../peers.py` drives it.
 
 mod codec;
 #[cfg(feature = "htscodecs")]

@@ -56,7 +56,8 @@ pub(crate) fn version() -> String {
 
 /// The size that a function of zstd or of huff0 returned, or the error.
 fn checked(code: usize) -> Result<usize> {
-    // SAFETY: both functions look at the number alone; the name is a constant string that ends with a zero.
+    // SAFETY: both functions look at the number alone; the name is a constant string that ends with
+    // a zero.
     unsafe {
         match ZSTD_isError(code) {
             0 => Ok(code),
@@ -76,7 +77,8 @@ const BMI2: c_int = 1;
 
 /// huff0 with four streams to a block, decoded by the tables that give up to two symbols a look-up.
 pub(crate) struct Huff0 {
-    /// More than each function asks for: `HUF_WORKSPACE_SIZE` is 8,704 bytes, `HUF_DECOMPRESS_WORKSPACE_SIZE` 2,560.
+    /// More than each function asks for: `HUF_WORKSPACE_SIZE` is 8,704 bytes,
+    /// `HUF_DECOMPRESS_WORKSPACE_SIZE` 2,560.
     workspace: Vec<u64>,
     /// `HUF_CTABLE_SIZE_ST(255)` entries.
     encoding: Vec<usize>,
@@ -110,9 +112,10 @@ impl ByteCodec for Huff0 {
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
         let mut repeat = 0; // HUF_repeat_none: a table of its own for every block, as zstd begins.
-        // SAFETY: every pointer goes with the size of what it points to; the workspace is aligned to 8 bytes and larger
-        // than HUF_WORKSPACE_SIZE; `encoding` has the entries that 255 as largest symbol asks for; the flag says that
-        // the processor has BMI2 only where it was found to.
+        // SAFETY: every pointer goes with the size of what it points to; the workspace is aligned
+        // to 8 bytes and larger than HUF_WORKSPACE_SIZE; `encoding` has the entries that 255 as
+        // largest symbol asks for; the flag says that the processor has BMI2 only where it was
+        // found to.
         let size = checked(unsafe {
             HUF_compress4X_repeat(
                 out.as_mut_ptr().cast(),
@@ -128,16 +131,18 @@ impl ByteCodec for Huff0 {
                 self.flags,
             )
         })?;
-        // 0: would not shrink; 1: one symbol alone. zstd stores such blocks in other ways, which are not measured here.
+        // 0: would not shrink; 1: one symbol alone. zstd stores such blocks in other ways, which
+        // are not measured here.
         if size > 1 { Ok(size) } else { Err("huff0 leaves a block of these weights to its caller".into()) }
     }
 
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<()> {
-        // HUF_CREATE_STATIC_DTABLEX2: the first entry tells the size of the table, and is overwritten with each.
+        // HUF_CREATE_STATIC_DTABLEX2: the first entry tells the size of the table, and is
+        // overwritten with each.
         self.decoding[0] = TABLE_LOG_MAX * 0x0100_0001;
-        // SAFETY: every pointer goes with the size of what it points to, and `decoding` has the entries that its first
-        // one promises; the workspace is aligned to 8 bytes and larger than HUF_DECOMPRESS_WORKSPACE_SIZE; the flag as
-        // above.
+        // SAFETY: every pointer goes with the size of what it points to, and `decoding` has the
+        // entries that its first one promises; the workspace is aligned to 8 bytes and larger than
+        // HUF_DECOMPRESS_WORKSPACE_SIZE; the flag as above.
         let header = checked(unsafe {
             HUF_readDTableX2_wksp(
                 self.decoding.as_mut_ptr(),
@@ -171,7 +176,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// With these parameters; the others stay as they are by default: the content's size, no checksum, one thread.
+    /// With these parameters; the others stay as they are by default: the content's size, no
+    /// checksum, one thread.
     fn new(parameters: &[(ZSTD_cParameter, c_int)]) -> Result<Self> {
         // SAFETY: both functions return a context of our own, or null.
         let (compressor, decompressor) = unsafe { (ZSTD_createCCtx(), ZSTD_createDCtx()) };
@@ -180,7 +186,8 @@ impl Frames {
             decompressor: NonNull::new(decompressor).ok_or("zstd: no memory for a context")?,
         };
         for &(parameter, value) in parameters {
-            // SAFETY: the context is alive and nobody else has it; values are checked by the function.
+            // SAFETY: the context is alive and nobody else has it; values are checked by the
+            // function.
             checked(unsafe { ZSTD_CCtx_setParameter(frames.compressor.as_ptr(), parameter, value) })?;
         }
         Ok(frames)
@@ -191,8 +198,9 @@ impl Frames {
         Self::new(&[(ZSTD_cParameter::ZSTD_c_compressionLevel, level)])
     }
 
-    /// With Huffman-coded literals and next to no search for matches: the fast strategy, in the longest strides there
-    /// are. Literals must be asked for, since zstd leaves them raw when it strides.
+    /// With Huffman-coded literals and next to no search for matches: the fast strategy, in the
+    /// longest strides there are. Literals must be asked for, since zstd leaves them raw when it
+    /// strides.
     pub(crate) fn literals_only() -> Result<Self> {
         const STRIDE: c_int = 128 << 10; // ZSTD_TARGETLENGTH_MAX
         const ENABLE: c_int = 1; // ZSTD_ps_enable
@@ -232,7 +240,8 @@ impl ByteCodec for Frames {
     }
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
-        // SAFETY: every pointer goes with the size of what it points to; the context is alive and nobody else has it.
+        // SAFETY: every pointer goes with the size of what it points to; the context is alive and
+        // nobody else has it.
         checked(unsafe {
             ZSTD_compress2(
                 self.compressor.as_ptr(),

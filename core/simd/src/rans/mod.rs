@@ -1,19 +1,22 @@
 //! Steps of interleaved rANS, several lanes at a time.
 //!
-//! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes gather their slots from a table.
+//! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes
+//! gather their slots from a table.
 //!
-//! AVX2 does 32 lanes at a time without gathers where 16 symbols make nearly all of an alphabet, as they do of exponents: tables
-//! of 16 entries fit registers, and what is not in them is noticed and looked up in the table of all.
+//! AVX2 does 32 lanes at a time without gathers where 16 symbols make nearly all of an alphabet, as
+//! they do of exponents: tables of 16 entries fit registers, and what is not in them is noticed and
+//! looked up in the table of all.
 //!
-//! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything else, and alphabets of
-//! exponents are small. So the symbol of a slot is found in
-//! tables that fit registers: the top seven bits of the slot choose a *bucket*, which knows the first symbol that has slots
-//! in it; one comparison says whether the slot belongs to the next one. Rare symbols crowd into one bucket; as they
-//! are the least and the greatest exponents, their slots lie at both ends, and the 64 slots at either end are looked up
-//! directly. Alphabets for which that is not enough go another way.
+//! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything
+//! else, and alphabets of exponents are small. So the symbol of a slot is found in tables that fit
+//! registers: the top seven bits of the slot choose a *bucket*, which knows the first symbol that
+//! has slots in it; one comparison says whether the slot belongs to the next one. Rare symbols
+//! crowd into one bucket; as they are the least and the greatest exponents, their slots lie at both
+//! ends, and the 64 slots at either end are looked up directly. Alphabets for which that is not
+//! enough go another way.
 //!
-//! Encoding divides, in single precision: a quotient has at most 22 bits, so rounding towards zero makes it right or one too
-//! little, and a comparison of the remainder tells which.
+//! Encoding divides, in single precision: a quotient has at most 22 bits, so rounding towards zero
+//! makes it right or one too little, and a comparison of the remainder tells which.
 
 mod window;
 
@@ -35,7 +38,8 @@ const ENDS: usize = 64;
 /// Symbols with a frequency of an alphabet that fits.
 const SYMBOLS: usize = 64;
 
-/// What finds symbols by slots, in registers. A *rank* is the number of a symbol among those that have a frequency.
+/// What finds symbols by slots, in registers. A *rank* is the number of a symbol among those that
+/// have a frequency.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct RansTable {
@@ -62,8 +66,8 @@ pub(crate) const ENDS_MARK: u8 = 0x80;
 pub(crate) const NO_RANK: u8 = 0x80;
 
 impl RansTable {
-    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12. `None` if they are
-    /// others, or of more than 64 symbols.
+    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12.
+    /// `None` if they are others, or of more than 64 symbols.
     ///
     /// ```
     /// use df11_simd::rans::RansTable;
@@ -123,8 +127,8 @@ impl RansTable {
 /// What finds symbols by slots.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeTables<'a> {
-    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot less the cumulative
-    /// frequency, 12 bits.
+    /// By slot: the symbol in the low byte, above it the frequency less one, 12 bits, and the slot
+    /// less the cumulative frequency, 12 bits.
     pub slots: &'a [u32; 1 << 12],
     /// 9 to 12.
     pub scale_bits: u32,
@@ -137,7 +141,8 @@ pub struct DecodeTables<'a> {
 /// What finds frequencies by symbols.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodeTables<'a> {
-    /// By symbol: the frequency less one, 12 bits, and above it the cumulative frequency, 12 bits; [`NO_ENTRY`] without a frequency.
+    /// By symbol: the frequency less one, 12 bits, and above it the cumulative frequency, 12 bits;
+    /// [`NO_ENTRY`] without a frequency.
     pub entries: &'a [u32; 256],
     /// 9 to 12.
     pub scale_bits: u32,

@@ -56,7 +56,8 @@ fn random(seed: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Frequencies of different kinds, with their sum: of so many symbols, alike or halving from one to the next on both sides.
+/// Frequencies of different kinds, with their sum: of so many symbols, alike or halving from one to
+/// the next on both sides.
 fn alphabet(symbols: usize, halving: bool, scale_bits: u32, seed: &mut u64) -> [u16; 256] {
     let mut frequencies = [0; 256];
     let first = random(seed) as usize % (257 - symbols);

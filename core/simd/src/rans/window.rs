@@ -1,20 +1,23 @@
-//! Tables of 16 entries each, which a byte shuffle looks up: 16 symbols in the middle of an alphabet.
+//! Tables of 16 entries each, which a byte shuffle looks up: 16 symbols in the middle of an
+//! alphabet.
 //!
-//! Decoding finds a symbol by its slot in two steps, as if slots had 12 bits. The top four choose one of 16 *buckets*; in
-//! the first bucket, where rare symbols crowd, the next four choose one of 16 buckets more. A bucket knows the first
-//! of up to three symbols, and the last slots of two of them. What is found may be wrong, because a
-//! symbol is outside the 16, or a bucket has more than three: then the slot less the symbol's first
-//! slot is no number below its frequency, which is how decoders notice. So tables need not
-//! suit an alphabet for its symbols to be decoded rightly, only quickly.
+//! Decoding finds a symbol by its slot in two steps, as if slots had 12 bits. The top four choose
+//! one of 16 *buckets*; in the first bucket, where rare symbols crowd, the next four choose one of
+//! 16 buckets more. A bucket knows the first of up to three symbols, and the last slots of two of
+//! them. What is found may be wrong, because a symbol is outside the 16, or a bucket has more than
+//! three: then the slot less the symbol's first slot is no number below its frequency, which is how
+//! decoders notice. So tables need not suit an alphabet for its symbols to be decoded rightly, only
+//! quickly.
 
 /// Entries of a table.
 const ENTRIES: usize = 16;
 
-/// Of a thousand symbols, the most that may be looked up wrongly for it to pay: each costs as much as a step of all lanes.
+/// Of a thousand symbols, the most that may be looked up wrongly for it to pay: each costs as much
+/// as a step of all lanes.
 const MOST_MISSES: u32 = 3;
 
-/// How many slots are likely to be asked for in vain: those of all symbols outside the 16. A frequency of 1 is mostly one of
-/// nearly 0 that was rounded up, and counts as a quarter.
+/// How many slots are likely to be asked for in vain: those of all symbols outside the 16. A
+/// frequency of 1 is mostly one of nearly 0 that was rounded up, and counts as a quarter.
 fn misses(outside: impl Iterator<Item = u16>) -> u32 {
     outside.map(|frequency| if frequency == 1 { 1 } else { 4 * u32::from(frequency) }).sum::<u32>() / 4
 }
@@ -38,7 +41,8 @@ pub struct DecodeWindow {
     /// `firsts` and `lasts` for the first bucket, by the next four bits of a slot.
     pub(crate) low_firsts: Bytes,
     pub(crate) low_lasts: [Bytes; 2],
-    /// By rank: the frequency and the first slot, as if there were 2^16 slots, low and high byte each; the symbol.
+    /// By rank: the frequency and the first slot, as if there were 2^16 slots, low and high byte
+    /// each; the symbol.
     pub(crate) frequencies: [Bytes; 2],
     pub(crate) starts: [Bytes; 2],
     pub(crate) symbols: Bytes,
@@ -60,8 +64,9 @@ impl Slots {
 }
 
 impl DecodeWindow {
-    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12. `None` if they are
-    /// others, or there is only one symbol, or more than 0.3 % of them would be looked up wrongly.
+    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 9 to 12.
+    /// `None` if they are others, or there is only one symbol, or more than 0.3 % of them would be
+    /// looked up wrongly.
     ///
     /// ```
     /// use df11_simd::rans::DecodeWindow;
@@ -77,7 +82,8 @@ impl DecodeWindow {
         are_few(misses, scale_bits).then_some(window)
     }
 
-    /// The table of these frequencies, however many symbols it gets wrong: of 2^`scale_bits`, so many.
+    /// The table of these frequencies, however many symbols it gets wrong: of 2^`scale_bits`, so
+    /// many.
     pub(crate) fn with_misses(frequencies: &[u16; 256], scale_bits: u32) -> Option<(Self, u32)> {
         let sum: u32 = frequencies.iter().map(|&frequency| u32::from(frequency)).sum();
         // All slots, as if there were 2^16, would be a frequency that does not fit.
@@ -144,7 +150,8 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket of `len` slots from `from` on: of those ranks, three in turn that have the most of them.
+    /// The bucket of `len` slots from `from` on: of those ranks, three in turn that have the most
+    /// of them.
     fn new(ranks: &[Slots; ENTRIES], from: u32, len: u32) -> Self {
         let to = from + len;
         let mut best = Bucket { first: 0, lasts: [0x7f; 2], right: 0 };
@@ -171,11 +178,13 @@ impl Bucket {
 /// What finds frequencies by symbols.
 #[derive(Clone, Debug)]
 pub struct EncodeWindow {
-    /// The first of up to 16 symbols that follow each other, and how many follow it. All have a frequency.
+    /// The first of up to 16 symbols that follow each other, and how many follow it. All have a
+    /// frequency.
     pub(crate) first: u8,
     pub(crate) more: u8,
-    /// By symbol, less the first one, low and high byte each: the upper half of the least state that is full, which is the
-    /// frequency times 2 to the power of 15 less the scale bits; the first slot.
+    /// By symbol, less the first one, low and high byte each: the upper half of the least state
+    /// that is full, which is the frequency times 2 to the power of 15 less the scale bits; the
+    /// first slot.
     pub(crate) limits: [Bytes; 2],
     pub(crate) starts: [Bytes; 2],
     /// The four bytes of [`reciprocal`].
@@ -183,16 +192,17 @@ pub struct EncodeWindow {
     pub(crate) scale_bits: u32,
 }
 
-/// `1 / frequency`, in single precision, or less by at most 6 parts in 2^24: so that its product with a number, both
-/// rounded to nearest, is not more than the quotient.
+/// `1 / frequency`, in single precision, or less by at most 6 parts in 2^24: so that its product
+/// with a number, both rounded to nearest, is not more than the quotient.
 pub(crate) fn reciprocal(frequency: u16) -> f32 {
     // Each rounding adds at most one part in 2^24, the division and its product here too.
     1.0 / f32::from(frequency) * (1.0 - 4.0 / (1 << 24) as f32)
 }
 
 impl EncodeWindow {
-    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 10 to 12. `None` if they are
-    /// others, or there is only one symbol, or more than 0.3 % of them are not among the 16.
+    /// The table of these frequencies, whose sum must be 2 to the power of `scale_bits`, 10 to 12.
+    /// `None` if they are others, or there is only one symbol, or more than 0.3 % of them are not
+    /// among the 16.
     ///
     /// ```
     /// use df11_simd::rans::EncodeWindow;
@@ -208,7 +218,8 @@ impl EncodeWindow {
         are_few(misses, scale_bits).then_some(window)
     }
 
-    /// The table of these frequencies, however many symbols are not in it: of 2^`scale_bits`, so many.
+    /// The table of these frequencies, however many symbols are not in it: of 2^`scale_bits`, so
+    /// many.
     pub(crate) fn with_misses(frequencies: &[u16; 256], scale_bits: u32) -> Option<(Self, u32)> {
         let sum: u32 = frequencies.iter().map(|&frequency| u32::from(frequency)).sum();
         let is_one = frequencies.iter().any(|&frequency| u32::from(frequency) == sum);

@@ -1,8 +1,10 @@
-//! Counting the exponents of weights, with AVX2, where nearly all are among 16 that follow each other.
+//! Counting the exponents of weights, with AVX2, where nearly all are among 16 that follow each
+//! other.
 //!
-//! Two shuffles make of each exponent a byte with one bit set, for either half of the 16. How often each bit is set in many
-//! bytes is counted as by hand, column by column: adders put three vectors of the same worth together to one, and
-//! one that is worth twice as much. Only what is worth eight is counted in bytes.
+//! Two shuffles make of each exponent a byte with one bit set, for either half of the 16. How often
+//! each bit is set in many bytes is counted as by hand, column by column: adders put three vectors
+//! of the same worth together to one, and one that is worth twice as much. Only what is worth eight
+//! is counted in bytes.
 
 use core::arch::x86_64::*;
 

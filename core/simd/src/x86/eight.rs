@@ -6,13 +6,15 @@ use super::Avx2;
 use crate::eight::{COMPRESS, EXPAND, Eight, PLACES, VECTORS};
 use crate::rans::LANES;
 
-/// Eight numbers of 32 bits in a vector. Each of these is safe to call because the token proves AVX2.
+/// Eight numbers of 32 bits in a vector. Each of these is safe to call because the token proves
+/// AVX2.
 impl Eight for Avx2 {
     type V = __m256i;
 
     #[inline(always)]
     fn load(self, from: &[u32; LANES], at: usize) -> __m256i {
-        // SAFETY: the token proves AVX2; the place is cut to 24 at most, after which there are eight more.
+        // SAFETY: the token proves AVX2; the place is cut to 24 at most, after which there are
+        // eight more.
         unsafe { _mm256_loadu_si256(from.as_ptr().add(at & PLACES).cast()) }
     }
 
@@ -125,7 +127,8 @@ impl Eight for Avx2 {
 
     #[inline(always)]
     unsafe fn compress(self, vector: __m256i, mask: usize, to: *mut [u8; 2]) {
-        // SAFETY: the token proves AVX2; the caller promises room for 16 bytes; the table's rows have eight.
+        // SAFETY: the token proves AVX2; the caller promises room for 16 bytes; the table's rows
+        // have eight.
         unsafe {
             let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(COMPRESS[mask % 256].as_ptr().cast()));
             let words = _mm256_permutevar8x32_epi32(vector, places);

@@ -35,8 +35,8 @@ fn places(window: &Window, symbols: __m256i) -> Option<__m256i> {
 fn exponents(weights: &[[u8; 2]; HALF], sign_mantissas: &mut [u8; HALF]) -> __m256i {
     let from = weights.as_ptr().cast::<__m128i>();
     _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(AHEAD).cast());
-    // SAFETY: they are 64 bytes, four vectors of 128 bits. Packing goes by halves of 128 bits: so weights 0 to 7 and 16 to
-    // 23 stand in one, the others in the other.
+    // SAFETY: they are 64 bytes, four vectors of 128 bits. Packing goes by halves of 128 bits: so
+    // weights 0 to 7 and 16 to 23 stand in one, the others in the other.
     let (a, b) =
         unsafe { (_mm256_loadu2_m128i(from.add(2), from), _mm256_loadu2_m128i(from.add(3), from.add(1))) };
     let low = _mm256_set1_epi16(0xff);
@@ -153,7 +153,8 @@ fn half(window: &Window, places: __m256i, used: u32) -> Option<Half> {
     if _mm256_movemask_epi8(_mm256_cmpgt_epi64(ends.eights, most)) != 0 {
         return None;
     }
-    // Unpacking goes by halves of 128 bits: the first takes symbols 0 to 7 and 16 to 23, the second the others.
+    // Unpacking goes by halves of 128 bits: the first takes symbols 0 to 7 and 16 to 23, the second
+    // the others.
     let (even, even_lengths) = fours(_mm256_unpacklo_epi8(low, high), _mm256_unpacklo_epi8(lengths, zero));
     let (odd, odd_lengths) = fours(_mm256_unpackhi_epi8(low, high), _mm256_unpackhi_epi8(lengths, zero));
     let first_lengths = _mm256_unpacklo_epi64(even_lengths, odd_lengths);
@@ -164,7 +165,8 @@ fn half(window: &Window, places: __m256i, used: u32) -> Option<Half> {
     Some(Half { by_8, by_16, lengths_by_16, ends })
 }
 
-/// Puts the codewords of four symbols each together, from 16 bits for each to the top of 64; and their lengths.
+/// Puts the codewords of four symbols each together, from 16 bits for each to the top of 64; and
+/// their lengths.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn fours(codewords: __m256i, lengths: __m256i) -> (__m256i, __m256i) {

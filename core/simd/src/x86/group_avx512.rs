@@ -51,8 +51,8 @@ pub(super) fn ends(lengths: __m512i, used: u32) -> Ends {
         }
         index
     };
-    // Sums within each eight, each modulo 256: enough, since what counts is the place in a window of 64 bits, and whether
-    // a codeword of at most 32 crosses into the next.
+    // Sums within each eight, each modulo 256: enough, since what counts is the place in a window
+    // of 64 bits, and whether a codeword of at most 32 crosses into the next.
     let sums = _mm512_add_epi8(lengths, _mm512_slli_epi64::<8>(lengths));
     let sums = _mm512_add_epi8(sums, _mm512_slli_epi64::<16>(sums));
     let sums = _mm512_add_epi8(sums, _mm512_slli_epi64::<32>(sums));
@@ -114,7 +114,8 @@ pub(super) fn code_group(
     if _mm512_cmpgt_epu64_mask(eights, _mm512_set1_epi64(63)) != 0 {
         return None;
     }
-    // Unpacking goes by halves of 128 bits: the first takes symbols 0 to 7, 16 to 23, ..., the second those between.
+    // Unpacking goes by halves of 128 bits: the first takes symbols 0 to 7, 16 to 23, ..., the
+    // second those between.
     let (even, even_lengths) = fours(_mm512_unpacklo_epi8(low, high), _mm512_unpacklo_epi8(lengths, zero));
     let (odd, odd_lengths) = fours(_mm512_unpackhi_epi8(low, high), _mm512_unpackhi_epi8(lengths, zero));
     let first_lengths = _mm512_unpacklo_epi64(even_lengths, odd_lengths);
@@ -138,7 +139,8 @@ pub(super) fn code_group(
     Some(group)
 }
 
-/// Puts the codewords of four symbols each together, from 16 bits for each to the top of 64; and their lengths.
+/// Puts the codewords of four symbols each together, from 16 bits for each to the top of 64; and
+/// their lengths.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn fours(codewords: __m512i, lengths: __m512i) -> (__m512i, __m512i) {

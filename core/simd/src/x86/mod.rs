@@ -12,7 +12,8 @@ mod group_avx512;
 mod rans_avx2;
 mod rans_avx512;
 
-/// Whether the machine has a set of features: by asking it, or, without `std`, by what the build was told.
+/// Whether the machine has a set of features: by asking it, or, without `std`, by what the build
+/// was told.
 macro_rules! has {
     ($($feature:tt),*) => {{
         #[cfg(feature = "std")]
@@ -27,7 +28,8 @@ macro_rules! has {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 
-/// The token of AVX-512 F, BW, DQ, VL, VBMI and VBMI2 (Ice Lake, Zen 4, and what came after), besides all of [`Avx2`].
+/// The token of AVX-512 F, BW, DQ, VL, VBMI and VBMI2 (Ice Lake, Zen 4, and what came after),
+/// besides all of [`Avx2`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
@@ -143,9 +145,11 @@ impl Simd for Avx2 {
         unsafe fn inner<const STREAM: bool>(e: *const __m256i, sm: *const __m256i, weights: *mut __m256i) {
             let low_bits = _mm256_set1_epi8(0x7f);
             for half in 0..2 {
-                // SAFETY: the caller of `merge_64` vouches for 64 readable bytes, two vectors, behind either plane.
+                // SAFETY: the caller of `merge_64` vouches for 64 readable bytes, two vectors,
+                // behind either plane.
                 let (e, sm) = unsafe { (_mm256_loadu_si256(e.add(half)), _mm256_loadu_si256(sm.add(half))) };
-                // Low bytes: the exponent's last bit and the mantissa. High bytes: the sign and the exponent's rest.
+                // Low bytes: the exponent's last bit and the mantissa. High bytes: the sign and the
+                // exponent's rest.
                 let low = select(low_bits, sm, _mm256_slli_epi16::<7>(e));
                 let high = select(low_bits, _mm256_srli_epi16::<1>(e), sm);
                 let (a, b) = (_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high));
@@ -265,7 +269,8 @@ impl Simd for Avx512 {
         sign_mantissas: *const u8,
         weights: *mut u8,
     ) {
-        /// Which bytes of the low (0 to 63) and high (64 to 127) bytes make the first and the last 32 weights.
+        /// Which bytes of the low (0 to 63) and high (64 to 127) bytes make the first and the last
+        /// 32 weights.
         const INTERLEAVE: [[u8; 64]; 2] = {
             let mut index = [[0; 64]; 2];
             let mut i = 0;
@@ -278,8 +283,8 @@ impl Simd for Avx512 {
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
         unsafe fn inner<const STREAM: bool>(e: *const __m512i, sm: *const __m512i, weights: *mut __m512i) {
-            // SAFETY: the caller of `merge_64` vouches for 64 readable bytes, a vector, behind either plane; the
-            // constants are as long.
+            // SAFETY: the caller of `merge_64` vouches for 64 readable bytes, a vector, behind
+            // either plane; the constants are as long.
             let (e, sm, first, last) = unsafe {
                 let [first, last] = &INTERLEAVE;
                 (

@@ -1,7 +1,9 @@
-//! Steps of interleaved rANS, 32 lanes at a time, with AVX2: tables are in registers, looked up by byte shuffles.
+//! Steps of interleaved rANS, 32 lanes at a time, with AVX2: tables are in registers, looked up by
+//! byte shuffles.
 //!
-//! Unpacking and packing go by halves of 128 bits. So *A* has lanes 0 to 7 and 16 to 23, a word each, and *B* lanes 8 to 15
-//! and 24 to 31: packed to bytes they have all lanes in order, and bytes unpack to them.
+//! Unpacking and packing go by halves of 128 bits. So *A* has lanes 0 to 7 and 16 to 23, a word
+//! each, and *B* lanes 8 to 15 and 24 to 31: packed to bytes they have all lanes in order, and
+//! bytes unpack to them.
 
 use core::arch::x86_64::*;
 
@@ -10,12 +12,12 @@ use crate::rans::{
     reciprocal,
 };
 
-/// How many words before those that are read now are brought near: they are read from the last to the first, which
-/// processors do not expect at every page.
+/// How many words before those that are read now are brought near: they are read from the last to
+/// the first, which processors do not expect at every page.
 const AHEAD: usize = 384;
 
-/// For each mask of eight lanes: the bytes of the words that each lane takes, if those in the mask take one each, in order;
-/// for the others, what a shuffle makes zero of.
+/// For each mask of eight lanes: the bytes of the words that each lane takes, if those in the mask
+/// take one each, in order; for the others, what a shuffle makes zero of.
 static EXPAND: [[u8; 16]; 256] = {
     let mut table = [[0x80; 16]; 256];
     let mut mask = 0;
@@ -135,8 +137,8 @@ fn whole(halves: [[__m256i; 2]; 2]) -> [u32; LANES] {
     })
 }
 
-/// What was found for the slots of 32 lanes: symbols, in order; of A and B the frequencies, and the slots less the first
-/// slots of the symbols, as if there were 2^16 slots.
+/// What was found for the slots of 32 lanes: symbols, in order; of A and B the frequencies, and the
+/// slots less the first slots of the symbols, as if there were 2^16 slots.
 #[derive(Clone, Copy)]
 struct Found {
     symbols: __m256i,
@@ -177,7 +179,8 @@ fn find<const UP: i32>(window: &DecodeWindow, low: [__m256i; 2]) -> Found {
 
 /// Where what was found is wrong: zeros in the words of A and of B.
 ///
-/// A rank is right exactly if the slot less its first slot, as a number without a sign, is less than its frequency.
+/// A rank is right exactly if the slot less its first slot, as a number without a sign, is less
+/// than its frequency.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn right(found: &Found) -> [__m256i; 2] {
@@ -220,7 +223,8 @@ fn mend<const UP: i32>(slots: &[u32; 1 << 12], low: [__m256i; 2], found: Found) 
     Found { symbols: load(&symbols), frequencies, offsets }
 }
 
-/// [`Simd::decode_rans`](crate::Simd::decode_rans), by a window: for alphabets of which 16 symbols make nearly all.
+/// [`Simd::decode_rans`](crate::Simd::decode_rans), by a window: for alphabets of which 16 symbols
+/// make nearly all.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 pub(super) fn decode<const N: usize>(
@@ -239,8 +243,8 @@ pub(super) fn decode<const N: usize>(
 
 /// [`decode`] with 16 - `UP` scale bits.
 ///
-/// Vectors hold the lower halves of all states, or the upper ones: so all arithmetic is on words of 16 bits, and the words
-/// of the stream are lower halves as they come.
+/// Vectors hold the lower halves of all states, or the upper ones: so all arithmetic is on words of
+/// 16 bits, and the words of the stream are lower halves as they come.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 fn decode_by<const N: usize, const UP: i32>(
@@ -281,9 +285,10 @@ fn decode_by<const N: usize, const UP: i32>(
             }
             let mut needy = [zero; 2];
             for j in 0..2 {
-                // The quotient by 2^P is the upper half times 2^(16-P), and the lower half's top bits. With
-                // frequency and offset times 2^(16-P), its product with the frequency is that of the upper half, and the
-                // upper half of that with the top bits where they stand; which with the offset fits a word.
+                // The quotient by 2^P is the upper half times 2^(16-P), and the lower half's top
+                // bits. With frequency and offset times 2^(16-P), its product with the frequency is
+                // that of the upper half, and the upper half of that with the top bits where they
+                // stand; which with the offset fits a word.
                 let (l, h, frequency) = (low[i][j], high[i][j], found.frequencies[j]);
                 let rest = _mm256_add_epi16(
                     _mm256_mulhi_epu16(_mm256_and_si256(l, not_slot), frequency),
@@ -292,8 +297,8 @@ fn decode_by<const N: usize, const UP: i32>(
                 let l = _mm256_add_epi16(_mm256_mullo_epi16(h, frequency), rest);
                 let carry = _mm256_min_epu16(_mm256_subs_epu16(rest, l), _mm256_set1_epi16(1));
                 let h = _mm256_add_epi16(_mm256_mulhi_epu16(h, frequency), carry);
-                // Which lanes need a word? Those of which bits 15 to 30 are 0: so their upper half is 0, and the lower, which
-                // is not 0, as a signed number greater than 0.
+                // Which lanes need a word? Those of which bits 15 to 30 are 0: so their upper half
+                // is 0, and the lower, which is not 0, as a signed number greater than 0.
                 needy[j] = _mm256_cmpgt_epi16(l, _mm256_sign_epi16(_mm256_set1_epi16(0x7fff), h));
                 high[i][j] = _mm256_or_si256(h, _mm256_and_si256(needy[j], l));
                 low[i][j] = _mm256_andnot_si256(needy[j], l);
@@ -304,8 +309,9 @@ fn decode_by<const N: usize, const UP: i32>(
             left[i] -= all;
             let next = words[i].as_ptr().wrapping_add(left[i]);
             _mm_prefetch::<_MM_HINT_T0>(next.wrapping_sub(AHEAD).cast());
-            // SAFETY: `ready` says that from what was left on there are 32 words, and that at least 32 were left, of which at
-            // most 32 have been taken. So there are 8 after each group's first.
+            // SAFETY: `ready` says that from what was left on there are 32 words, and that at least
+            // 32 were left, of which at most 32 have been taken. So there are 8 after each group's
+            // first.
             let (next_a, next_b) = unsafe {
                 let [a, b, c, d] = [a, b, c, d].map(|before| next.add(before).cast());
                 (_mm256_loadu2_m128i(c, a), _mm256_loadu2_m128i(d, b))
@@ -363,7 +369,8 @@ fn are_known(tables: EncodeTables<'_>, symbols: &[u8; LANES]) -> bool {
     symbols.iter().all(|symbol| tables.entries[usize::from(*symbol)] != NO_ENTRY)
 }
 
-/// [`Simd::encode_rans`](crate::Simd::encode_rans), by a window: for alphabets of which 16 symbols make nearly all.
+/// [`Simd::encode_rans`](crate::Simd::encode_rans), by a window: for alphabets of which 16 symbols
+/// make nearly all.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 pub(super) fn encode<const N: usize>(
@@ -410,7 +417,8 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
             let is_in = _mm256_cmpeq_epi8(_mm256_min_epu8(ranks[i], most), ranks[i]);
             outside[i] = !_mm256_movemask_epi8(is_in) as u32;
             ready &= outside[i] == 0 || are_known(tables, symbols);
-            // A step has at most 32 words; and whatever it has, 8 are stored after those of each group of lanes before.
+            // A step has at most 32 words; and whatever it has, 8 are stored after those of each
+            // group of lanes before.
             ready &= room[i].len().checked_sub(LANES).is_some_and(|most| used[i] <= most);
         }
         if !ready {
@@ -441,7 +449,8 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
             let [row_a, row_b] = rows(&COMPRESS, is_full);
             let (a, b) = (_mm256_shuffle_epi8(l[0], row_a), _mm256_shuffle_epi8(l[1], row_b));
             let [first, second, third, fourth, all] = before(is_full);
-            // SAFETY: `ready` says that there is room for 32 words; before a group of lanes come at most 8 for each one before.
+            // SAFETY: `ready` says that there is room for 32 words; before a group of lanes come at
+            // most 8 for each one before.
             unsafe {
                 let to = room[i].as_mut_ptr().add(used[i]);
                 _mm_storeu_si128(to.add(first).cast(), _mm256_castsi256_si128(a));
@@ -490,7 +499,8 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
     run
 }
 
-/// A and B of the lower halves of four vectors that [`unpack`] made, and of what is left without `REST` bits.
+/// A and B of the lower halves of four vectors that [`unpack`] made, and of what is left without
+/// `REST` bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn split<const REST: i32>(numbers: [__m256i; 4]) -> [[__m256i; 2]; 2] {
@@ -500,8 +510,8 @@ fn split<const REST: i32>(numbers: [__m256i; 4]) -> [[__m256i; 2]; 2] {
     [low, up].map(|[a, b, c, d]| [_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)])
 }
 
-/// The four vectors of 32-bit numbers whose halves are words of A and of B: lanes 0 to 3 and 16 to 19, 4 to 7 and 20 to 23,
-/// and so on.
+/// The four vectors of 32-bit numbers whose halves are words of A and of B: lanes 0 to 3 and 16 to
+/// 19, 4 to 7 and 20 to 23, and so on.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn unpack(low: [__m256i; 2], high: [__m256i; 2]) -> [__m256i; 4] {

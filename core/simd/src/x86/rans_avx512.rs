@@ -43,8 +43,9 @@ fn in_turn(halves: [__m512i; 2]) -> [u32; LANES] {
 
 /// [`Simd::decode_rans`].
 ///
-/// One vector holds the lower halves of all states, one the upper: so all arithmetic is on words of 16 bits, 32 lanes in
-/// each instruction, and the words of the stream are lower halves as they come.
+/// One vector holds the lower halves of all states, one the upper: so all arithmetic is on words of
+/// 16 bits, 32 lanes in each instruction, and the words of the stream are lower halves as they
+/// come.
 #[inline]
 #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
 pub(super) fn decode<const N: usize>(table: &RansTable, streams: &mut [Stream<'_>; N]) -> usize {
@@ -110,8 +111,8 @@ pub(super) fn decode<const N: usize>(table: &RansTable, streams: &mut [Stream<'_
             let from_15 = _mm512_shldi_epi16::<1>(h, l);
             let needy = _mm512_testn_epi16_mask(from_15, from_15);
             left[i] -= needy.count_ones() as usize;
-            // SAFETY: `ready` says that from what was left on there are 32 words, and that at least 32 were left, of which at
-            // most 32 have been taken.
+            // SAFETY: `ready` says that from what was left on there are 32 words, and that at least
+            // 32 were left, of which at most 32 have been taken.
             let next = unsafe { _mm512_loadu_si512(words[i].as_ptr().add(left[i]).cast()) };
             high[i] = _mm512_mask_mov_epi16(h, needy, l);
             low[i] = _mm512_mask_expand_epi16(l, needy, next);
@@ -160,7 +161,8 @@ pub(super) fn encode<const N: usize>(table: &RansTable, blocks: &mut [Writing<'_
     let scale_bits = table.scale_bits;
     let slots = _mm512_set1_epi32(1 << scale_bits);
     let scale = _mm_cvtsi32_si128(scale_bits as i32);
-    // A state is full from `f 2^(31-P)` on: compared without its lower bits, by which it fits a word.
+    // A state is full from `f 2^(31-P)` on: compared without its lower bits, by which it fits a
+    // word.
     let (full, full_high) =
         (_mm_cvtsi32_si128(31 - scale_bits as i32), _mm_cvtsi32_si128(15 - scale_bits as i32));
     let low = _mm512_set1_epi32(0xffff);
@@ -240,7 +242,8 @@ fn encoded(x: __m512i, f: __m512i, c: __m512i, slots: __m512i, scale: __m128i) -
     const DOWN: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
     let quotient =
         _mm512_div_round_ps::<DOWN>(_mm512_cvt_roundepi32_ps::<DOWN>(x), _mm512_cvt_roundepi32_ps::<DOWN>(f));
-    // Each rounding takes off at most 2^-23 of it, and it is less than 2^22: so it is right, or one too little.
+    // Each rounding takes off at most 2^-23 of it, and it is less than 2^22: so it is right, or one
+    // too little.
     let quotient = _mm512_cvttps_epi32(quotient);
     let remainder = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, f));
     let one_more = _mm512_cmpge_epi32_mask(remainder, f);

@@ -1,4 +1,5 @@
-//! Says what the images must print: the checksums of the original weights, and how the codec refuses damaged ones here.
+//! Says what the images must print: the checksums of the original weights, and how the codec
+//! refuses damaged ones here.
 //!
 //! Usage: `firmware-host [df11] [rans] [dictionary]`
 

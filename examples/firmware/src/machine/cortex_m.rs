@@ -4,14 +4,15 @@ use core::arch::{asm, global_asm};
 
 use super::PAINT;
 
-// The table of exceptions, which begins with the first stack pointer, and the code that runs first: it allows the
-// floating-point unit (coprocessors 10 and 11), since code for this target may use its registers; clears variables; and starts the
-// counter of the system clock.
+// The table of exceptions, which begins with the first stack pointer, and the code that runs first:
+// it allows the floating-point unit (coprocessors 10 and 11), since code for this target may use
+// its registers; clears variables; and starts the counter of the system clock.
 global_asm!(
     ".pushsection .start, \"a\"",
     ".word stack_top",
     ".word start",
-    // NMI, HardFault, MemManage, BusFault, UsageFault; what is reserved; and exceptions that nothing here asks for.
+    // NMI, HardFault, MemManage, BusFault, UsageFault; what is reserved; and exceptions that
+    // nothing here asks for.
     ".rept 14",
     ".word {fault}",
     ".endr",
@@ -53,14 +54,15 @@ global_asm!(
 ///
 /// # Safety
 ///
-/// The parameter must be what the operation asks for: mostly, the address of memory that it may read.
+/// The parameter must be what the operation asks for: mostly, the address of memory that it may
+/// read.
 pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
     // SAFETY: the caller vouches for the parameter. The host changes r0 alone.
     unsafe { asm!("bkpt #0xab", inout("r0") operation => _, in("r1") parameter, options(nostack)) };
 }
 
-/// Instructions in a tick: QEMU's clock of this machine has 25 MHz, and with `-icount shift=0` an instruction takes one
-/// nanosecond.
+/// Instructions in a tick: QEMU's clock of this machine has 25 MHz, and with `-icount shift=0` an
+/// instruction takes one nanosecond.
 const INSTRUCTIONS_IN_A_TICK: u32 = 40;
 
 /// The number of ticks, which falls: to 0, and from there to 2^24 - 1.
@@ -90,8 +92,9 @@ pub(crate) fn spin(turns: u32) {
 #[inline(always)]
 pub(crate) fn paint_stack() -> usize {
     let top;
-    // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack pointer are no frames: so
-    // nothing that is in use is overwritten. No interrupt is enabled that could have a frame there.
+    // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack
+    // pointer are no frames: so nothing that is in use is overwritten. No interrupt is enabled that
+    // could have a frame there.
     unsafe {
         asm!(
             "ldr {at}, =stack_bottom",

@@ -1,6 +1,7 @@
 //! Start-up, output and counters: all that differs between machines, and most of what is unsafe.
 //!
-//! Output and exit are by semihosting: an instruction that a debugger, or QEMU, understands as a call to the host.
+//! Output and exit are by semihosting: an instruction that a debugger, or QEMU, understands as a
+//! call to the host.
 
 #[cfg_attr(target_arch = "arm", path = "cortex_m.rs")]
 #[cfg_attr(target_arch = "riscv32", path = "riscv.rs")]

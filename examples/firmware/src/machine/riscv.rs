@@ -4,7 +4,8 @@ use core::arch::{asm, global_asm};
 
 use super::PAINT;
 
-// The code that runs first, at the start of the image: it says where traps go, and clears variables.
+// The code that runs first, at the start of the image: it says where traps go, and clears
+// variables.
 global_asm!(
     ".pushsection .start, \"ax\"",
     ".global start",
@@ -36,10 +37,12 @@ global_asm!(
 ///
 /// # Safety
 ///
-/// The parameter must be what the operation asks for: mostly, the address of memory that it may read.
+/// The parameter must be what the operation asks for: mostly, the address of memory that it may
+/// read.
 pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
-    // SAFETY: the caller vouches for the parameter. The host changes a0 alone. The three instructions are what a debugger looks for:
-    // not compressed, and, by their alignment, in one page.
+    // SAFETY: the caller vouches for the parameter. The host changes a0 alone. The three
+    // instructions are what a debugger looks for: not compressed, and, by their alignment, in one
+    // page.
     unsafe {
         asm!(
             ".option push",
@@ -59,7 +62,8 @@ pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
 /// The number of instructions so far, its low 32 bits.
 pub(crate) fn instructions() -> u32 {
     let now;
-    // SAFETY: the counter can always be read in machine mode. Without `pure`, it is read where it stands.
+    // SAFETY: the counter can always be read in machine mode. Without `pure`, it is read where it
+    // stands.
     unsafe { asm!("csrr {now}, minstret", now = out(reg) now, options(nostack, preserves_flags)) };
     now
 }
@@ -81,8 +85,9 @@ pub(crate) fn spin(turns: u32) {
 #[inline(always)]
 pub(crate) fn paint_stack() -> usize {
     let top;
-    // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack pointer are no frames: so
-    // nothing that is in use is overwritten. No interrupt is enabled that could have a frame there.
+    // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack
+    // pointer are no frames: so nothing that is in use is overwritten. No interrupt is enabled that
+    // could have a frame there.
     unsafe {
         asm!(
             "la {at}, stack_bottom",

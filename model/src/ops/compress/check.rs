@@ -1,5 +1,5 @@
-//! Check: what was written is opened as any reader would, decoded, and compared with the digests that
-//! the scan took. The source is not read again: if it changed meanwhile, that is seen here.
+//! Check: what was written is opened as any reader would, decoded, and compared with the digests
+//! that the scan took. The source is not read again: if it changed meanwhile, that is seen here.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

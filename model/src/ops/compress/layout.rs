@@ -33,7 +33,8 @@ const MOST_HEADER: u64 = 40 << 20;
 /// Bytes of metadata of the originals that every file carries; above, `format` alone.
 const MOST_METADATA: usize = 1 << 16;
 
-/// By how much a compressed form may be larger than its source, for its record. Above, it is no gain.
+/// By how much a compressed form may be larger than its source, for its record. Above, it is no
+/// gain.
 const SLACK: u64 = 1 << 16;
 
 pub(crate) const IN_NO_UNIT: &str = "in no unit";
@@ -212,8 +213,8 @@ pub(crate) fn prepare<'a>(
     spec: &'a UnitSpec,
     scan: &Scan,
 ) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
-    // What the parts have at least: two rows of tables, the gaps of a block, two output positions, a byte
-    // and a bit for each weight. A code for less is not worth its making.
+    // What the parts have at least: two rows of tables, the gaps of a block, two output positions,
+    // a byte and a bit for each weight. A code for less is not worth its making.
     let least = 2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8);
     if least >= 2 * spec.elements {
         let before = 2 * spec.elements;
@@ -247,8 +248,8 @@ fn plan<'a>(
         Err(why) => return Ok(Err(why.to_string())),
     };
     // Without codewords of one bit, a block holds at most 16,384 elements. With them, a run of one
-    // exponent may put more into a block than published loaders have shared memory for; then the code
-    // does without. This alone reads the weights once more.
+    // exponent may put more into a block than published loaders have shared memory for; then the
+    // code does without. This alone reads the weights once more.
     let one_bit = plan.codewords().lengths().contains(&1);
     if one_bit && shared_memory_bytes(largest_block(lot, spec, &plan)?) > PUBLISHED_SHARED_MEMORY {
         plan = match plan_with(&EncodeOptions::new().least_code_length(2)) {
@@ -396,8 +397,8 @@ fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) ->
     files.collect()
 }
 
-/// Cuts tensors into files of at most `limit` bytes each, as they are in the source, with headers that
-/// readers accept.
+/// Cuts tensors into files of at most `limit` bytes each, as they are in the source, with headers
+/// that readers accept.
 fn cut<'a>(lot: &Weights, names: Vec<&'a str>, limit: u64) -> Vec<Vec<&'a str>> {
     let mut files: Vec<Vec<&str>> = vec![Vec::new()];
     let (mut bytes, mut header) = (0u64, 0);
@@ -473,7 +474,8 @@ struct FileNames {
 }
 
 impl FileNames {
-    /// The name of a unit's file: its module path with dots as underscores, unless another has that.
+    /// The name of a unit's file: its module path with dots as underscores, unless another has
+    /// that.
     fn of_unit(&mut self, path: &str) -> String {
         /// File systems allow 255 bytes; what follows the name needs some of them.
         const LONGEST: usize = 200;

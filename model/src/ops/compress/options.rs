@@ -8,19 +8,20 @@ use crate::partition::pattern::PatternDict;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// Units in the published DF11 layout, which published loaders read; what fits none stays plain.
+    /// Units in the published DF11 layout, which published loaders read; what fits none stays
+    /// plain.
     #[default]
     Df11,
-    /// Frames, which are smaller and hold every element type, but which only this program reads; a tensor that would not
-    /// shrink stays plain.
+    /// Frames, which are smaller and hold every element type, but which only this program reads; a
+    /// tensor that would not shrink stays plain.
     Rans,
-    /// Frames with dictionaries: a little larger than with rANS, smaller than DF11, and the fastest to decode. A frame is
-    /// held in memory until it is written.
+    /// Frames with dictionaries: a little larger than with rANS, smaller than DF11, and the fastest
+    /// to decode. A frame is held in memory until it is written.
     Fast,
     /// For each unit the smaller of DF11 and rANS, DF11 on a tie; frames for tensors in no unit.
     Auto,
-    /// [`Df11`](Self::Df11), or [`Auto`](Self::Auto) for a model of which the layout would save less than one percent and
-    /// frames at least five.
+    /// [`Df11`](Self::Df11), or [`Auto`](Self::Auto) for a model of which the layout would save
+    /// less than one percent and frames at least five.
     Choose,
 }
 
@@ -44,19 +45,23 @@ impl Codec {
 pub struct CompressOptions {
     /// What weights are stored as.
     pub codec: Codec,
-    /// Which tensors make which units; by default the model family's dictionary, or the general rule.
+    /// Which tensors make which units; by default the model family's dictionary, or the general
+    /// rule.
     pub pattern_dict: Option<PatternDict>,
     /// Write one file instead of one for each unit.
     pub single_file: bool,
-    /// Replace what an earlier run wrote. Other files are never replaced, but for an output that is one file.
+    /// Replace what an earlier run wrote. Other files are never replaced, but for an output that is
+    /// one file.
     pub force: bool,
     /// Threads; 0 for as many as there are processors.
     pub threads: usize,
-    /// Cut what belongs to no unit into files of at most this many bytes (of the original). By default, frames are in files
-    /// like those of the original, and what belongs to no unit is in one.
+    /// Cut what belongs to no unit into files of at most this many bytes (of the original). By
+    /// default, frames are in files like those of the original, and what belongs to no unit is in
+    /// one.
     pub max_shard_size: Option<u64>,
-    /// Elements in each chunk of a frame, a multiple of 64 (with dictionaries, of 4,096) from 4,096 to 65,536; by default
-    /// 65,536. Short chunks make larger frames, and give a GPU more to do at once.
+    /// Elements in each chunk of a frame, a multiple of 64 (with dictionaries, of 4,096) from 4,096
+    /// to 65,536; by default 65,536. Short chunks make larger frames, and give a GPU more to do at
+    /// once.
     pub chunk_len: Option<usize>,
 }
 

@@ -1,8 +1,8 @@
 //! Scan: every byte of the input is read once, for digests and histograms.
 //!
-//! What is written later is compared with these digests, not with the source as it then is. Companions
-//! and files that are left out are read as well, so that one that cannot be read is known before any
-//! weight is written.
+//! What is written later is compared with these digests, not with the source as it then is.
+//! Companions and files that are left out are read as well, so that one that cannot be read is
+//! known before any weight is written.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Write: one file of the output at a time, encoded straight into its place.
 //!
-//! Units and plain tensors have known sizes, and so known places. Frames follow them; how long each is
-//! shows when it is encoded, so the header, for which enough was left free, is written last. Nothing is
-//! encoded twice.
+//! Units and plain tensors have known sizes, and so known places. Frames follow them; how long each
+//! is shows when it is encoded, so the header, for which enough was left free, is written last.
+//! Nothing is encoded twice.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -267,8 +267,8 @@ fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<Encod
     Ok(unit)
 }
 
-/// Encodes the frames of a file, one after the other from `end` on. Gives their lengths; `None` for one
-/// that is no smaller than its tensor after all, which is there as it was.
+/// Encodes the frames of a file, one after the other from `end` on. Gives their lengths; `None` for
+/// one that is no smaller than its tensor after all, which is there as it was.
 fn encode_frames<'a>(
     context: &Context<'a>,
     partial: &Partial,
