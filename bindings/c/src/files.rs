@@ -119,7 +119,7 @@ pub unsafe extern "C" fn df11_open(
     unsafe {
         run(error, || {
             write(checkpoint, ptr::null_mut())?;
-            let reader = Reader::open(&self::path(text(path)?))?;
+            let reader = Reader::open(self::path(text(path)?))?;
             let names =
                 reader.tensors().map(|tensor| [tensor.name(), tensor.dtype()].map(c_string)).collect();
             let paths = reader.units().iter().map(|unit| c_string(unit.path())).collect();

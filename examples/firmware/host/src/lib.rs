@@ -1,7 +1,8 @@
-//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a DF11 unit and as frames
-//! with rANS and with a dictionary, and of each a copy with one bit changed.
+//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a
+//! DF11 unit and as frames with rANS and with a dictionary, and of each a copy with one bit changed.
 //!
-//! The build script of the images calls [`files`]; nothing that is made here is checked in, so nothing can be out of date.
+//! The build script of the images calls [`files`]; nothing that is made here is checked in, so
+//! nothing can be out of date.
 
 use std::error::Error;
 
@@ -25,7 +26,8 @@ pub const COLUMNS: usize = 384;
 /// The row that is decoded alone.
 pub const ROW: usize = 61;
 
-/// Elements of a block of the frame: the fewest that FRAME.md permits (F-3.1), so that the buffer for one is small.
+/// Elements of a block of the frame: the fewest that FRAME.md permits (F-3.1), so that the buffer
+/// for one is small.
 pub const BLOCK: usize = 4096;
 
 /// The weights, two little-endian bytes each.
@@ -111,7 +113,8 @@ pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
         "/// Weights of a row.\npub(crate) const COLUMNS: usize = {COLUMNS};\n\
          /// The row that is decoded alone.\npub(crate) const ROW: usize = {ROW};\n\
          /// The most weights of a block of the unit.\npub(crate) const UNIT_BLOCK: usize = {};\n\
-         /// The most weights of a block of the frame.\npub(crate) const FRAME_BLOCK: usize = {BLOCK};\n",
+         /// The most weights of a block of the frame.\n\
+         pub(crate) const FRAME_BLOCK: usize = {BLOCK};\n",
         unit.as_unit().largest_block(),
     );
     Ok(vec![
