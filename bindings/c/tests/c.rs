@@ -48,7 +48,7 @@ fn every_law_of_the_library_holds_in_c() {
     build("tests/library.c", &program);
     for codec in [Codec::Df11, Codec::Rans] {
         let packed = temp.path().join(format!("{codec:?}"));
-        compress(&weights(), &packed, &CompressOptions { codec, ..CompressOptions::default() }, &()).unwrap();
+        compress(weights(), &packed, &CompressOptions { codec, ..CompressOptions::default() }, &()).unwrap();
         let told = run(&program, &[&packed, &weights()]);
         let checks: u64 = told.trim().strip_suffix(" checks").unwrap().parse().unwrap();
         assert!(checks > 10_000, "{told}");
@@ -60,8 +60,8 @@ fn the_example_prints_the_checksum_of_the_original() {
     let temp = tempfile::tempdir().unwrap();
     let (program, packed) = (temp.path().join("checksum"), temp.path().join("packed"));
     build("examples/checksum.c", &program);
-    compress(&weights(), &packed, &CompressOptions::default(), &()).unwrap();
-    let plain = Reader::open(&weights()).unwrap();
+    compress(weights(), &packed, &CompressOptions::default(), &()).unwrap();
+    let plain = Reader::open(weights()).unwrap();
     for tensor in plain.tensors() {
         let mut original = vec![0; tensor.bytes() as usize];
         plain.decode_into(tensor.name(), &mut original).unwrap();

@@ -57,7 +57,7 @@ fn a_config_of_another_geometry_or_without_a_unit_is_refused() {
     let path = temp.path().join("packed/config.json");
     let sound = fs::read_to_string(&path).unwrap();
     let verify =
-        || verify(&temp.path().join("packed"), None, 0, &()).map(|_| ()).map_err(|error| error.to_string());
+        || verify(temp.path().join("packed"), None, 0, &()).map(|_| ()).map_err(|error| error.to_string());
     fs::write(&path, sound.replace("\"bytes_per_thread\": 8", "\"bytes_per_thread\": 16")).unwrap();
     assert!(verify().unwrap_err().contains("bytes_per_thread is 16"));
     fs::write(&path, sound.replace("\"mlp.up_proj\"", "\"mlp.up_porj\"")).unwrap();
@@ -130,7 +130,7 @@ fn missing_and_repeated_parts_are_named() {
     };
     let restore = || -> Error {
         let error =
-            decompress(&packed, &temp.path().join("out"), &DecompressOptions::default(), &()).unwrap_err();
+            decompress(&packed, temp.path().join("out"), &DecompressOptions::default(), &()).unwrap_err();
         assert_eq!(verify(&packed, None, 0, &()).unwrap_err().to_string(), error.to_string());
         error
     };

@@ -45,10 +45,10 @@ fn input_and_output_are_never_the_same() {
     }
     assert!(files(model.path()) == before);
     // An output inside the input is not copied into itself.
-    compress(model.path(), &model.path().join("packed"), &CompressOptions::default(), &()).unwrap();
+    compress(model.path(), model.path().join("packed"), &CompressOptions::default(), &()).unwrap();
     assert!(!model.path().join("packed/packed").exists());
     let again =
-        compress(&model.path().join("packed"), &model.path().join("twice"), &CompressOptions::default(), &());
+        compress(model.path().join("packed"), model.path().join("twice"), &CompressOptions::default(), &());
     assert!(again.unwrap_err().to_string().contains("compressed already"));
 }
 
@@ -84,7 +84,7 @@ fn files_that_could_not_be_restored_or_would_be_destroyed_are_refused() {
     assert_eq!(fs::read(temp.path().join("victim")).unwrap(), b"text");
     // Links to files are followed, as in download caches; links to nothing are reported.
     symlink("nowhere", link.join("dangling")).unwrap();
-    let report = compress(&link, &temp.path().join("fine"), &CompressOptions::default(), &()).unwrap();
+    let report = compress(&link, temp.path().join("fine"), &CompressOptions::default(), &()).unwrap();
     assert_eq!(report.left_behind[0].0, "dangling");
 }
 
@@ -94,10 +94,10 @@ fn an_output_inside_the_compressed_model_is_refused() {
     let (temp, _) = there_and_back(model.path(), &CompressOptions::default());
     let packed = temp.path().join("packed");
     let error =
-        decompress(&packed, &packed.join("x.safetensors"), &DecompressOptions::default(), &()).unwrap_err();
+        decompress(&packed, packed.join("x.safetensors"), &DecompressOptions::default(), &()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     let error =
-        decompress(&packed, &packed.join("config.json"), &DecompressOptions::default(), &()).unwrap_err();
+        decompress(&packed, packed.join("config.json"), &DecompressOptions::default(), &()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
 }
 

@@ -40,7 +40,7 @@ fn foreign_models_give_plain_tensors_with_shapes_from_the_config() {
     // A config of no known family: the bits are there, in one dimension, with a warning.
     let config = fs::read_to_string(packed.join("config.json")).unwrap().replace("\"llama\"", "\"other\"");
     fs::write(packed.join("config.json"), config).unwrap();
-    let report = decompress(&packed, &temp.path().join("flat"), &DecompressOptions::default(), &()).unwrap();
+    let report = decompress(&packed, temp.path().join("flat"), &DecompressOptions::default(), &()).unwrap();
     assert_eq!(report.warnings.len(), 1);
     let flat = read(&temp.path().join("flat/model.safetensors"));
     assert!(flat.iter().all(|(name, tensor)| tensor.bytes == tensors[name].bytes));
@@ -68,7 +68,7 @@ fn every_fixture_is_verified_and_restored() {
     // With a dictionary the tensors have their names.
     let dict: PatternDict = serde_json::from_value(json!({"unit": ["w0", "w1"]})).unwrap();
     let reader =
-        Reader::open_with(&fixtures::directory().join("real_two_tensors.df11.safetensors"), Some(&dict))
+        Reader::open_with(fixtures::directory().join("real_two_tensors.df11.safetensors"), Some(&dict))
             .unwrap();
     assert_eq!(
         reader.tensors().map(ReaderTensor::name).collect::<Vec<_>>(),
@@ -76,8 +76,7 @@ fn every_fixture_is_verified_and_restored() {
     );
     let options = DecompressOptions { pattern_dict: Some(dict), ..DecompressOptions::default() };
     let out = temp.path().join("named.safetensors");
-    decompress(&fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &())
-        .unwrap();
+    decompress(fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &()).unwrap();
     let original = read(&fixtures::original("real_two_tensors"));
     let named = read(&out);
     assert_eq!(named.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
@@ -93,7 +92,7 @@ fn one_file_of_a_checkpoint_gives_its_tensors_with_their_shapes() {
     compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
     let out = temp.path().join("layer.safetensors");
     let report =
-        decompress(&packed.join("model_layers_1.safetensors"), &out, &DecompressOptions::default(), &())
+        decompress(packed.join("model_layers_1.safetensors"), &out, &DecompressOptions::default(), &())
             .unwrap();
     assert!(!report.original_restored && report.warnings.is_empty());
     let layer = read(&out);
@@ -108,7 +107,7 @@ fn a_config_changed_after_compression_still_loses_our_key() {
     let packed = temp.path().join("packed");
     let config = fs::read_to_string(packed.join("config.json")).unwrap();
     fs::write(packed.join("config.json"), config.replace("300", "301")).unwrap();
-    let report = decompress(&packed, &temp.path().join("again"), &DecompressOptions::default(), &()).unwrap();
+    let report = decompress(&packed, temp.path().join("again"), &DecompressOptions::default(), &()).unwrap();
     assert_eq!(report.warnings.len(), 1);
     let restored: Value =
         serde_json::from_slice(&fs::read(temp.path().join("again/config.json")).unwrap()).unwrap();

@@ -78,7 +78,7 @@ fn a_given_dictionary_rules_and_what_it_misses_is_reported() {
     let bad: PatternDict = serde_json::from_value(json!({"(": []})).unwrap();
     let options = CompressOptions { pattern_dict: Some(bad), ..CompressOptions::default() };
     let temp = tempfile::tempdir().unwrap();
-    let error = compress(model.path(), &temp.path().join("x"), &options, &()).unwrap_err();
+    let error = compress(model.path(), temp.path().join("x"), &options, &()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(!temp.path().join("x").exists());
 }
@@ -156,7 +156,7 @@ fn what_inspection_predicts_is_what_compression_gives() {
     let model = model(&tensors, Some(&llama_config()), 1);
     let (packed, report) = there_and_back(model.path(), &CompressOptions::default());
     let predicted = inspect(model.path(), None, 0).unwrap();
-    let found = inspect(&packed.path().join("packed"), None, 0).unwrap();
+    let found = inspect(packed.path().join("packed"), None, 0).unwrap();
     assert!(!predicted.compressed && found.compressed);
     let figures = |units: &[df11_model::InspectedUnit]| -> Vec<_> {
         let figures = |u: &df11_model::InspectedUnit| {

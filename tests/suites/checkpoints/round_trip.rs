@@ -96,7 +96,7 @@ fn a_single_file_holds_everything() {
     decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap();
     assert!(fs::read(&one).unwrap() == fs::read(&back).unwrap());
     let refused =
-        compress(&one, &temp.path().join("x.safetensors"), &CompressOptions::default(), &()).unwrap_err();
+        compress(&one, temp.path().join("x.safetensors"), &CompressOptions::default(), &()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Usage);
     let refused = decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Usage);
@@ -116,7 +116,7 @@ fn models_of_every_element_type_come_back_from_frames() {
             let inspected = inspect(&packed, None, 1).unwrap();
             assert!(inspected.compressed);
             assert_eq!(inspected.frames.len(), report.frames.len());
-            let error = compress(&packed, &temp.path().join("again"), &options, &()).unwrap_err();
+            let error = compress(&packed, temp.path().join("again"), &options, &()).unwrap_err();
             assert!(error.to_string().contains("compressed already"), "{error}");
             let is_frame = |name: &str| report.frames.iter().any(|frame| frame.name == name);
             if codec == Codec::Df11 {

@@ -231,7 +231,7 @@ fn a_source_that_changes_while_it_is_compressed_is_an_error() {
 fn a_link_to_nothing_where_weights_should_be_is_an_error() {
     let (model, out) = (model(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink("../nowhere", model.path().join("model-2.safetensors")).unwrap();
-    let error = compress(model.path(), &out.path().join("o"), &CompressOptions::default(), &()).unwrap_err();
+    let error = compress(model.path(), out.path().join("o"), &CompressOptions::default(), &()).unwrap_err();
     assert!(error.to_string().contains("model-2.safetensors: is a link to nothing"), "{error}");
     assert!(!out.path().join("o").exists());
 }
@@ -357,7 +357,7 @@ fn a_second_output_inside_the_model_takes_nothing_of_the_first() {
     assert!(report.left_behind.iter().any(|(name, _)| name == "df11"), "{:?}", report.left_behind);
     assert!(files(&second).keys().all(|name| !name.contains('/')));
     let back = tempfile::tempdir().unwrap();
-    decompress(&second, &back.path().join("b"), &DecompressOptions::default(), &()).unwrap();
+    decompress(&second, back.path().join("b"), &DecompressOptions::default(), &()).unwrap();
     assert!(files(&back.path().join("b")) == before);
 }
 

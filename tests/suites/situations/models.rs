@@ -37,7 +37,7 @@ fn pipelines_go_through_as_one_with_each_component_in_its_folder() {
         }
         // A component on its own is read as its loader reads it.
         let (reader, plain) =
-            (Reader::open(&transformer).unwrap(), Reader::open(&root.join("transformer")).unwrap());
+            (Reader::open(&transformer).unwrap(), Reader::open(root.join("transformer")).unwrap());
         assert!(reader.tensors().map(|tensor| tensor.name()).eq(plain.tensors().map(|tensor| tensor.name())));
     }
     // The same with a model at the root, beside the folders.
@@ -69,7 +69,7 @@ fn two_indices_files_outside_an_index_and_stale_indices_are_no_obstacle() {
     // Something is missing.
     fs::remove_file(root.join("model-00002-of-00002.safetensors")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let error = compress(root, &out.path().join("o"), &CompressOptions::default(), &()).unwrap_err();
+    let error = compress(root, out.path().join("o"), &CompressOptions::default(), &()).unwrap_err();
     assert!(error.to_string().contains("which is not there; download it again"), "{error}");
 }
 
@@ -187,16 +187,16 @@ fn where_df11_gains_nothing_the_default_gives_frames_and_otherwise_says_what_the
     let fp8 = temp.path().join("fp8.safetensors");
     write(&fp8, &Tensors::from([("w".to_owned(), of_type(Dtype::F8_E4M3, &[200, 100], 1))]));
     let out = |name: &str| temp.path().join(name);
-    let report = compress(&fp8, &out("a"), &with(Codec::Choose), &()).unwrap();
+    let report = compress(&fp8, out("a"), &with(Codec::Choose), &()).unwrap();
     assert_eq!((report.codec.as_str(), report.frames.len()), ("auto", 1));
-    let report = compress(&fp8, &out("b"), &with(Codec::Df11), &()).unwrap();
+    let report = compress(&fp8, out("b"), &with(Codec::Df11), &()).unwrap();
     assert!(report.nothing_to_gain && report.frames_would_save > 2000 && !out("b").exists());
     // Experts in three dimensions, beside matrices that DF11 takes.
     let mixed = temp.path().join("mixed.safetensors");
     let mut tensors = blocks("layers", 2);
     tensors.insert("layers.0.experts.up".to_owned(), Tensor { shape: vec![4, 64, 96], ..matrix(256, 96, 5) });
     write(&mixed, &tensors);
-    let report = compress(&mixed, &out("c"), &with(Codec::Choose), &()).unwrap();
+    let report = compress(&mixed, out("c"), &with(Codec::Choose), &()).unwrap();
     assert_eq!(report.codec, "df11");
     let output = df11(&["compress", path(&mixed), "-o", path(&out("d"))]);
     let said = String::from_utf8(output.stdout).unwrap();
@@ -240,7 +240,7 @@ fn what_other_programs_saved_again_is_recognised_and_restored_as_far_as_it_says_
     fs::create_dir(&merged).unwrap();
     fs::copy(units.join("config.json"), merged.join("config.json")).unwrap();
     weights_with(&merged.join("model.safetensors"), &tensors, &[("df11", &metadata[0])]);
-    let report = decompress(&merged, &temp.path().join("b"), &DecompressOptions::default(), &()).unwrap();
+    let report = decompress(&merged, temp.path().join("b"), &DecompressOptions::default(), &()).unwrap();
     assert!(!report.original_restored && !report.warnings.is_empty());
     let restored = read(&temp.path().join("b/model.safetensors"));
     assert!(original.iter().all(|(name, tensor)| restored[name].bytes == tensor.bytes));
@@ -306,7 +306,7 @@ fn many_tiny_tensors_share_files_and_hardly_grow() {
     write(&temp.path().join("model.safetensors"), &tensors);
     let out = tempfile::tempdir().unwrap();
     for codec in CODECS {
-        let report = compress(temp.path(), &out.path().join("o"), &with(codec), &()).unwrap();
+        let report = compress(temp.path(), out.path().join("o"), &with(codec), &()).unwrap();
         assert!(report.nothing_to_gain);
     }
 }
@@ -318,7 +318,7 @@ fn many_small_units_share_files() {
     let (packed, report) = there_and_back(temp.path(), &CompressOptions::default());
     assert_eq!(report.units.len(), 600);
     assert!(files(&packed.path().join("packed")).len() < 10);
-    assert!(inspect(&packed.path().join("packed"), None, 0).unwrap().units.len() == 600);
+    assert!(inspect(packed.path().join("packed"), None, 0).unwrap().units.len() == 600);
 }
 
 #[test]
@@ -411,6 +411,6 @@ fn frames_of_another_codec_or_another_chunk_length_are_not_taken_for_what_was_as
     }
     assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
     let odd = CompressOptions { codec: Codec::Rans, chunk_len: Some(5000), ..Default::default() };
-    let error = compress(temp.path(), &out.path().join("odd"), &odd, &()).unwrap_err();
+    let error = compress(temp.path(), out.path().join("odd"), &odd, &()).unwrap_err();
     assert!(error.to_string().contains("chunks cannot have 5000 elements"), "{error}");
 }

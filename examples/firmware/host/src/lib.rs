@@ -1,5 +1,6 @@
 //! Which weights the images hold: rows of a matrix of the model that ships with the command, as a
-//! DF11 unit and as frames with rANS and with a dictionary, and of each a copy with one bit changed.
+//! DF11 unit and as frames with rANS and with a dictionary, and of each a copy with one bit
+//! changed.
 //!
 //! The build script of the images calls [`files`]; nothing that is made here is checked in, so
 //! nothing can be out of date.
