@@ -22,7 +22,7 @@ asan() {
     RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$root/sanitize" PROPTEST_CASES="${PROPTEST_CASES:-6}" \
         cargo +nightly test --quiet --target "$host" "$@"
 }
-asan -p df11-simd -p df11-cli --lib
+asan -p df11-simd -p df11 --lib
 asan -p df11-tests --test laws --test rans --test frames --test dietgpu
 
 step "Miri"
@@ -43,5 +43,5 @@ if [ "${host%%-*}" = x86_64 ]; then levels+=(avx2); fi
 for level in "${levels[@]}"; do
     step "no better level than $level"
     RUSTFLAGS="--cfg df11_level=\"$level\"" CARGO_TARGET_DIR="$root/level_$level" \
-        cargo test --quiet -p df11-simd -p df11-cli --lib
+        cargo test --quiet -p df11-simd -p df11 --lib
 done
