@@ -38,10 +38,8 @@ TOML
 cat > src/main.rs <<'RUST'
 fn main() -> Result<(), df11::Error> {
     let weights: Vec<u8> = (0..1000u16).flat_map(|i| (0x3f80 + i % 128).to_le_bytes()).collect();
-    let encoded = df11::encode(&[&weights], &df11::Options::default())?;
-    let mut decoded = vec![0; weights.len()];
-    encoded.as_unit().decode_into(&mut decoded)?;
-    assert_eq!(decoded, weights);
+    let unit = df11::encode(&weights)?;
+    assert_eq!(unit.decode()?, weights);
     println!("{} weights came back", weights.len() / 2);
     Ok(())
 }
