@@ -1,7 +1,6 @@
 //! Encoding one unit on many threads.
 
-use df11::{Encoder, Job, Parts, Piece};
-use df11::{Error, bf16};
+use df11::{Encoder, Error, Job, Parts, Piece, bf16};
 use rayon::prelude::*;
 
 /// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some

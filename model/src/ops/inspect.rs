@@ -5,9 +5,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use df11::Parts;
-use df11::bf16;
 use df11::frame::MAGIC;
+use df11::{Parts, bf16};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 

@@ -37,7 +37,7 @@ impl Form {
     }
 
     /// Whether a frame has this form, or none, since its bytes are not worth coding.
-    pub(crate) fn is_that_of(self, frame: &Frame<'_>) -> bool {
+    fn is_that_of(self, frame: &Frame<'_>) -> bool {
         let header = frame.header();
         let codec = header.codec();
         header.block_len() == self.chunk_len && (codec == self.codec || codec == Codec::Raw)
@@ -255,20 +255,24 @@ pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<b
     Ok(is_frame)
 }
 
-/// Whether a frame is written in this form.
-pub(crate) fn has_form(container: &Container, tensor: &Tensor, form: Form) -> Result<bool, Error> {
+/// What `each` makes of a frame, which is checked first.
+fn opened<T>(
+    container: &Container,
+    tensor: &Tensor,
+    each: impl FnOnce(&Frame<'_>) -> Result<T, String>,
+) -> Result<T, Error> {
     let mapped = container.map(tensor)?;
     let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
-    Ok(form.is_that_of(&frame))
+    each(&frame).map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))
 }
 
 /// What a frame says of itself: element type and shape.
 pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype, Vec<usize>), Error> {
-    let mapped = container.map(tensor)?;
-    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
-    let name = frame.header().element_type().name();
-    let dtype = serde_json::from_value(name.into()).unwrap_or(Dtype::U8);
-    Ok((dtype, frame.header().shape().map(|dimension| dimension as usize).collect()))
+    opened(container, tensor, |frame| {
+        let name = frame.header().element_type().name();
+        let dtype = serde_json::from_value(name.into()).unwrap_or(Dtype::U8);
+        Ok((dtype, frame.header().shape().map(|dimension| dimension as usize).collect()))
+    })
 }
 
 /// Bytes of a frame that are decoded before its pages are given back.
@@ -326,11 +330,22 @@ pub(crate) fn original_bytes(
     original: &TensorMetadata,
 ) -> Result<u64, Error> {
     check_stored(container, tensor)?;
-    let mapped = container.map(tensor)?;
-    let frame = Frame::new(&mapped).map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
-    check_original(&frame, original)
-        .map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))?;
-    Ok(frame.elements_bytes() as u64)
+    opened(container, tensor, |frame| check_original(frame, original).map(|()| frame.elements_bytes() as u64))
+}
+
+/// Checks that a frame is one for such a tensor, in the form that was asked for.
+pub(crate) fn check_written(
+    container: &Container,
+    tensor: &Tensor,
+    original: &TensorMetadata,
+    form: Form,
+) -> Result<(), Error> {
+    check_stored(container, tensor)?;
+    opened(container, tensor, |frame| {
+        check_original(frame, original)?;
+        let is_asked_for = form.is_that_of(frame);
+        is_asked_for.then_some(()).ok_or_else(|| "is a frame of another form than was asked for".to_owned())
+    })
 }
 
 /// Checks that a tensor is stored as frames are.

@@ -59,15 +59,8 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
     part.singles.par_iter().with_max_len(1).try_for_each(|single| {
         let (container, tensor) = part.weights.at(single.place);
         let mut sha256 = Sha256::new();
-        if single.frame.is_some() {
-            part.decoded_bytes(single)?;
-            if !frame::has_form(container, tensor, context.job.form)? {
-                return Err(Error::tensor(
-                    path,
-                    &tensor.name,
-                    "is a frame of another form than was asked for",
-                ));
-            }
+        if let Some(original) = &single.frame {
+            frame::check_written(container, tensor, original, context.job.form)?;
             frame::decode(container, tensor, |_, elements| {
                 go_on(context.job.progress)?;
                 sha256.update(elements);

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use df11::huffman;
-use df11::{EncodeOptions, GAP_BYTES_PER_BLOCK, PUBLISHED_SHARED_MEMORY, Plan, shared_memory_bytes};
+use df11::{EncodeOptions, GAP_BYTES_PER_BLOCK, PUBLISHED_SHARED_MEMORY, Plan, huffman, shared_memory_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
