@@ -3,13 +3,13 @@
 use std::iter;
 
 use df11::bits::BitReader;
-use df11::{EncodeOptions, Unit, encode};
+use df11::{Unit, encode};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, part};
 use proptest::prelude::*;
 
 use crate::levels::{every_level_keeps_the_rules, runs};
-use crate::support::{kinds_of_units, units};
+use crate::support::{damaged_units, kinds_of_units};
 
 #[test]
 fn every_level_gives_the_same_error_for_every_kind_of_damage() {
@@ -45,23 +45,8 @@ proptest! {
 
     #[test]
     fn every_level_gives_the_same_error_for_any_damage(
-        tensors in units(),
-        damages in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+        unit in damaged_units(),
     ) {
-        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
-        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let mut unit = EncodeOptions::new().encode(&parts).unwrap();
-        for (which, at, value, how) in damages {
-            let tensor = part(&mut unit, which);
-            if !tensor.is_empty() {
-                let at = at.index(tensor.len());
-                match how {
-                    0 => tensor[at] = value,
-                    1 => tensor[at] ^= 1 << (value % 8),
-                    _ => tensor.truncate(at),
-                }
-            }
-        }
         if Unit::new(unit.as_slices()).is_ok() {
             every_level_keeps_the_rules("any damage", &unit.as_slices(), runs(&unit.as_slices()));
         }

@@ -1,11 +1,11 @@
 //! The reference writes the same bytes and reads the same bits.
 
 use df11::{EncodeOptions, Unit};
+use df11_tests::cases;
 use df11_tests::weights::{bits, bytes};
-use df11_tests::{cases, part};
 use proptest::prelude::*;
 
-use crate::support::{to_reference, units};
+use crate::support::{damaged_units, to_reference, units};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(60)))]
@@ -25,23 +25,8 @@ proptest! {
 
     #[test]
     fn the_reference_gives_the_same_verdict_on_damaged_units(
-        tensors in units(),
-        damages in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+        unit in damaged_units(),
     ) {
-        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
-        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-        let mut unit = EncodeOptions::new().encode(&parts).unwrap();
-        for (which, at, value, how) in damages {
-            let tensor = part(&mut unit, which);
-            if !tensor.is_empty() {
-                let at = at.index(tensor.len());
-                match how {
-                    0 => tensor[at] = value,
-                    1 => tensor[at] ^= 1 << (value % 8),
-                    _ => tensor.truncate(at),
-                }
-            }
-        }
         let ours = Unit::new(unit.as_slices()).and_then(|unit| {
             let mut decoded = vec![0; 2 * unit.len()];
             unit.verify_blocks_into(0..unit.blocks(), &mut decoded).map(|()| bits(&decoded))

@@ -1,9 +1,9 @@
 //! Units, generated and built, and what every one of them must satisfy.
 
 use df11::huffman::{CodeLengths, FIRST_JUMP};
-use df11::{EncodedUnit, Parts, Plan, bf16, encode};
+use df11::{EncodeOptions, EncodedUnit, Parts, Plan, bf16, encode};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
-use df11_tests::{fixtures, foreign};
+use df11_tests::{fixtures, foreign, part};
 use proptest::prelude::*;
 
 /// Any bit pattern that the layout can hold.
@@ -133,4 +133,26 @@ pub(crate) fn to_reference(unit: &EncodedUnit) -> df11_reference::Unit {
         gaps: unit.gaps.clone(),
         split_positions: unit.split_positions.clone(),
     }
+}
+
+/// Units with one to three bytes changed, bits turned, or parts cut short.
+pub(crate) fn damaged_units() -> impl Strategy<Value = EncodedUnit> {
+    let damage = (0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3);
+    (units(), prop::collection::vec(damage, 1..4)).prop_map(|(tensors, damages)| {
+        let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
+        let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let mut unit = EncodeOptions::new().encode(&parts).unwrap();
+        for (which, at, value, how) in damages {
+            let tensor = part(&mut unit, which);
+            if !tensor.is_empty() {
+                let at = at.index(tensor.len());
+                match how {
+                    0 => tensor[at] = value,
+                    1 => tensor[at] ^= 1 << (value % 8),
+                    _ => tensor.truncate(at),
+                }
+            }
+        }
+        unit
+    })
 }
