@@ -41,8 +41,8 @@ mod device {
 
     pub(super) fn list_devices(_: &Output) -> Result<Verdict, Error> {
         Err(Error::Usage(
-            "this program was built without GPUs, which only Linux has; to build it with them: cargo install df11-cli \
-             --features gpu (where no CUDA is installed, docs/gpu.md says what stands in for it)"
+            "this program was built without its feature gpu, which is for Linux alone; to build it with that: cargo \
+             install df11-cli --features gpu (docs/gpu.md says what is needed where no CUDA is installed)"
                 .to_owned(),
         ))
     }
