@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench; criterion's macros write no docs")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use df11::{Decoder, EncodeOptions, Encoder, Plan};
-use df11::{Level, bf16};
+use df11::{Decoder, EncodeOptions, Encoder, Level, Plan, bf16};
 
 fn codec(criterion: &mut Criterion) {
     let (name, weights) = df11_bench::weights();

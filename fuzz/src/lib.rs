@@ -3,8 +3,7 @@
 pub mod frames;
 
 use df11::rans::Frequencies;
-use df11::{Decoder, EncodedUnit, Encoder, Job, Piece, Plan, Unit};
-use df11::{Error, Level, bf16};
+use df11::{Decoder, EncodedUnit, Encoder, Error, Job, Level, Piece, Plan, Unit, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is
 /// empty.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use df11::dictionary::{self, Width};
 use df11::frame::{self, Codec, ElementType, crc};
 use df11::huffman::PrefixTables;
-use df11::rans;
-use df11::{BLOCK_BYTES, Parts};
+use df11::{BLOCK_BYTES, Parts, rans};
 
 use crate::context::Shared;
 use crate::kernels::RansBlock;

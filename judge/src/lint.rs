@@ -3,8 +3,7 @@
 
 use df11::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
 use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11::{Error, bf16};
-use df11::{PUBLISHED_SHARED_MEMORY, Parts, Unit, WINDOWS_PER_BLOCK};
+use df11::{Error, PUBLISHED_SHARED_MEMORY, Parts, Unit, WINDOWS_PER_BLOCK, bf16};
 use serde::Serialize;
 
 /// How much a finding weighs.

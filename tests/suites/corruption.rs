@@ -3,8 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11::Level;
-use df11::{Decoder, EncodeOptions, EncodedUnit, Unit};
+use df11::{Decoder, EncodeOptions, EncodedUnit, Level, Unit};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 

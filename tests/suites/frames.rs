@@ -8,8 +8,7 @@ use df11::dictionary;
 use df11::frame::{
     self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, Header, encode,
 };
-use df11::rans;
-use df11::{Error, ErrorKind, FramePart, Level};
+use df11::{Error, ErrorKind, FramePart, Level, rans};
 use df11_reference::frame as reference;
 use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bytes, like_trained};

@@ -11,8 +11,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
 use df11::rans::DecodeTable;
-use df11::{Decoder, EncodeOptions, EncodedUnit, Plan, Unit};
-use df11::{Level, bf16};
+use df11::{Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
 use df11_model::{
     Error, bf16_weights, count_frame, count_pieces, decode_frame_blocks, encode_frame, encode_pieces,
 };

@@ -12,8 +12,7 @@
 use core::ffi::c_int;
 use core::panic::PanicInfo;
 
-use df11::Error;
-use df11::{Parts, Unit};
+use df11::{Error, Parts, Unit};
 
 /// A unit of three weights, 1.0, 2.0 and -1.5, byte for byte: exponents 127, 128 and 127 under the
 /// code 127 = `0`, 128 = `1`.

@@ -1,7 +1,6 @@
 //! A DF11 unit in flash.
 
-use df11::Error;
-use df11::{Parts, Unit};
+use df11::{Error, Parts, Unit};
 
 use crate::constants::{COLUMNS, ROW, UNIT_BLOCK};
 use crate::measure::{Counter, Measured};

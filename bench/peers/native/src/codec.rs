@@ -5,8 +5,7 @@ use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
 use df11::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
-use df11::{EncodedUnit, Plan};
-use df11::{Level, bf16};
+use df11::{EncodedUnit, Level, Plan, bf16};
 
 use crate::Result;
 
