@@ -228,6 +228,12 @@ impl Write for MergeAll<'_> {
 /// ```
 pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<(), Error> {
     let weights = self::weights(weights)?;
+    if weights.len() < WORTH_ROWS {
+        for weight in weights {
+            frequencies[usize::from(exponent(u16::from_le_bytes(*weight)))] += 1;
+        }
+        return Ok(());
+    }
     // A chunk of 2^30 weights cannot overflow a u32.
     for chunk in weights.chunks(1 << 30) {
         if chunk.len() >= WORTH_SAMPLE && Level::best().dispatch(CountWindow(chunk, frequencies)) {
@@ -258,6 +264,9 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
     }
     Ok(())
 }
+
+/// From this many weights on, several rows of counters pay for their clearing and adding up.
+const WORTH_ROWS: usize = 1 << 9;
 
 /// From this many weights on, a look at some of them pays.
 const WORTH_SAMPLE: usize = 1 << 13;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::config;
@@ -70,8 +71,8 @@ pub(crate) struct Weights {
     /// The folder, relative to the root.
     pub(crate) folder: PathBuf,
     pub(crate) files: Vec<Arc<WeightFile>>,
-    /// Where each tensor is: file and position in it.
-    pub(crate) tensors: BTreeMap<String, (usize, usize)>,
+    /// Where each tensor is, by name: file and position in it.
+    pub(crate) tensors: IndexMap<String, (usize, usize)>,
     /// The text of `config.json`, if there is one, and what it says.
     pub(crate) config: Option<(String, Value)>,
     /// 0 for those that readers find; tensors whose names were taken are in the next.
@@ -299,6 +300,7 @@ impl Source {
                 all[first].files.push(file);
             }
         }
+        all.iter_mut().for_each(|lot| lot.tensors.sort_unstable_keys());
         Ok(all)
     }
 
@@ -314,7 +316,7 @@ impl Source {
             Some((text, value))
         };
         let path = if self.is_file { self.path.clone() } else { self.root.join(folder) };
-        let (files, tensors) = (Vec::new(), BTreeMap::new());
+        let (files, tensors) = (Vec::new(), IndexMap::new());
         Ok(Weights { path, folder: folder.to_owned(), files, tensors, config, duplicates })
     }
 }
@@ -329,7 +331,7 @@ impl Weights {
         }
         let mut all = source.weights()?;
         if let Some(twice) = all.get(1)
-            && let Some((name, &(file, _))) = twice.tensors.first_key_value()
+            && let Some((name, &(file, _))) = twice.tensors.first()
         {
             let path = &twice.files[file].container.path;
             let other = all[0].get(name).map(|(container, _)| container.path.display().to_string());
@@ -343,7 +345,8 @@ impl Weights {
     pub(crate) fn of_file(path: &Path) -> Result<Self, Error> {
         let container = Container::open(path)?;
         let places = container.tensors.iter().enumerate().map(|(at, tensor)| (tensor.name.clone(), (0, at)));
-        let tensors = places.collect();
+        let mut tensors: IndexMap<_, _> = places.collect();
+        tensors.sort_unstable_keys();
         let file = WeightFile { name: file_name(path), container, is_primary: true };
         Ok(Weights {
             path: path.to_owned(),

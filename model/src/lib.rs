@@ -78,6 +78,12 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))
 }
 
+/// How many of `n` items, which may be of very unlike sizes, a thread takes at a time: one, unless
+/// they are so many that the taking costs more than a long item at the end.
+fn share(n: usize) -> usize {
+    n.div_ceil(4096).max(1)
+}
+
 /// The examples of the pages that show how to use the libraries, compiled and run with the
 /// documentation tests.
 #[cfg(doctest)]

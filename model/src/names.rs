@@ -65,23 +65,20 @@ pub(crate) fn relative(name: &str) -> Option<PathBuf> {
 /// Order of names in which `layers.2` comes before `layers.10`. Nothing is allocated, and no more
 /// is read than the part in which two names differ.
 pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.split('.'), b.split('.'));
-    loop {
-        let (part, other) = match (a.next(), b.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(part), Some(other)) => (part, other),
-        };
-        if part == other {
-            continue;
-        }
-        let number = |part: &str| part.parse::<u64>().ok();
-        let order = number(part).cmp(&number(other)).then_with(|| part.cmp(other));
-        if order != Ordering::Equal {
-            return order;
-        }
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let start = a.as_bytes()[..same].iter().rposition(|&byte| byte == b'.').map_or(0, |dot| dot + 1);
+    match (a.as_bytes().get(same), b.as_bytes().get(same)) {
+        (None, None) => return Ordering::Equal,
+        // All parts of one are the first parts of the other.
+        (None, Some(b'.')) => return Ordering::Less,
+        (Some(b'.'), None) => return Ordering::Greater,
+        _ => {}
     }
+    let end = |name: &str| name.bytes().skip(same).position(|byte| byte == b'.').map(|length| same + length);
+    let part = &a[start..end(a).unwrap_or(a.len())];
+    let other = &b[start..end(b).unwrap_or(b.len())];
+    let number = |part: &str| part.parse::<u64>().ok();
+    number(part).cmp(&number(other)).then_with(|| part.cmp(other))
 }
 
 /// Whether a part of a name is a number.
@@ -111,6 +108,23 @@ mod tests {
         let mut names = ["1", "a", "01", "1.b"];
         names.sort_by(|a, b| natural_order(a, b));
         assert_eq!(names, ["a", "01", "1", "1.b"]);
+    }
+
+    #[test]
+    fn natural_order_is_that_of_parts_one_after_the_other() {
+        let by_parts = |a: &str, b: &str| {
+            let key = |part: &str| (part.parse::<u64>().ok(), part.to_owned());
+            a.split('.').map(key).cmp(b.split('.').map(key))
+        };
+        let parts = ["", "h", "2", "02", "10", "h2", "ä", "ö"];
+        let pairs = parts.iter().flat_map(|a| parts.iter().map(move |b| format!("{a}.{b}")));
+        let triples = pairs.clone().flat_map(|pair| parts.iter().map(move |c| format!("{pair}.{c}")));
+        let names: Vec<String> = parts.iter().map(|&a| a.to_owned()).chain(pairs).chain(triples).collect();
+        for a in &names {
+            for b in &names {
+                assert_eq!(natural_order(a, b), by_parts(a, b), "{a:?} and {b:?}");
+            }
+        }
     }
 
     #[test]

@@ -7,14 +7,24 @@ use std::fmt;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::LENGTH_BYTES;
+use super::{LENGTH_BYTES, Tensor};
 
 /// The longest header that the safetensors library reads, in bytes.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 
+/// What a header says.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) metadata: HashMap<String, String>,
+    /// In order of their bytes.
+    pub(crate) tensors: Vec<Tensor>,
+    /// Bytes of all tensors.
+    pub(crate) data_len: u64,
+}
+
 /// Parses a header, and checks that its tensors lie one after the other without holes and are as
 /// long as their shapes say.
-pub(crate) fn parse_header(header: &str) -> Result<Metadata, String> {
+pub(crate) fn parse_header(header: &str) -> Result<Header, String> {
     let wrong = |error: String| format!("the safetensors header is wrong: {error}");
     let Entries { metadata, mut tensors } =
         serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
@@ -30,7 +40,19 @@ pub(crate) fn parse_header(header: &str) -> Result<Metadata, String> {
         tensors.retain(|_| keep.next().unwrap_or(false));
     }
     tensors.sort_by(|(a, one), (b, other)| one.data_offsets.cmp(&other.data_offsets).then_with(|| a.cmp(b)));
-    Metadata::new(metadata, tensors).map_err(|error| wrong(error.to_string()))
+    let data = LENGTH_BYTES + header.len() as u64;
+    let listed = tensors.iter().map(|(name, info)| {
+        let (start, end) = info.data_offsets;
+        let range = data.saturating_add(start as u64)..data.saturating_add(end as u64);
+        Tensor { name: name.clone(), dtype: info.dtype, shape: info.shape.clone(), range }
+    });
+    let listed = listed.collect();
+    let checked = Metadata::new(metadata, tensors).map_err(|error| wrong(error.to_string()))?;
+    Ok(Header {
+        metadata: checked.metadata().clone().unwrap_or_default(),
+        tensors: listed,
+        data_len: checked.data_len() as u64,
+    })
 }
 
 /// What stands in a header, in its order.
@@ -146,7 +168,7 @@ fn json(value: &impl serde::Serialize) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::{head, tensors};
+    use crate::container::head;
 
     #[test]
     fn layout_equals_what_the_safetensors_library_writes() {
@@ -170,7 +192,7 @@ mod tests {
         assert_eq!(&theirs[..head.len()], head);
         let start = head.len() as u64;
         assert_eq!(Layout::starts(&ours, header.len()), [start, start + 8, start + 12]);
-        let parsed = tensors(&parse_header(&header).unwrap(), start);
+        let parsed = parse_header(&header).unwrap().tensors;
         let ends: Vec<_> = parsed.iter().map(|t| (t.name.as_str(), t.range.end)).collect();
         assert_eq!(ends, [("z", start + 8), ("a", start + 12), ("b", start + 15)]);
         assert_eq!(theirs.len() as u64, start + 15);

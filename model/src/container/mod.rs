@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Dtype;
 
 use crate::error::{Error, io};
 
@@ -67,16 +67,11 @@ impl Container {
         let mut file = File::open(path).map_err(io("cannot open", path))?;
         let info = file.metadata().map_err(io("cannot open", path))?;
         let header = read_header(&mut file, info.len(), path)?;
-        let data = LENGTH_BYTES + header.len() as u64;
         let parsed = parse_header(&header).map_err(|problem| Error::file(path, problem))?;
-        let found = info.len() - data;
-        if parsed.data_len() as u64 != found {
-            let expected = parsed.data_len();
-            let advice = if found < expected as u64 {
-                "; the file is cut short; copy or download it again"
-            } else {
-                ""
-            };
+        let (expected, found) = (parsed.data_len, info.len() - LENGTH_BYTES - header.len() as u64);
+        if expected != found {
+            let advice =
+                if found < expected { "; the file is cut short; copy or download it again" } else { "" };
             let problem =
                 format!("the header promises {expected} bytes of tensors, but {found} follow it{advice}");
             return Err(Error::file(path, problem));
@@ -84,8 +79,8 @@ impl Container {
         Ok(Container {
             path: path.to_owned(),
             len: info.len(),
-            tensors: tensors(&parsed, data),
-            metadata: parsed.metadata().clone().unwrap_or_default(),
+            tensors: parsed.tensors,
+            metadata: parsed.metadata,
             header,
         })
     }
@@ -143,20 +138,6 @@ pub(crate) fn head(header: &str) -> Vec<u8> {
     let mut head = (header.len() as u64).to_le_bytes().to_vec();
     head.extend(header.as_bytes());
     head
-}
-
-/// The tensors of a header, in order of their bytes, which start at `data`.
-pub(crate) fn tensors(metadata: &Metadata, data: u64) -> Vec<Tensor> {
-    let names = metadata.offset_keys();
-    names
-        .into_iter()
-        .filter_map(|name| {
-            let info = metadata.info(&name)?;
-            let (start, end) = info.data_offsets;
-            let range = data + start as u64..data + end as u64;
-            Some(Tensor { dtype: info.dtype, shape: info.shape.clone(), name, range })
-        })
-        .collect()
 }
 
 fn read_header(file: &mut File, len: u64, path: &Path) -> Result<String, Error> {

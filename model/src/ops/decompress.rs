@@ -19,9 +19,9 @@ use crate::packed::manifest::{Input, Kept};
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Packed, Part, Single, frame};
 use crate::partition::pattern::PatternDict;
-use crate::pool;
 use crate::progress::{Progress, go_on};
 use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_file};
+use crate::{pool, share};
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]
@@ -173,8 +173,14 @@ impl<'a> Run<'a> {
     /// Decodes everything, and stages the files.
     fn restore(&self) -> Result<(), Error> {
         for (i, part) in self.packed.parts.iter().enumerate() {
-            part.units.par_iter().with_max_len(1).try_for_each(|unit| self.restore_unit(i, part, unit))?;
-            part.singles.par_iter().with_max_len(1).try_for_each(|s| self.restore_single(i, part, s))?;
+            part.units
+                .par_iter()
+                .with_max_len(share(part.units.len()))
+                .try_for_each(|unit| self.restore_unit(i, part, unit))?;
+            part.singles
+                .par_iter()
+                .with_max_len(share(part.singles.len()))
+                .try_for_each(|s| self.restore_single(i, part, s))?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Packed, Part};
 use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
-use crate::pool;
+use crate::{pool, share};
 
 /// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression
 /// would make of a plain one.
@@ -51,7 +51,7 @@ pub fn inspect(
     };
     if report.compressed {
         for part in &packed.parts {
-            let units = part.units.par_iter().with_max_len(1);
+            let units = part.units.par_iter().with_max_len(share(part.units.len()));
             let units =
                 pool.install(|| units.map(|unit| inspect_packed(part, unit)).collect::<Result<Vec<_>, _>>())?;
             report.units.extend(units);
@@ -82,17 +82,20 @@ pub fn inspect(
 
 /// Adds what compression would make of a lot.
 fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectReport) -> Result<(), Error> {
-    let units = found.units.par_iter().with_max_len(1).map(|unit| predict(lot, unit, scan));
+    let units =
+        found.units.par_iter().with_max_len(share(found.units.len())).map(|unit| predict(lot, unit, scan));
     for unit in units.collect::<Result<Vec<_>, Error>>()? {
         match unit {
             Ok(unit) => report.units.push(unit),
             Err(plain) => report.plain.push(plain),
         }
     }
-    let in_unit: HashSet<&String> = found.units.iter().flat_map(|unit| &unit.tensors).collect();
+    let mut in_unit = vec![false; lot.tensors.len()];
+    let names = found.units.iter().flat_map(|unit| &unit.tensors);
+    names.filter_map(|name| lot.tensors.get_index_of(name)).for_each(|place| in_unit[place] = true);
     let why = reasons(&found.left_plain);
-    let rest = lot.iter().filter(|(_, tensor)| !in_unit.contains(&tensor.name));
-    report.plain.extend(rest.map(|(_, tensor)| plain_report(tensor, why.get(tensor.name.as_str()).cloned())));
+    let rest = lot.iter().zip(in_unit).filter(|(_, in_unit)| !in_unit).map(|((_, tensor), _)| tensor);
+    report.plain.extend(rest.map(|tensor| plain_report(tensor, why.get(tensor.name.as_str()).cloned())));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use df11::bf16;
 use safetensors::tensor::Dtype;
 
-use crate::container::{Layout, Tensor, head, parse_header, tensors};
+use crate::container::{Layout, Tensor, head, parse_header};
 use crate::error::Error;
 use crate::names::relative;
 use crate::packed::manifest::{Kept, Manifest};
@@ -90,8 +90,7 @@ impl Restoration {
             let Kept::Tensors { header } = &input.kept else { continue };
             let parsed = parse_header(header)
                 .map_err(|problem| wrong(format!("original {}: {problem}", input.name)))?;
-            let head = head(header);
-            let tensors = tensors(&parsed, head.len() as u64);
+            let (head, tensors) = (head(header), parsed.tensors);
             for (at, tensor) in tensors.iter().enumerate() {
                 wanted.entry(tensor.name.clone()).or_default().push((self.files.len(), at));
             }
@@ -154,9 +153,8 @@ impl Restoration {
             let metadata = [("format".to_owned(), "pt".to_owned())].into();
             let header = Layout::header(&entries, &metadata, None);
             let header = header.map_err(|problem| Error::file(&part.weights.path, problem))?;
-            let head = head(&header);
             let parsed = parse_header(&header).map_err(|problem| Error::file(&part.weights.path, problem))?;
-            let tensors = tensors(&parsed, head.len() as u64);
+            let (head, tensors) = (head(&header), parsed.tensors);
             let targets = tensors.iter().enumerate().map(|(tensor, of)| {
                 let sha256 = part.described.digest(&of.name).map(str::to_owned);
                 (of.name.clone(), Target { file: self.files.len(), tensor, sha256 })

@@ -17,9 +17,9 @@ use crate::ops::report::VerifyReport;
 use crate::packed::manifest::{Kept, Manifest, OutputRecord};
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Names, Packed, Part, file_bytes, frame};
-use crate::pool;
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
+use crate::{pool, share};
 
 /// Checks every file that is recorded, every rule of every unit in the checkpoint at `path`,
 /// decodes every weight, and compares digests where there are any; with `against`, also compares
@@ -298,7 +298,7 @@ impl<'a> Check<'a> {
     }
 
     fn units(&self, number: usize, part: &'a Part) -> Result<u64, Error> {
-        let elements = part.units.par_iter().with_max_len(1).map(|unit| {
+        let elements = part.units.par_iter().with_max_len(share(part.units.len())).map(|unit| {
             let from = unit.file(&part.weights);
             let names = &self.names[number][&unit.path];
             let mapped = unit.map(&part.weights)?;
@@ -323,7 +323,7 @@ impl<'a> Check<'a> {
     }
 
     fn singles(&self, _number: usize, part: &'a Part) -> Result<(), Error> {
-        part.singles.par_iter().with_max_len(1).try_for_each(|single| {
+        part.singles.par_iter().with_max_len(share(part.singles.len())).try_for_each(|single| {
             let (container, tensor): (&Container, &Tensor) = part.weights.at(single.place);
             let bytes = part.decoded_bytes(single)?;
             let mut state = self.begin(part, &tensor.name, bytes, &container.path)?;

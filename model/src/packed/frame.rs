@@ -154,10 +154,17 @@ pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     (shape.len() <= MAX_RANK).then_some(shape)
 }
 
+/// Header of a block, states of its lanes, padding, entry of the directory.
+const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
+
+/// What else a frame has, but for its dimensions and its model.
+const EACH_FRAME: u64 = 32 + 32 + 24 + 24;
+
+/// A tensor of no more bytes than this is no smaller as a frame.
+pub(crate) const LEAST: u64 = EACH_FRAME + EACH_BLOCK;
+
 /// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
 pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Option<u64> {
-    /// Header of a block, states of its lanes, padding, entry of the directory.
-    const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
     let element_type = element_type(tensor.dtype);
     let rank = frame_shape(tensor)?.len() as u64;
     let frequencies = Frequencies::normalise(counts, SCALE_BITS).ok()?;
@@ -173,7 +180,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     let elements = counts.iter().sum::<u64>();
     let symbols = counts.iter().filter(|&&count| count > 0).count() as u64;
     let raw = elements * (element_type.bytes() as u64 - 1);
-    let header = 32 + 8 * rank + 32 + 2 * symbols + 24 + 24;
+    let header = EACH_FRAME + 8 * rank + 2 * symbols;
     Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
 }
 

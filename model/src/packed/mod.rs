@@ -377,7 +377,7 @@ fn set_strangers_aside(source: &mut Source, manifest: &Manifest) -> Result<Vec<P
 
 /// Where some files say what they are and others do not, the others came later.
 fn strangers_without_manifest(source: &mut Source) -> Result<Vec<PathBuf>, Error> {
-    if source.is_file {
+    if source.weights.len() < 2 {
         return Ok(Vec::new());
     }
     let mut says = Vec::with_capacity(source.weights.len());

@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
 use crate::error::Error;
-use crate::names::{is_number, natural_order, tensor_name};
+use crate::names::{is_number, natural_order};
 
 pub(crate) mod pattern;
 mod rule;
@@ -102,7 +102,10 @@ impl Units {
 struct Cutter<'a> {
     weights: &'a Weights,
     found: Units,
-    taken: HashSet<String>,
+    /// Tensors that have the name of a unit's part, by their modules.
+    like_parts: HashMap<&'a str, &'a str>,
+    /// Whether each tensor, by its position among all, belongs to a unit.
+    taken: Vec<bool>,
     taken_modules: HashSet<String>,
     /// Whether a pattern lists a tensor that is not there.
     missing: bool,
@@ -113,10 +116,15 @@ struct Cutter<'a> {
 impl<'a> Cutter<'a> {
     fn new(weights: &'a Weights, origin: String) -> Self {
         let found = Units { origin, ..Units::default() };
+        let like_parts = weights.tensors.keys().filter_map(|name| {
+            let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
+            PARTS.iter().any(|(key, _)| *key == last).then_some((module, name.as_str()))
+        });
         Cutter {
             weights,
             found,
-            taken: HashSet::new(),
+            like_parts: like_parts.collect(),
+            taken: vec![false; weights.tensors.len()],
             taken_modules: HashSet::new(),
             missing: false,
             cut: 0,
@@ -162,7 +170,9 @@ impl<'a> Cutter<'a> {
 
     /// Cuts what is left by the general rule.
     fn apply_rule(&mut self, tied: bool, of: impl Fn(&str) -> bool) {
-        let free = |name: &str| of(name) && !self.taken.contains(name);
+        let is_taken =
+            |name: &str| self.weights.tensors.get_index_of(name).is_some_and(|place| self.taken[place]);
+        let free = |name: &str| of(name) && !is_taken(name);
         let rule::Rule { units, embeddings } = rule::general_rule(self.weights, tied, free);
         let first = self.found.units.len();
         for unit in units {
@@ -204,8 +214,8 @@ impl<'a> Cutter<'a> {
     /// Makes tensors a unit, or several if they are too many for one, or says why they are none.
     fn add(&mut self, module: &str, tensors: Vec<String>) {
         match self.check(module, &tensors) {
-            Ok(elements) => {
-                self.taken.extend(tensors.iter().cloned());
+            Ok((elements, places)) => {
+                places.into_iter().for_each(|place| self.taken[place] = true);
                 self.taken_modules.insert(module.to_owned());
                 self.found.units.push(UnitSpec { path: module.to_owned(), tensors, elements });
             }
@@ -231,33 +241,36 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Counts the elements of tensors that can make a unit, or says why they cannot, as far as
-    /// names, types and sizes tell.
-    fn check(&self, module: &str, tensors: &[String]) -> Result<u64, Refused> {
+    /// Counts the elements of tensors that can make a unit, with their positions among all, or says
+    /// why they cannot, as far as names, types and sizes tell.
+    fn check(&self, module: &str, tensors: &[String]) -> Result<(u64, Vec<usize>), Refused> {
         if self.taken_modules.contains(module) {
             return Err(Refused::Other("another pattern made this module a unit already".to_owned()));
         }
-        if let Some(name) = tensors.iter().find(|name| self.taken.contains(*name)) {
-            return Err(Refused::Other(format!("{name} already belongs to another unit")));
-        }
-        let mut parts = PARTS.iter().map(|(key, _)| tensor_name(module, key));
-        if let Some(name) = parts.find(|name| self.weights.get(name).is_some()) {
+        if let Some(name) = self.like_parts.get(module) {
             let why = format!("there is a tensor {name}, which is what a part of the unit would be called");
             return Err(Refused::Other(why));
         }
         let mut elements = 0u64;
-        let mut seen = HashSet::new();
+        let mut places = Vec::with_capacity(tensors.len());
         for name in tensors {
-            if !seen.insert(name) {
-                return Err(Refused::Other(format!("{name} is listed twice")));
-            }
-            let Some((_, tensor)) = self.weights.get(name) else {
+            let Some((place, _, &found)) = self.weights.tensors.get_full(name) else {
                 return Err(Refused::Missing(name.clone()));
             };
+            if self.taken[place] {
+                return Err(Refused::Other(format!("{name} already belongs to another unit")));
+            }
+            let (_, tensor) = self.weights.at(found);
             if tensor.dtype != Dtype::BF16 {
                 return Err(Refused::Other(format!("{name} is {}, not BF16", tensor.dtype)));
             }
             elements += tensor.bytes() / 2;
+            places.push(place);
+        }
+        places.sort_unstable();
+        if let Some(twice) = places.windows(2).find(|pair| pair[0] == pair[1]) {
+            let name = self.weights.tensors.get_index(twice[0]).map_or("", |(name, _)| name);
+            return Err(Refused::Other(format!("{name} is listed twice")));
         }
         if elements == 0 {
             return Err(Refused::Other("it has no elements".to_owned()));
@@ -265,7 +278,7 @@ impl<'a> Cutter<'a> {
         if elements > MAX_ELEMENTS as u64 {
             return Err(Refused::TooLarge(elements));
         }
-        Ok(elements)
+        Ok((elements, places))
     }
 
     fn finish(self) -> Units {

@@ -5,7 +5,8 @@
 //! outermost numbered part of its name, belongs to that block's unit, in natural order of names;
 //! any other is a unit of its own if it is large.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::Dtype;
 
@@ -43,17 +44,40 @@ impl Found<'_> {
     pub(super) fn path(&self) -> String {
         match self {
             Found::Own(module) => (*module).to_owned(),
-            Found::Block(list, number, _) => format!("{list}.{number}"),
+            Found::Block(list, number, _) => [list, ".", number].concat(),
         }
     }
 
     pub(super) fn tensors(&self) -> Vec<String> {
         match self {
-            Found::Own(module) => vec![format!("{module}.weight")],
+            Found::Own(module) => vec![[module, ".weight"].concat()],
             Found::Block(list, number, submodules) => {
-                submodules.iter().map(|submodule| format!("{list}.{number}.{submodule}.weight")).collect()
+                let name = |submodule: &&str| [list, ".", number, ".", submodule, ".weight"].concat();
+                submodules.iter().map(name).collect()
             }
         }
+    }
+}
+
+/// A block, as its matrices are found.
+struct Block<'a> {
+    list: &'a str,
+    number: &'a str,
+    /// What the number is, unless it is too large to matter.
+    value: Option<u64>,
+    submodules: Vec<&'a str>,
+}
+
+impl<'a> Block<'a> {
+    fn new(list: &'a str, number: &'a str, submodule: &'a str) -> Self {
+        Block { list, number, value: number.parse().ok(), submodules: vec![submodule] }
+    }
+
+    /// As that of their paths, for many blocks of few lists.
+    fn natural_order(&self, other: &Self) -> Ordering {
+        let lists =
+            if self.list == other.list { Ordering::Equal } else { natural_order(self.list, other.list) };
+        lists.then_with(|| self.value.cmp(&other.value)).then_with(|| self.number.cmp(other.number))
     }
 }
 
@@ -72,7 +96,8 @@ pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) ->
         let name = list.rsplit('.').next().unwrap_or(list);
         BLOCK_LISTS.contains(&name) || numbers.get(list).is_some_and(|&numbers| numbers > 1)
     };
-    let mut blocks: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    // Names come in order: the matrices of a block follow each other.
+    let mut blocks: Vec<Block<'_>> = Vec::new();
     let (mut own, mut embeddings) = (Vec::new(), Vec::new());
     let candidates = weights.iter().filter(|(_, t)| t.dtype == Dtype::BF16 && t.shape.len() == 2);
     for (_, tensor) in candidates.filter(|(_, tensor)| free(&tensor.name)) {
@@ -80,17 +105,19 @@ pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) ->
             continue;
         };
         match block_of(module).filter(|(list, _, _)| is_list(list)) {
-            Some((list, number, submodule)) => blocks.entry((list, number)).or_default().push(submodule),
+            Some((list, number, submodule)) => match blocks.last_mut() {
+                Some(last) if (last.list, last.number) == (list, number) => last.submodules.push(submodule),
+                _ => blocks.push(Block::new(list, number, submodule)),
+            },
             None if tied && is_embedding(module) => embeddings.push(module),
             None if tensor.bytes() / 2 >= LARGE_MATRIX => own.push(module),
             None => {}
         }
     }
     own.sort_by(|a, b| natural_order(a, b));
-    let mut blocks: Vec<_> = blocks.into_iter().collect();
-    blocks.sort_by(|((a, m), _), ((b, n), _)| natural_order(a, b).then_with(|| natural_order(m, n)));
+    blocks.sort_by(Block::natural_order);
     let mut units: Vec<Found<'_>> = own.into_iter().map(Found::Own).collect();
-    for ((list, number), mut submodules) in blocks {
+    for Block { list, number, mut submodules, .. } in blocks {
         submodules.sort_by(|a, b| natural_order(a, b));
         units.push(Found::Block(list, number, submodules));
     }
@@ -118,29 +145,39 @@ pub(super) struct Entry {
 /// The entries of a dictionary that gives these units. Blocks that hold the same matrices, and
 /// whose paths differ in numbers alone, share an entry, if no other module has such a path.
 pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
-    let mut shapes: BTreeMap<String, usize> = BTreeMap::new();
-    let mut groups: BTreeMap<(String, Vec<String>), Vec<usize>> = BTreeMap::new();
+    let mut shapes: HashMap<String, Shape<'_>> = HashMap::new();
+    // Many units have few shapes: the text of one is allocated once.
+    let mut text = String::new();
     for (i, unit) in units.iter().enumerate() {
-        let shape = shape(&unit.path);
-        shapes.insert(shape.clone(), 0);
-        groups.entry((shape, submodules(unit))).or_default().push(i);
-    }
-    for module in modules(weights, |_| true) {
-        if let Some(count) = shapes.get_mut(&shape(module)) {
-            *count += 1;
+        shape(&unit.path, &mut text);
+        if !shapes.contains_key(&text) {
+            shapes.insert(text.clone(), Shape::default());
+        }
+        if let Some(shape) = shapes.get_mut(&text) {
+            shape.groups.entry(submodules(unit)).or_default().push(i);
         }
     }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(_, members)| members[0]);
+    for module in modules(weights, |_| true) {
+        shape(module, &mut text);
+        if let Some(shape) = shapes.get_mut(&text) {
+            shape.modules += 1;
+        }
+    }
+    let groups = shapes.iter().flat_map(|(text, shape)| {
+        shape.groups.iter().map(move |(submodules, members)| (text, shape.modules, submodules, members))
+    });
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort_by_key(|(_, _, _, members)| members[0]);
     let mut entries = Vec::new();
-    for ((shape, submodules), members) in groups {
-        if shapes.get(&shape) == Some(&members.len()) {
-            entries.push(Entry { pattern: shape, submodules, members });
+    for (shape, modules, submodules, members) in groups {
+        let submodules: Vec<String> = submodules.iter().map(|&submodule| submodule.to_owned()).collect();
+        if modules == members.len() {
+            entries.push(Entry { pattern: shape.clone(), submodules, members: members.clone() });
             continue;
         }
         // Some of a list alone: by their last numbers, list by list.
         let mut lists: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for i in members {
+        for &i in members {
             lists.entry(units[i].path.rsplit_once('.').map_or("", |(list, _)| list)).or_default().push(i);
         }
         for (list, members) in lists {
@@ -162,28 +199,38 @@ pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
     entries
 }
 
-/// A module path as a pattern, with any number for each number.
-fn shape(module: &str) -> String {
-    let mut shape = String::with_capacity(module.len() + 8);
+/// What has paths of one shape.
+#[derive(Default)]
+struct Shape<'a> {
+    /// How many modules.
+    modules: usize,
+    /// The units, by their sub-modules.
+    groups: HashMap<Vec<&'a str>, Vec<usize>>,
+}
+
+/// Makes `shape` a module path as a pattern, with any number for each number.
+fn shape(module: &str, shape: &mut String) {
+    shape.clear();
     for (i, part) in module.split('.').enumerate() {
-        shape += if i > 0 { r"\." } else { "" };
+        shape.push_str(if i > 0 { r"\." } else { "" });
         if is_number(part) {
-            shape += r"\d+";
+            shape.push_str(r"\d+");
+        } else if part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            shape.push_str(part);
         } else {
-            shape += &regex::escape(part);
+            shape.push_str(&regex::escape(part));
         }
     }
-    shape
 }
 
 /// The sub-modules of a unit, as a dictionary lists them: none if it is its own.
-fn submodules(unit: &UnitSpec) -> Vec<String> {
-    let submodule = |name: &String| {
-        let inside = name.strip_prefix(&unit.path)?.strip_prefix('.')?.strip_suffix("weight")?;
-        Some(inside.strip_suffix('.').unwrap_or_default().to_owned())
+fn submodules(unit: &UnitSpec) -> Vec<&str> {
+    let submodule = |name| {
+        let inside = str::strip_prefix(name, &*unit.path)?.strip_prefix('.')?.strip_suffix("weight")?;
+        Some(inside.strip_suffix('.').unwrap_or_default())
     };
-    let submodules: Vec<String> = unit.tensors.iter().filter_map(submodule).collect();
-    if submodules == [String::new()] { Vec::new() } else { submodules }
+    let submodules: Vec<&str> = unit.tensors.iter().filter_map(|name| submodule(name.as_str())).collect();
+    if submodules == [""] { Vec::new() } else { submodules }
 }
 
 /// Cuts a module path at its outermost number: the list before it, the number, the sub-module after

@@ -16,6 +16,7 @@ use crate::names::{WEIGHTS, natural_order};
 use crate::ops::report::{UnitReport, entropy};
 use crate::packed::{frame, metadata};
 use crate::partition::{DEEPEST, UnitSpec, Units, reasons};
+use crate::share;
 
 /// The file for everything that belongs to no unit.
 const REST: &str = "model.safetensors";
@@ -153,7 +154,7 @@ impl<'a> Choice<'a> {
         form: frame::Form,
     ) -> Result<Self, Error> {
         let specs = if codec.is_of_frames() { &[][..] } else { &units.units };
-        let prepared = specs.par_iter().with_max_len(1).map(|spec| prepare(lot, spec, scan));
+        let prepared = specs.par_iter().with_max_len(share(specs.len())).map(|spec| prepare(lot, spec, scan));
         let prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
         let mut choice = Choice {
             units: Vec::new(),
@@ -168,6 +169,9 @@ impl<'a> Choice<'a> {
             .par_iter()
             .filter_map(|(name, &place)| {
                 let (_, tensor) = lot.at(place);
+                if tensor.bytes() <= frame::LEAST {
+                    return None;
+                }
                 let bytes = frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts(), form)?;
                 (bytes < tensor.bytes()).then_some((name.as_str(), bytes))
             })

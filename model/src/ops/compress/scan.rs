@@ -60,8 +60,15 @@ struct Histogram(Box<[(u8, u32)]>);
 
 impl Histogram {
     fn new(counts: &[u64; 256]) -> Self {
-        let occur = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        Histogram(occur.map(|(byte, &count)| (byte as u8, count as u32)).collect())
+        // Few of them occur, side by side.
+        let mut occur = Vec::with_capacity(16);
+        for (row, counts) in counts.as_chunks::<16>().0.iter().enumerate() {
+            if *counts != [0; 16] {
+                let some = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+                occur.extend(some.map(|(i, &count)| ((16 * row + i) as u8, count as u32)));
+            }
+        }
+        Histogram(occur.into_boxed_slice())
     }
 
     fn add_to(&self, counts: &mut [u64; 256]) {
