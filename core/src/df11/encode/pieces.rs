@@ -12,8 +12,9 @@ use core::ops::Range;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
-use super::{Parts, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
+use super::Plan;
+use super::emit::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
+use crate::df11::{Parts, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
 /// Consecutive weights of one tensor.

@@ -2,8 +2,8 @@
 
 use df11_simd::Level;
 
-use super::encoder::{Codebook, Encode, Entry, WholeUnit};
-use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
+use super::emit::{Codebook, Encode, Entry, WholeUnit};
+use crate::df11::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
 

@@ -20,7 +20,7 @@
 
 use df11_simd::{CodeTable, Codeword, GROUP, GROUP_WINDOWS, Operation, Simd};
 
-use super::{GAP_BITS, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
+use crate::df11::{GAP_BITS, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::huffman::Codewords;
 use crate::{Error, bf16};
 
@@ -355,7 +355,7 @@ impl Window {
 
 /// Eight gaps in 40 bits, the first at the top.
 #[inline]
-pub(super) fn pack(gaps: [u8; 8]) -> u64 {
+pub(in crate::df11) fn pack(gaps: [u8; 8]) -> u64 {
     let ones = u64::from_be_bytes(gaps);
     let twos = ones & 0x001f_001f_001f_001f | (ones & 0x1f00_1f00_1f00_1f00) >> 3;
     let fours = twos & 0x0000_03ff_0000_03ff | (twos & 0x03ff_0000_03ff_0000) >> 6;

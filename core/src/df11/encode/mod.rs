@@ -1,9 +1,20 @@
-//! Encoding into memory of its own.
+//! Encoding: a [`Plan`] fixes the code and all sizes, an [`Encoder`] writes.
 
-use alloc::vec::Vec;
+mod emit;
+#[cfg(feature = "alloc")]
+mod pieces;
+mod plan;
 
-use super::{EncodeOptions, EncodedUnit, Plan, Unit};
+#[cfg(feature = "alloc")]
+use super::EncodedUnit;
+#[cfg(feature = "alloc")]
 use crate::Error;
+
+#[cfg(feature = "alloc")]
+pub(super) use emit::pack;
+#[cfg(feature = "alloc")]
+pub use pieces::{Encoder, Job, Piece};
+pub use plan::{EncodeOptions, Plan};
 
 /// Encodes the weights of one tensor, BF16 of two little-endian bytes each, as a unit.
 ///
@@ -26,10 +37,12 @@ use crate::Error;
 /// );
 /// # Ok::<(), df11::Error>(())
 /// ```
+#[cfg(feature = "alloc")]
 pub fn encode(weights: &[u8]) -> Result<EncodedUnit, Error> {
     EncodeOptions::new().encode(&[weights])
 }
 
+#[cfg(feature = "alloc")]
 impl EncodeOptions {
     /// Encodes tensors, in this order, as one unit.
     ///
@@ -52,6 +65,7 @@ impl EncodeOptions {
     }
 }
 
+#[cfg(feature = "alloc")]
 impl Plan {
     /// Encodes the tensors that were planned into buffers of their own.
     ///
@@ -62,23 +76,5 @@ impl Plan {
         let mut unit = self.buffers();
         self.encode_into(tensors, unit.as_mut_slices())?;
         Ok(unit)
-    }
-}
-
-impl Unit<'_> {
-    /// Decodes the weights of all tensors, two little-endian bytes each.
-    ///
-    /// # Errors
-    ///
-    /// As [`decode_into`](Self::decode_into).
-    ///
-    /// ```
-    /// let unit = df11::encode(&[0x80, 0x3f])?;
-    /// assert_eq!(unit.as_unit().decode()?, [0x80, 0x3f]);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
-    pub fn decode(&self) -> Result<Vec<u8>, Error> {
-        let mut weights = alloc::vec![0; crate::bf16::BYTES * self.len()];
-        self.decode_into(&mut weights).map(|()| weights)
     }
 }
