@@ -17,6 +17,7 @@
 
 mod decode;
 mod encode;
+mod gaps;
 mod layout;
 mod parts;
 mod unit;

@@ -16,7 +16,7 @@ use core::ops::Range;
 use df11_simd::{Codeword, GROUP, LengthTable, Level, Operation, Simd, Table, Write, Writer, lanes};
 
 use crate::bits::BitReader;
-use crate::df11::encode::pack;
+use crate::df11::gaps::pack;
 use crate::df11::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
 use crate::{Error, bf16};

@@ -1,19 +1,24 @@
 //! Encoding: a [`Plan`] fixes the code and all sizes, an [`Encoder`] writes.
 
+mod codebook;
 mod emit;
 #[cfg(feature = "alloc")]
 mod pieces;
 mod plan;
+mod whole;
 
 #[cfg(feature = "alloc")]
-use super::EncodedUnit;
+use df11_simd::Level;
+
+#[cfg(feature = "alloc")]
+use self::codebook::{Codebook, Pairs};
+#[cfg(feature = "alloc")]
+use super::{EncodedUnit, Parts};
 #[cfg(feature = "alloc")]
 use crate::Error;
 
 #[cfg(feature = "alloc")]
-pub(super) use emit::pack;
-#[cfg(feature = "alloc")]
-pub use pieces::{Encoder, Job, Piece};
+pub use pieces::{Job, Piece};
 pub use plan::{EncodeOptions, Plan};
 
 /// Encodes the weights of one tensor, BF16 of two little-endian bytes each, as a unit.
@@ -76,5 +81,50 @@ impl Plan {
         let mut unit = self.buffers();
         self.encode_into(tensors, unit.as_mut_slices())?;
         Ok(unit)
+    }
+}
+
+/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
+/// encoding much.
+///
+/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces,
+/// from several threads.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug)]
+pub struct Encoder<'p> {
+    plan: &'p Plan,
+    codebook: Codebook,
+    /// Where groups of 64 weights are coded at once, pairs are rarely asked for.
+    pairs: Option<Pairs>,
+    level: Level,
+}
+
+#[cfg(feature = "alloc")]
+impl<'p> Encoder<'p> {
+    /// Builds the table.
+    #[must_use]
+    pub fn new(plan: &'p Plan) -> Self {
+        Self::at_level(plan, Level::best())
+    }
+
+    /// Builds the table, to encode with this level of instructions.
+    #[must_use]
+    pub fn at_level(plan: &'p Plan, level: Level) -> Self {
+        let codebook = Codebook::of(plan.codewords());
+        let pairs = (!level.has_groups()).then(|| Pairs::of(&codebook.entries));
+        Encoder { plan, codebook, pairs, level }
+    }
+
+    /// Encodes the tensors that were planned: see [`Plan::encode_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::encode_into`].
+    pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
+        let Encoder { plan, codebook, pairs, level } = self;
+        match pairs {
+            Some(pairs) => plan.encode_with(*level, codebook, pairs.look_up(), tensors, out),
+            None => plan.encode_with(*level, codebook, |both| codebook.pair(both), tensors, out),
+        }
     }
 }

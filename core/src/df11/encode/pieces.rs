@@ -5,15 +5,16 @@
 //! overlap. A window that two pieces share belongs to the one in which it begins; the other keeps
 //! its bits for the end. So the bytes are those of one piece.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use df11_simd::{Level, Operation, Simd};
+use df11_simd::{Operation, Simd};
 
-use super::Plan;
-use super::emit::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
+use super::codebook::Entry;
+use super::emit::{Sink, Window};
+use super::{Encoder, Plan};
+use crate::df11::gaps::Gaps;
 use crate::df11::{Parts, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
@@ -65,86 +66,7 @@ impl Piece {
     }
 }
 
-/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
-/// encoding much.
-///
-/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces,
-/// from several threads.
-#[derive(Clone, Debug)]
-pub struct Encoder<'p> {
-    plan: &'p Plan,
-    codebook: Codebook,
-    /// Where groups of 64 weights are coded at once, pairs are rarely asked for.
-    pairs: Option<Pairs>,
-    level: Level,
-}
-
-/// The codewords of all pairs of exponents; the first exponent is the low byte of the index.
-#[derive(Clone, Debug)]
-struct Pairs {
-    bits: Box<[u64; 1 << 16]>,
-    lengths: Box<[u8; 1 << 16]>,
-}
-
-impl Pairs {
-    fn of(codewords: &[Entry; 256]) -> Self {
-        let mut lengths = boxed(NO_CODEWORD as u8);
-        // From the allocator as zeros, so that rows of exponents without a codeword are never
-        // touched.
-        let mut bits = boxed(0);
-        let has_codeword = |entry: &Entry| entry.length != NO_CODEWORD;
-        for (high, second) in codewords.iter().enumerate().filter(|(_, entry)| has_codeword(entry)) {
-            for (low, first) in codewords.iter().enumerate().filter(|(_, entry)| has_codeword(entry)) {
-                let both = pair(*first, *second);
-                (bits[high << 8 | low], lengths[high << 8 | low]) = (both.bits, both.length as u8);
-            }
-        }
-        Pairs { bits, lengths }
-    }
-
-    #[inline(always)]
-    fn look_up(&self) -> impl Fn(u16) -> Entry + Copy {
-        let (bits, lengths): (&[u64; 1 << 16], &[u8; 1 << 16]) = (&self.bits, &self.lengths);
-        move |both| {
-            let index = usize::from(both);
-            Entry { bits: bits[index], length: u32::from(lengths[index]) }
-        }
-    }
-}
-
-fn boxed<T: Copy>(value: T) -> Box<[T; 1 << 16]> {
-    let boxed = vec![value; 1 << 16].into_boxed_slice();
-    boxed.try_into().unwrap_or_else(|_| Box::new([value; 1 << 16]))
-}
-
-impl<'p> Encoder<'p> {
-    /// Builds the table.
-    #[must_use]
-    pub fn new(plan: &'p Plan) -> Self {
-        Self::at_level(plan, Level::best())
-    }
-
-    /// Builds the table, to encode with this level of instructions.
-    #[must_use]
-    pub fn at_level(plan: &'p Plan, level: Level) -> Self {
-        let codebook = Codebook::of(plan.codewords());
-        let pairs = (!level.has_groups()).then(|| Pairs::of(&codebook.entries));
-        Encoder { plan, codebook, pairs, level }
-    }
-
-    /// Encodes the tensors that were planned: see [`Plan::encode_into`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Plan::encode_into`].
-    pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
-        let Encoder { plan, codebook, pairs, level } = self;
-        match pairs {
-            Some(pairs) => plan.encode_with(*level, codebook, pairs.look_up(), tensors, out),
-            None => plan.encode_with(*level, codebook, |both| codebook.pair(both), tensors, out),
-        }
-    }
-
+impl Encoder<'_> {
     /// Encodes the tensors that were planned in pieces, to the same bytes as
     /// [`encode_into`](Self::encode_into).
     ///

@@ -2,7 +2,8 @@
 
 use df11_simd::Level;
 
-use super::emit::{Codebook, Encode, Entry, WholeUnit};
+use super::codebook::{Codebook, Entry};
+use super::whole::{Encode, WholeUnit};
 use crate::df11::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
