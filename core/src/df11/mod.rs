@@ -24,9 +24,11 @@ mod unit;
 
 #[cfg(feature = "alloc")]
 pub use decode::Decoder;
+#[cfg(feature = "rayon")]
+pub use encode::Counts;
 pub use encode::{EncodeOptions, Plan};
 #[cfg(feature = "alloc")]
-pub use encode::{Encoder, Job, Piece, encode};
+pub use encode::{Encoder, encode};
 pub use layout::{
     BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
     WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, shared_memory_bytes,

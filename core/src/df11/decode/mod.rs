@@ -2,6 +2,8 @@
 
 #[cfg(feature = "alloc")]
 mod lanes;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod portable;
 
 #[cfg(feature = "alloc")]

@@ -105,7 +105,7 @@ impl Unit<'_> {
     }
 
     /// The elements of a run of blocks that are there.
-    fn elements_of(&self, blocks: &Range<usize>) -> usize {
+    pub(super) fn elements_of(&self, blocks: &Range<usize>) -> usize {
         // Validation has shown that positions do not fall.
         (self.position(blocks.end) - self.position(blocks.start)) as usize
     }

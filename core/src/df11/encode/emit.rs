@@ -16,7 +16,7 @@
 //!    together before they go into the window; see [`Simd::code_group`]. What that cannot do, such
 //!    as codewords of more than 16 bits, goes the way of 1.
 //! 4. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see
-//!    [`Encoder::encode_pieces`](super::Encoder::encode_pieces).
+//!    `pieces.rs`.
 
 use df11_simd::{CodeTable, GROUP, GROUP_WINDOWS, Simd};
 
@@ -65,7 +65,7 @@ pub(super) struct Window {
 
 impl Window {
     /// A window of which the first `used` bits belong to somebody else, after `elements` elements.
-    #[cfg(feature = "alloc")]
+    #[cfg(feature = "rayon")]
     pub(super) const fn starting(used: u32, elements: usize) -> Self {
         Window { bits: 0, used, elements, closed: 0 }
     }

@@ -1,8 +1,10 @@
 //! Encoding: a [`Plan`] fixes the code and all sizes, an [`Encoder`] writes.
 
 mod codebook;
+#[cfg(feature = "rayon")]
+mod counts;
 mod emit;
-#[cfg(feature = "alloc")]
+#[cfg(feature = "rayon")]
 mod pieces;
 mod plan;
 mod whole;
@@ -17,8 +19,8 @@ use super::{EncodedUnit, Parts};
 #[cfg(feature = "alloc")]
 use crate::Error;
 
-#[cfg(feature = "alloc")]
-pub use pieces::{Job, Piece};
+#[cfg(feature = "rayon")]
+pub use counts::Counts;
 pub use plan::{EncodeOptions, Plan};
 
 /// Encodes the weights of one tensor, BF16 of two little-endian bytes each, as a unit.
@@ -68,6 +70,35 @@ impl EncodeOptions {
     pub fn encode(&self, tensors: &[&[u8]]) -> Result<EncodedUnit, Error> {
         Plan::new(tensors, self)?.encode(tensors)
     }
+
+    /// Encodes tensors like [`encode`](Self::encode), to the same bytes, on the threads of the
+    /// current rayon pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    ///
+    /// ```
+    /// use df11::EncodeOptions;
+    ///
+    /// let weights: Vec<u8> = (0..600_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
+    /// let options = EncodeOptions::new();
+    /// assert!(options.encode_parallel(&[&weights])? == options.encode(&[&weights])?);
+    ///
+    /// // With no more than two threads.
+    /// let two = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+    /// two.install(|| options.encode_parallel(&[&weights]))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "rayon")]
+    pub fn encode_parallel(&self, tensors: &[&[u8]]) -> Result<EncodedUnit, Error> {
+        let counts = Counts::of(tensors)?;
+        let plan = Plan::from_frequencies(&counts.total(), tensors.len(), self)
+            .map_err(|error| plan::locate(error, tensors))?;
+        let mut unit = plan.buffers();
+        Encoder::new(&plan).encode_parallel_into(tensors, &counts, unit.as_mut_slices())?;
+        Ok(unit)
+    }
 }
 
 #[cfg(feature = "alloc")]
@@ -87,8 +118,8 @@ impl Plan {
 /// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
 /// encoding much.
 ///
-/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces,
-/// from several threads.
+/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode at another
+/// level, or on several threads.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 pub struct Encoder<'p> {

@@ -327,7 +327,7 @@ impl Plan {
 }
 
 /// Adds the index of the first weight that cannot be represented to an error that lacks it.
-fn locate(error: Error, tensors: &[&[u8]]) -> Error {
+pub(super) fn locate(error: Error, tensors: &[&[u8]]) -> Error {
     let Error::UnrepresentableExponent { element: None, .. } = error else { return error };
     let all = tensors.iter().flat_map(|tensor| tensor.as_chunks::<2>().0);
     all.map(|weight| bf16::exponent(u16::from_le_bytes(*weight)))
