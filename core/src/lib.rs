@@ -49,6 +49,7 @@
 //! |---|---|---|
 //! | `alloc` | [`encode`], [`EncodedUnit`], [`Decoder`], [`Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`Plan`]; frames and archives are decoded, not encoded |
 //! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
+//! | `rayon` | implies `std`; `*_parallel*` methods encode and decode one unit or frame on the threads of the current rayon pool, so that [`ThreadPool::install`](https://docs.rs/rayon/latest/rayon/struct.ThreadPool.html#method.install) limits them | one thread each; several units or frames can still be decoded side by side |
 //!
 //! # Versions
 //!
@@ -81,13 +82,15 @@ pub mod rans;
 
 mod error;
 
+#[cfg(feature = "rayon")]
+pub use self::df11::Counts;
 pub use self::df11::{
     BLOCK_BITS, BLOCK_BYTES, EncodeOptions, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS,
     PUBLISHED_SHARED_MEMORY, Parts, Plan, Unit, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
     shared_memory_bytes,
 };
 #[cfg(feature = "alloc")]
-pub use self::df11::{Decoder, EncodedUnit, Encoder, Job, Piece, encode};
+pub use self::df11::{Decoder, EncodedUnit, Encoder, encode};
 pub use df11_simd::Level;
 pub use error::{Error, ErrorKind, FramePart};
 

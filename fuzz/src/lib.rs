@@ -3,7 +3,7 @@
 pub mod frames;
 
 use df11::rans::Frequencies;
-use df11::{Decoder, EncodedUnit, Encoder, Error, Job, Level, Piece, Plan, Unit, bf16};
+use df11::{Counts, Decoder, EncodedUnit, Encoder, Level, Plan, Unit, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is
 /// empty.
@@ -97,11 +97,12 @@ fn every_level(unit: &Unit<'_>, decoders: &[(Level, Decoder<'_>)], first: usize,
 /// Encodes on one of the levels, whole and in pieces of at most `most` weights, and compares the
 /// bytes with those of the plan.
 pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &EncodedUnit) {
-    let histogram = |piece: Piece| {
+    let mut counts = Counts::with_piece_len(most);
+    for piece in tensors.iter().flat_map(|tensor| tensor.chunks(2 * most)) {
         let mut frequencies = [0; 256];
-        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).map(|()| frequencies)
-    };
-    let frequencies: Vec<_> = Piece::cut(tensors, most).map(histogram).collect::<Result<_, Error>>().unwrap();
+        bf16::add_to_histogram(piece, &mut frequencies).unwrap();
+        counts.push(frequencies);
+    }
     let level = level(most);
     let encoder = Encoder::at_level(plan, level);
     let mut unit = expected.clone();
@@ -113,8 +114,7 @@ pub fn encodes_alike(plan: &Plan, tensors: &[&[u8]], most: usize, expected: &Enc
     let mut pieces = unit.clone();
     encoder.encode_into(tensors, unit.as_mut_slices()).unwrap();
     assert!(unit == *expected, "{level:?}");
-    let backwards = |jobs: &mut [Job<'_>]| jobs.iter_mut().rev().for_each(Job::run);
-    encoder.encode_pieces(tensors, most, &frequencies, pieces.as_mut_slices(), backwards).unwrap();
+    encoder.encode_parallel_into(tensors, &counts, pieces.as_mut_slices()).unwrap();
     assert!(pieces == *expected, "{level:?}, pieces of {most}");
 }
 

@@ -48,7 +48,6 @@ mod names;
 mod ops;
 mod packed;
 mod partition;
-mod pieces;
 mod progress;
 mod reader;
 mod staging;
@@ -64,9 +63,7 @@ pub use ops::report::{
 pub use ops::transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
 pub use ops::verify::verify;
 pub use ops::weights::bf16_weights;
-pub use packed::frame::{count_frame, decode_frame_blocks, encode_frame};
 pub use partition::pattern::{Pattern, PatternDict};
-pub use pieces::{count_pieces, encode_pieces};
 pub use progress::Progress;
 pub use reader::{Reader, ReaderTensor, ReaderUnit};
 

@@ -1,7 +1,6 @@
 //! Single tensors as frames.
 
-use checkpoint::{count_frame, decode_frame_blocks, encode_frame as encode_blocks};
-use codec::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
+use codec::frame::{Codec, ElementType, EncodeOptions, Frame};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -47,15 +46,8 @@ pub(crate) fn encode_frame<'py>(
     // SAFETY: the Python sources hold an array and pass its memory.
     let elements = unsafe { elements.as_bytes() };
     let pool = pool(py, threads, elements.len())?;
-    let frame = py.detach(|| {
-        pool.install(|| {
-            let counts = count_frame(element_type, elements)?;
-            let mut frame = Vec::new();
-            encode_blocks(options.encoder(element_type, &shape, &counts)?, elements, &mut frame)?;
-            Ok(frame)
-        })
-    });
-    frame.map(|frame: Vec<u8>| PyBytes::new(py, &frame)).map_err(|error| error::of_codec(py, error))
+    let frame = py.detach(|| pool.install(|| options.encode_parallel(element_type, &shape, elements)));
+    frame.map(|frame| PyBytes::new(py, &frame)).map_err(|error| error::of_codec(py, error))
 }
 
 /// The element type, the shape and the bytes of the tensor in a frame.
@@ -74,13 +66,6 @@ pub(crate) fn decode_frame(py: Python<'_>, frame: Memory, out: Memory, threads: 
     // uses.
     let (bytes, out) = unsafe { (frame.as_bytes(), out.as_bytes_mut()) };
     let pool = pool(py, threads, out.len())?;
-    let done = py.detach(|| {
-        pool.install(|| {
-            let frame = Frame::new(bytes)?;
-            let mut table = Box::new(DecodeTable::EMPTY);
-            frame.build(&mut table);
-            decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), out)
-        })
-    });
+    let done = py.detach(|| pool.install(|| Frame::new(bytes)?.decoder().decode_parallel_into(out)));
     done.map_err(|error| error::of_codec(py, error))
 }

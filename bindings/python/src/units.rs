@@ -1,8 +1,7 @@
 //! Single units in the DF11 layout.
 
-use checkpoint::{count_pieces, encode_pieces};
 use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
-use codec::{Decoder, EncodeOptions, Encoder, Parts, Plan, Unit};
+use codec::{Decoder, EncodeOptions, Parts, Plan, Unit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
@@ -24,19 +23,7 @@ pub(crate) fn encode_unit<'py>(
         .num_threads(count(threads))
         .build()
         .map_err(|problem| error::invalid(py, &problem.to_string()))?;
-    let unit = operation(py, None, |_| {
-        pool.install(|| {
-            let pieces = count_pieces(&tensors)?;
-            let mut all = [0; 256];
-            for counts in &pieces {
-                all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-            }
-            let plan = Plan::from_frequencies(&all, tensors.len(), &EncodeOptions::default())?;
-            let mut unit = plan.buffers();
-            encode_pieces(&Encoder::new(&plan), &tensors, &pieces, unit.as_mut_slices())?;
-            Ok(unit)
-        })
-    });
+    let unit = operation(py, None, |_| pool.install(|| EncodeOptions::new().encode_parallel(&tensors)));
     let unit = unit?.map_err(|error| error::of_codec(py, error))?;
     Ok(unit.as_slices().into_array().into_iter().map(|part| PyByteArray::new(py, part)).collect())
 }

@@ -3,7 +3,6 @@
 
 use std::fmt::Write;
 use std::hint::black_box;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,10 +10,8 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
 use df11::rans::DecodeTable;
-use df11::{Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
-use df11_model::{
-    Error, bf16_weights, count_frame, count_pieces, decode_frame_blocks, encode_frame, encode_pieces,
-};
+use df11::{Counts, Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
+use df11_model::{Error, bf16_weights};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
@@ -323,14 +320,20 @@ impl Measurement<'_> {
                 let plan = Plan::new(&[self.weights], &EncodeOptions::default())?;
                 df11::Encoder::at_level(&plan, level).encode_into(&[self.weights], self.out.as_mut_slices())
             }
-            Operation::Encode => self.encode_pieces(level),
+            Operation::Encode => self.encode_parallel(level),
             Operation::Decode => {
                 let decoder = Decoder::at_level(&self.unit, level);
-                self.decode(threads, |blocks, weights| decoder.decode_blocks_into(blocks, weights))
+                if threads == 1 {
+                    return decoder.decode_into(&mut self.decoded);
+                }
+                self.pool.install(|| decoder.decode_parallel_into(&mut self.decoded))
             }
             Operation::Verify => {
                 let decoder = Decoder::at_level(&self.unit, level);
-                self.decode(threads, |blocks, weights| decoder.verify_blocks_into(blocks, weights))
+                if threads == 1 {
+                    return decoder.verify_blocks_into(0..self.unit.blocks(), &mut self.decoded);
+                }
+                self.pool.install(|| decoder.verify_parallel_into(&mut self.decoded))
             }
             Operation::FrameEncode => {
                 let shape = [self.unit.len() as u64];
@@ -347,9 +350,14 @@ impl Measurement<'_> {
                     return Ok(());
                 }
                 self.pool.install(|| {
-                    let counts = count_frame(ElementType::Bf16, weights)?;
-                    let encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
-                    encode_frame(encoder, weights, out)
+                    let counts = frame::count_parallel(ElementType::Bf16, weights)?;
+                    let mut encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
+                    out.extend(encoder.header());
+                    for some in weights.chunks(16 * bf16::BYTES * BLOCK * threads) {
+                        encoder.blocks_parallel(some)?.for_each(|bytes| out.extend_from_slice(bytes));
+                    }
+                    out.extend(encoder.finish()?);
+                    Ok(())
                 })
             }
             Operation::FrameDecode => {
@@ -359,7 +367,7 @@ impl Measurement<'_> {
                 }
                 frame.build(&mut self.table);
                 let (table, blocks) = (&self.table, 0..frame.header().blocks());
-                self.pool.install(|| decode_frame_blocks(&frame, table, blocks, decoded))
+                self.pool.install(|| frame.decode_blocks_parallel_into(table, blocks, decoded))
             }
             Operation::Merge => {
                 let size = part(self.unit.len(), threads);
@@ -381,36 +389,14 @@ impl Measurement<'_> {
     }
 
     /// Encodes on all threads.
-    fn encode_pieces(&mut self, level: Level) -> Result<(), df11::Error> {
+    fn encode_parallel(&mut self, level: Level) -> Result<(), df11::Error> {
         let tensors = [self.weights];
         self.pool.install(|| {
-            let pieces = count_pieces(&tensors)?;
-            let mut all = [0; 256];
-            for frequencies in &pieces {
-                for (sum, count) in all.iter_mut().zip(frequencies) {
-                    *sum += count;
-                }
-            }
-            let plan = Plan::from_frequencies(&all, tensors.len(), &EncodeOptions::default())?;
-            encode_pieces(&df11::Encoder::at_level(&plan, level), &tensors, &pieces, self.out.as_mut_slices())
+            let counts = Counts::of(&tensors)?;
+            let plan = Plan::from_frequencies(&counts.total(), tensors.len(), &EncodeOptions::default())?;
+            let encoder = df11::Encoder::at_level(&plan, level);
+            encoder.encode_parallel_into(&tensors, &counts, self.out.as_mut_slices())
         })
-    }
-
-    /// Decodes all blocks, in parts.
-    fn decode(
-        &mut self,
-        threads: usize,
-        decode: impl Fn(Range<usize>, &mut [u8]) -> Result<(), df11::Error> + Sync,
-    ) -> Result<(), df11::Error> {
-        let (unit, mut rest) = (self.unit, &mut *self.decoded);
-        let size = part(unit.blocks(), threads);
-        let parts = (0..unit.blocks()).step_by(size).map(|first| {
-            let blocks = first..unit.blocks().min(first + size);
-            let elements = unit.block_range(blocks.start).start..unit.block_range(blocks.end).start;
-            let weights = rest.split_off_mut(..bf16::BYTES * elements.len()).unwrap_or_default();
-            (blocks, weights)
-        });
-        each(self.pool, threads, parts.collect(), |(blocks, weights)| decode(blocks, weights))
     }
 
     /// Overwrites what an operation is about to write, with what no right answer can be: no

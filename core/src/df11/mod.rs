@@ -16,22 +16,19 @@
 //! thread block decodes).
 
 mod decode;
-#[cfg(feature = "alloc")]
-mod decoder;
-#[cfg(feature = "alloc")]
 mod encode;
-mod encoder;
+mod gaps;
 mod layout;
 mod parts;
-#[cfg(feature = "alloc")]
-mod pieces;
-mod plan;
 mod unit;
 
 #[cfg(feature = "alloc")]
-pub use decoder::Decoder;
+pub use decode::Decoder;
+#[cfg(feature = "rayon")]
+pub use encode::Counts;
+pub use encode::{EncodeOptions, Plan};
 #[cfg(feature = "alloc")]
-pub use encode::encode;
+pub use encode::{Encoder, encode};
 pub use layout::{
     BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
     WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK, shared_memory_bytes,
@@ -39,7 +36,4 @@ pub use layout::{
 #[cfg(feature = "alloc")]
 pub use parts::EncodedUnit;
 pub use parts::Parts;
-#[cfg(feature = "alloc")]
-pub use pieces::{Encoder, Job, Piece};
-pub use plan::{EncodeOptions, Plan};
 pub use unit::Unit;

@@ -3,8 +3,7 @@
 use core::ops::Range;
 
 use super::{
-    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts, WINDOWS_PER_BLOCK,
-    shared_memory_bytes,
+    BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts, WINDOWS_PER_BLOCK, shared_memory_bytes,
 };
 use crate::Error;
 use crate::huffman::PrefixTables;
@@ -42,7 +41,7 @@ pub struct Unit<'a> {
     pub(super) sign_mantissa: &'a [u8],
     /// One per block, then, in the long form, the number of elements.
     positions: &'a [[u8; 4]],
-    gaps: &'a [u8],
+    pub(super) gaps: &'a [u8],
     splits: &'a [[u8; 8]],
 }
 
@@ -275,26 +274,5 @@ impl<'a> Unit<'a> {
     #[inline]
     pub(super) fn block_start(&self, block: usize) -> u64 {
         block as u64 * BLOCK_BITS + u64::from(self.gap(block * WINDOWS_PER_BLOCK))
-    }
-
-    /// The gap of a window: offset in bits of the first codeword that starts in it; 0 for one that
-    /// is not there.
-    #[inline]
-    #[must_use]
-    pub fn gap(&self, window: usize) -> u8 {
-        // 5 bits lie in at most two bytes; after the last entry there may be no second.
-        let (byte, shift) = (window * GAP_BITS as usize / 8, window * GAP_BITS as usize % 8);
-        let at = |i: usize| u16::from(self.gaps.get(i).copied().unwrap_or(0));
-        ((at(byte) << 8 | at(byte + 1)) >> (11 - shift) & 0x1f) as u8
-    }
-
-    /// The gap of this window and those of the next seven, 5 bits each, the first at the top of 40;
-    /// `None` near the end.
-    #[cfg(feature = "alloc")]
-    #[inline]
-    pub(super) fn eight_gaps(&self, window: usize) -> Option<u64> {
-        let (byte, shift) = (window * GAP_BITS as usize / 8, window * GAP_BITS as usize % 8);
-        let word = u64::from_be_bytes(*self.gaps.get(byte..)?.first_chunk()?);
-        Some(word << shift >> 24)
     }
 }

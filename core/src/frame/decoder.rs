@@ -26,8 +26,8 @@ use crate::Error;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
-    frame: Frame<'a>,
-    table: Box<DecodeTable>,
+    pub(super) frame: Frame<'a>,
+    pub(super) table: Box<DecodeTable>,
 }
 
 impl<'a> Frame<'a> {
@@ -110,6 +110,16 @@ impl<'a> Decoder<'a> {
     /// [`Error::BufferLength`] unless `elements` has room for just these; otherwise what is wrong
     /// with a block. The content of `elements` is then unspecified.
     pub fn decode_range_into(&self, range: Range<usize>, elements: &mut [u8]) -> Result<(), Error> {
+        self.decode_range_with(range, elements, |blocks, elements| self.decode_blocks_into(blocks, elements))
+    }
+
+    /// Decodes any range, runs of blocks by `decode`.
+    pub(super) fn decode_range_with(
+        &self,
+        range: Range<usize>,
+        elements: &mut [u8],
+        decode: impl Fn(Range<usize>, &mut [u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let header = &self.frame.header;
         let (len, size) = (header.len(), header.element_type().bytes());
         if range.start > range.end || range.end > len {
@@ -130,12 +140,12 @@ impl<'a> Decoder<'a> {
             if at == of.start && whole > block {
                 until = header.block_range(whole - 1).end;
                 (now, out) = out.split_at_mut((until - at) * size);
-                self.decode_blocks_into(block..whole, now)?;
+                decode(block..whole, now)?;
             } else {
                 until = of.end.min(range.end);
                 (now, out) = out.split_at_mut((until - at) * size);
                 side.resize(of.len() * size, 0);
-                self.decode_blocks_into(block..block + 1, &mut side)?;
+                decode(block..block + 1, &mut side)?;
                 now.copy_from_slice(&side[(at - of.start) * size..(until - of.start) * size]);
             }
             at = until;

@@ -34,6 +34,8 @@ mod decoder;
 #[cfg(feature = "alloc")]
 mod encode;
 mod header;
+#[cfg(feature = "rayon")]
+mod parallel;
 pub(crate) mod planes;
 mod table;
 mod view;
@@ -41,8 +43,10 @@ mod view;
 pub use chunks::ChunksLayout;
 #[cfg(feature = "alloc")]
 pub use decoder::Decoder;
+#[cfg(feature = "rayon")]
+pub use encode::count_parallel;
 #[cfg(feature = "alloc")]
-pub use encode::{Blocks, EncodeOptions, Encoder, count, encode};
+pub use encode::{EncodeOptions, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
 pub use table::{DecodeTable, Table};
 pub use view::{BlockLayout, Frame};

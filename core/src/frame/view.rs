@@ -14,7 +14,7 @@ use super::table::Table;
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
 use crate::dictionary::CHUNK;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
-use crate::{Error, FramePart};
+use crate::{Error, FramePart, bf16};
 
 /// Elements of more bytes than this go past the caches: a second-level cache could not keep them
 /// for the reader.
@@ -259,13 +259,25 @@ impl<'a> Frame<'a> {
         blocks: Range<usize>,
         elements: &mut [u8],
     ) -> Result<(), Error> {
+        let number = self.expect_blocks(&blocks, elements)?;
+        self.decode_blocks(table, blocks.start, elements, number)
+    }
+
+    /// Checks that the blocks are there, and that `elements` is as long as they are; gives their
+    /// number of elements.
+    pub(super) fn expect_blocks(&self, blocks: &Range<usize>, elements: &[u8]) -> Result<usize, Error> {
         let len = self.header.blocks();
         if blocks.start > blocks.end || blocks.end > len {
             return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len });
         }
         let start = self.header.block_range(blocks.start).start;
         let number = self.header.block_range(blocks.end).start - start;
-        self.decode_blocks(table, blocks.start, elements, number)
+        self.expect_elements(number, elements)?;
+        Ok(number)
+    }
+
+    fn expect_elements(&self, number: usize, elements: &[u8]) -> Result<(), Error> {
+        bf16::expect_len("elements", elements.len(), number * self.header.element_type.bytes())
     }
 
     /// Decodes all elements without an allocator: `table` is the caller's memory.
@@ -280,10 +292,11 @@ impl<'a> Frame<'a> {
     /// `elements` is then unspecified.
     pub fn decode_in(&self, table: &mut impl Table, elements: &mut [u8]) -> Result<(), Error> {
         self.build(table);
+        self.expect_elements(self.header.len, elements)?;
         self.decode_blocks(&*table, 0, elements, self.header.len)
     }
 
-    /// Decodes so many elements, from a block on.
+    /// Decodes so many elements, which there is just room for, from a block on.
     fn decode_blocks(
         &self,
         table: &impl Table,
@@ -291,11 +304,6 @@ impl<'a> Frame<'a> {
         elements: &mut [u8],
         len: usize,
     ) -> Result<(), Error> {
-        let element_type = self.header.element_type;
-        let (expected, found) = ((len * element_type.bytes()) as u64, elements.len() as u64);
-        if expected != found {
-            return Err(Error::BufferLength { buffer: "elements", expected, found });
-        }
         if self.header.codec() == Codec::Raw {
             for (i, part) in elements.chunks_mut(self.header.block_bytes_of_elements()).enumerate() {
                 copy(part, self.block(first + i)?.raw);

@@ -1,13 +1,9 @@
 //! Tensors that are stored as frames: one `U8` tensor each, under the name of the original.
 
-use std::ops::Range;
-
 use df11::frame::{
-    self, BLOCK, Blocks, Codec, DecodeTable, ElementType, EncodeOptions, Encoder, Frame, MAGIC, MAX_RANK,
-    SCALE_BITS, Table,
+    self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Frame, MAGIC, MAX_RANK, SCALE_BITS,
 };
 use df11::rans::{Frequencies, STATES_BYTES};
-use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::metadata::TensorMetadata;
@@ -42,94 +38,6 @@ impl Form {
         let codec = header.codec();
         header.block_len() == self.chunk_len && (codec == self.codec || codec == Codec::Raw)
     }
-}
-
-/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current
-/// pool.
-///
-/// # Errors
-///
-/// As [`frame::count`].
-pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11::Error> {
-    let parts = elements.par_chunks(BLOCKS * BLOCK * element_type.bytes()).with_max_len(1);
-    let counts = parts.map(|part| frame::count(element_type, part)).collect::<Result<Vec<_>, _>>()?;
-    let mut all = [0; 256];
-    for counts in &counts {
-        all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-    }
-    Ok(all)
-}
-
-/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and
-/// appends them to `frame`.
-///
-/// # Errors
-///
-/// As [`Encoder::blocks`] and [`Encoder::finish`]; `frame` then ends in a part of a frame.
-///
-/// ```
-/// use df11::frame::{self, ElementType, Encoder};
-/// use df11_model::{count_frame, encode_frame};
-///
-/// let weights: Vec<u8> = (0..3_000_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
-/// let counts = count_frame(ElementType::Bf16, &weights)?;
-/// let mut frame = Vec::new();
-/// encode_frame(Encoder::new(ElementType::Bf16, &[3000, 1000], &counts)?, &weights, &mut frame)?;
-/// assert!(frame == frame::encode(ElementType::Bf16, &[3000, 1000], &weights)?);
-/// # Ok::<(), df11::Error>(())
-/// ```
-pub fn encode_frame(mut encoder: Encoder, elements: &[u8], frame: &mut Vec<u8>) -> Result<(), df11::Error> {
-    frame.extend(encoder.header());
-    let part = BLOCKS * BLOCK * encoder.element_type().bytes();
-    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
-    for (round, parts) in elements.chunks(encoded.len() * part).enumerate() {
-        let first = round * encoded.len() * BLOCKS;
-        let jobs = parts.par_chunks(part).zip(&mut encoded).enumerate().with_max_len(1);
-        jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * BLOCKS, part, blocks))?;
-        for blocks in &encoded[..parts.len().div_ceil(part)] {
-            encoder.append(blocks)?;
-            frame.extend_from_slice(blocks.as_bytes());
-        }
-    }
-    frame.extend(encoder.finish()?);
-    Ok(())
-}
-
-/// Decodes a run of blocks on the threads of the current pool, with the [table](Frame::build) of
-/// the frame.
-///
-/// # Errors
-///
-/// As [`Frame::decode_blocks_into`].
-///
-/// ```
-/// use df11::frame::{self, DecodeTable, ElementType, Frame};
-/// use df11_model::decode_frame_blocks;
-///
-/// let elements: Vec<u8> = (0..3_000_000u32).map(|i| (i % 17) as u8).collect();
-/// let bytes = frame::encode(ElementType::U8, &[3_000_000], &elements)?;
-/// let frame = Frame::new(&bytes)?;
-/// let mut table = Box::new(DecodeTable::EMPTY);
-/// frame.build(&mut table);
-/// let mut decoded = vec![0; elements.len()];
-/// decode_frame_blocks(&frame, &table, 0..frame.header().blocks(), &mut decoded)?;
-/// assert!(decoded == elements);
-/// # Ok::<(), df11::Error>(())
-/// ```
-pub fn decode_frame_blocks(
-    frame: &Frame<'_>,
-    table: &(impl Table + Sync),
-    blocks: Range<usize>,
-    elements: &mut [u8],
-) -> Result<(), df11::Error> {
-    let part = BLOCKS * frame.header().block_len() * frame.header().element_type().bytes();
-    if rayon::current_num_threads() == 1 || elements.len() <= part {
-        return frame.decode_blocks_into(table, blocks, elements);
-    }
-    elements.par_chunks_mut(part).enumerate().with_max_len(1).try_for_each(|(i, part)| {
-        let first = blocks.start + BLOCKS * i;
-        frame.decode_blocks_into(table, first..blocks.end.min(first + BLOCKS), part)
-    })
 }
 
 /// What the elements of a frame for this type are: plain bytes where frames know no better.
@@ -206,46 +114,13 @@ pub(crate) fn encode(
         Ok::<(), Error>(())
     };
     give(&encoder.header())?;
-    let chunks = BLOCKS * BLOCK / form.chunk_len;
-    let part = chunks * form.chunk_len * element_type.bytes();
-    let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
-    let mut first = 0;
-    container.read_range(tensor.range.clone(), encoded.len() * part, |elements| {
-        let round = encode_round(&mut encoder, elements, (first, chunks, part), &mut encoded, &mut give);
-        round.map_err(|error| match error {
-            Refused::Codec(error) => refused(error),
-            Refused::Ours(error) => error,
-        })?;
-        first += elements.len().div_ceil(form.chunk_len * element_type.bytes());
-        Ok(())
+    // Whole chunks, of which every thread gets as many as it encodes at a time.
+    let round = rayon::current_num_threads() * BLOCKS * BLOCK / form.chunk_len * form.chunk_len;
+    container.read_range(tensor.range.clone(), round * element_type.bytes(), |elements| {
+        encoder.blocks_parallel(elements).map_err(refused)?.try_for_each(&mut give)
     })?;
     give(&encoder.finish().map_err(refused)?)?;
     Ok(at)
-}
-
-/// Why a round failed.
-enum Refused {
-    Codec(df11::Error),
-    Ours(Error),
-}
-
-/// Encodes the chunks of a round, of which `first` is the first: on each thread a part of this many
-/// chunks, which has this many bytes.
-fn encode_round(
-    encoder: &mut Encoder,
-    elements: &[u8],
-    (first, chunks, part): (usize, usize, usize),
-    encoded: &mut [Blocks],
-    give: &mut impl FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Refused> {
-    let jobs = elements.par_chunks(part).zip(&mut *encoded).enumerate().with_max_len(1);
-    jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * chunks, part, blocks))
-        .map_err(Refused::Codec)?;
-    for blocks in &encoded[..elements.len().div_ceil(part)] {
-        encoder.append(blocks).map_err(Refused::Codec)?;
-        give(blocks.as_bytes()).map_err(Refused::Ours)?;
-    }
-    Ok(())
 }
 
 /// Whether a tensor that nothing describes is a frame, by its type and its first bytes.
@@ -314,7 +189,7 @@ pub(crate) fn decode(
             let blocks = first..end.min(first + round);
             let (from, to) = (header.block_range(first).start, header.block_range(blocks.end).start);
             elements.resize((to - from) * size, 0);
-            decode_frame_blocks(&frame, &table, blocks, &mut elements).map_err(refused)?;
+            frame.decode_blocks_parallel_into(&*table, blocks, &mut elements).map_err(refused)?;
             each(from * size, &elements)?;
         }
         first = end;

@@ -7,4 +7,5 @@ mod levels;
 mod pieces;
 mod reference;
 mod support;
+mod threads;
 mod units;

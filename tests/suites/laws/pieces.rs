@@ -1,22 +1,30 @@
 //! The fast encoders: on every level, whole and in pieces, they write the bytes of the plan.
 
 use df11::huffman::CodeLengths;
-use df11::{EncodeOptions, EncodedUnit, Encoder, Error, Job, Level, Piece, Plan, bf16, encode};
+use df11::{Counts, EncodeOptions, EncodedUnit, Encoder, Error, Level, Plan, bf16, encode};
 use df11_tests::walk::walk;
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};
 use df11_tests::{cases, part};
 use proptest::prelude::*;
 
-use crate::support::{steps, to_reference, units};
+use crate::support::{pools, steps, to_reference, units};
 
 /// The histograms of the pieces of these tensors.
 fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
-    let histogram = |piece: Piece| {
+    let histogram = |piece: &[u8]| {
         let mut frequencies = [0; 256];
-        bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).unwrap();
+        bf16::add_to_histogram(piece, &mut frequencies).unwrap();
         frequencies
     };
-    Piece::cut(tensors, most).map(histogram).collect()
+    let pieces = tensors.iter().flat_map(|tensor| tensor.chunks(most.saturating_mul(bf16::BYTES)));
+    pieces.map(histogram).collect()
+}
+
+/// Counts of pieces of `most` weights that have these histograms.
+fn counts(most: usize, histograms: &[[u64; 256]]) -> Counts {
+    let mut counts = Counts::with_piece_len(most);
+    histograms.iter().for_each(|histogram| counts.push(*histogram));
+    counts
 }
 
 /// Buffers of the right sizes, full of what must be overwritten.
@@ -32,20 +40,6 @@ fn dirty(plan: &Plan) -> EncodedUnit {
     unit
 }
 
-/// Runs jobs from the last to the first.
-fn backwards(jobs: &mut [Job<'_>]) {
-    jobs.iter_mut().rev().for_each(Job::run);
-}
-
-/// Runs jobs from several threads at once.
-fn side_by_side(jobs: &mut [Job<'_>]) {
-    std::thread::scope(|scope| {
-        for jobs in jobs.chunks_mut(jobs.len().div_ceil(3)) {
-            scope.spawn(|| jobs.iter_mut().for_each(Job::run));
-        }
-    });
-}
-
 /// Encodes on every level, whole and in pieces, and compares the bytes.
 fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
     let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
@@ -56,10 +50,10 @@ fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
         encoder.encode_into(&parts, unit.as_mut_slices()).unwrap();
         assert!(unit == expected, "{level:?}");
         for &most in mosts {
-            let frequencies = histograms(&parts, most);
-            for run in [backwards, side_by_side] {
+            let counts = counts(most, &histograms(&parts, most));
+            for pool in pools() {
                 let mut unit = dirty(plan);
-                encoder.encode_pieces(&parts, most, &frequencies, unit.as_mut_slices(), run).unwrap();
+                pool.install(|| encoder.encode_parallel_into(&parts, &counts, unit.as_mut_slices())).unwrap();
                 assert!(unit == expected, "{level:?}, pieces of {most}");
             }
         }
@@ -125,34 +119,6 @@ fn pieces_of_any_size_make_the_bytes_of_the_whole() {
 }
 
 #[test]
-fn jobs_may_be_run_again_but_not_left_out() {
-    let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3, 2))];
-    let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
-    let plan = Plan::new(&parts, &EncodeOptions::default()).unwrap();
-    let frequencies = histograms(&parts, 4000);
-    let expected = plan.encode(&parts).unwrap();
-    for level in Level::all() {
-        let encoder = Encoder::at_level(&plan, level);
-        let mut unit = dirty(&plan);
-        let twice = |jobs: &mut [Job<'_>]| {
-            backwards(jobs);
-            side_by_side(jobs);
-        };
-        encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), twice).unwrap();
-        assert!(unit == expected);
-        for skipped in 0..frequencies.len() {
-            let but_one = |jobs: &mut [Job<'_>]| {
-                jobs.iter_mut().enumerate().filter(|(i, _)| *i != skipped).for_each(|(_, job)| job.run());
-            };
-            let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), but_one);
-            assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
-        }
-        let result = encoder.encode_pieces(&parts, 4000, &frequencies, unit.as_mut_slices(), |_| ());
-        assert!(matches!(result, Err(Error::PlanMismatch { .. })), "{result:?}");
-    }
-}
-
-#[test]
 fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
     let tensors = [bytes(&like_trained(20_000, 1)), bytes(&like_trained(3000, 2))];
     let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
@@ -192,7 +158,8 @@ fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
         let encoder = Encoder::at_level(&plan, level);
         for (name, frequencies) in &wrong {
             let mut unit = dirty(&plan);
-            let result = encoder.encode_pieces(&parts, 4000, frequencies, unit.as_mut_slices(), backwards);
+            let result =
+                encoder.encode_parallel_into(&parts, &counts(4000, frequencies), unit.as_mut_slices());
             // A symbol without a codeword has no bits: that it was counted does not matter.
             if name.starts_with("without a codeword") {
                 assert!(result.is_err() || unit == plan.encode(&parts).unwrap());
@@ -214,7 +181,7 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
         let encoder = Encoder::at_level(&plan, level);
         let mut unit = dirty(&plan);
         let mut encode_pieces = |tensors: &[&[u8]], frequencies: &[[u64; 256]]| {
-            encoder.encode_pieces(tensors, 1000, frequencies, unit.as_mut_slices(), backwards)
+            encoder.encode_parallel_into(tensors, &counts(1000, frequencies), unit.as_mut_slices())
         };
         let (first, second) = planned.split_at(4000);
         assert!(matches!(encode_pieces(&[first, second], &frequencies), Err(Error::PlanMismatch { .. })));
@@ -227,8 +194,8 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
             let other = bytes(&like_trained(9000, seed));
             for frequencies in [&frequencies, &histograms(&[&other], 1000)] {
                 let mut unit = dirty(&plan);
-                let result =
-                    encoder.encode_pieces(&[&other], 1000, frequencies, unit.as_mut_slices(), side_by_side);
+                let counts = counts(1000, frequencies);
+                let result = encoder.encode_parallel_into(&[&other], &counts, unit.as_mut_slices());
                 match result {
                     // As for a plan: another unit with, by chance, as many bits.
                     Ok(()) => assert!(bytes(&walk(&unit.as_slices()).weights) == other),
@@ -247,8 +214,8 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
             part(&mut unit, which).pop();
             let expected = plan.encode_into(&[&planned], unit.as_mut_slices());
             assert!(matches!(expected, Err(Error::BufferLength { .. })));
-            let result =
-                encoder.encode_pieces(&[&planned], 1000, &frequencies, unit.as_mut_slices(), backwards);
+            let counts = counts(1000, &frequencies);
+            let result = encoder.encode_parallel_into(&[&planned], &counts, unit.as_mut_slices());
             assert_eq!(result, expected);
             assert_eq!(encoder.encode_into(&[&planned], unit.as_mut_slices()), expected);
         }

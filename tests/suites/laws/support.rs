@@ -1,10 +1,13 @@
 //! Units, generated and built, and what every one of them must satisfy.
 
+use std::sync::LazyLock;
+
 use df11::huffman::{CodeLengths, FIRST_JUMP};
 use df11::{EncodeOptions, EncodedUnit, Parts, Plan, bf16, encode};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 use df11_tests::{fixtures, foreign, part};
 use proptest::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Any bit pattern that the layout can hold.
 pub(crate) fn representable() -> impl Strategy<Value = u16> {
@@ -155,4 +158,12 @@ pub(crate) fn damaged_units() -> impl Strategy<Value = EncodedUnit> {
         }
         unit
     })
+}
+
+/// Pools of one thread and of three.
+pub(crate) fn pools() -> &'static [ThreadPool; 2] {
+    static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
+        [1, 3].map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+    });
+    &POOLS
 }

@@ -11,7 +11,7 @@ use crate::{Error, dictionary};
 
 /// Blocks that were encoded one after the other, and the memory that it took: to be used again.
 #[derive(Clone, Debug, Default)]
-pub struct Blocks {
+pub(super) struct Blocks {
     /// The number of the first.
     pub(super) first: usize,
     pub(super) bytes: Vec<u8>,
@@ -33,15 +33,6 @@ pub(super) struct Entry {
     pub(super) elements_bytes: usize,
     /// The checksum of its elements.
     pub(super) digest: u32,
-}
-
-impl Blocks {
-    /// Their bytes, as they stand in the frame; none with a dictionary, where a block has bytes in
-    /// several places.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// Encodes at most [`MANY`] blocks, after those that are there.

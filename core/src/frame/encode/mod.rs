@@ -3,6 +3,8 @@
 mod blocks;
 mod header;
 mod options;
+#[cfg(feature = "rayon")]
+mod parallel;
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -10,7 +12,7 @@ use alloc::vec::Vec;
 
 use df11_simd::Level;
 
-use self::blocks::{EncodeChunks, EncodeSome};
+use self::blocks::{Blocks, EncodeChunks, EncodeSome};
 use super::chunks::Sections;
 use super::header::Model;
 use super::{
@@ -19,8 +21,9 @@ use super::{
 use crate::rans::EncodeTable;
 use crate::{Error, bf16, dictionary};
 
-pub use blocks::Blocks;
 pub use options::EncodeOptions;
+#[cfg(feature = "rayon")]
+pub use parallel::count_parallel;
 
 /// Blocks that are encoded together: as many as rANS takes in turn.
 const MANY: usize = 4;
@@ -55,8 +58,8 @@ pub struct Encoder {
     offset: u64,
     directory: Vec<(u64, u32)>,
     digest: Digest,
-    /// The blocks that were encoded last.
-    last: Blocks,
+    /// The blocks that were encoded last, in parts that threads shared.
+    last: Vec<Blocks>,
     /// With a dictionary, the frame so far, whose sections are filled in as chunks come; otherwise
     /// the header.
     frame: Vec<u8>,
@@ -118,7 +121,7 @@ impl Encoder {
             offset: offset as u64,
             directory: Vec::new(),
             digest: Digest::default(),
-            last: Blocks::default(),
+            last: Vec::new(),
             frame,
             header_bytes,
         }
@@ -144,50 +147,27 @@ impl Encoder {
     }
 
     /// Encodes the next elements: whole blocks ([`BLOCK`] elements, unless [told
-    /// otherwise](EncodeOptions::block_len)), or what is left. Returns their
-    /// [bytes](Blocks::as_bytes).
-    ///
-    /// # Errors
-    ///
-    /// As [`encode_blocks`](Self::encode_blocks). What was encoded before stays; the same elements
-    /// can be tried again with no other result.
-    pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
-        let mut last = core::mem::take(&mut self.last);
-        let result =
-            self.encode_blocks(self.directory.len(), elements, &mut last).and_then(|()| self.append(&last));
-        self.last = last;
-        result.map(|()| self.last.as_bytes())
-    }
-
-    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads
-    /// can do so at once; what they have encoded is then [appended](Self::append) in order.
-    ///
-    /// ```
-    /// use df11::frame::{BLOCK, Blocks, ElementType, Encoder, encode};
-    ///
-    /// let elements: Vec<u8> = (0..200_000u32).map(|i| (i % 17) as u8).collect();
-    /// let mut counts = [0; 256];
-    /// elements.iter().for_each(|&element| counts[usize::from(element)] += 1);
-    ///
-    /// let mut encoder = Encoder::new(ElementType::U8, &[200_000], &counts)?;
-    /// let (mut first, mut last) = (Blocks::default(), Blocks::default());
-    /// encoder.encode_blocks(2, &elements[2 * BLOCK..], &mut last)?;
-    /// encoder.encode_blocks(0, &elements[..2 * BLOCK], &mut first)?;
-    /// let mut frame = encoder.header();
-    /// for blocks in [first, last] {
-    ///     encoder.append(&blocks)?;
-    ///     frame.extend_from_slice(blocks.as_bytes());
-    /// }
-    /// frame.extend_from_slice(&encoder.finish()?);
-    /// assert_eq!(frame, encode(ElementType::U8, &[200_000], &elements)?);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
+    /// otherwise](EncodeOptions::block_len)), or what is left. Returns their bytes as they stand in
+    /// the frame; none with a dictionary, where a block has bytes in several places.
     ///
     /// # Errors
     ///
     /// [`Error::BufferLength`] if these are no whole blocks, or more than are left;
-    /// [`Error::NoFrequency`] if the counts were others.
-    pub fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
+    /// [`Error::NoFrequency`] if the counts were others. What was encoded before stays; the same
+    /// elements can be tried again with no other result.
+    pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
+        let mut all = core::mem::take(&mut self.last);
+        let mut last = all.pop().unwrap_or_default();
+        let result =
+            self.encode_blocks(self.directory.len(), elements, &mut last).and_then(|()| self.append(&last));
+        all.push(last);
+        self.last = all;
+        result.map(|()| self.last.last().map_or(&[][..], |last| &last.bytes))
+    }
+
+    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads
+    /// can do so at once; what they have encoded is then [appended](Self::append) in order.
+    fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
         let size = self.header.block_len() * self.header.element_type.bytes();
         let all = self.header.len * self.header.element_type.bytes();
         let left = all.saturating_sub(first.saturating_mul(size));
@@ -214,11 +194,7 @@ impl Encoder {
     }
 
     /// Notes blocks whose bytes come next.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::PlanMismatch`] if other blocks come next.
-    pub fn append(&mut self, blocks: &Blocks) -> Result<(), Error> {
+    fn append(&mut self, blocks: &Blocks) -> Result<(), Error> {
         if blocks.first != self.directory.len() || blocks.first + blocks.entries.len() > self.header.blocks()
         {
             return Err(Error::PlanMismatch { element: self.header.block_range(blocks.first).start as u64 });

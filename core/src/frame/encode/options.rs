@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 use super::{Encoder, MANY, count};
-use crate::Error;
 use crate::dictionary::{self, CHUNK, Width};
 use crate::frame::chunks::Sections;
 use crate::frame::header::{Model, checked_block_len, countable};
 use crate::frame::{ALIGNMENT, BLOCK, Codec, ENTRY_BYTES, ElementType, Header, MAX_RANK, SCALE_BITS, SMALL};
 use crate::rans::{Frequencies, STATES_BYTES};
+use crate::{Error, bf16};
 
 /// How a frame is to be written.
 ///
@@ -24,7 +24,7 @@ use crate::rans::{Frequencies, STATES_BYTES};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
     codec: Codec,
-    block_len: usize,
+    pub(super) block_len: usize,
 }
 
 impl EncodeOptions {
@@ -138,17 +138,32 @@ impl EncodeOptions {
         frame: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let counts = count(element_type, elements)?;
-        let header = self.header(element_type, shape, &counts)?;
+        self.encode_parts(element_type, shape, &counts, elements, MANY, frame, |encoder, part, frame| {
+            frame.extend_from_slice(encoder.blocks(part)?);
+            Ok(())
+        })
+    }
+
+    /// Encodes elements with these counts, which `encode` is given this many blocks of at a time.
+    #[expect(clippy::too_many_arguments, reason = "what a frame is made of")]
+    pub(super) fn encode_parts(
+        &self,
+        element_type: ElementType,
+        shape: &[u64],
+        counts: &[u64; 256],
+        elements: &[u8],
+        blocks: usize,
+        frame: &mut Vec<u8>,
+        mut encode: impl FnMut(&mut Encoder, &[u8], &mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let header = self.header(element_type, shape, counts)?;
         let (codec, expected) = (header.codec(), header.len * element_type.bytes());
-        if elements.len() != expected {
-            let (expected, found) = (expected as u64, elements.len() as u64);
-            return Err(Error::BufferLength { buffer: "elements", expected, found });
-        }
-        let parts = elements.chunks(MANY * self.block_len * element_type.bytes());
+        bf16::expect_len("elements", elements.len(), expected)?;
+        let part = blocks * self.block_len * element_type.bytes();
         if codec == Codec::Dictionary {
             let mut encoder = Encoder::with_header(header, core::mem::take(frame));
-            for some in parts {
-                encoder.blocks(some)?;
+            for part in elements.chunks(part) {
+                encode(&mut encoder, part, frame)?;
             }
             *frame = encoder.finish_whole()?;
             return Ok(());
@@ -158,8 +173,8 @@ impl EncodeOptions {
         frame.extend(encoder.header());
         // What exponents take at most, in trained weights; others grow it.
         frame.reserve(elements.len() / 4 * 3);
-        for some in parts {
-            frame.extend_from_slice(encoder.blocks(some)?);
+        for part in elements.chunks(part) {
+            encode(&mut encoder, part, frame)?;
         }
         frame.extend(encoder.finish()?);
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use df11::frame;
+use df11::{Counts, frame};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -17,12 +17,11 @@ use crate::checkpoint::{WeightFile, Weights};
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 use crate::packed::{file_bytes, frame::element_type};
-use crate::pieces::PIECE;
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 
 /// Bytes of the pieces that tensors are scanned in: those that units are encoded in.
-const PIECE_BYTES: usize = 2 * PIECE;
+const PIECE_BYTES: usize = 2 * Counts::PIECE_LEN;
 
 /// Tensors up to this many bytes are read together.
 const SMALL: u64 = 1 << 16;

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use df11::{EncodedUnit, Encoder, PARTS, Plan};
+use df11::{Counts, EncodedUnit, Encoder, PARTS, Plan};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
@@ -22,7 +22,6 @@ use crate::names::{digest, tensor_name};
 use crate::packed::manifest::OutputRecord;
 use crate::packed::metadata::{FileMetadata, KEY, TensorMetadata, UnitMetadata};
 use crate::packed::{frame, unit::dtype};
-use crate::pieces::{PIECE, encode_pieces};
 use crate::progress::go_on;
 use crate::staging::{Partial, Staging};
 
@@ -237,16 +236,16 @@ fn encode_unit(
     go_on(context.job.progress)?;
     let maps = map_all(lot, unit.spec)?;
     let tensors: Vec<&[u8]> = maps.iter().map(|map| &**map).collect();
-    let mut pieces = Vec::new();
+    let mut counts = Counts::with_piece_len(Counts::PIECE_LEN);
     for name in &unit.spec.tensors {
-        pieces.extend(context.scan.tensor(lot, name)?.pieces());
+        context.scan.tensor(lot, name)?.pieces().for_each(|piece| counts.push(piece));
     }
     // What was scanned is what is encoded, or the code does not fit.
     let changed = |error: df11::Error| {
         let problem = format!("unit {}: {error}; did the source change while it was read?", unit.spec.path);
         Error::file(&lot.path, problem)
     };
-    let encoded = encode(&unit.plan, &tensors, &pieces).map_err(changed)?;
+    let encoded = encode(&unit.plan, &tensors, &counts).map_err(changed)?;
     for ((key, _), part) in PARTS.iter().zip(encoded.as_slices().into_array()) {
         let name = tensor_name(&unit.spec.path, key);
         let place = places.get(name.as_str()).filter(|place| place.1 == part.len() as u64);
@@ -258,12 +257,12 @@ fn encode_unit(
 }
 
 /// Encodes a unit, a large one on as many threads as there are.
-fn encode(plan: &Plan, tensors: &[&[u8]], pieces: &[[u64; 256]]) -> Result<EncodedUnit, df11::Error> {
-    if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= PIECE {
+fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit, df11::Error> {
+    if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= Counts::PIECE_LEN {
         return plan.encode(tensors);
     }
     let mut unit = plan.buffers();
-    encode_pieces(&Encoder::new(plan), tensors, pieces, unit.as_mut_slices())?;
+    Encoder::new(plan).encode_parallel_into(tensors, counts, unit.as_mut_slices())?;
     Ok(unit)
 }
 

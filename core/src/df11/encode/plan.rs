@@ -2,8 +2,9 @@
 
 use df11_simd::Level;
 
-use super::encoder::{Codebook, Encode, Entry, WholeUnit};
-use super::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
+use super::codebook::{Codebook, Entry};
+use super::whole::{Encode, WholeUnit};
+use crate::df11::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
 use crate::{Error, bf16};
 
@@ -326,7 +327,7 @@ impl Plan {
 }
 
 /// Adds the index of the first weight that cannot be represented to an error that lacks it.
-fn locate(error: Error, tensors: &[&[u8]]) -> Error {
+pub(super) fn locate(error: Error, tensors: &[&[u8]]) -> Error {
     let Error::UnrepresentableExponent { element: None, .. } = error else { return error };
     let all = tensors.iter().flat_map(|tensor| tensor.as_chunks::<2>().0);
     all.map(|weight| bf16::exponent(u16::from_le_bytes(*weight)))

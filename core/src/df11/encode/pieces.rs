@@ -1,44 +1,36 @@
-//! Encoding with a table of pairs, and in pieces that do not wait for one another.
+//! Encoding in pieces that do not wait for one another, on several threads.
 //!
 //! The code of a piece begins at the bit at which the piece before it ends. How long each is, its
 //! histogram says; so all begin to be written at once, into parts of the buffers that do not
 //! overlap. A window that two pieces share belongs to the one in which it begins; the other keeps
 //! its bits for the end. So the bytes are those of one piece.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use df11_simd::{Level, Operation, Simd};
+use df11_simd::{Operation, Simd};
+use rayon::prelude::*;
 
-use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
-use super::{Parts, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
+use super::codebook::Entry;
+use super::emit::{Sink, Window};
+use super::{Counts, Encoder, Plan};
+use crate::df11::gaps::Gaps;
+use crate::df11::{Parts, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
 /// Consecutive weights of one tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Piece {
+#[derive(Debug)]
+pub(super) struct Piece {
     /// Which of the unit's tensors.
-    pub tensor: usize,
+    tensor: usize,
     /// Which of its elements.
-    pub elements: Range<usize>,
+    elements: Range<usize>,
 }
 
 impl Piece {
-    /// Cuts tensors into pieces of at most `most` weights, in order. Half a million is a good
-    /// number: far more than what a piece costs, and a unit of some millions keeps several
-    /// processors busy.
-    ///
-    /// ```
-    /// use df11::Piece;
-    ///
-    /// let (large, small) = ([0; 2 * 250], [0; 2]);
-    /// let pieces: Vec<_> = Piece::cut(&[&large, &small], 100).map(|piece| (piece.tensor, piece.elements)).collect();
-    /// assert_eq!(pieces, [(0, 0..100), (0, 100..200), (0, 200..250), (1, 0..1)]);
-    /// ```
-    pub fn cut(tensors: &[&[u8]], most: usize) -> impl Iterator<Item = Piece> {
+    /// Cuts tensors into pieces of at most `most` weights, in order.
+    pub(super) fn cut(tensors: &[&[u8]], most: usize) -> impl Iterator<Item = Piece> {
         let most = most.max(1);
         tensors.iter().enumerate().flat_map(move |(tensor, weights)| {
             let len = weights.len() / bf16::BYTES;
@@ -49,145 +41,41 @@ impl Piece {
     }
 
     /// Its weights, as bytes; empty if the tensors are others than it was cut from.
-    ///
-    /// ```
-    /// use df11::Piece;
-    ///
-    /// let weights = [0x80, 0x3f, 0x00, 0x40];
-    /// assert!(Piece::cut(&[&weights], 1000).all(|piece| piece.weights(&[&weights]) == weights));
-    /// ```
-    #[must_use]
-    pub fn weights<'a>(&self, tensors: &[&'a [u8]]) -> &'a [u8] {
+    pub(super) fn weights<'a>(&self, tensors: &[&'a [u8]]) -> &'a [u8] {
         let [start, end] = [self.elements.start, self.elements.end].map(|at| at.saturating_mul(bf16::BYTES));
         let range = start..end;
         tensors.get(self.tensor).and_then(|tensor| tensor.get(range)).unwrap_or(&[])
     }
 }
 
-/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
-/// encoding much.
-///
-/// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode in pieces,
-/// from several threads.
-#[derive(Clone, Debug)]
-pub struct Encoder<'p> {
-    plan: &'p Plan,
-    codebook: Codebook,
-    /// Where groups of 64 weights are coded at once, pairs are rarely asked for.
-    pairs: Option<Pairs>,
-    level: Level,
-}
-
-/// The codewords of all pairs of exponents; the first exponent is the low byte of the index.
-#[derive(Clone, Debug)]
-struct Pairs {
-    bits: Box<[u64; 1 << 16]>,
-    lengths: Box<[u8; 1 << 16]>,
-}
-
-impl Pairs {
-    fn of(codewords: &[Entry; 256]) -> Self {
-        let mut lengths = boxed(NO_CODEWORD as u8);
-        // From the allocator as zeros, so that rows of exponents without a codeword are never
-        // touched.
-        let mut bits = boxed(0);
-        let has_codeword = |entry: &Entry| entry.length != NO_CODEWORD;
-        for (high, second) in codewords.iter().enumerate().filter(|(_, entry)| has_codeword(entry)) {
-            for (low, first) in codewords.iter().enumerate().filter(|(_, entry)| has_codeword(entry)) {
-                let both = pair(*first, *second);
-                (bits[high << 8 | low], lengths[high << 8 | low]) = (both.bits, both.length as u8);
-            }
-        }
-        Pairs { bits, lengths }
-    }
-
-    #[inline(always)]
-    fn look_up(&self) -> impl Fn(u16) -> Entry + Copy {
-        let (bits, lengths): (&[u64; 1 << 16], &[u8; 1 << 16]) = (&self.bits, &self.lengths);
-        move |both| {
-            let index = usize::from(both);
-            Entry { bits: bits[index], length: u32::from(lengths[index]) }
-        }
-    }
-}
-
-fn boxed<T: Copy>(value: T) -> Box<[T; 1 << 16]> {
-    let boxed = vec![value; 1 << 16].into_boxed_slice();
-    boxed.try_into().unwrap_or_else(|_| Box::new([value; 1 << 16]))
-}
-
-impl<'p> Encoder<'p> {
-    /// Builds the table.
-    #[must_use]
-    pub fn new(plan: &'p Plan) -> Self {
-        Self::at_level(plan, Level::best())
-    }
-
-    /// Builds the table, to encode with this level of instructions.
-    #[must_use]
-    pub fn at_level(plan: &'p Plan, level: Level) -> Self {
-        let codebook = Codebook::of(plan.codewords());
-        let pairs = (!level.has_groups()).then(|| Pairs::of(&codebook.entries));
-        Encoder { plan, codebook, pairs, level }
-    }
-
-    /// Encodes the tensors that were planned: see [`Plan::encode_into`].
+impl Encoder<'_> {
+    /// Encodes the tensors that were planned on the threads of the current rayon pool, to the same
+    /// bytes as [`encode_into`](Self::encode_into). `counts` are those of the same tensors.
     ///
     /// # Errors
     ///
-    /// As [`Plan::encode_into`].
-    pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
-        let Encoder { plan, codebook, pairs, level } = self;
-        match pairs {
-            Some(pairs) => plan.encode_with(*level, codebook, pairs.look_up(), tensors, out),
-            None => plan.encode_with(*level, codebook, |both| codebook.pair(both), tensors, out),
-        }
-    }
-
-    /// Encodes the tensors that were planned in pieces, to the same bytes as
-    /// [`encode_into`](Self::encode_into).
-    ///
-    /// `frequencies` are the histograms of the [pieces](Piece::cut) of these tensors, in order;
-    /// `most` is what they were cut with. `run` is given a [`Job`] for each piece and has to
-    /// [run](Job::run) them all, on any threads and in any order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Plan::encode_into`]; [`Error::PlanMismatch`] also if the frequencies are not those of
-    /// the pieces, or a job was not run.
-    ///
-    /// ```
-    /// use df11::{Parts, Encoder, Job, EncodeOptions, Piece, Plan, bf16};
-    ///
-    /// let weights: Vec<u8> = (0..600_000u32).flat_map(|i| ((100 + i % 7) as u16 * 128).to_le_bytes()).collect();
-    /// let tensors = [&weights[..]];
-    /// let frequencies = Piece::cut(&tensors, 100_000).map(|piece| {
-    ///     let mut frequencies = [0; 256];
-    ///     bf16::add_to_histogram(piece.weights(&tensors), &mut frequencies).map(|()| frequencies)
-    /// });
-    /// let frequencies = frequencies.collect::<Result<Vec<_>, _>>()?;
-    ///
-    /// let plan = Plan::new(&tensors, &EncodeOptions::default())?;
-    /// let mut unit = plan.encode(&tensors)?;
-    /// let whole = unit.clone();
-    /// Encoder::new(&plan).encode_pieces(&tensors, 100_000, &frequencies, unit.as_mut_slices(), |jobs| {
-    ///     std::thread::scope(|scope| {
-    ///         for job in jobs {
-    ///             scope.spawn(|| job.run());
-    ///         }
-    ///     });
-    /// })?;
-    /// assert_eq!(unit, whole);
-    /// # Ok::<(), df11::Error>(())
-    /// ```
-    pub fn encode_pieces(
+    /// As [`Plan::encode_into`]; [`Error::PlanMismatch`] also if the counts are others.
+    pub fn encode_parallel_into(
         &self,
         tensors: &[&[u8]],
-        most: usize,
-        frequencies: &[[u64; 256]],
+        counts: &Counts,
+        out: Parts<&mut [u8]>,
+    ) -> Result<(), Error> {
+        self.encode_pieces(tensors, counts, out, |jobs| {
+            jobs.par_iter_mut().with_max_len(1).for_each(Job::run);
+        })
+    }
+
+    /// Encodes in pieces. `run` has to [run](Job::run) the job of every piece, on any threads and in
+    /// any order.
+    fn encode_pieces(
+        &self,
+        tensors: &[&[u8]],
+        counts: &Counts,
         out: Parts<&mut [u8]>,
         run: impl FnOnce(&mut [Job<'_>]),
     ) -> Result<(), Error> {
+        let frequencies = &counts.pieces;
         let mut out = out;
         self.plan.write_fixed(tensors, &mut out)?;
         tensors.iter().try_for_each(|tensor| bf16::weights(tensor).map(|_| ()))?;
@@ -203,7 +91,7 @@ impl<'p> Encoder<'p> {
                 sign_mantissa: &mut *out.sign_mantissa,
             };
             let mut pieces = frequencies.iter();
-            for piece in Piece::cut(tensors, most) {
+            for piece in Piece::cut(tensors, counts.piece_len) {
                 let mismatch = Error::PlanMismatch { element: element as u64 };
                 let lengths = self.plan.codewords().lengths();
                 let frequencies = pieces.next().ok_or(mismatch)?;
@@ -293,7 +181,7 @@ impl<'a> Share<'a> {
 
 /// The encoding of one piece: see [`Encoder::encode_pieces`].
 #[derive(Debug)]
-pub struct Job<'a> {
+struct Job<'a> {
     encoder: &'a Encoder<'a>,
     weights: &'a [u8],
     /// Where its code begins and ends.
@@ -310,7 +198,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Encodes the piece.
-    pub fn run(&mut self) {
+    fn run(&mut self) {
         let Encoder { codebook, pairs, level, .. } = self.encoder;
         self.result = Some(match pairs {
             Some(pairs) => level.dispatch(RunJob { job: self, pairs: pairs.look_up() }),
@@ -443,6 +331,74 @@ impl Sink for OnePiece<'_> {
                 true
             }
             None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use df11_simd::Level;
+
+    use super::{Job, Piece};
+    use crate::{Counts, EncodeOptions, Encoder, Error, Plan, bf16};
+
+    const PIECE_LEN: usize = 4000;
+
+    fn weights(len: usize, seed: u32) -> Vec<u8> {
+        let exponent =
+            |i: usize| 100 + ((i as u32 ^ seed).wrapping_mul(2_654_435_761).leading_zeros() as u16);
+        (0..len).flat_map(|i| (exponent(i) << 7 | i as u16 & 0x807f).to_le_bytes()).collect()
+    }
+
+    fn counts(tensors: &[&[u8]]) -> Counts {
+        let mut counts = Counts::with_piece_len(PIECE_LEN);
+        for piece in Piece::cut(tensors, PIECE_LEN) {
+            let mut frequencies = [0; 256];
+            bf16::add_to_histogram(piece.weights(tensors), &mut frequencies).unwrap();
+            counts.push(frequencies);
+        }
+        counts
+    }
+
+    fn backwards(jobs: &mut [Job<'_>]) {
+        jobs.iter_mut().rev().for_each(Job::run);
+    }
+
+    #[test]
+    fn tensors_are_cut_from_their_starts() {
+        let (large, small) = ([0; 2 * 250], [0; 2]);
+        let tensors = [&large[..], &small[..]];
+        let pieces = Piece::cut(&tensors, 100).map(|piece| (piece.tensor, piece.elements));
+        assert!(pieces.eq([(0, 0..100), (0, 100..200), (0, 200..250), (1, 0..1)]));
+    }
+
+    #[test]
+    fn jobs_may_be_run_in_any_order_and_again_but_not_left_out() {
+        let owned = [weights(20_000, 1), weights(3, 2)];
+        let tensors = [&owned[0][..], &owned[1][..]];
+        let plan = Plan::new(&tensors, &EncodeOptions::new()).unwrap();
+        let (counts, expected) = (counts(&tensors), plan.encode(&tensors).unwrap());
+        for level in Level::all() {
+            let encoder = Encoder::at_level(&plan, level);
+            let run = |run: &dyn Fn(&mut [Job<'_>])| {
+                let mut unit = plan.buffers().map(|part| alloc::vec![0xa5; part.len()]);
+                encoder.encode_pieces(&tensors, &counts, unit.as_mut_slices(), run).map(|()| unit)
+            };
+            assert_eq!(run(&backwards).as_ref(), Ok(&expected), "{level:?}");
+            let twice = |jobs: &mut [Job<'_>]| {
+                backwards(jobs);
+                jobs.iter_mut().for_each(Job::run);
+            };
+            assert_eq!(run(&twice).as_ref(), Ok(&expected), "{level:?}");
+            for skipped in 0..counts.pieces.len() {
+                let but_one = |jobs: &mut [Job<'_>]| {
+                    jobs.iter_mut().enumerate().filter(|(i, _)| *i != skipped).for_each(|(_, job)| job.run());
+                };
+                assert!(matches!(run(&but_one), Err(Error::PlanMismatch { .. })), "{level:?}");
+            }
+            assert!(matches!(run(&|_| ()), Err(Error::PlanMismatch { .. })), "{level:?}");
         }
     }
 }

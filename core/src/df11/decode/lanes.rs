@@ -15,9 +15,9 @@ use core::ops::Range;
 
 use df11_simd::{Codeword, GROUP, LengthTable, Level, Operation, Simd, Table, Write, Writer, lanes};
 
-use super::encoder::pack;
-use super::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::bits::BitReader;
+use crate::df11::gaps::pack;
+use crate::df11::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
 use crate::{Error, bf16};
 
@@ -36,7 +36,7 @@ const AHEAD: usize = 320;
 
 /// Outputs of more bytes than this go past the caches: a second-level cache could not keep them for
 /// the reader.
-const STREAM_BYTES: usize = 4 << 20;
+pub(super) const STREAM_BYTES: usize = 4 << 20;
 
 /// A unit with tables that decode several symbols a look-up, for decoding much or often.
 ///
@@ -119,8 +119,20 @@ impl<'a> Decoder<'a> {
     ///
     /// As [`Unit::decode_blocks_into`].
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        let stream = weights.len() > STREAM_BYTES;
+        self.decode_part(blocks, weights, stream)
+    }
+
+    /// Decodes a run of blocks. `stream` says that the weights belong to an output which is too
+    /// large for the caches.
+    pub(super) fn decode_part(
+        &self,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+        stream: bool,
+    ) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
-        match self.run(blocks.clone(), weights, None) {
+        match self.run(blocks.clone(), weights, None, stream) {
             Some(()) => Ok(()),
             None => self.unit.decode_blocks_compact(blocks, weights),
         }
@@ -144,6 +156,16 @@ impl<'a> Decoder<'a> {
     /// # Ok::<(), df11::Error>(())
     /// ```
     pub fn decode_range_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+        self.decode_range_with(range, weights, |blocks, weights| self.decode_blocks_into(blocks, weights))
+    }
+
+    /// Decodes any range of elements, the whole blocks within it by `decode`.
+    pub(super) fn decode_range_with(
+        &self,
+        range: Range<usize>,
+        weights: &mut [u8],
+        decode: impl FnOnce(Range<usize>, &mut [u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let unit = &self.unit;
         unit.expect_range(&range, weights)?;
         let Range { start: first, end: last } = unit.whole_blocks(&range);
@@ -154,7 +176,7 @@ impl<'a> Decoder<'a> {
         let (head, rest) = weights.split_at_mut(bf16::BYTES * (start - range.start));
         let (whole, tail) = rest.split_at_mut(bf16::BYTES * (end - start));
         unit.decode_range_compact(range.start..start, head)?;
-        self.decode_blocks_into(first..last, whole)?;
+        decode(first..last, whole)?;
         unit.decode_range_compact(end..range.end, tail)
     }
 
@@ -165,15 +187,37 @@ impl<'a> Decoder<'a> {
     /// As [`Unit::verify_blocks_into`].
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
-        let lengths = Lengths::of(&self.unit.tables, self.level);
-        match self.run(blocks.clone(), weights, Some(&lengths)) {
+        let stream = weights.len() > STREAM_BYTES;
+        self.verify_part(&self.lengths(), blocks, weights, stream)
+    }
+
+    /// The tables by which gaps are checked.
+    pub(super) fn lengths(&self) -> Lengths {
+        Lengths::of(&self.unit.tables, self.level)
+    }
+
+    /// Decodes a run of blocks and checks every gap; `stream` is that of
+    /// [`decode_part`](Self::decode_part).
+    pub(super) fn verify_part(
+        &self,
+        lengths: &Lengths,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+        stream: bool,
+    ) -> Result<(), Error> {
+        match self.run(blocks.clone(), weights, Some(lengths), stream) {
             Some(()) => Ok(()),
             None => self.unit.verify_blocks_compact(blocks, weights),
         }
     }
 
-    fn run(&self, blocks: Range<usize>, weights: &mut [u8], lengths: Option<&Lengths>) -> Option<()> {
-        let stream = weights.len() > STREAM_BYTES;
+    fn run(
+        &self,
+        blocks: Range<usize>,
+        weights: &mut [u8],
+        lengths: Option<&Lengths>,
+        stream: bool,
+    ) -> Option<()> {
         self.level.dispatch(Run { blocks: Blocks { decoder: self, blocks, lengths }, weights, stream })
     }
 
@@ -455,7 +499,7 @@ impl<S: Simd> Task<'_, '_, S> {
 }
 
 /// The lengths of codewords, by symbol and by pair of symbols.
-struct Lengths {
+pub(super) struct Lengths {
     one: LengthTable,
     /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs
     /// are rarely asked for.

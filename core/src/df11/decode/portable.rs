@@ -19,9 +19,9 @@
 
 use core::ops::Range;
 
-use super::{BLOCK_BITS, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK};
 use crate::Error;
 use crate::bf16;
+use crate::df11::{BLOCK_BITS, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK};
 use crate::huffman::{FIRST_JUMP, PrefixTables};
 
 /// From this many weights on, tables of many symbols pay for their building.
@@ -84,7 +84,7 @@ impl Unit<'_> {
     }
 
     /// [`decode_blocks_into`](Self::decode_blocks_into) by the compact decoder.
-    pub(super) fn decode_blocks_compact(
+    pub(in crate::df11) fn decode_blocks_compact(
         &self,
         blocks: Range<usize>,
         weights: &mut [u8],
@@ -97,7 +97,7 @@ impl Unit<'_> {
     }
 
     /// Checks that the blocks are there, and that `weights` is as long as they ask for.
-    pub(super) fn expect_blocks(&self, blocks: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
+    pub(in crate::df11) fn expect_blocks(&self, blocks: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
         if blocks.start > blocks.end || blocks.end > self.blocks() {
             return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len: self.blocks() });
         }
@@ -105,7 +105,7 @@ impl Unit<'_> {
     }
 
     /// The elements of a run of blocks that are there.
-    fn elements_of(&self, blocks: &Range<usize>) -> usize {
+    pub(super) fn elements_of(&self, blocks: &Range<usize>) -> usize {
         // Validation has shown that positions do not fall.
         (self.position(blocks.end) - self.position(blocks.start)) as usize
     }
@@ -132,7 +132,7 @@ impl Unit<'_> {
     }
 
     /// [`verify_blocks_into`](Self::verify_blocks_into) by the compact decoder.
-    pub(super) fn verify_blocks_compact(
+    pub(in crate::df11) fn verify_blocks_compact(
         &self,
         blocks: Range<usize>,
         weights: &mut [u8],
@@ -172,7 +172,7 @@ impl Unit<'_> {
 
     /// The blocks that lie within a range of elements, which may be none.
     #[cfg(feature = "alloc")]
-    pub(super) fn whole_blocks(&self, range: &Range<usize>) -> Range<usize> {
+    pub(in crate::df11) fn whole_blocks(&self, range: &Range<usize>) -> Range<usize> {
         if range.is_empty() {
             return 0..0;
         }
@@ -183,7 +183,7 @@ impl Unit<'_> {
     }
 
     /// Checks that a range is there, and that `weights` is as long as it asks for.
-    pub(super) fn expect_range(&self, range: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
+    pub(in crate::df11) fn expect_range(&self, range: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
         if range.start > range.end || range.end > self.len() {
             return Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len: self.len() });
         }
@@ -192,7 +192,11 @@ impl Unit<'_> {
 
     /// [`decode_range_into`](Self::decode_range_into) by the compact decoder, for a range that has
     /// been checked.
-    pub(super) fn decode_range_compact(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
+    pub(in crate::df11) fn decode_range_compact(
+        &self,
+        range: Range<usize>,
+        weights: &mut [u8],
+    ) -> Result<(), Error> {
         let decoder = Compact::new(self.tables);
         let mut weights = weights;
         let mut from = range.start;
@@ -274,7 +278,7 @@ impl Unit<'_> {
     }
 
     /// The rule that ties a block to the next, or to the end of the code.
-    pub(super) fn check_block_end(&self, block: usize, end: u64) -> Result<(), Error> {
+    pub(in crate::df11) fn check_block_end(&self, block: usize, end: u64) -> Result<(), Error> {
         let range = self.block_range(block);
         if range.end < self.len() {
             let expected = self.block_start(block + 1);
