@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Runs the suites of the codec for machines that this one is not, under emulation: tests/other_machines.sh [TARGET ...].
+# Runs the suites of the codec for machines that this one is not, under emulation: tests/other_machines.sh [--quick] [TARGET ...].
 # Without arguments: 64-bit Arm, whose NEON level no x86-64 machine can run; s390x, which is big-endian; 32-bit Arm.
 #
 # Needs Debian's cross compilers, qemu, and its rustc with the sources of std (`rustc-web`, `rust-web-src`), since std has
 # to be built for the target. What is missing is installed with apt-get, as root; where that cannot be done, the script
 # says "not run" and ends with success: these runs are in addition to those that every machine can do.
+#
+# With --quick, only unit tests and the vectors run: most of the time goes into building the suites.
 #
 # Laws run with few cases, since emulation is slow: the same cases run in full elsewhere, only on other levels.
 set -euo pipefail
@@ -12,6 +14,11 @@ cd "$(dirname "$0")/.."
 
 . tests/debian.sh
 
+quick=false
+if [ "${1-}" = --quick ]; then
+    quick=true
+    shift
+fi
 [ $# -gt 0 ] || set -- aarch64-unknown-linux-gnu s390x-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 packages=(rustc-web rust-web-src qemu-user)
 for target in "$@"; do
@@ -44,7 +51,7 @@ for target in "$@"; do
     printf '\n== %s, under %s\n' "$target" "$("qemu-$machine" --version | head -n 1)"
     run() { cargo test --quiet -Zbuild-std=std,panic_abort,test --target "$target" "$@"; }
     run -p df11-simd -p df11 --lib --features df11/std
-    run -p df11-tests --test laws --test fixtures --test rans --test frames --test dietgpu
+    $quick || run -p df11-tests --test laws --test fixtures --test rans --test frames --test dietgpu
     # The vectors, on every level that this target has. The judge's own tests start programs, which is no matter of levels.
     run -p df11-tests --test conformance -- keeps_
     echo "passed on $target"

@@ -11,6 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+# The limits are those of the profile in Cargo.toml.
+unset CARGO_PROFILE_RELEASE_LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS
+
 # Of the DF11 decoder, in bytes: code; tables and constants, wherever they are; stack.
 max_code=$((12 << 10))
 max_tables=$((6 << 10))
