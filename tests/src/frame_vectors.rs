@@ -2,7 +2,7 @@
 //! against `df11` before it goes into the file.
 
 use df11::frame::{ElementType, Frame};
-use df11::rans::Frequencies;
+use df11::hazmat::rans::Frequencies;
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

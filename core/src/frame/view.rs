@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use df11_simd::{Level, Operation, Simd};
+use crate::Level;
+use df11_simd::{Operation, Simd};
 #[cfg(feature = "alloc")]
 use df11_simd::{Write, Writer};
 
@@ -185,7 +186,7 @@ impl<'a> Frame<'a> {
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::U8, &[100_000], &elements)?;
     /// let layout = Frame::new(&bytes)?.block_layout(1)?;
-    /// assert_eq!((layout.words.start - layout.states) as usize, df11::rans::STATES_BYTES);
+    /// assert_eq!((layout.words.start - layout.states) as usize, df11::hazmat::rans::STATES_BYTES);
     /// # Ok::<(), df11::Error>(())
     /// ```
     ///
@@ -225,12 +226,12 @@ impl<'a> Frame<'a> {
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Frame};
-    /// use df11::rans::DecodeTable;
+    /// use df11::hazmat::rans::DecodeTable;
     ///
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::F8E4M3, &[100_000], &elements)?;
     /// let frame = Frame::new(&bytes)?;
-    /// let mut table = DecodeTable::EMPTY;
+    /// let mut table = DecodeTable::new();
     /// frame.build(&mut table);
     /// let range = frame.header().block_range(1);
     /// let mut block = vec![0; range.len()];

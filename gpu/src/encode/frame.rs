@@ -1,10 +1,11 @@
 //! Frames.
 
 use df11::Error;
-use df11::frame::{
-    self, ENTRY_BYTES, ElementType, EncodeOptions, Encoder, Header, SCALE_BITS, TRAILER_BYTES, crc,
+use df11::hazmat::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
+use df11::{
+    frame::{self, ElementType, EncodeOptions, Encoder, Header},
+    hazmat::frame::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, crc},
 };
-use df11::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
 use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};

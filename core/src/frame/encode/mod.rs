@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use df11_simd::Level;
+use crate::Level;
 
 use self::blocks::{Blocks, EncodeChunks, EncodeSome};
 use super::chunks::Sections;
