@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(encoder.finish().is_ok(), header.len() == 0);
         }
         Err(error) => {
-            assert!(matches!(error, Error::FrameField { .. }) && (any.len() > 32 || count.is_none()))
+            assert!(matches!(error, Error::InvalidArgument { .. }) && (any.len() > 32 || count.is_none()))
         }
     }
 

@@ -194,9 +194,9 @@ fn coded_bytes_of_floats_have_no_checksum_of_their_own() {
 fn what_cannot_be_written_is_refused() {
     assert_eq!(dietgpu::encode(&[1], 12, dietgpu::Checksum::Stated), Err(Error::ScaleBits { bits: 12 }));
     assert_eq!(dietgpu::encode(&[], 8, dietgpu::Checksum::Stated), Err(Error::ScaleBits { bits: 8 }));
-    let error = Error::ArchiveField { clause: "G-5.1", field: "float type", value: 0 };
+    let error = Error::InvalidArgument { argument: "float type of an archive", value: 0 };
     assert_eq!(dietgpu::encode_floats(ElementType::U8, &[1], 10, dietgpu::Checksum::Stated), Err(error));
-    let error = Error::ArchiveField { clause: "G-5.1", field: "number of bytes", value: 3 };
+    let error = Error::InvalidArgument { argument: "number of bytes of an archive", value: 3 };
     assert_eq!(
         dietgpu::encode_floats(ElementType::F16, &[1, 2, 3], 10, dietgpu::Checksum::Stated),
         Err(error)

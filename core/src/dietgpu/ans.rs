@@ -9,7 +9,7 @@ use super::{
     BLOCK, HAS_CHECKSUM, MAGIC, MANY, SCALES, STATES, TABLE, WORDS_ALIGNMENT, bad, compare, field, sum_of,
 };
 #[cfg(feature = "alloc")]
-use super::{Checksum, normalise};
+use super::{Checksum, normalise, wrong};
 use crate::rans::{DecodeBlock, DecodeTable, Frequencies, STATES_BYTES, WORD_BYTES};
 #[cfg(feature = "alloc")]
 use crate::rans::{EncodeBlock, EncodeTable, words_bound};
@@ -34,8 +34,7 @@ impl<'a> Archive<'a> {
     /// # Errors
     ///
     /// [`Error::NotAnArchive`]; [`Error::ArchiveLength`] if bytes are missing;
-    /// [`Error::ArchiveField`], [`Error::FrequencySum`] or [`Error::ScaleBits`] for what breaks a
-    /// rule of section 2.
+    /// [`Error::ArchiveField`] or [`Error::FrequencySum`] for what breaks a rule of section 2.
     ///
     /// ```
     /// use df11::dietgpu::{self, Archive};
@@ -60,7 +59,7 @@ impl<'a> Archive<'a> {
         }
         let scale_bits = (options & 0xf) as u8;
         if !SCALES.contains(&scale_bits) {
-            return Err(Error::ScaleBits { bits: scale_bits });
+            return Err(bad("R-2.1", "number of scale bits", u64::from(scale_bits)));
         }
         let frequencies = if len == 0 {
             None
@@ -217,7 +216,7 @@ impl<'a> Archive<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::ScaleBits`] unless `scale_bits` is 9 to 11; [`Error::ArchiveField`] from 2^32 bytes on.
+/// [`Error::ScaleBits`] unless `scale_bits` is 9 to 11; [`Error::InvalidArgument`] from 2^32 bytes on.
 #[cfg(feature = "alloc")]
 pub fn encode(bytes: &[u8], scale_bits: u8, checksum: Checksum) -> Result<Vec<u8>, Error> {
     let mut archive = Vec::new();
@@ -235,7 +234,7 @@ pub(super) fn append(
     if !SCALES.contains(&scale_bits) {
         return Err(Error::ScaleBits { bits: scale_bits });
     }
-    let len = u32::try_from(bytes.len()).map_err(|_| bad("G-2.1", "number of bytes", bytes.len() as u64))?;
+    let len = u32::try_from(bytes.len()).map_err(|_| wrong("number of bytes of an archive", bytes.len()))?;
     let mut counts = [0; 256];
     bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     let frequencies = if len > 0 { Some(normalise(&counts, scale_bits)?) } else { None };

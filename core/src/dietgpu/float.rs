@@ -6,10 +6,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 #[cfg(feature = "alloc")]
-use super::Checksum;
-#[cfg(feature = "alloc")]
 use super::ans::append;
 use super::{ALIGNMENT, Archive, FLOAT_HEADER, FLOAT_MAGIC, HAS_CHECKSUM, bad, compare, field, sum_of};
+#[cfg(feature = "alloc")]
+use super::{Checksum, wrong};
 use crate::Error;
 use crate::frame::ElementType;
 use crate::frame::planes::in_place;
@@ -154,7 +154,7 @@ pub(super) fn raw_len(element_type: ElementType, len: u64) -> u64 {
 ///
 /// # Errors
 ///
-/// [`Error::ArchiveField`] for types other than F16, BF16 and F32, a number of bytes that is none
+/// [`Error::InvalidArgument`] for types other than F16, BF16 and F32, a number of bytes that is none
 /// of whole elements, and from 2^32 elements on; [`Error::ScaleBits`] unless `scale_bits` is 9
 /// to 11.
 #[cfg(feature = "alloc")]
@@ -168,14 +168,14 @@ pub fn encode_floats(
         ElementType::F16 => 1,
         ElementType::Bf16 => 2,
         ElementType::F32 => 3,
-        other => return Err(bad("G-5.1", "float type", u64::from(other.number()))),
+        other => return Err(wrong("float type of an archive", other.number().into())),
     };
     let size = element_type.bytes();
     if !elements.len().is_multiple_of(size) {
-        return Err(bad("G-5.1", "number of bytes", elements.len() as u64));
+        return Err(wrong("number of bytes of an archive", elements.len()));
     }
     let n = elements.len() / size;
-    let len = u32::try_from(n).map_err(|_| bad("G-5.1", "number of elements", n as u64))?;
+    let len = u32::try_from(n).map_err(|_| wrong("number of elements of an archive", n))?;
     let options = number | if checksum.is_stated() { HAS_CHECKSUM } else { 0 };
     let sum = if checksum.is_stated() { sum_of(&elements[..n]) } else { 0 };
     let mut archive = Vec::with_capacity(elements.len());

@@ -97,6 +97,12 @@ fn sum_of(bytes: &[u8]) -> u32 {
     u32::from(bytes.iter().fold(0, |sum, byte| sum ^ byte))
 }
 
+/// What the caller cannot ask for.
+#[cfg(feature = "alloc")]
+const fn wrong(argument: &'static str, value: usize) -> Error {
+    Error::InvalidArgument { argument, value: value as u64 }
+}
+
 const fn bad(clause: &'static str, field: &'static str, value: u64) -> Error {
     Error::ArchiveField { clause, field, value }
 }

@@ -14,6 +14,7 @@ use super::header::Parts;
 use super::table::Table;
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
 use crate::dictionary::CHUNK;
+use crate::error::impossible;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
 use crate::{Error, FramePart, bf16};
 
@@ -307,7 +308,7 @@ impl<'a> Frame<'a> {
     ) -> Result<(), Error> {
         if self.header.codec() == Codec::Raw {
             for (i, part) in elements.chunks_mut(self.header.block_bytes_of_elements()).enumerate() {
-                copy(part, self.block(first + i)?.raw);
+                copy(part, self.block(first + i)?.raw)?;
             }
             return Ok(());
         }
@@ -394,10 +395,12 @@ impl<'a> Frame<'a> {
 
 /// Copies bytes to a place that is as long.
 #[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    if to.len() == from.len() {
-        to.copy_from_slice(from);
+fn copy(to: &mut [u8], from: &[u8]) -> Result<(), Error> {
+    if to.len() != from.len() {
+        return Err(impossible("a block of a frame has as many bytes as its elements"));
     }
+    to.copy_from_slice(from);
+    Ok(())
 }
 
 /// The fields of a trailer, of 8 bytes each; the last are two of 4.
