@@ -53,7 +53,7 @@ impl Output {
             Err(error) => {
                 if self.json {
                     // If standard output is gone as well, the exit code still tells.
-                    let _ = print_json(&json!({"error": error.to_string(), "kind": code(&error).1}));
+                    let _ = print_json(&json!({"error": explain(&error), "kind": code(&error).1}));
                 }
                 complain(&error)
             }
@@ -70,8 +70,18 @@ fn code(error: &Error) -> (u8, &'static str) {
     }
 }
 
+/// What an error says, with the flag that would help.
+fn explain(error: &Error) -> String {
+    match error {
+        Error::OutputExists { .. } => format!("{error}; pass --force to replace it"),
+        Error::OutputOccupied { .. } => format!("{error}, or pass --force to replace what df11 wrote there"),
+        Error::NotADirectory { .. } => format!("{error}, or pass --single-file"),
+        _ => error.to_string(),
+    }
+}
+
 fn complain(error: &Error) -> u8 {
-    let _ = writeln!(io::stderr(), "df11: {}", one_line(&error.to_string()));
+    let _ = writeln!(io::stderr(), "df11: {}", one_line(&explain(error)));
     code(error).0
 }
 

@@ -4,7 +4,8 @@
 //! the sign in bit 7 and the mantissa below, so that a weight is rebuilt by two shifts. Weights
 //! come and go as bytes, two per element, little-endian.
 
-use df11_simd::{Level, Operation, Simd, Write, Writer};
+use crate::Level;
+use df11_simd::{Operation, Simd, Write, Writer};
 
 use crate::Error;
 

@@ -1,5 +1,4 @@
-//! Bits, most significant first: the order of codewords in `encoded_exponent` and of entries in
-//! `gaps`.
+//! Reading and writing bits: `hazmat::bits`.
 
 use crate::Error;
 
@@ -12,7 +11,7 @@ use crate::Error;
 /// keeps the loop short.
 ///
 /// ```
-/// use df11::bits::BitReader;
+/// use df11::hazmat::bits::BitReader;
 ///
 /// let mut reader = BitReader::new(&[0b101_00000, 0b1111_0000]);
 /// assert_eq!(reader.read(3), 0b101);
@@ -45,7 +44,7 @@ impl<'a> BitReader<'a> {
     /// A reader at bit `bit` of `bytes`, which may lie past their end.
     ///
     /// ```
-    /// # use df11::bits::BitReader;
+    /// # use df11::hazmat::bits::BitReader;
     /// assert_eq!(BitReader::at(&[0x0f, 0xf0], 4).read(8), 0xff);
     /// ```
     #[inline]
@@ -61,7 +60,7 @@ impl<'a> BitReader<'a> {
     /// Makes at least 56 bits available.
     ///
     /// ```
-    /// # use df11::bits::BitReader;
+    /// # use df11::hazmat::bits::BitReader;
     /// let mut reader = BitReader::new(&[0xab, 0xcd]);
     /// reader.refill();
     /// assert_eq!(reader.peek(8), 0xab);
@@ -113,7 +112,7 @@ impl<'a> BitReader<'a> {
     /// The next `n` bits (1 to 32), moving past them.
     ///
     /// ```
-    /// # use df11::bits::BitReader;
+    /// # use df11::hazmat::bits::BitReader;
     /// assert_eq!(BitReader::new(&[0b1100_0000]).read(2), 0b11);
     /// ```
     #[inline]
@@ -136,7 +135,7 @@ impl<'a> BitReader<'a> {
 /// Writes bits into a byte slice, most significant bit of each byte first.
 ///
 /// ```
-/// use df11::bits::BitWriter;
+/// use df11::hazmat::bits::BitWriter;
 ///
 /// let mut bytes = [0xff; 2];
 /// let mut writer = BitWriter::new(&mut bytes);

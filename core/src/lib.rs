@@ -14,11 +14,11 @@
 //! * [`Plan`] is what an encoder knows before it writes: the code, and the exact size of every
 //!   tensor. [`encode`] does both steps and returns owned buffers.
 //! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums;
-//!   [`rans`] (smallest) or [`dictionary`] (fastest) is what codes it, and [`dietgpu`] reads and
-//!   writes the archives of that program.
-//! * [`huffman`] holds the parts: length-limited code lengths, canonical codewords, 8-bit prefix
-//!   tables.
-//! * [`bf16`] splits and merges planes; [`bits`] reads and writes bits, most significant first.
+//!   rANS (smallest) or a dictionary (fastest) is what codes it, and [`dietgpu`] reads and writes the
+//!   archives of that program.
+//! * [`bf16`] splits and merges planes.
+//! * [`hazmat`] holds the parts that all this is made of, for decoders and formats of one's own:
+//!   code lengths, codewords and tables, rANS, dictionaries.
 //!
 //! Weights are passed as bytes, two per element, little-endian, exactly as a safetensors file
 //! stores `BF16`: nothing needs to be aligned, and a memory-mapped file can be passed as it is.
@@ -31,16 +31,16 @@
 //! more are decoded by [`Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more,
 //! not with AVX-512), and which uses about 10 KiB of stack. Planning a code uses about 20 KiB of
 //! stack; a [`Plan`] itself is about 7 KiB. Frames and archives are decoded with a
-//! [`rans::DecodeTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames
-//! with dictionaries with a [`dictionary::DecodeTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50
+//! [`rans::DecodeTable`](hazmat::rans::DecodeTable) of the caller, 18 KiB (16 KiB where there are no vectors for it); frames
+//! with dictionaries with a [`dictionary::DecodeTable`](hazmat::dictionary::DecodeTable) of 2 or 32 KiB. [`frame::DecodeTable`], 50
 //! KiB, serves all frames. A frame takes about 2 KiB of stack, with a dictionary 4. Encoding 65,536
 //! weights and more uses a table of 576 KiB on the heap (not with AVX-512).
 //!
 //! # Instruction sets
 //!
-//! [`Level`] is what the machine has: AVX-512, AVX2, NEON, or what every machine of its
-//! architecture has. The best is used without being asked for; [`Decoder::at_level`] and its kind
-//! take a lower one. This crate has no `unsafe`; what needs it lives in `df11-simd`, whose
+//! [`Level`] is an instruction set: AVX-512, AVX2, NEON, or what every machine of its architecture
+//! has. The best one that the processor has is chosen automatically; [`Decoder::at_level`] and its
+//! kind take a lower one, for tests and benchmarks. This crate has no `unsafe`; what needs it lives in `df11-simd`, whose
 //! documentation says how a build is kept to a level.
 //!
 //! # Crate features
@@ -72,27 +72,27 @@
 extern crate alloc;
 
 pub mod bf16;
-pub mod bits;
-mod df11;
-pub mod dictionary;
 pub mod dietgpu;
 pub mod frame;
-pub mod huffman;
-pub mod rans;
+pub mod hazmat;
 
+mod bits;
+mod df11;
+mod dictionary;
 mod error;
+mod huffman;
+mod level;
+mod rans;
 
 #[cfg(feature = "rayon")]
 pub use self::df11::Counts;
-pub use self::df11::{
-    BLOCK_BITS, BLOCK_BYTES, EncodeOptions, GAP_BITS, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, PARTS,
-    PUBLISHED_SHARED_MEMORY, Parts, Plan, Unit, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
-    shared_memory_bytes,
-};
 #[cfg(feature = "alloc")]
 pub use self::df11::{Decoder, EncodedUnit, Encoder, encode};
-pub use df11_simd::Level;
+pub use self::df11::{
+    EncodeOptions, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY, Parts, Plan, Unit, shared_memory_bytes,
+};
 pub use error::{Error, ErrorKind, FramePart};
+pub use level::Level;
 
 /// The examples in the crate's README, compiled and run with the documentation tests.
 #[cfg(all(doctest, feature = "alloc"))]

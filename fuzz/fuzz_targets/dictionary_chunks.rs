@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use df11::Error;
-use df11::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width};
+use df11::hazmat::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width};
 use df11_fuzz::{cut, settings};
 use df11_reference::dictionary as reference;
 use libfuzzer_sys::fuzz_target;
@@ -55,7 +55,7 @@ fn of_costs(costs: &[u8], width: Width, limit: u16, remainder: u16) -> Option<Mo
 
 /// The verdict on codes, which must be that of the reference; nothing is written past the symbols.
 fn decode(model: &Model, dictionary: &reference::Dictionary, codes: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut table = Box::new(DecodeTable::<4096>::EMPTY);
+    let mut table = Box::new(DecodeTable::<4096>::new());
     table.build(model).unwrap();
     let mut symbols = vec![0xa5; len + 100];
     let (room, after) = symbols.split_at_mut(len);

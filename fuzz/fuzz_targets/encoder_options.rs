@@ -2,7 +2,7 @@
 //! not is an error.
 #![no_main]
 use df11::bf16;
-use df11::huffman::CodeLengths;
+use df11::hazmat::huffman::CodeLengths;
 use df11::{EncodeOptions, Plan};
 use df11_fuzz::{encodes_alike, representable, verdict};
 use libfuzzer_sys::fuzz_target;

@@ -2,7 +2,7 @@
 
 pub mod frames;
 
-use df11::rans::Frequencies;
+use df11::hazmat::rans::Frequencies;
 use df11::{Counts, Decoder, EncodedUnit, Encoder, Level, Plan, Unit, bf16};
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is
@@ -138,7 +138,7 @@ pub fn exercise(unit: &Unit<'_>, start: u32, end: u32) {
     let decoded = unit.decode_range_into(range.clone(), &mut part);
     assert!(!whole || (decoded.is_ok() && part == weights[2 * range.start..2 * range.end]));
     assert_eq!(unit.tensor_ranges().map(|range| range.len()).sum::<usize>(), unit.len());
-    let _ = df11::huffman::Codewords::from_tables(&unit.tables());
+    let _ = df11::hazmat::huffman::Codewords::from_tables(&unit.tables());
 }
 
 /// Weights as little-endian bytes, with exponents that a unit can hold.

@@ -2,7 +2,7 @@
 // warp a lane of the chunk.
 //
 // The algorithm. A table in shared memory says, for each slot, the symbol, its frequency and the place of the slot among the
-// symbol's (`df11::rans::DecodeTable` holds the same numbers). Steps are decoded from the last to the first; a ballot tells
+// symbol's (`df11::hazmat::rans::DecodeTable` holds the same numbers). Steps are decoded from the last to the first; a ballot tells
 // each lane which of the last words is its own. What makes a step slow is what it waits for, so nothing in it waits for the
 // card's memory:
 //

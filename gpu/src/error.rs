@@ -217,7 +217,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Invalid(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<df11::Error> for Error {
     fn from(error: df11::Error) -> Self {

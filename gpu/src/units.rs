@@ -4,10 +4,16 @@
 
 use std::sync::Arc;
 
-use df11::dictionary::{self, Width};
-use df11::frame::{self, Codec, ElementType, crc};
-use df11::huffman::PrefixTables;
-use df11::{BLOCK_BYTES, Parts, rans};
+use df11::hazmat::dictionary::{self, Width};
+use df11::hazmat::huffman::PrefixTables;
+use df11::{
+    Parts,
+    hazmat::{layout::BLOCK_BYTES, rans},
+};
+use df11::{
+    frame::{self, Codec, ElementType},
+    hazmat::frame::crc,
+};
 
 use crate::context::Shared;
 use crate::kernels::RansBlock;
@@ -255,7 +261,7 @@ impl Gpu {
     fn rans(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
         let header = frame.header();
         let frequencies = header.frequencies().ok_or(Error::RawFrame)?;
-        let mut table = Box::new(rans::DecodeTable::EMPTY);
+        let mut table = Box::new(rans::DecodeTable::new());
         table.build(frequencies);
         let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
         let (mut chunks, mut checksums) = (Vec::new(), Vec::with_capacity(header.blocks()));
@@ -279,7 +285,7 @@ impl Gpu {
     fn dictionary(&self, frame: &frame::Frame<'_>, address: Option<u64>) -> Result<Frame, Error> {
         let header = frame.header();
         let layout = frame.chunks_layout()?;
-        let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::EMPTY);
+        let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::new());
         frame.build(&mut *table);
         let dictionary = table.dictionary().ok_or(df11::Error::OtherTable)?;
         let entries: Vec<u8> = dictionary.entries().iter().flat_map(|entry| entry.to_le_bytes()).collect();

@@ -2,8 +2,8 @@
 //! `DICTIONARY.md`.
 
 use df11::frame::{self, Codec, DecodeTable, EncodeOptions, Frame, Header};
-use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11::{Error, PUBLISHED_SHARED_MEMORY, Parts, Unit, WINDOWS_PER_BLOCK, bf16};
+use df11::hazmat::huffman::{CodeLengths, Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11::{Error, PUBLISHED_SHARED_MEMORY, Parts, Unit, bf16, hazmat::layout::WINDOWS_PER_BLOCK};
 use serde::Serialize;
 
 /// How much a finding weighs.
@@ -82,7 +82,7 @@ fn sound_frame(bytes: &[u8]) -> Result<Vec<Finding>, Error> {
     let header = frame.header();
     let (mut counts, mut digest) = ([0u64; 256], 0);
     for_each_block(&frame, |elements| {
-        digest = frame::crc(digest, elements);
+        digest = df11::hazmat::frame::crc(digest, elements);
         let of_block = frame::count(header.element_type(), elements)?;
         counts.iter_mut().zip(of_block).for_each(|(sum, count)| *sum += count);
         Ok(())
@@ -129,7 +129,7 @@ fn other_bytes(header: &Header, ours: &Header) -> String {
 
 /// Decodes a frame, one block after the other.
 fn for_each_block(frame: &Frame<'_>, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     frame.build(&mut table);
     let header = frame.header();
     let mut elements = Vec::new();

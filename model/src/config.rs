@@ -47,8 +47,8 @@ fn without_numbers_beyond_json(text: &str) -> String {
 pub(crate) fn check(config: &Value) -> Result<(), String> {
     let Some(ours) = config.get(KEY) else { return Ok(()) };
     let known = [
-        ("threads_per_block", json!([df11::WINDOWS_PER_BLOCK])),
-        ("bytes_per_thread", json!(df11::WINDOW_BYTES)),
+        ("threads_per_block", json!([df11::hazmat::layout::WINDOWS_PER_BLOCK])),
+        ("bytes_per_thread", json!(df11::hazmat::layout::WINDOW_BYTES)),
     ];
     for (key, expected) in known {
         if let Some(found) = ours.get(key)
@@ -64,8 +64,8 @@ pub(crate) fn check(config: &Value) -> Result<(), String> {
 pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     json!({
         "version": LAYOUT_VERSION,
-        "threads_per_block": [df11::WINDOWS_PER_BLOCK],
-        "bytes_per_thread": df11::WINDOW_BYTES,
+        "threads_per_block": [df11::hazmat::layout::WINDOWS_PER_BLOCK],
+        "bytes_per_thread": df11::hazmat::layout::WINDOW_BYTES,
         "pattern_dict": dict,
     })
 }

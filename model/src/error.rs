@@ -54,6 +54,23 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The file to be written is there already, and was not to be replaced.
+    OutputExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The directory to be written holds something that was not to be replaced.
+    OutputOccupied {
+        /// The directory, or what is in it.
+        path: PathBuf,
+        /// What is there.
+        problem: String,
+    },
+    /// A single file was named for what is written as a directory.
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
+    },
     /// The request cannot be carried out as it was made.
     Usage(String),
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
@@ -80,7 +97,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } => ErrorKind::Io,
-            Error::Usage(_) => ErrorKind::Usage,
+            Error::OutputExists { .. }
+            | Error::OutputOccupied { .. }
+            | Error::NotADirectory { .. }
+            | Error::Usage(_) => ErrorKind::Usage,
             Error::Cancelled => ErrorKind::Cancelled,
             Error::File { .. } | Error::Unit { .. } | Error::Frame { .. } | Error::Tensor { .. } => {
                 ErrorKind::Data
@@ -123,6 +143,15 @@ impl fmt::Display for Error {
             Error::Tensor { path, tensor, problem } => {
                 write!(f, "{}: tensor {tensor}: {problem}", path.display())
             }
+            Error::OutputExists { path } => write!(f, "{} exists", path.display()),
+            Error::OutputOccupied { path, problem } => {
+                write!(f, "{} {problem}; choose another directory", path.display())
+            }
+            Error::NotADirectory { path } => write!(
+                f,
+                "compression writes a directory with a file for each unit; name a directory instead of {}",
+                path.display()
+            ),
             Error::Usage(problem) => f.write_str(problem),
             Error::Cancelled => f.write_str("was stopped before it was done; nothing was changed"),
         }
@@ -134,7 +163,13 @@ impl std::error::Error for Error {
         match self {
             Error::Io { source, .. } => Some(source),
             Error::Unit { source, .. } | Error::Frame { source, .. } => Some(source),
-            _ => None,
+            Error::File { .. }
+            | Error::Tensor { .. }
+            | Error::OutputExists { .. }
+            | Error::OutputOccupied { .. }
+            | Error::NotADirectory { .. }
+            | Error::Usage(_)
+            | Error::Cancelled => None,
         }
     }
 }

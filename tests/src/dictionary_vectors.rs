@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use df11::dictionary::{Model, Width};
 use df11::frame::ElementType;
+use df11::hazmat::dictionary::{Model, Width};
 use df11_reference::dictionary as reference;
 use df11_reference::frame::{Coding, Tensor, crc, encode, encode_as};
 use serde_json::{Value, json};

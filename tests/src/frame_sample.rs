@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use df11::frame::{Codec, ENTRY_BYTES, Frame, Header, TRAILER_BYTES};
+use df11::{
+    frame::{Codec, Frame, Header},
+    hazmat::frame::{ENTRY_BYTES, TRAILER_BYTES},
+};
 use df11_reference::frame::crc;
 
 /// A sound frame that can be damaged, with its checksums made right again.

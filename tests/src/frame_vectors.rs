@@ -2,7 +2,7 @@
 //! against `df11` before it goes into the file.
 
 use df11::frame::{ElementType, Frame};
-use df11::rans::Frequencies;
+use df11::hazmat::rans::Frequencies;
 use df11_reference::{frame as reference, rans};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,95 +24,185 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
 /// If the reference or core disagrees with what is stated here.
 #[must_use]
 pub fn generate() -> String {
-    let mut tests = Vec::new();
-    let mut push = |id: &str, comment: &str, clauses: &[&str], result: &str, frame: &[u8], more: Value| {
-        let mut test = json!({ "tcId": tests.len() + 1, "id": id, "comment": comment, "clauses": clauses, "result": result });
+    let mut frames = Frames::default();
+    frames.push_valid();
+    frames.push_invalid_headers();
+    push_damage(&mut frames);
+    push_wrong_words(&mut frames);
+    push_wrong_ends(&mut frames);
+    frames.push_dictionaries();
+    let (tests, normalised) = (frames.tests, normalised());
+    let dictionaries = dictionary_vectors::dictionaries();
+    let file = json!({
+        "algorithm": "FRAME, RANS, DICTIONARY",
+        "specVersion": "1.0.0-draft",
+        "generator": "cargo run -p df11-tests --bin vectors (df11 0.1.0)",
+        "numberOfTests": tests.len() + normalised.len() + dictionaries.len(),
+        "header": [
+            "frames: a reader gives elements with this SHA-256 for `valid` ones, and refuses all others; `unsupported` not as damaged.",
+            "frequencies: R-2.5 makes these frequencies of these counts.",
+            "dictionaries: V-4.2 makes these costs (of the symbols that occur, least first), limit and remainder of these counts; their strings, by number and with a line feed after each symbols in hexadecimal, have this SHA-256.",
+        ],
+        "frames": tests,
+        "frequencies": normalised,
+        "dictionaries": dictionaries,
+    });
+    on_one_line(&serde_json::to_string_pretty(&file).unwrap()) + "\n"
+}
+
+fn tensor(element_type: ElementType, shape: &[u64], elements: &[u8]) -> reference::Tensor {
+    reference::Tensor {
+        element_type: element_type.number(),
+        shape: shape.to_vec(),
+        elements: elements.to_vec(),
+    }
+}
+
+fn trained() -> Vec<u8> {
+    bytes(&like_trained(3000, 1))
+}
+
+fn u8s(n: usize) -> Vec<u8> {
+    (0..n).map(|i| 100 + (i * i % 7) as u8).collect()
+}
+
+/// A frame of codec rANS.
+fn coded() -> FrameSample {
+    FrameSample::new(reference::encode(&tensor(ElementType::Bf16, &[300], &trained()[..600]), 1).unwrap())
+}
+
+/// A frame of codec raw.
+fn raw() -> FrameSample {
+    FrameSample::new(reference::encode(&tensor(ElementType::U8, &[40], &u8s(40)), 0).unwrap())
+}
+
+/// The frames of the file.
+#[derive(Default)]
+struct Frames {
+    tests: Vec<Value>,
+}
+
+impl Frames {
+    fn push(&mut self, id: &str, comment: &str, clauses: &[&str], result: &str, frame: &[u8], more: Value) {
+        let number = self.tests.len() + 1;
+        let mut test = json!({
+            "tcId": number, "id": id, "comment": comment, "clauses": clauses, "result": result
+        });
         test["frame"] = hex::encode(frame).into();
         if let (Some(test), Value::Object(more)) = (test.as_object_mut(), more) {
             test.extend(more);
         }
-        tests.push(test);
-    };
+        self.tests.push(test);
+    }
 
-    let trained = bytes(&like_trained(3000, 1));
-    let tensor = |element_type: ElementType, shape: &[u64], elements: &[u8]| reference::Tensor {
-        element_type: element_type.number(),
-        shape: shape.to_vec(),
-        elements: elements.to_vec(),
-    };
-    let mut valid = |id: &str, comment: &str, tensor: &reference::Tensor, coded: bool| {
+    fn valid(&mut self, id: &str, comment: &str, tensor: &reference::Tensor, coded: bool) {
         let frame = reference::encode(tensor, u8::from(coded)).unwrap();
         assert_eq!(reference::decode(&frame).as_ref(), Ok(tensor), "{id}");
         assert_eq!(decode(&frame).as_ref(), Ok(&tensor.elements), "{id}");
-        push(id, comment, &[], "valid", &frame, facts(tensor));
-        frame
-    };
-    for element_type in ElementType::ALL {
-        let name = element_type.name().to_lowercase();
-        let n = 600;
-        let elements = &trained[..n * element_type.bytes()];
-        let some = tensor(element_type, &[20, 30], elements);
-        valid(&format!("{name}-rans"), "coded bytes by rANS", &some, true);
-        valid(
-            &format!("{name}-raw"),
-            "elements as they are",
-            &tensor(element_type, &[7], &elements[..7 * element_type.bytes()]),
-            false,
-        );
+        self.push(id, comment, &[], "valid", &frame, facts(tensor));
     }
-    let u8s = |n: usize| -> Vec<u8> { (0..n).map(|i| 100 + (i * i % 7) as u8).collect() };
-    for n in [1, 31, 32, 33, 63, 64, 65, 1000] {
-        let comment = "a number of symbols around that of the lanes";
-        valid(&format!("symbols-{n}"), comment, &tensor(ElementType::U8, &[n as u64], &u8s(n)), true);
-    }
-    valid(
-        "one-symbol",
-        "an alphabet of one symbol: no words",
-        &tensor(ElementType::U8, &[500], &[255; 500]),
-        true,
-    );
-    let every: Vec<u8> = (0..1024).map(|i| (i % 256) as u8).collect();
-    valid("every-symbol", "all 256 symbols", &tensor(ElementType::U8, &[1024], &every), true);
-    valid("scalar", "rank 0: one element", &tensor(ElementType::F32, &[], &1.0f32.to_le_bytes()), false);
-    valid("empty", "a dimension of 0: no elements", &tensor(ElementType::Bf16, &[3, 0], &[]), false);
-    let nan: Vec<u8> = (0..64).flat_map(|i| (0x7f80u16 + i).to_le_bytes()).collect();
-    valid("nan", "infinity and NaN with payloads", &tensor(ElementType::Bf16, &[64], &nan), true);
 
-    let coded =
-        FrameSample::new(reference::encode(&tensor(ElementType::Bf16, &[300], &trained[..600]), 1).unwrap());
-    let raw = FrameSample::new(reference::encode(&tensor(ElementType::U8, &[40], &u8s(40)), 0).unwrap());
-    let mut invalid = |id: &str, comment: &str, clause: &str, result: &str, frame: &[u8]| {
+    fn invalid(&mut self, id: &str, comment: &str, clause: &str, result: &str, frame: &[u8]) {
         assert!(reference::decode(frame).is_err(), "{id}");
         let error = decode(frame).unwrap_err();
         assert_eq!(error.clause(), Some(clause), "{id}: {error}");
         assert_eq!(error.kind() == df11::ErrorKind::Unsupported, result == "unsupported", "{id}: {error}");
-        push(id, comment, &[clause], result, frame, json!({}));
-    };
-    for (id, at, value, clause, result) in [
-        ("magic", 0, 0x88, "F-3.1", "invalid"),
-        ("version-2", 8, 2, "F-1.3", "unsupported"),
-        ("element-type-6", 9, 6, "F-1.3", "unsupported"),
-        ("codec-2", 10, 2, "F-1.3", "unsupported"),
-        ("model-3", 11, 3, "F-1.3", "unsupported"),
-        ("scale-bits-13", 12, 13, "R-2.1", "invalid"),
-        ("rank-33", 13, 33, "F-3.1", "invalid"),
-        ("reserved-in-header", 15, 1, "F-1.2", "invalid"),
-        ("count", 16, 45, "F-3.2", "invalid"),
-        ("block-size", 24, 1, "F-3.1", "invalid"),
-        ("model-without-codec", 10, 0, "F-3.3", "invalid"),
-    ] {
-        let mut sample = coded.clone();
-        sample.put(at, &[value]);
-        invalid(id, "one byte of the header is another", clause, result, &sample.repair());
+        self.push(id, comment, &[clause], result, frame, json!({}));
     }
+
+    fn push_valid(&mut self) {
+        let trained = trained();
+        for element_type in ElementType::ALL {
+            let name = element_type.name().to_lowercase();
+            let n = 600;
+            let elements = &trained[..n * element_type.bytes()];
+            let some = tensor(element_type, &[20, 30], elements);
+            self.valid(&format!("{name}-rans"), "coded bytes by rANS", &some, true);
+            self.valid(
+                &format!("{name}-raw"),
+                "elements as they are",
+                &tensor(element_type, &[7], &elements[..7 * element_type.bytes()]),
+                false,
+            );
+        }
+        for n in [1, 31, 32, 33, 63, 64, 65, 1000] {
+            let comment = "a number of symbols around that of the lanes";
+            self.valid(
+                &format!("symbols-{n}"),
+                comment,
+                &tensor(ElementType::U8, &[n as u64], &u8s(n)),
+                true,
+            );
+        }
+        self.valid(
+            "one-symbol",
+            "an alphabet of one symbol: no words",
+            &tensor(ElementType::U8, &[500], &[255; 500]),
+            true,
+        );
+        let every: Vec<u8> = (0..1024).map(|i| (i % 256) as u8).collect();
+        self.valid("every-symbol", "all 256 symbols", &tensor(ElementType::U8, &[1024], &every), true);
+        self.valid(
+            "scalar",
+            "rank 0: one element",
+            &tensor(ElementType::F32, &[], &1.0f32.to_le_bytes()),
+            false,
+        );
+        self.valid("empty", "a dimension of 0: no elements", &tensor(ElementType::Bf16, &[3, 0], &[]), false);
+        let nan: Vec<u8> = (0..64).flat_map(|i| (0x7f80u16 + i).to_le_bytes()).collect();
+        self.valid("nan", "infinity and NaN with payloads", &tensor(ElementType::Bf16, &[64], &nan), true);
+    }
+
+    fn push_invalid_headers(&mut self) {
+        let coded = coded();
+        for (id, at, value, clause, result) in [
+            ("magic", 0, 0x88, "F-3.1", "invalid"),
+            ("version-2", 8, 2, "F-1.3", "unsupported"),
+            ("element-type-6", 9, 6, "F-1.3", "unsupported"),
+            ("codec-2", 10, 2, "F-1.3", "unsupported"),
+            ("model-3", 11, 3, "F-1.3", "unsupported"),
+            ("scale-bits-13", 12, 13, "R-2.1", "invalid"),
+            ("rank-33", 13, 33, "F-3.1", "invalid"),
+            ("reserved-in-header", 15, 1, "F-1.2", "invalid"),
+            ("count", 16, 45, "F-3.2", "invalid"),
+            ("block-size", 24, 1, "F-3.1", "invalid"),
+            ("model-without-codec", 10, 0, "F-3.3", "invalid"),
+        ] {
+            let mut sample = coded.clone();
+            sample.put(at, &[value]);
+            self.invalid(id, "one byte of the header is another", clause, result, &sample.repair());
+        }
+    }
+
+    fn push_dictionaries(&mut self) {
+        for (id, comment, tensor, frame) in dictionary_vectors::valid() {
+            assert_eq!(reference::decode(&frame).as_ref(), Ok(&tensor), "{id}");
+            assert_eq!(decode(&frame).as_ref(), Ok(&tensor.elements), "{id}");
+            self.push(&id, comment, &[], "valid", &frame, facts(&tensor));
+        }
+        for (id, comment, clause, frame) in dictionary_vectors::invalid() {
+            assert!(reference::decode(&frame).is_err(), "{id}");
+            let error = decode(&frame).unwrap_err();
+            assert_eq!(error.clause(), Some(clause), "{id}: {error}");
+            self.push(id, comment, &[clause], "invalid", &frame, json!({}));
+        }
+    }
+}
+
+/// Adds a sample with other bytes at a place, and its checksums made right if that is asked for.
+fn edits(frames: &mut Frames) -> impl FnMut(&str, &str, &str, &FrameSample, usize, &[u8], bool) {
+    |id, comment, clause, from, at, value, repair| {
+        let mut sample = from.clone();
+        sample.put(at, value);
+        frames.invalid(id, comment, clause, "invalid", &if repair { sample.repair() } else { sample.frame });
+    }
+}
+
+/// Checksums, offsets, reserved bytes and padding.
+fn push_damage(frames: &mut Frames) {
+    let (coded, raw) = (coded(), raw());
     let first = coded.blocks[0];
-    let end = coded.frame.len();
-    let mut with =
-        |id: &str, comment: &str, clause: &str, from: &FrameSample, at: usize, value: &[u8], repair: bool| {
-            let mut sample = from.clone();
-            sample.put(at, value);
-            invalid(id, comment, clause, "invalid", &if repair { sample.repair() } else { sample.frame });
-        };
+    let mut with = edits(frames);
     with("frequency-sum", "a frequency is another", "R-2.2", &coded, 40 + 32, &[9], true);
     with(
         "header-checksum",
@@ -144,6 +234,13 @@ pub fn generate() -> String {
     );
     with("reserved-in-block", "reserved bytes of a block are not 0", "F-1.2", &coded, first + 12, &[1], true);
     with("padding-in-block", "padding of a block is not 0", "F-1.2", &raw, raw.blocks[1] - 1, &[1], true);
+}
+
+/// Words and states of rANS.
+fn push_wrong_words(frames: &mut Frames) {
+    let (coded, raw) = (coded(), raw());
+    let first = coded.blocks[0];
+    let mut with = edits(frames);
     with(
         "words-too-many",
         "more words than symbols",
@@ -204,23 +301,28 @@ pub fn generate() -> String {
     let one = FrameSample::new(reference::encode(&one, 1).unwrap());
     let comment = "an alphabet of one symbol: decoding ends in the state that it began in, which is not the start state";
     with("last-state", comment, "R-5.5", &one, one.blocks[0] + 16, &[1], true);
-    with("number-of-blocks", "the trailer counts another number", "F-6.2", &coded, end - 16, &[2], true);
-    invalid("empty-string", "no bytes", "F-3.1", "invalid", &[]);
-    invalid("truncated", "the last byte is missing", "F-6.2", "invalid", &coded.frame[..end - 1]);
-    invalid("longer", "a byte follows", "F-6.2", "invalid", &[&coded.frame[..], &[0]].concat());
+}
 
-    for (id, comment, tensor, frame) in dictionary_vectors::valid() {
-        assert_eq!(reference::decode(&frame).as_ref(), Ok(&tensor), "{id}");
-        assert_eq!(decode(&frame).as_ref(), Ok(&tensor.elements), "{id}");
-        push(&id, comment, &[], "valid", &frame, facts(&tensor));
-    }
-    for (id, comment, clause, frame) in dictionary_vectors::invalid() {
-        assert!(reference::decode(&frame).is_err(), "{id}");
-        let error = decode(&frame).unwrap_err();
-        assert_eq!(error.clause(), Some(clause), "{id}: {error}");
-        push(id, comment, &[clause], "invalid", &frame, json!({}));
-    }
+/// Ends of frames.
+fn push_wrong_ends(frames: &mut Frames) {
+    let coded = coded();
+    let end = coded.frame.len();
+    edits(frames)(
+        "number-of-blocks",
+        "the trailer counts another number",
+        "F-6.2",
+        &coded,
+        end - 16,
+        &[2],
+        true,
+    );
+    frames.invalid("empty-string", "no bytes", "F-3.1", "invalid", &[]);
+    frames.invalid("truncated", "the last byte is missing", "F-6.2", "invalid", &coded.frame[..end - 1]);
+    frames.invalid("longer", "a byte follows", "F-6.2", "invalid", &[&coded.frame[..], &[0]].concat());
+}
 
+/// Frequencies of counts.
+fn normalised() -> Vec<Value> {
     let mut normalised = Vec::new();
     let mut counts = |id: &str, comment: &str, counts: &[(u8, u64)], scale_bits: u8| {
         let mut all = [0; 256];
@@ -252,23 +354,7 @@ pub fn generate() -> String {
     for scale_bits in 9..=12 {
         counts(&format!("ramp-{scale_bits}"), "all symbols, at each scale", &ramp, scale_bits);
     }
-
-    let dictionaries = dictionary_vectors::dictionaries();
-    let file = json!({
-        "algorithm": "FRAME, RANS, DICTIONARY",
-        "specVersion": "1.0.0-draft",
-        "generator": "cargo run -p df11-tests --bin vectors (df11 0.1.0)",
-        "numberOfTests": tests.len() + normalised.len() + dictionaries.len(),
-        "header": [
-            "frames: a reader gives elements with this SHA-256 for `valid` ones, and refuses all others; `unsupported` not as damaged.",
-            "frequencies: R-2.5 makes these frequencies of these counts.",
-            "dictionaries: V-4.2 makes these costs (of the symbols that occur, least first), limit and remainder of these counts; their strings, by number and with a line feed after each symbols in hexadecimal, have this SHA-256.",
-        ],
-        "frames": tests,
-        "frequencies": normalised,
-        "dictionaries": dictionaries,
-    });
-    on_one_line(&serde_json::to_string_pretty(&file).unwrap()) + "\n"
+    normalised
 }
 
 /// What a vector says of the elements.

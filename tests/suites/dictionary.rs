@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use df11::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width, codes_bound};
+use df11::hazmat::dictionary::{CHUNK, DecodeTable, EncodeTable, Model, Width, codes_bound};
 use df11::{Error, ErrorKind};
 use df11_reference::dictionary as reference;
 use df11_tests::cases;
@@ -30,7 +30,7 @@ fn to_reference(model: &Model) -> reference::Model {
 }
 
 fn table(model: &Model) -> Box<DecodeTable<4096>> {
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     table.build(model).unwrap();
     table
 }
@@ -49,7 +49,7 @@ fn decode(model: &Model, codes: &[u8], len: usize) -> Result<Vec<u8>, Error> {
     let mut symbols = vec![0xaa; len];
     let result = table(model).decode_into(codes, &mut symbols).map(|()| symbols);
     if model.width() == Width::Eight {
-        let mut small = DecodeTable::<256>::EMPTY;
+        let mut small = DecodeTable::<256>::new();
         small.build(model).unwrap();
         let mut symbols = vec![0x55; len];
         assert_eq!(small.decode_into(codes, &mut symbols).map(|()| symbols), result);
@@ -232,7 +232,7 @@ fn the_worked_example_of_the_specification_is_right() {
 #[test]
 fn what_the_caller_gets_wrong_is_no_damage() {
     let model = Model::of_counts(&counts(b"abracadabra"), Width::Twelve).unwrap();
-    let mut small = DecodeTable::<256>::EMPTY;
+    let mut small = DecodeTable::<256>::new();
     let error = small.build(&model).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(small.decode_into(&[0; 12], &mut [0]), Err(Error::NoSymbols));

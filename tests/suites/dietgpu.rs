@@ -55,14 +55,16 @@ fn archives_are_those_of_appendix_a() {
                 let element_type =
                     TYPES.into_iter().find(|element_type| element_type.name() == cells[1]).unwrap();
                 let elements: Vec<u8> = values.into_iter().flat_map(bytes).collect();
-                let archive = dietgpu::encode_floats(element_type, &elements, 10, true).unwrap();
+                let archive =
+                    dietgpu::encode_floats(element_type, &elements, 10, dietgpu::Checksum::Stated).unwrap();
                 assert_eq!(decode_floats(&archive), Ok(elements), "{line}");
                 assert_eq!(archive.len().to_string(), cells[2], "{line}");
                 archive
             }
             len => {
                 let bytes = generated(len.parse().unwrap());
-                let archive = dietgpu::encode(&bytes, cells[2].parse().unwrap(), true).unwrap();
+                let archive =
+                    dietgpu::encode(&bytes, cells[2].parse().unwrap(), dietgpu::Checksum::Stated).unwrap();
                 assert_eq!(decode(&archive), Ok(bytes), "{line}");
                 assert_eq!(archive.len().to_string(), cells[3], "{line}");
                 archive
@@ -128,7 +130,7 @@ proptest! {
         checksum: bool,
         junk: u8,
     ) {
-        let mut archive = dietgpu::encode(&bytes, bits, checksum).unwrap();
+        let mut archive = dietgpu::encode(&bytes, bits, checksum.into()).unwrap();
         prop_assert_eq!(Archive::new(&archive).unwrap().archive_len(), archive.len());
         for place in undefined(&archive, 0) {
             archive[place] = if place == 16 { archive[place] } else { junk };
@@ -149,7 +151,7 @@ proptest! {
         let element_type = TYPES[which];
         let from = 4 - element_type.bytes();
         let elements: Vec<u8> = elements.iter().flat_map(|bits| bits.to_le_bytes()[from..].to_vec()).collect();
-        let archive = dietgpu::encode_floats(element_type, &elements, 10, checksum).unwrap();
+        let archive = dietgpu::encode_floats(element_type, &elements, 10, checksum.into()).unwrap();
         prop_assert_eq!(FloatArchive::new(&archive).unwrap().archive_len(), archive.len());
         prop_assert_eq!(decode_floats(&archive), Ok(elements));
     }
@@ -163,8 +165,8 @@ proptest! {
     ) {
         let bytes = generated(9000);
         let archive = match float {
-            true => dietgpu::encode_floats(ElementType::Bf16, &bytes, 10, true),
-            false => dietgpu::encode(&bytes, 10, true),
+            true => dietgpu::encode_floats(ElementType::Bf16, &bytes, 10, dietgpu::Checksum::Stated),
+            false => dietgpu::encode(&bytes, 10, dietgpu::Checksum::Stated),
         };
         let archive = archive.unwrap();
         let mut damaged = archive.clone();
@@ -180,8 +182,9 @@ proptest! {
 
 #[test]
 fn coded_bytes_of_floats_have_no_checksum_of_their_own() {
-    let coded = dietgpu::encode(&[0x7f], 10, true).unwrap();
-    let mut archive = dietgpu::encode_floats(ElementType::F16, &[0, 0x7f], 10, true).unwrap();
+    let coded = dietgpu::encode(&[0x7f], 10, dietgpu::Checksum::Stated).unwrap();
+    let mut archive =
+        dietgpu::encode_floats(ElementType::F16, &[0, 0x7f], 10, dietgpu::Checksum::Stated).unwrap();
     archive.truncate(32);
     archive.extend(coded);
     assert!(matches!(FloatArchive::new(&archive), Err(Error::ArchiveField { value: 1, .. })));
@@ -189,11 +192,14 @@ fn coded_bytes_of_floats_have_no_checksum_of_their_own() {
 
 #[test]
 fn what_cannot_be_written_is_refused() {
-    assert_eq!(dietgpu::encode(&[1], 12, true), Err(Error::ScaleBits { bits: 12 }));
-    assert_eq!(dietgpu::encode(&[], 8, true), Err(Error::ScaleBits { bits: 8 }));
-    let error = Error::ArchiveField { clause: "G-5.1", field: "float type", value: 0 };
-    assert_eq!(dietgpu::encode_floats(ElementType::U8, &[1], 10, true), Err(error));
-    let error = Error::ArchiveField { clause: "G-5.1", field: "number of bytes", value: 3 };
-    assert_eq!(dietgpu::encode_floats(ElementType::F16, &[1, 2, 3], 10, true), Err(error));
+    assert_eq!(dietgpu::encode(&[1], 12, dietgpu::Checksum::Stated), Err(Error::ScaleBits { bits: 12 }));
+    assert_eq!(dietgpu::encode(&[], 8, dietgpu::Checksum::Stated), Err(Error::ScaleBits { bits: 8 }));
+    let error = Error::InvalidArgument { argument: "float type of an archive", value: 0 };
+    assert_eq!(dietgpu::encode_floats(ElementType::U8, &[1], 10, dietgpu::Checksum::Stated), Err(error));
+    let error = Error::InvalidArgument { argument: "number of bytes of an archive", value: 3 };
+    assert_eq!(
+        dietgpu::encode_floats(ElementType::F16, &[1, 2, 3], 10, dietgpu::Checksum::Stated),
+        Err(error)
+    );
     assert_eq!(Archive::new(b"\x01\x00\x0f\xf0").unwrap_err(), Error::NotAnArchive);
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use df11::huffman::Codewords;
+use df11::hazmat::huffman::Codewords;
 use df11::{EncodeOptions, Unit};
 use df11_tests::fixtures;
 use df11_tests::walk::{stated_gaps, stated_positions, walk};

@@ -181,7 +181,7 @@ pub unsafe extern "C" fn df11_frame_build_table(
             let place = span_of(frame);
             let Open(frame) = get(frame)?;
             apart(table, &[place, span(frame.as_bytes())])?;
-            let mut built = DecodeTable::EMPTY;
+            let mut built = DecodeTable::new();
             frame.build(&mut built);
             put(table, built)
         })

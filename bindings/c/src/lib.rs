@@ -57,5 +57,5 @@ pub extern "C" fn df11_version() -> *const c_char {
 pub unsafe extern "C" fn df11_crc32(seed: u32, data: *const u8, len: usize) -> u32 {
     let bytes = df11_bytes { data, len };
     // SAFETY: What the caller promises.
-    unsafe { bytes.get() }.map_or(seed, |bytes| df11::frame::crc(seed, bytes))
+    unsafe { bytes.get() }.map_or(seed, |bytes| df11::hazmat::frame::crc(seed, bytes))
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use df11::frame::crc;
+use df11::hazmat::frame::crc;
 use df11_model::{Codec, CompressOptions, Reader, compress};
 
 // Cargo builds the library for C where it builds the one for Rust, if something needs that.

@@ -1,6 +1,6 @@
 //! Single units in the DF11 layout.
 
-use codec::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+use codec::hazmat::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
 use codec::{Decoder, EncodeOptions, Parts, Plan, Unit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
-use df11::rans::DecodeTable;
+use df11::hazmat::rans::DecodeTable;
 use df11::{Counts, Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
 use df11_model::{Error, bf16_weights};
 use rayon::prelude::*;
@@ -196,7 +196,7 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
         encoded: &encoded,
         frame_out: Vec::with_capacity(frame.len()),
         frame: Frame::new(&frame).map_err(core)?,
-        table: Box::new(DecodeTable::EMPTY),
+        table: Box::new(DecodeTable::new()),
         unit,
         pool: &pool,
     };

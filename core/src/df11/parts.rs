@@ -106,7 +106,7 @@ impl Parts<usize> {
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40];
     /// let bound = Parts::bound(2, 1).ok_or("too many")?;
-    /// let sizes = Plan::new(&[&weights], &EncodeOptions::default())?.sizes();
+    /// let sizes = Plan::new(&[&weights], &EncodeOptions::new())?.sizes();
     /// assert!(sizes.luts <= bound.luts && sizes.encoded_exponent <= bound.encoded_exponent);
     /// assert_eq!((sizes.sign_mantissa, sizes.gaps), (bound.sign_mantissa, bound.gaps));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -135,7 +135,7 @@ impl Parts<usize> {
     /// ```
     /// use df11::{EncodeOptions, Plan};
     ///
-    /// let plan = Plan::new(&[&[0x80, 0x3f]], &EncodeOptions::default())?;
+    /// let plan = Plan::new(&[&[0x80, 0x3f]], &EncodeOptions::new())?;
     /// // Two rows of tables, a byte of code, a byte of sign and mantissa, two positions, a block of gaps.
     /// assert_eq!(plan.sizes().total(), 512 + 1 + 1 + 8 + 320);
     /// # Ok::<(), df11::Error>(())
@@ -216,7 +216,7 @@ impl Plan {
     /// ```
     /// use df11::{EncodeOptions, Plan};
     ///
-    /// let plan = Plan::new(&[&[0x80, 0x3f]], &EncodeOptions::default())?;
+    /// let plan = Plan::new(&[&[0x80, 0x3f]], &EncodeOptions::new())?;
     /// let mut unit = plan.buffers();
     /// plan.encode_into(&[&[0x80, 0x3f]], unit.as_mut_slices())?;
     /// assert_eq!(unit, plan.encode(&[&[0x80, 0x3f]])?);

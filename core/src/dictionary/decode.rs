@@ -3,8 +3,9 @@
 //! The table is that of section 5 of the specification. Whole groups of 8 codes are decoded without
 //! a look at where the chunk ends, but for the last one: see [`df11_simd::dictionary`].
 
+use crate::Level;
 use df11_simd::dictionary::{Entry, GROUP};
-use df11_simd::{Level, Operation, Simd};
+use df11_simd::{Operation, Simd};
 
 use super::{CHUNK, MAX_GROUPS, Model, Width};
 use crate::Error;
@@ -33,10 +34,19 @@ enum Entries<'t> {
     Twelve(&'t [Entry; 1 << 12]),
 }
 
+impl<const N: usize> Default for DecodeTable<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<const N: usize> DecodeTable<N> {
     /// A table of no dictionary, to be [built](Self::build). It is all zeros, so that a variable
     /// that begins as this takes no room in the image of a program.
-    pub const EMPTY: DecodeTable<N> = DecodeTable { entries: [Entry::NONE; N], bits: 0, fingerprint: 0 };
+    #[must_use]
+    pub const fn new() -> DecodeTable<N> {
+        DecodeTable { entries: [Entry::NONE; N], bits: 0, fingerprint: 0 }
+    }
 
     /// Makes this the table of a dictionary.
     ///
@@ -129,11 +139,11 @@ impl<'t> Dictionary<'t> {
     /// byte.
     ///
     /// ```
-    /// use df11::dictionary::{DecodeTable, Model, Width};
+    /// use df11::hazmat::dictionary::{DecodeTable, Model, Width};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);
-    /// let mut table = DecodeTable::<4096>::EMPTY;
+    /// let mut table = DecodeTable::<4096>::new();
     /// table.build(&Model::of_counts(&counts, Width::Eight)?)?;
     /// let dictionary = table.dictionary().ok_or("not built")?;
     /// assert_eq!(dictionary.entries()[..2], [0x08_00_00_00_00_00_00_07, 0x10_00_00_00_00_00_07_07]);

@@ -128,7 +128,7 @@ impl EncodeTable {
     /// tells how many groups each has. Several chunks at once take a third of the time.
     ///
     /// ```
-    /// use df11::dictionary::{CHUNK, EncodeTable, Model, Width};
+    /// use df11::hazmat::dictionary::{CHUNK, EncodeTable, Model, Width};
     ///
     /// let symbols: Vec<u8> = (0..10_000u32).map(|i| (i * i % 7) as u8).collect();
     /// let mut counts = [0; 256];

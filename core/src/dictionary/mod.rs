@@ -1,26 +1,4 @@
-//! Dictionaries of strings of bytes, as `spec/DICTIONARY.md` describes them: each code, of 8 or 12
-//! bits, is the number of a string of 1 to 7 symbols, so that no code has to wait for the one
-//! before it.
-//!
-//! ```
-//! use df11::dictionary::{self, DecodeTable, EncodeTable, Model, Width};
-//!
-//! let symbols = b"what follows from how often each symbol occurs".repeat(10);
-//! let mut counts = [0; 256];
-//! symbols.iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
-//! let model = Model::of_counts(&counts, Width::Twelve)?;
-//!
-//! let mut codes = Vec::new();
-//! EncodeTable::new(&model).encode(&symbols, &mut codes)?;
-//! assert!(codes.len() < symbols.len());
-//!
-//! let mut table = DecodeTable::<4096>::EMPTY;
-//! table.build(&model)?;
-//! let mut decoded = vec![0; symbols.len()];
-//! table.decode_into(&codes, &mut decoded)?;
-//! assert_eq!(decoded, symbols);
-//! # Ok::<(), df11::Error>(())
-//! ```
+//! Dictionaries of strings: `hazmat::dictionary`.
 
 mod decode;
 #[cfg(feature = "alloc")]
@@ -46,7 +24,7 @@ pub const MAX_GROUPS: usize = CHUNK / GROUP;
 /// whole groups.
 ///
 /// ```
-/// use df11::dictionary::{Width, codes_bound};
+/// use df11::hazmat::dictionary::{Width, codes_bound};
 ///
 /// assert_eq!(codes_bound(4096, Width::Twelve), 6144);
 /// assert_eq!(codes_bound(1, Width::Eight), 8);

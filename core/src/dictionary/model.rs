@@ -51,7 +51,7 @@ impl Width {
     /// Bits of a code.
     ///
     /// ```
-    /// use df11::dictionary::Width;
+    /// use df11::hazmat::dictionary::Width;
     ///
     /// assert_eq!([Width::Eight, Width::Twelve].map(Width::bits), [8, 12]);
     /// ```
@@ -124,7 +124,7 @@ impl Model {
     /// numbers (V-2.5).
     ///
     /// ```
-    /// use df11::dictionary::{Model, Width};
+    /// use df11::hazmat::dictionary::{Model, Width};
     ///
     /// let mut costs = [0; 256];
     /// (costs[7], costs[9]) = (16, 32);
@@ -162,7 +162,7 @@ impl Model {
     /// [`Error::NoSymbols`] if all counts are 0.
     ///
     /// ```
-    /// use df11::dictionary::{Model, Width};
+    /// use df11::hazmat::dictionary::{Model, Width};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);

@@ -1,8 +1,14 @@
 //! One error for the whole crate: small, `Copy`, and precise about the rule that was broken.
+//!
+//! Clause, kind and text of each variant stand in one row, and the rows in a table for each format:
+//! `unit.rs`, `frame.rs`, `archive.rs`, and `input.rs` for what is the caller's mistake.
 
-mod clause;
+mod archive;
+mod frame;
+mod input;
 mod kind;
-mod text;
+mod table;
+mod unit;
 
 pub use kind::ErrorKind;
 
@@ -104,6 +110,18 @@ pub enum Error {
     NoCodeword {
         /// The symbol (exponent).
         symbol: u8,
+    },
+    /// An argument has a value that it cannot have.
+    InvalidArgument {
+        /// Which argument.
+        argument: &'static str,
+        /// Its value, `u64::MAX` for one that cannot be counted.
+        value: u64,
+    },
+    /// What must not happen has happened: a fault of this crate.
+    Impossible {
+        /// What it is.
+        what: &'static str,
     },
     /// The tensors passed to encode are not the ones that were planned.
     PlanMismatch {
@@ -247,7 +265,7 @@ pub enum Error {
         /// The gap that the unit states.
         found: u8,
     },
-    /// Scale bits outside 9 to 12.
+    /// Scale bits outside 9 to 12, asked for by the caller.
     ScaleBits {
         /// The number found.
         bits: u8,
@@ -397,3 +415,11 @@ pub enum Error {
 }
 
 impl core::error::Error for Error {}
+
+/// The error for what must not happen but may not panic either. Builds with debug assertions do
+/// panic, so that tests and fuzzers see it.
+#[cold]
+pub(crate) fn impossible(what: &'static str) -> Error {
+    debug_assert!(false, "{what}");
+    Error::Impossible { what }
+}

@@ -64,13 +64,13 @@ impl<'a> Frame<'a> {
     /// [`elements_bytes`](Self::elements_bytes), or what is wrong with a block. The content of
     /// `elements` is then unspecified.
     pub fn decode_into(&self, elements: &mut [u8]) -> Result<(), Error> {
-        self.decode_in(&mut Box::new(DecodeTable::EMPTY), elements)
+        self.decode_in(&mut Box::new(DecodeTable::new()), elements)
     }
 
     /// The frame with its table.
     #[must_use]
     pub fn decoder(&self) -> Decoder<'a> {
-        let mut table = Box::new(DecodeTable::EMPTY);
+        let mut table = Box::new(DecodeTable::new());
         self.build(&mut table);
         Decoder { frame: self.clone(), table }
     }

@@ -4,7 +4,7 @@ use core::num::NonZeroUsize;
 
 use super::{ALIGNMENT, BLOCK, BLOCK_HEADER, ElementType, MAGIC, MAX_RANK, VERSION, crc, padding};
 use crate::dictionary::{self, CHUNK, Width};
-use crate::rans::{Frequencies, STATES_BYTES};
+use crate::rans::{self, Frequencies, STATES_BYTES};
 use crate::{Error, FramePart};
 
 /// How the blocks of a frame are coded.
@@ -202,7 +202,7 @@ impl Header {
     /// [`Error::FrameLength`] of kind [`Truncated`](crate::ErrorKind::Truncated) if there are too
     /// few bytes yet; [`Error::NotAFrame`], [`Error::FrameUnsupported`], [`Error::FrameChecksum`],
     /// [`Error::FrameReserved`], [`Error::FrameField`], [`Error::FrequencySum`],
-    /// [`Error::ScaleBits`], [`Error::SymbolCost`] or [`Error::DictionaryStrings`] for what breaks
+    /// [`Error::SymbolCost`] or [`Error::DictionaryStrings`] for what breaks
     /// a rule of section 3.
     ///
     /// ```
@@ -289,6 +289,10 @@ impl Header {
         }
         match &self.model {
             Model::None => {}
+            Model::Frequencies(_) if !rans::SCALE_BITS.contains(&scale_bits) => {
+                let value = u64::from(scale_bits);
+                return Err(Error::FrameField { clause: "R-2.1", field: "number of scale bits", value });
+            }
             Model::Frequencies(frequencies) => frequencies.check()?,
             Model::Dictionary(model) => model.check()?,
         }

@@ -25,22 +25,20 @@
 //! # Ok::<(), df11::Error>(())
 //! ```
 
-// Also where tests compare it with the library.
 mod chunks;
-#[cfg(any(test, not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))))]
 mod crc;
 #[cfg(feature = "alloc")]
 mod decoder;
 #[cfg(feature = "alloc")]
 mod encode;
 mod header;
+mod numbers;
 #[cfg(feature = "rayon")]
 mod parallel;
 pub(crate) mod planes;
 mod table;
 mod view;
 
-pub use chunks::ChunksLayout;
 #[cfg(feature = "alloc")]
 pub use decoder::Decoder;
 #[cfg(feature = "rayon")]
@@ -48,81 +46,24 @@ pub use encode::count_parallel;
 #[cfg(feature = "alloc")]
 pub use encode::{EncodeOptions, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
+pub use numbers::{BLOCK, MAGIC, MAX_RANK};
 pub use table::{DecodeTable, Table};
-pub use view::{BlockLayout, Frame};
+pub use view::Frame;
 
-#[cfg(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))]
-use crc32fast::Hasher;
-
+#[cfg(feature = "alloc")]
+use self::crc::Digest;
+use self::crc::crc;
+use self::numbers::{ALIGNMENT, BLOCK_HEADER, ENTRY_BYTES, TRAILER_BYTES, VERSION};
+#[cfg(feature = "alloc")]
+use self::numbers::{SCALE_BITS, SMALL};
 use crate::rans::{STATES_BYTES, WORD_BYTES};
 
-/// The first bytes of a frame (F-3.1).
-pub const MAGIC: [u8; 8] = *b"\x89DF11\r\n\x1a";
-
-/// The version that is described and written here.
-pub const VERSION: u8 = 1;
-
-/// The most dimensions (F-3.1).
-pub const MAX_RANK: usize = 32;
-
-/// Elements of a block as they are written here; others are read.
-pub const BLOCK: usize = 1 << 16;
-
-/// Scale bits as they are written here.
-pub const SCALE_BITS: u8 = 12;
-
-/// Tensors of fewer elements get codes of 8 bits, as they are written here: a table of 12 would
-/// take longer to build than they take to decode.
-#[cfg(feature = "alloc")]
-const SMALL: usize = 1 << 16;
-
-/// Bytes of the trailer (F-6.2).
-pub const TRAILER_BYTES: usize = 24;
-
-/// Bytes of the directory for each block (F-6.1).
-pub const ENTRY_BYTES: usize = 12;
-
-/// Parts of a frame begin at multiples of this.
-const ALIGNMENT: usize = 16;
-
-/// Bytes of a block before its states or elements (F-5.2).
-const BLOCK_HEADER: usize = 16;
-
-/// CRC-32, continued from `seed` (F-8.1): what the parts of a frame are checked by, and its digest.
-///
-/// ```
-/// use df11::frame::crc;
-///
-/// assert_eq!(crc(0, b"123456789"), 0xcbf4_3926);
-/// assert_eq!(crc(crc(0, b"1234"), b"56789"), 0xcbf4_3926);
-/// ```
-#[must_use]
-pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
-    #[cfg(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64"))]
-    {
-        let mut hasher = Hasher::new_with_initial(seed);
-        hasher.update(bytes);
-        hasher.finalize()
-    }
-    #[cfg(not(any(feature = "alloc", target_arch = "x86_64", target_arch = "aarch64")))]
-    crc::crc(seed, bytes)
-}
-
-/// The digest of elements whose parts have these checksums and lengths in bytes, one after the
-/// other.
-#[cfg(feature = "alloc")]
-#[derive(Clone, Debug, Default)]
-struct Digest(Hasher);
-
-#[cfg(feature = "alloc")]
-impl Digest {
-    fn append(&mut self, crc: u32, bytes: usize) {
-        self.0.combine(&Hasher::new_with_initial_len(crc, bytes as u64));
-    }
-
-    fn finish(self) -> u32 {
-        self.0.finalize()
-    }
+/// What `crate::hazmat::frame` shows.
+pub(crate) mod hazmat {
+    pub use super::chunks::ChunksLayout;
+    pub use super::crc::crc;
+    pub use super::numbers::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, VERSION};
+    pub use super::view::BlockLayout;
 }
 
 /// The most bytes that the frame of so many elements takes, whatever they are and however long its

@@ -47,8 +47,16 @@ pub struct DecodeTable {
 
 impl DecodeTable {
     /// A table of no frame, to be [built](super::Frame::build).
-    pub const EMPTY: DecodeTable =
-        DecodeTable { rans: rans::DecodeTable::EMPTY, dictionary: dictionary::DecodeTable::EMPTY };
+    #[must_use]
+    pub const fn new() -> DecodeTable {
+        DecodeTable { rans: rans::DecodeTable::new(), dictionary: dictionary::DecodeTable::new() }
+    }
+}
+
+impl Default for DecodeTable {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl sealed::Sealed for DecodeTable {

@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use df11_simd::{Level, Operation, Simd};
+use crate::Level;
+use df11_simd::{Operation, Simd};
 #[cfg(feature = "alloc")]
 use df11_simd::{Write, Writer};
 
@@ -13,6 +14,7 @@ use super::header::Parts;
 use super::table::Table;
 use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, crc, planes};
 use crate::dictionary::CHUNK;
+use crate::error::impossible;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
 use crate::{Error, FramePart, bf16};
 
@@ -185,7 +187,7 @@ impl<'a> Frame<'a> {
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::U8, &[100_000], &elements)?;
     /// let layout = Frame::new(&bytes)?.block_layout(1)?;
-    /// assert_eq!((layout.words.start - layout.states) as usize, df11::rans::STATES_BYTES);
+    /// assert_eq!((layout.words.start - layout.states) as usize, df11::hazmat::rans::STATES_BYTES);
     /// # Ok::<(), df11::Error>(())
     /// ```
     ///
@@ -225,12 +227,12 @@ impl<'a> Frame<'a> {
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Frame};
-    /// use df11::rans::DecodeTable;
+    /// use df11::hazmat::rans::DecodeTable;
     ///
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::F8E4M3, &[100_000], &elements)?;
     /// let frame = Frame::new(&bytes)?;
-    /// let mut table = DecodeTable::EMPTY;
+    /// let mut table = DecodeTable::new();
     /// frame.build(&mut table);
     /// let range = frame.header().block_range(1);
     /// let mut block = vec![0; range.len()];
@@ -306,7 +308,7 @@ impl<'a> Frame<'a> {
     ) -> Result<(), Error> {
         if self.header.codec() == Codec::Raw {
             for (i, part) in elements.chunks_mut(self.header.block_bytes_of_elements()).enumerate() {
-                copy(part, self.block(first + i)?.raw);
+                copy(part, self.block(first + i)?.raw)?;
             }
             return Ok(());
         }
@@ -393,10 +395,12 @@ impl<'a> Frame<'a> {
 
 /// Copies bytes to a place that is as long.
 #[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    if to.len() == from.len() {
-        to.copy_from_slice(from);
+fn copy(to: &mut [u8], from: &[u8]) -> Result<(), Error> {
+    if to.len() != from.len() {
+        return Err(impossible("a block of a frame has as many bytes as its elements"));
     }
+    to.copy_from_slice(from);
+    Ok(())
 }
 
 /// The fields of a trailer, of 8 bytes each; the last are two of 4.

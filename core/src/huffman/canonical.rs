@@ -19,7 +19,7 @@ impl Codewords {
     /// [`Error::Oversubscribed`] if no prefix code has these lengths.
     ///
     /// ```
-    /// use df11::huffman::{CodeLengths, Codewords};
+    /// use df11::hazmat::huffman::{CodeLengths, Codewords};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[5..8].copy_from_slice(&[2, 1, 2]);
@@ -52,7 +52,7 @@ impl Codewords {
     /// codeword.
     ///
     /// ```
-    /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+    /// use df11::hazmat::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[..4].copy_from_slice(&[1, 2, 10, 10]);

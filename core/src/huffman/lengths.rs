@@ -15,7 +15,7 @@ const SYMBOLS: usize = 256;
 /// The length in bits of each symbol's codeword; 0 for a symbol that has none.
 ///
 /// ```
-/// use df11::huffman::CodeLengths;
+/// use df11::hazmat::huffman::CodeLengths;
 ///
 /// let mut frequencies = [0; 256];
 /// frequencies[120..124].copy_from_slice(&[8, 4, 2, 2]);
@@ -35,7 +35,7 @@ impl CodeLengths {
     /// [`Error::CodeLength`] for a length above 32.
     ///
     /// ```
-    /// use df11::huffman::CodeLengths;
+    /// use df11::hazmat::huffman::CodeLengths;
     ///
     /// let mut lengths = [0; 256];
     /// lengths[120] = 33;
@@ -69,7 +69,7 @@ impl CodeLengths {
     /// [`Error::LimitTooSmall`] if there are more than 2^`limit` symbols.
     ///
     /// ```
-    /// use df11::huffman::CodeLengths;
+    /// use df11::hazmat::huffman::CodeLengths;
     ///
     /// let mut frequencies = [0; 256];
     /// frequencies[..5].copy_from_slice(&[16, 8, 4, 2, 1]);
@@ -133,7 +133,7 @@ impl CodeLengths {
     /// 2^32, and is complete (every bit string decodes) if it is 2^32.
     ///
     /// ```
-    /// use df11::huffman::CodeLengths;
+    /// use df11::hazmat::huffman::CodeLengths;
     ///
     /// let mut lengths = [0; 256];
     /// lengths[..3].copy_from_slice(&[1, 2, 2]);

@@ -38,7 +38,7 @@ impl<'a> PrefixTables<'a> {
     /// entries that no codeword reaches.
     ///
     /// ```
-    /// use df11::{Error, huffman::PrefixTables};
+    /// use df11::{Error, hazmat::huffman::PrefixTables};
     ///
     /// assert_eq!(PrefixTables::new(&[0; 256]).unwrap_err(), Error::TablesLength { bytes: 256 });
     /// ```
@@ -97,7 +97,7 @@ impl<'a> PrefixTables<'a> {
     /// `bit` is where the codeword stands in the code; it only goes into errors.
     ///
     /// ```
-    /// use df11::{Error, huffman::PrefixTables};
+    /// use df11::{Error, hazmat::huffman::PrefixTables};
     ///
     /// let mut luts = [[120; 256]; 2]; // one table, in which everything is 120,
     /// luts[1] = [0; 256];
@@ -164,7 +164,7 @@ impl PrefixTablesBuf {
     /// [`Error::EmptyUnit`] if there are none.
     ///
     /// ```
-    /// use df11::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
+    /// use df11::hazmat::huffman::{CodeLengths, Codewords, PrefixTablesBuf};
     ///
     /// let mut lengths = [0; 256];
     /// lengths[120..123].copy_from_slice(&[1, 9, 9]);

@@ -9,12 +9,13 @@
 //!    them, and several blocks in turn, so that each hides how long the others take; see
 //!    [`df11_simd::rans`].
 
+use crate::Level;
 #[cfg(target_arch = "x86_64")]
 use df11_simd::rans::DecodeWindow;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use df11_simd::rans::RansTable;
 use df11_simd::rans::{DecodeTables, Stream};
-use df11_simd::{Level, Operation, Simd};
+use df11_simd::{Operation, Simd};
 
 use super::{Frequencies, LANES, MANY, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
 use crate::Error;
@@ -55,14 +56,17 @@ impl DecodeTable {
     ///
     /// Of one symbol with 0 scale bits: so it is all zeros, but for machines with vectors, and a
     /// variable that begins as this takes no room in the image of a program.
-    pub const EMPTY: DecodeTable = DecodeTable {
-        slots: [0; SLOTS],
-        scale_bits: 0,
-        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        vector: None,
-        #[cfg(target_arch = "x86_64")]
-        window: None,
-    };
+    #[must_use]
+    pub const fn new() -> DecodeTable {
+        DecodeTable {
+            slots: [0; SLOTS],
+            scale_bits: 0,
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            vector: None,
+            #[cfg(target_arch = "x86_64")]
+            window: None,
+        }
+    }
 
     /// Makes this the table of these frequencies.
     pub fn build(&mut self, frequencies: &Frequencies) {
@@ -88,11 +92,11 @@ impl DecodeTable {
     /// less the cumulative frequency, 12 bits.
     ///
     /// ```
-    /// use df11::rans::{DecodeTable, Frequencies};
+    /// use df11::hazmat::rans::{DecodeTable, Frequencies};
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9]) = (3, 1);
-    /// let mut table = DecodeTable::EMPTY;
+    /// let mut table = DecodeTable::new();
     /// table.build(&Frequencies::normalise(&counts, 9)?);
     /// assert_eq!(table.slots()[385], 1 << 20 | 127 << 8 | 9);
     /// # Ok::<(), df11::Error>(())
@@ -128,6 +132,12 @@ impl DecodeTable {
     /// [`Error::BufferLength`] if a block has more bytes of words than `words`.
     pub fn decode_blocks(&self, level: Level, blocks: &mut [DecodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Decode { table: self, blocks })
+    }
+}
+
+impl Default for DecodeTable {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -10,8 +10,9 @@
 //! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small,
 //!    and several blocks in turn; see [`df11_simd::rans`].
 
+use crate::Level;
 use df11_simd::rans::{EncodeTables, EncodeWindow, NO_ENTRY, RansTable, Writing};
-use df11_simd::{Level, Operation, Simd};
+use df11_simd::{Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES, words_bound};
 use crate::Error;

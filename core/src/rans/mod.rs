@@ -1,25 +1,4 @@
-//! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits, blocks
-//! that are decoded alone.
-//!
-//! ```
-//! use df11::rans::{self, DecodeTable, EncodeTable, Frequencies};
-//!
-//! let symbols = b"what follows from how often each symbol occurs".repeat(10);
-//! let mut counts = [0; 256];
-//! symbols.iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
-//! let frequencies = Frequencies::normalise(&counts, 12)?;
-//!
-//! let (mut states, mut words) = ([0; rans::STATES_BYTES], vec![0; rans::words_bound(symbols.len())]);
-//! let used = EncodeTable::new(&frequencies).encode_into(&symbols, &mut states, &mut words)?;
-//! assert!(rans::STATES_BYTES + used < symbols.len());
-//!
-//! let mut table = DecodeTable::EMPTY;
-//! table.build(&frequencies);
-//! let mut decoded = vec![0; symbols.len()];
-//! table.decode_into(&states, &words[..used], &mut decoded)?;
-//! assert_eq!(decoded, symbols);
-//! # Ok::<(), df11::Error>(())
-//! ```
+//! Interleaved rANS: `hazmat::rans`.
 
 mod decode;
 mod encode;
@@ -54,7 +33,7 @@ const STATE_BITS: u32 = 31;
 /// The most bytes that the words of so many symbols take: one word for each symbol.
 ///
 /// ```
-/// assert_eq!(df11::rans::words_bound(4096), 8192);
+/// assert_eq!(df11::hazmat::rans::words_bound(4096), 8192);
 /// ```
 #[must_use]
 pub const fn words_bound(symbols: usize) -> usize {

@@ -21,7 +21,7 @@ impl Frequencies {
     /// are 0.
     ///
     /// ```
-    /// use df11::rans::Frequencies;
+    /// use df11::hazmat::rans::Frequencies;
     ///
     /// let mut counts = [0; 256];
     /// (counts[7], counts[9], counts[200]) = (3, 1, 1);
@@ -83,7 +83,7 @@ impl Frequencies {
     /// not 2 to the power of it.
     ///
     /// ```
-    /// use df11::{Error, rans::Frequencies};
+    /// use df11::{Error, hazmat::rans::Frequencies};
     ///
     /// let mut frequencies = [2; 256];
     /// assert_eq!(Frequencies::new(&frequencies, 9)?.of(100), 2);

@@ -1,10 +1,10 @@
 //! Kernels run by the emulator directly, without a driver: for those who want to know everything
 //! that it has to say.
 
-use df11::dictionary;
 use df11::frame::Frame;
-use df11::rans::{DecodeTable, Frequencies};
-use df11::{BLOCK_BYTES, Parts, Unit};
+use df11::hazmat::dictionary;
+use df11::hazmat::rans::{DecodeTable, Frequencies};
+use df11::{Parts, Unit, hazmat::layout::BLOCK_BYTES};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use df11_gpu::kernels::{RansBlock, THREADS, element_kind};
@@ -236,7 +236,7 @@ pub fn rans(
         blocks.iter().flat_map(|block| block.describe()).flat_map(u64::to_le_bytes).collect();
     let described = upload(&mut device, &described, 0);
     let (outputs, status) = (device.allocate(bytes), device.allocate(4 * blocks.len()));
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     table.build(frequencies);
     let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
     let slots = upload(&mut device, &slots, 0);
@@ -282,7 +282,7 @@ pub fn frames(
     let mut device = Device::new();
     let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
     for frame in frames {
-        let mut table = Box::new(DecodeTable::EMPTY);
+        let mut table = Box::new(DecodeTable::new());
         table.build(frame.frequencies);
         let slots: Vec<u8> = table.slots().iter().flat_map(|slot| slot.to_le_bytes()).collect();
         let chunks: Vec<u8> =
@@ -330,7 +330,7 @@ impl<'a> DictionaryFrame<'a> {
     pub fn new(frame: &Frame<'a>) -> Result<Option<Self>, df11::Error> {
         let header = frame.header();
         let Some(model) = header.dictionary() else { return Ok(None) };
-        let mut table = Box::new(dictionary::DecodeTable::<4096>::EMPTY);
+        let mut table = Box::new(dictionary::DecodeTable::<4096>::new());
         table.build(model)?;
         let entries = table.dictionary().map_or(&[][..], |dictionary| dictionary.entries()).to_vec();
         let (layout, bytes) = (frame.chunks_layout()?, frame.as_bytes());

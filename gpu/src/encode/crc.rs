@@ -70,7 +70,7 @@ impl Powers {
 
 #[cfg(test)]
 mod tests {
-    use df11::frame::crc;
+    use df11::hazmat::frame::crc;
 
     #[test]
     fn checksums_of_parts_make_that_of_the_whole() {

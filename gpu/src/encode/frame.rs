@@ -1,10 +1,11 @@
 //! Frames.
 
 use df11::Error;
-use df11::frame::{
-    self, ENTRY_BYTES, ElementType, EncodeOptions, Encoder, Header, SCALE_BITS, TRAILER_BYTES, crc,
+use df11::hazmat::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
+use df11::{
+    frame::{self, ElementType, EncodeOptions, Encoder, Header},
+    hazmat::frame::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, crc},
 };
-use df11::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
 use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};
@@ -43,7 +44,7 @@ pub struct EncodedFrame {
 ///
 /// # Errors
 ///
-/// [`Error::FrameField`] for a shape that a frame cannot have; what the machine says.
+/// [`Error::InvalidArgument`] for a shape that a frame cannot have; what the machine says.
 pub fn frame<M: Machine>(
     machine: &mut M,
     element_type: ElementType,
@@ -57,7 +58,7 @@ pub fn frame<M: Machine>(
 ///
 /// # Errors
 ///
-/// As [`frame()`]; [`Error::FrameField`] for another number of elements.
+/// As [`frame()`]; [`Error::InvalidArgument`] for another number of elements.
 pub fn frame_of_blocks<M: Machine>(
     machine: &mut M,
     block_len: usize,
@@ -122,9 +123,8 @@ impl Planned {
         header: &Header,
         elements: u64,
     ) -> Result<Self, M::Error> {
-        let blocks = u32::try_from(header.blocks()).map_err(|_| Error::FrameField {
-            clause: "F-3.2",
-            field: "element count",
+        let blocks = u32::try_from(header.blocks()).map_err(|_| Error::InvalidArgument {
+            argument: "element count of a frame",
             value: header.len() as u64,
         })?;
         let number = blocks as usize;

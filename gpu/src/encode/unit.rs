@@ -1,8 +1,8 @@
 //! DF11 units.
 
 use df11::Error;
-use df11::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan, WINDOW_BYTES};
+use df11::hazmat::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
+use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan, hazmat::layout::WINDOW_BYTES};
 
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;

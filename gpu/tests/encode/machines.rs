@@ -51,13 +51,13 @@ impl Machine for Far<'_> {
         for offset in 0..=*number {
             self.add(*offsets + 8 * offset, self.bits);
         }
-        let blocks = self.bits / df11::BLOCK_BITS;
+        let blocks = self.bits / df11::hazmat::layout::BLOCK_BITS;
         *code = code.wrapping_sub(self.bits / 8);
         *sign_mantissa = sign_mantissa.wrapping_sub(self.weights);
         *positions = positions.wrapping_sub(4 * blocks);
-        *gaps = gaps.wrapping_sub(df11::GAP_BYTES_PER_BLOCK as u64 * blocks);
+        *gaps = gaps.wrapping_sub(df11::hazmat::layout::GAP_BYTES_PER_BLOCK as u64 * blocks);
         *elements += self.weights;
-        *windows += self.bits / df11::WINDOW_BITS;
+        *windows += self.bits / df11::hazmat::layout::WINDOW_BITS;
         self.machine.run(&pass)
     }
 }
@@ -79,7 +79,7 @@ fn units_are_written_as_well_at_the_limits_of_the_layout() {
     let mut expected = EncodeOptions::new().encode(&tensors).unwrap();
     // Whole groups of weights and whole blocks of code, as many as can be before these.
     let before = (df11::MAX_ELEMENTS - 40_000) / 16 * 16;
-    let blocks = (df11::MAX_ELEMENTS - expected.encoded_exponent.len()) / df11::BLOCK_BYTES;
+    let blocks = (df11::MAX_ELEMENTS - expected.encoded_exponent.len()) / df11::hazmat::layout::BLOCK_BYTES;
     // Output positions count the weights before; the first and the last come from elsewhere.
     let positions = expected.output_positions.as_chunks_mut::<4>().0;
     assert!(positions.len() > 3);
@@ -90,7 +90,7 @@ fn units_are_written_as_well_at_the_limits_of_the_layout() {
     for capability in CAPABILITIES {
         let mut machine = Emulated::new(capability, Options::default()).unwrap();
         let (placed, _) = upload(&mut machine, &tensors, 2);
-        let bits = blocks as u64 * df11::BLOCK_BITS;
+        let bits = blocks as u64 * df11::hazmat::layout::BLOCK_BITS;
         let mut far = Far { machine: &mut machine, weights: before as u64, bits };
         let unit = planned_unit(&mut far, &placed, Tiling { weights: 9000 }, best(2)).unwrap();
         let found = unit.download(&mut far).unwrap();

@@ -1,7 +1,7 @@
 //! Units.
 
 use df11::frame::{self, ElementType};
-use df11::huffman::CodeLengths;
+use df11::hazmat::huffman::CodeLengths;
 use df11::{EncodeOptions, Error, Plan};
 use df11_emulator::Options;
 use df11_gpu::encode::Tiling;

@@ -46,7 +46,7 @@ fn what_the_errata_say_of_the_published_kernel_shows() {
         let (_, test) = vectors.tests().find(|(_, test)| test.id == id).unwrap();
         let tensors = test.tensors().unwrap();
         let parts = unit(&tensors).unwrap();
-        let blocks = parts.encoded_exponent.len().div_ceil(df11::BLOCK_BYTES);
+        let blocks = parts.encoded_exponent.len().div_ceil(df11::hazmat::layout::BLOCK_BYTES);
         let shape = Shape::published(blocks, df11::PUBLISHED_SHARED_MEMORY);
         let options = Options { most_steps: 1_000_000, ..Options::default() };
         emulate::unit(&module, "decode", &parts, shape, 0, &options).unwrap().1.findings

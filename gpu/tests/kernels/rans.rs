@@ -1,7 +1,7 @@
 //! Frames of codec rANS, and archives of dietgpu.
 
 use df11::frame::{ElementType, Frame};
-use df11::rans::DecodeTable;
+use df11::hazmat::rans::DecodeTable;
 use df11::{Error, dietgpu};
 use df11_gpu::kernels::RansBlock;
 use df11_gpu_lab::emulate::frame_blocks;
@@ -34,7 +34,7 @@ fn rans_kernels_decode_frames_of_every_element_type() {
 fn rans_kernels_decode_the_blocks_of_dietgpus_archives() {
     let coded: Vec<u8> = like_trained(30_000, 2).iter().map(|bits| (bits >> 7) as u8).collect();
     for (scale_bits, (target, module)) in (9..12).zip(&*RANS) {
-        let bytes = dietgpu::encode(&coded, scale_bits, false).unwrap();
+        let bytes = dietgpu::encode(&coded, scale_bits, dietgpu::Checksum::Omitted).unwrap();
         let archive = dietgpu::Archive::new(&bytes).unwrap();
         // Section 2 of DIETGPU.md.
         let n = coded.len().div_ceil(dietgpu::BLOCK);
@@ -67,7 +67,7 @@ fn rans_kernels_say_what_is_wrong_with_a_block_as_core_does_and_stay_in_bounds()
     let frame = Frame::new(&sound).unwrap();
     let (blocks, kind) = frame_blocks(&frame).unwrap();
     let frequencies = frame.header().frequencies().unwrap();
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     table.build(frequencies);
     let RansBlock { states, words, .. } = &blocks[0];
     let (mut random, mut seen) = (Random(6), [0; 5]);

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use df11::Parts;
 use df11::frame::{self, ElementType};
-use df11::rans::Frequencies;
+use df11::hazmat::rans::Frequencies;
 use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
 use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, RansBlock};
 use df11_gpu_lab::emulate::{self, Shape};

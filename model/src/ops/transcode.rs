@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::{self, Codec, ElementType, EncodeOptions, Frame};
-use df11::rans::DecodeTable;
+use df11::hazmat::rans::DecodeTable;
 use df11::{PARTS, Parts, Unit};
 use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
@@ -229,7 +229,7 @@ fn for_each_block(
     frame: &Frame<'_>,
     mut each: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), BlockError> {
-    let mut table = Box::new(frame::DecodeTable::EMPTY);
+    let mut table = Box::new(frame::DecodeTable::new());
     frame.build(&mut table);
     let header = frame.header();
     let mut elements = Vec::new();
@@ -269,7 +269,7 @@ fn read(input: &Path, options: &TranscodeOptions) -> Result<(Form, u64, Tensor),
     let bytes = fs::read(input).map_err(io("cannot read", input))?;
     let len = bytes.len() as u64;
     let magic = bytes.first_chunk().map_or(0, |magic| u32::from_le_bytes(*magic));
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     let (form, tensor) = if bytes.starts_with(&frame::MAGIC) {
         (Form::Frame, read_frame(&bytes).map_err(too_much)?)
     } else if magic == dietgpu::FLOAT_MAGIC {
@@ -363,10 +363,11 @@ fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String>
             EncodeOptions::new().codec(codec).encode(*element_type, &shape, elements).map_err(refused)
         }
         Form::Dietgpu if element_type.bytes() == 1 => {
-            dietgpu::encode(elements, dietgpu::SCALE_BITS, true).map_err(refused)
+            dietgpu::encode(elements, dietgpu::SCALE_BITS, dietgpu::Checksum::Stated).map_err(refused)
         }
         Form::Dietgpu => {
-            dietgpu::encode_floats(*element_type, elements, dietgpu::SCALE_BITS, true).map_err(refused)
+            dietgpu::encode_floats(*element_type, elements, dietgpu::SCALE_BITS, dietgpu::Checksum::Stated)
+                .map_err(refused)
         }
         Form::Df11 if *element_type == ElementType::Bf16 => {
             let unit = df11::encode(elements).map_err(refused)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use df11::{MAX_ELEMENTS, bf16, huffman};
+use df11::{MAX_ELEMENTS, bf16, hazmat::huffman};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;

@@ -1,9 +1,10 @@
 //! Tensors that are stored as frames: one `U8` tensor each, under the name of the original.
 
-use df11::frame::{
-    self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Frame, MAGIC, MAX_RANK, SCALE_BITS,
+use df11::hazmat::rans::{Frequencies, STATES_BYTES};
+use df11::{
+    frame::{self, BLOCK, Codec, DecodeTable, ElementType, EncodeOptions, Frame, MAGIC, MAX_RANK},
+    hazmat::frame::SCALE_BITS,
 };
-use df11::rans::{Frequencies, STATES_BYTES};
 use safetensors::tensor::Dtype;
 
 use super::metadata::TensorMetadata;
@@ -169,7 +170,7 @@ pub(crate) fn decode(
     tensor: &Tensor,
     mut each: impl FnMut(usize, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut table = Box::new(DecodeTable::EMPTY);
+    let mut table = Box::new(DecodeTable::new());
     let mut elements = Vec::new();
     let mut first = 0;
     loop {

@@ -136,7 +136,7 @@ impl Staging {
             return Err(Error::Usage(format!("{} is a directory, not a file", path.display())));
         }
         if fs::symlink_metadata(path).is_ok() && !force {
-            return Err(Error::Usage(format!("{} exists; pass --force to replace it", path.display())));
+            return Err(Error::OutputExists { path: path.to_owned() });
         }
         let parent = parent(path);
         fs::create_dir_all(parent).map_err(io("cannot create the directory", parent))?;
@@ -329,10 +329,7 @@ impl Staging {
 }
 
 fn refuse(path: &Path, what: &str) -> Error {
-    let path = path.display();
-    Error::Usage(format!(
-        "{path} {what}; choose another directory, or pass --force to replace what df11 wrote there"
-    ))
+    Error::OutputOccupied { path: path.to_owned(), problem: what.to_owned() }
 }
 
 /// The part of a temporary name that the name of the file decides.

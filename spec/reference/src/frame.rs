@@ -165,6 +165,42 @@ fn chunks(
     Ok((elements, directory))
 }
 
+/// Reads frequencies (F-3.1, F-3.3), and checks them.
+fn read_frequencies(fields: &mut Fields<'_>, scale_bits: u64) -> Result<Frequencies, Violation> {
+    let alphabet = fields.bytes("F-3.1", 32)?;
+    let mut f = [0; 256];
+    for s in (0..256).filter(|s| alphabet[s / 8] >> (s % 8) & 1 == 1) {
+        f[s] = fields.integer("F-3.1", 2)?;
+        rule("F-3.3", f[s] > 0, || format!("symbol {s} has frequency 0"))?;
+    }
+    rule("R-2.1", (9..=12).contains(&scale_bits), || format!("{scale_bits} scale bits"))?;
+    let sum: u64 = f.iter().sum();
+    rule("R-2.2", sum == 1 << scale_bits, || format!("frequencies add up to {sum}"))?;
+    Ok(Frequencies { scale_bits: scale_bits as u32, f })
+}
+
+/// Reads the directory and the trailer, which end the frame (section 6).
+fn read_end(fields: &mut Fields<'_>, directory: Vec<(u64, u64)>, blocks: u64) -> Result<(), Violation> {
+    let frame = fields.bytes;
+    let start = fields.at;
+    for entry in directory {
+        let found = (fields.integer("F-6.1", 8)?, fields.integer("F-6.1", 4)?);
+        rule("F-6.1", found == entry, || format!("the directory has {found:?} instead of {entry:?}"))?;
+    }
+    let (offset, number) = (fields.integer("F-6.2", 8)?, fields.integer("F-6.2", 8)?);
+    rule("F-6.2", (offset, number) == (start as u64, blocks), || {
+        format!("{number} blocks, directory at {offset}")
+    })?;
+    // F-6.3: a reader need not compare the digest.
+    fields.integer("F-6.2", 4)?;
+    let found = crc(0, &frame[start..fields.at]);
+    rule("F-6.2", fields.integer("F-6.2", 4)? == u64::from(found), || {
+        "the trailer's checksum differs".to_owned()
+    })?;
+    rule("F-6.2", fields.at == frame.len(), || format!("{} bytes follow", frame.len() - fields.at))?;
+    Ok(())
+}
+
 /// Decodes a frame.
 ///
 /// # Errors
@@ -214,16 +250,7 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
         dictionary = Some(read_dictionary(&mut fields, scale_bits)?);
     }
     if model == 1 {
-        let alphabet = fields.bytes("F-3.1", 32)?;
-        let mut f = [0; 256];
-        for s in (0..256).filter(|s| alphabet[s / 8] >> (s % 8) & 1 == 1) {
-            f[s] = fields.integer("F-3.1", 2)?;
-            rule("F-3.3", f[s] > 0, || format!("symbol {s} has frequency 0"))?;
-        }
-        rule("R-2.1", (9..=12).contains(&scale_bits), || format!("{scale_bits} scale bits"))?;
-        let sum: u64 = f.iter().sum();
-        rule("R-2.2", sum == 1 << scale_bits, || format!("frequencies add up to {sum}"))?;
-        frequencies = Some(Frequencies { scale_bits: scale_bits as u32, f });
+        frequencies = Some(read_frequencies(&mut fields, scale_bits)?);
     }
     fields.padding("F-3.1", 0, 4)?;
     let found = crc(0, &frame[..fields.at]);
@@ -275,23 +302,7 @@ pub fn decode(frame: &[u8]) -> Result<Tensor, Violation> {
         directory.push((start as u64, checksum));
     }
 
-    // Section 6
-    let start = fields.at;
-    for entry in directory {
-        let found = (fields.integer("F-6.1", 8)?, fields.integer("F-6.1", 4)?);
-        rule("F-6.1", found == entry, || format!("the directory has {found:?} instead of {entry:?}"))?;
-    }
-    let (offset, number) = (fields.integer("F-6.2", 8)?, fields.integer("F-6.2", 8)?);
-    rule("F-6.2", (offset, number) == (start as u64, blocks), || {
-        format!("{number} blocks, directory at {offset}")
-    })?;
-    // F-6.3: a reader need not compare the digest.
-    fields.integer("F-6.2", 4)?;
-    let found = crc(0, &frame[start..fields.at]);
-    rule("F-6.2", fields.integer("F-6.2", 4)? == u64::from(found), || {
-        "the trailer's checksum differs".to_owned()
-    })?;
-    rule("F-6.2", fields.at == frame.len(), || format!("{} bytes follow", frame.len() - fields.at))?;
+    read_end(&mut fields, directory, blocks)?;
     Ok(Tensor { element_type, shape, elements })
 }
 

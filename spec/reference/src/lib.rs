@@ -104,6 +104,22 @@ fn look_up(luts: &[&[u8]], code: &BitSlice<u8, Msb0>, p: usize) -> Result<Found,
     }
 }
 
+/// Section 9.
+fn check_splits(unit: &Unit, n: usize) -> Result<(), Violation> {
+    rule("D-9.1", unit.split_positions.len().is_multiple_of(8), || {
+        format!("split_positions has {} bytes", unit.split_positions.len())
+    })?;
+    let mut least = 0;
+    for chunk in unit.split_positions.chunks(8) {
+        let split = i64::from_le_bytes(std::array::from_fn(|i| chunk[i]));
+        rule("D-9.2", (least..=n as i64).contains(&split), || {
+            format!("split position {split} after {least}")
+        })?;
+        least = split;
+    }
+    Ok(())
+}
+
 /// Decodes a valid or acceptable unit (a lenient reader, D-1.2).
 ///
 /// # Errors
@@ -163,18 +179,7 @@ pub fn decode(unit: &Unit) -> Result<Vec<bf16>, Violation> {
         })?;
     }
 
-    // Section 9
-    rule("D-9.1", unit.split_positions.len().is_multiple_of(8), || {
-        format!("split_positions has {} bytes", unit.split_positions.len())
-    })?;
-    let mut least = 0;
-    for chunk in unit.split_positions.chunks(8) {
-        let split = i64::from_le_bytes(std::array::from_fn(|i| chunk[i]));
-        rule("D-9.2", (least..=n as i64).contains(&split), || {
-            format!("split position {split} after {least}")
-        })?;
-        least = split;
-    }
+    check_splits(unit, n)?;
 
     // D-12.1, and what it finds out about gaps and output positions
     let mut weights = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use df11::huffman::CodeLengths;
+use df11::hazmat::huffman::CodeLengths;
 use df11::{EncodeOptions, EncodedUnit, Plan, Unit, bf16};
 use df11_judge::vectors::{Outcome, Test};
 use safetensors::tensor::Dtype;

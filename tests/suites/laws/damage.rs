@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use df11::bits::BitReader;
+use df11::hazmat::bits::BitReader;
 use df11::{Unit, encode};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, part};
@@ -113,7 +113,7 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
         unit.gaps.truncate(320);
         let len = unit.encoded_exponent.len();
         let reader = |bit| BitReader::at(&unit.encoded_exponent, bit).peek(32);
-        let tables = df11::huffman::PrefixTables::new(&unit.luts).unwrap();
+        let tables = df11::hazmat::huffman::PrefixTables::new(&unit.luts).unwrap();
         let (mut bit, mut n) = (0, 0);
         while let Ok((_, length)) = tables.decode(reader(bit), bit)
             && bit + u64::from(length) <= 8 * len as u64

@@ -4,10 +4,10 @@
 use std::iter;
 use std::ops::Range;
 
-use df11::bits::BitReader;
+use df11::hazmat::bits::BitReader;
 use df11::{
-    BLOCK_BITS, Decoder, EncodeOptions, Error, Level, Parts, Unit, WINDOW_BITS, WINDOWS_PER_BLOCK, bf16,
-    encode,
+    Decoder, EncodeOptions, Error, Level, Parts, Unit, bf16, encode,
+    hazmat::layout::{BLOCK_BITS, WINDOW_BITS, WINDOWS_PER_BLOCK},
 };
 use df11_tests::cases;
 use df11_tests::weights::{bytes, like_trained};

@@ -1,6 +1,6 @@
 //! The fast encoders: on every level, whole and in pieces, they write the bytes of the plan.
 
-use df11::huffman::CodeLengths;
+use df11::hazmat::huffman::CodeLengths;
 use df11::{Counts, EncodeOptions, EncodedUnit, Encoder, Error, Level, Plan, bf16, encode};
 use df11_tests::walk::walk;
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};

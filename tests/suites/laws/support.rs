@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use df11::huffman::{CodeLengths, FIRST_JUMP};
+use df11::hazmat::huffman::{CodeLengths, FIRST_JUMP};
 use df11::{EncodeOptions, EncodedUnit, Parts, Plan, bf16, encode};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 use df11_tests::{fixtures, foreign, part};

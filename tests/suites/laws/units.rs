@@ -1,9 +1,9 @@
 //! Units: any weights survive, within any limits; what cannot be held is refused.
 
-use df11::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
+use df11::hazmat::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
 use df11::{
-    BLOCK_BYTES, Decoder, EncodeOptions, Error, Level, PUBLISHED_SHARED_MEMORY, Plan, Unit, bf16, encode,
-    shared_memory_bytes,
+    Decoder, EncodeOptions, Error, Level, PUBLISHED_SHARED_MEMORY, Plan, Unit, bf16, encode,
+    hazmat::layout::BLOCK_BYTES, shared_memory_bytes,
 };
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};

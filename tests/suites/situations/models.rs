@@ -342,7 +342,7 @@ fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so(
     let bytes = df11_tests::weights::bytes(&original);
     let whole = df11::encode(&bytes).unwrap();
     let elements = whole.as_unit().block_range(1).end;
-    let kept = 2 * df11::BLOCK_BYTES;
+    let kept = 2 * df11::hazmat::layout::BLOCK_BYTES;
     let mut positions = whole.output_positions[..12].to_vec();
     positions.extend((elements as u32).to_le_bytes());
     let part = |dtype, shape: Vec<usize>, bytes: &[u8]| Tensor { dtype, shape, bytes: bytes.to_vec() };
@@ -352,7 +352,7 @@ fn a_unit_with_code_behind_its_last_codeword_is_restored_and_the_linter_says_so(
         ("layers.0.encoded_exponent".to_owned(), u8s(&whole.encoded_exponent[..kept + 8])),
         ("layers.0.sign_mantissa".to_owned(), u8s(&whole.sign_mantissa[..elements])),
         ("layers.0.output_positions".to_owned(), u8s(&positions)),
-        ("layers.0.gaps".to_owned(), u8s(&whole.gaps[..3 * df11::GAP_BYTES_PER_BLOCK])),
+        ("layers.0.gaps".to_owned(), u8s(&whole.gaps[..3 * df11::hazmat::layout::GAP_BYTES_PER_BLOCK])),
         ("layers.0.split_positions".to_owned(), part(Dtype::I64, vec![0], &[])),
     ]);
     let temp = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11::dictionary::{self, CHUNK, Model, Width};
+use df11::hazmat::dictionary::{self, CHUNK, Model, Width};
 use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
-use df11::rans::{
+use df11::hazmat::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };
 use df11::{EncodedUnit, Level, Plan, bf16};
@@ -65,7 +65,7 @@ pub(crate) struct Frames {
 impl Frames {
     /// Encodes once, so that the buffer is large enough and touched.
     pub(crate) fn new(weights: &[u8]) -> Result<Self> {
-        let mut frames = Frames { frame: Vec::new(), table: Box::new(DecodeTable::EMPTY) };
+        let mut frames = Frames { frame: Vec::new(), table: Box::new(DecodeTable::new()) };
         frames.encode(weights)?;
         Ok(frames)
     }
@@ -100,7 +100,7 @@ pub(crate) struct FastFrames {
 impl FastFrames {
     /// Encodes once, so that the buffer is large enough and touched.
     pub(crate) fn new(weights: &[u8]) -> Result<Self> {
-        let mut frames = FastFrames { frame: Vec::new(), table: Box::new(dictionary::DecodeTable::EMPTY) };
+        let mut frames = FastFrames { frame: Vec::new(), table: Box::new(dictionary::DecodeTable::new()) };
         frames.encode(weights)?;
         Ok(frames)
     }
@@ -134,7 +134,7 @@ impl Fast {
         let mut counts = [0; 256];
         bf16::add_to_histogram(weights, &mut counts)?;
         let model = Model::of_counts(&counts, Width::Twelve)?;
-        let mut decode = Box::new(dictionary::DecodeTable::EMPTY);
+        let mut decode = Box::new(dictionary::DecodeTable::new());
         decode.build(&model)?;
         let encode = dictionary::EncodeTable::new(&model);
         Ok(Fast { encode, decode, codes: Vec::new(), groups: Vec::new() })
@@ -188,8 +188,8 @@ impl Coded {
         Ok(Coded {
             exponents: vec![1; exponents],
             sign_mantissas: vec![1; exponents],
-            frequencies: Frequencies::normalise(&counts, frame::SCALE_BITS)?,
-            table: Box::new(DecodeTable::EMPTY),
+            frequencies: Frequencies::normalise(&counts, df11::hazmat::frame::SCALE_BITS)?,
+            table: Box::new(DecodeTable::new()),
             words: vec![1; words_bound(exponents)],
             blocks: vec![([1; STATES_BYTES], 0); exponents.div_ceil(frame::BLOCK)],
         })

@@ -425,17 +425,7 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
             break 'steps;
         }
         for i in 0..N {
-            let look_up = |bytes: &Bytes| _mm256_shuffle_epi8(table(bytes), ranks[i]);
-            let mut entries = [
-                look_up(&window.limits[0]),
-                look_up(&window.limits[1]),
-                look_up(&window.starts[0]),
-                look_up(&window.starts[1]),
-                look_up(&window.reciprocals[0]),
-                look_up(&window.reciprocals[1]),
-                look_up(&window.reciprocals[2]),
-                look_up(&window.reciprocals[3]),
-            ];
+            let mut entries = entries(window, ranks[i]);
             if outside[i] != 0 {
                 put::<UP>(tables, &symbols[i][run], outside[i], &mut entries);
             }
@@ -497,6 +487,23 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
         block.states = whole([low[i], high[i]]);
     }
     run
+}
+
+/// What the window knows of 32 symbols: their limits, starts and reciprocals, byte by byte.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+fn entries(window: &EncodeWindow, ranks: __m256i) -> [__m256i; 8] {
+    let look_up = |bytes: &Bytes| _mm256_shuffle_epi8(table(bytes), ranks);
+    [
+        look_up(&window.limits[0]),
+        look_up(&window.limits[1]),
+        look_up(&window.starts[0]),
+        look_up(&window.starts[1]),
+        look_up(&window.reciprocals[0]),
+        look_up(&window.reciprocals[1]),
+        look_up(&window.reciprocals[2]),
+        look_up(&window.reciprocals[3]),
+    ]
 }
 
 /// A and B of the lower halves of four vectors that [`unpack`] made, and of what is left without

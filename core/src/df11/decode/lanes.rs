@@ -13,7 +13,8 @@ use alloc::boxed::Box;
 use core::hint::black_box;
 use core::ops::Range;
 
-use df11_simd::{Codeword, GROUP, LengthTable, Level, Operation, Simd, Table, Write, Writer, lanes};
+use crate::Level;
+use df11_simd::{Codeword, GROUP, LengthTable, Operation, Simd, Table, Write, Writer, lanes};
 
 use crate::bits::BitReader;
 use crate::df11::gaps::pack;

@@ -10,7 +10,7 @@ mod plan;
 mod whole;
 
 #[cfg(feature = "alloc")]
-use df11_simd::Level;
+use crate::Level;
 
 #[cfg(feature = "alloc")]
 use self::codebook::{Codebook, Pairs};

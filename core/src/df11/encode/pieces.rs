@@ -339,7 +339,7 @@ impl Sink for OnePiece<'_> {
 mod tests {
     use alloc::vec::Vec;
 
-    use df11_simd::Level;
+    use crate::Level;
 
     use super::{Job, Piece};
     use crate::{Counts, EncodeOptions, Encoder, Error, Plan, bf16};

@@ -1,6 +1,6 @@
 //! Encoding in two steps: plan (the code and all sizes), then write.
 
-use df11_simd::Level;
+use crate::Level;
 
 use super::codebook::{Codebook, Entry};
 use super::whole::{Encode, WholeUnit};
@@ -66,7 +66,7 @@ impl Default for EncodeOptions {
 /// use df11::{EncodeOptions, Parts, Plan, Unit};
 ///
 /// let weights: &[u8] = &[0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
-/// let plan = Plan::new(&[weights], &EncodeOptions::default())?;
+/// let plan = Plan::new(&[weights], &EncodeOptions::new())?;
 /// let sizes = plan.sizes();
 ///
 /// // No allocator needed: the caller owns the memory.
@@ -131,7 +131,7 @@ impl Plan {
     ///
     /// let mut frequencies = [0; 256];
     /// (frequencies[120], frequencies[121]) = (3000, 1000);
-    /// let plan = Plan::from_frequencies(&frequencies, 2, &EncodeOptions::default())?;
+    /// let plan = Plan::from_frequencies(&frequencies, 2, &EncodeOptions::new())?;
     /// assert_eq!((plan.sizes().encoded_exponent, plan.sizes().split_positions), (500, 8));
     /// # Ok::<(), df11::Error>(())
     /// ```
@@ -162,7 +162,7 @@ impl Plan {
     /// Plans a unit with code lengths of the caller's choice, which need not be the best ones.
     ///
     /// ```
-    /// use df11::{Plan, bf16, huffman::CodeLengths};
+    /// use df11::{Plan, bf16, hazmat::huffman::CodeLengths};
     ///
     /// let weights = [0x80, 0x3f, 0x00, 0x40, 0x80, 0x3f];
     /// let mut frequencies = [0; 256];
@@ -242,7 +242,7 @@ impl Plan {
     /// use df11::{EncodeOptions, Plan};
     ///
     /// let zeros = vec![0u8; 2 * 40_000];
-    /// let plan = Plan::new(&[&zeros], &EncodeOptions::default())?;
+    /// let plan = Plan::new(&[&zeros], &EncodeOptions::new())?;
     /// let elements = plan.largest_block(&[&zeros])?; // one bit each
     /// assert_eq!(elements, 32_768);
     /// assert!(df11::shared_memory_bytes(elements) > df11::PUBLISHED_SHARED_MEMORY);

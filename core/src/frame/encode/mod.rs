@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use df11_simd::Level;
+use crate::Level;
 
 use self::blocks::{Blocks, EncodeChunks, EncodeSome};
 use super::chunks::Sections;
@@ -82,7 +82,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::FrameField`] if there are more than [`MAX_RANK`](super::MAX_RANK) dimensions, or so
+    /// [`Error::InvalidArgument`] if there are more than [`MAX_RANK`](super::MAX_RANK) dimensions, or so
     /// many elements that their bytes cannot be counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
         EncodeOptions::new().encoder(element_type, shape, counts)

@@ -55,7 +55,7 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`Encoder::new`]; [`Error::FrameField`] for a number of elements that blocks cannot have.
+    /// As [`Encoder::new`]; [`Error::InvalidArgument`] for a number of elements that blocks cannot have.
     pub fn encoder(
         &self,
         element_type: ElementType,
@@ -66,22 +66,22 @@ impl EncodeOptions {
     }
 
     fn header(&self, element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Header, Error> {
-        let bad = |clause, field, value| Error::FrameField { clause, field, value };
+        let bad = |argument, value| Error::InvalidArgument { argument, value };
         let mut dimensions = [0; MAX_RANK];
-        let used = dimensions.get_mut(..shape.len()).ok_or(bad("F-3.1", "rank", shape.len() as u64))?;
+        let used = dimensions.get_mut(..shape.len()).ok_or(bad("rank of a frame", shape.len() as u64))?;
         used.copy_from_slice(shape);
-        let len = countable(element_type, shape).ok_or(bad("F-3.2", "element count", u64::MAX))?;
+        let len = countable(element_type, shape).ok_or(bad("element count of a frame", u64::MAX))?;
         let block = self.block_len as u64;
         let mut header = Header {
             element_type,
-            block: checked_block_len(block).ok_or(bad("F-3.1", "block size", block))?,
+            block: checked_block_len(block).ok_or(bad("block size of a frame", block))?,
             len,
             shape: dimensions,
             rank: shape.len(),
             model: Model::None,
         };
         if self.codec == Codec::Dictionary && !self.block_len.is_multiple_of(CHUNK) {
-            return Err(bad("F-3.3", "block size", block));
+            return Err(bad("block size of a frame with a dictionary", block));
         }
         if len > 0 && counts.iter().any(|count| *count > 0) {
             header.model = self.model(&header, counts)?;

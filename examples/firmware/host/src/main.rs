@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io::Write;
 
-use df11::frame::{Codec, DecodeTable, Frame, crc};
+use df11::{frame::{Codec, DecodeTable, Frame}, hazmat::frame::crc};
 use df11::{Parts, Unit};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
@@ -19,7 +19,7 @@ fn restore(tensors: Parts<&[u8]>) -> Result<Vec<u8>, df11::Error> {
 fn restore_frame(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
     let mut weights = vec![0; frame.elements_bytes()];
-    frame.decode_in(&mut Box::new(DecodeTable::EMPTY), &mut weights).map(|()| weights)
+    frame.decode_in(&mut Box::new(DecodeTable::new()), &mut weights).map(|()| weights)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

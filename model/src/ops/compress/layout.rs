@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use df11::{EncodeOptions, GAP_BYTES_PER_BLOCK, PUBLISHED_SHARED_MEMORY, Plan, huffman, shared_memory_bytes};
+use df11::{
+    EncodeOptions, PUBLISHED_SHARED_MEMORY, Plan,
+    hazmat::{huffman, layout::GAP_BYTES_PER_BLOCK},
+    shared_memory_bytes,
+};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 

@@ -67,11 +67,7 @@ pub fn compress(
     let (input, output) = (input.as_ref(), output.as_ref());
     let to_file = names_a_file(output);
     if to_file && !options.single_file {
-        return Err(Error::Usage(format!(
-            "compression writes a directory with a file for each unit; name a directory instead of {}, or pass \
-             --single-file",
-            output.display()
-        )));
+        return Err(Error::NotADirectory { path: output.to_owned() });
     }
     let form = options.form()?;
     let source = Source::open(input, Some(output))?;
