@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::codebook::Entry;
 use super::emit::{Sink, Window};
 use super::{Counts, Encoder, Plan};
-use crate::df11::gaps::Gaps;
+use crate::df11::gaps::{Gaps, gap_of};
 use crate::df11::{Parts, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
@@ -310,7 +310,7 @@ impl Sink for OnePiece<'_> {
     fn open(&mut self, gap: u32, elements: usize) {
         // A window that would begin where the piece ends is not its own.
         let Some(slot) = self.parts.gaps.split_off_first_mut() else { return };
-        *slot = if elements < self.elements { gap as u8 } else { 0 };
+        *slot = gap_of(gap, elements < self.elements);
         if self.window.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.parts.positions.split_off_first_mut()
         {

@@ -4,7 +4,7 @@ use df11_simd::{Operation, Simd};
 
 use super::codebook::{Codebook, Entry};
 use super::emit::{Sink, Window};
-use crate::df11::gaps::Gaps;
+use crate::df11::gaps::{Gaps, gap_of};
 use crate::df11::{WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
@@ -96,10 +96,7 @@ impl Sink for WholeUnit<'_> {
         if self.opened == self.windows {
             return;
         }
-        // Where a codeword only straddles into the last window, none begins there, and its gap
-        // is 0.
-        let gap = if elements < self.elements { gap } else { 0 };
-        self.gaps.push(gap as u8);
+        self.gaps.push(gap_of(gap, elements < self.elements));
         if self.opened.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.positions.next()
         {
