@@ -150,10 +150,7 @@ pub fn run(job: &Job) -> Result<Report, String> {
 }
 
 fn write(path: &Path, prefix: &str, test: &Test) -> Result<(), String> {
-    let tensors = test.tensors()?.into_iter().filter(|(name, _)| name != "all");
-    let named = tensors.map(|(name, view)| (format!("{prefix}{name}"), view));
-    let bytes = safetensors::serialize(named, None).map_err(|error| error.to_string())?;
-    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    fs::write(path, test.file(prefix)?).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 fn execute(

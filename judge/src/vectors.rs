@@ -148,6 +148,22 @@ impl Test {
         tensors(&self.file, &self.prefix)
     }
 
+    /// The safetensors file that a program is given: the tensors of the test under `prefix`, but
+    /// for what is no part of the question; or, if the test has a part `file`, the bytes of that.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn file(&self, prefix: &str) -> Result<Vec<u8>, String> {
+        let tensors = self.tensors()?;
+        if let Some((_, view)) = tensors.iter().find(|(name, _)| name == "file") {
+            return Ok(view.data().to_vec());
+        }
+        let tensors = tensors.into_iter().filter(|(name, _)| name != "all");
+        let named = tensors.map(|(name, view)| (format!("{prefix}{name}"), view));
+        safetensors::serialize(named, None).map_err(|error| error.to_string())
+    }
+
     /// Whether these are the weights that a decoder has to give, as little-endian bytes.
     #[must_use]
     pub fn is_answer(&self, weights: &[u8]) -> bool {
@@ -195,11 +211,15 @@ pub struct FrameTest {
     pub id: String,
     /// What it is about.
     pub comment: String,
+    /// Flags, explained in the notes of the file.
+    pub flags: Vec<String>,
     /// Clauses of `FRAME.md`, `RANS.md` and `DICTIONARY.md` that decide it: the rule that is
     /// broken.
     pub clauses: Vec<String>,
     /// What a reader has to do.
     pub result: Outcome,
+    /// The kind of error, of those that are refused.
+    pub error: Option<String>,
     /// The frame, in hexadecimal.
     pub frame: String,
     /// What its elements are; `null` where there is no sound answer.
@@ -223,14 +243,28 @@ impl FrameTest {
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Vec<Self>, String> {
-        /// The part of the file that is about frames.
+        /// The groups of the file.
         #[derive(Deserialize)]
         struct File {
-            frames: Vec<FrameTest>,
+            #[serde(rename = "testGroups")]
+            groups: Vec<FrameGroup>,
         }
-        serde_json::from_str(df11_vectors::FRAMES)
-            .map(|file: File| file.frames)
-            .map_err(|error| error.to_string())
+        /// A group; those of other kinds are for others.
+        #[derive(Deserialize)]
+        #[serde(tag = "type")]
+        enum FrameGroup {
+            FrameDecode {
+                tests: Vec<FrameTest>,
+            },
+            #[serde(other)]
+            Other,
+        }
+        let file: File = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
+        let tests = file.groups.into_iter().map(|group| match group {
+            FrameGroup::FrameDecode { tests } => tests,
+            FrameGroup::Other => vec![],
+        });
+        Ok(tests.flatten().collect())
     }
 
     /// Whether these are the elements that a reader has to give.

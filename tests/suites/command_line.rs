@@ -391,6 +391,7 @@ fn every_operation_is_measured_at_every_level() {
     let output = df11(&[&args[..], &["--json"]].concat());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_ne!(report["processor"], "");
     // Whole copies of the weights, to a megabyte and no further.
     assert_eq!(
         (&report["source"], &report["weights"]),
@@ -404,6 +405,8 @@ fn every_operation_is_measured_at_every_level() {
         ("df11", "verify"),
         ("rans", "encode"),
         ("rans", "decode"),
+        ("fast", "encode"),
+        ("fast", "decode"),
         ("none", "merge"),
         ("none", "split"),
     ];
@@ -427,7 +430,7 @@ fn every_operation_is_measured_at_every_level() {
         assert!(number("gbps_min") <= number("gbps") && number("gbps") <= number("gbps_max"), "{row}");
     }
     let out = stdout(&df11(&args));
-    assert!(out.contains("of roofline") && out.contains("memory copy"), "{out}");
+    assert!(out.contains("of roofline") && out.contains("copying memory"), "{out}");
     // Title, header, rows, memory copy.
     assert_eq!(out.lines().count(), 2 + rows.len() + 1, "{out}");
 }

@@ -2,14 +2,14 @@
 //! that bounds it.
 
 use std::fmt::Write;
+use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use df11::frame::{self, BLOCK, ElementType, Encoder, Frame};
-use df11::hazmat::rans::DecodeTable;
+use df11::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Frame};
 use df11::{Counts, Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
 use df11_model::{Error, bf16_weights};
 use rayon::prelude::*;
@@ -51,6 +51,8 @@ impl Bench {
 struct BenchReport {
     /// The name of the file, or [`SHIPPED`].
     source: String,
+    /// What the processor calls itself.
+    processor: String,
     weights: usize,
     memcpy_gbps: f64,
     rows: Vec<Row>,
@@ -70,6 +72,8 @@ struct Row {
     ns_per_weight: f64,
     /// For encode and split, the ratio to split.
     ratio_to_merge: f64,
+    /// What docs/performance.md says of this operation, in GB/s of BF16, if it does.
+    published_gbps: Option<f64>,
     rounds: usize,
 }
 
@@ -77,7 +81,17 @@ impl BenchReport {
     fn to_text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["codec", "op", "level", "threads", "GB/s", "min-max", "ns/weight", "of roofline"]);
+        table.set_header([
+            "codec",
+            "op",
+            "level",
+            "threads",
+            "GB/s",
+            "min-max",
+            "ns/weight",
+            "of roofline",
+            "published",
+        ]);
         for row in &self.rows {
             table.add_row([
                 row.codec.to_owned(),
@@ -88,57 +102,88 @@ impl BenchReport {
                 format!("{:.2}-{:.2}", row.gbps_min, row.gbps_max),
                 format!("{:.3}", row.ns_per_weight),
                 format!("{:.1} %", 100.0 * row.ratio_to_merge),
+                row.published_gbps.map_or_else(String::new, |gbps| format!("{gbps:.2}")),
             ]);
         }
         for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let (weights, rounds) = (self.weights, self.rows.first().map_or(0, |row| row.rounds));
-        let mut out = format!("{}: {weights} weights as one unit, median of {rounds} rounds\n", self.source);
+        let mut out = format!("{}\n", self.processor);
+        let _ = writeln!(
+            out,
+            "{}: {weights} weights as one unit and as one frame of each codec, median of {rounds} rounds",
+            self.source
+        );
         for line in table.lines() {
             let _ = writeln!(out, "{}", line.trim_end());
         }
-        let _ = writeln!(out, "memory copy: {:.2} GB/s, which judges nothing", self.memcpy_gbps);
+        let _ = writeln!(out, "copying memory: {:.2} GB/s", self.memcpy_gbps);
+        out += "published: docs/performance.md, on a Zen 4 (fast: on a busy Xeon)\n";
         out
     }
 }
 
-#[derive(Clone, Copy)]
+/// GB/s of BF16 in the tables of docs/performance.md: codec, operation, level, of one thread.
+const PUBLISHED: [(&str, &str, &str, f64); 6] = [
+    ("df11", "encode", "avx512", 3.83),
+    ("df11", "decode", "avx512", 5.95),
+    ("rans", "encode", "avx512", 2.43),
+    ("rans", "decode", "avx512", 5.28),
+    ("fast", "encode", "avx512", 0.97),
+    ("fast", "decode", "avx512", 5.8),
+];
+
+/// The name of the processor, where the system tells it.
+fn processor() -> String {
+    let told = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut names = told.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    names.next().map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Encode,
     Decode,
     Verify,
-    /// Of frames, coded by rANS.
-    FrameEncode,
-    FrameDecode,
+    /// Of frames with this codec.
+    FrameEncode(Codec),
+    FrameDecode(Codec),
     Merge,
     Split,
 }
 
 impl Operation {
-    /// All, in the order of their values.
-    const ALL: [Operation; 7] = [
+    const ALL: [Operation; 9] = [
         Operation::Encode,
         Operation::Decode,
         Operation::Verify,
-        Operation::FrameEncode,
-        Operation::FrameDecode,
+        Operation::FrameEncode(Codec::Rans),
+        Operation::FrameDecode(Codec::Rans),
+        Operation::FrameEncode(Codec::Dictionary),
+        Operation::FrameDecode(Codec::Dictionary),
         Operation::Merge,
         Operation::Split,
     ];
 
+    /// Its position among all.
+    fn index(self) -> usize {
+        Self::ALL.iter().position(|operation| *operation == self).unwrap_or(0)
+    }
+
     fn codec(self) -> &'static str {
         match self {
             Operation::Encode | Operation::Decode | Operation::Verify => "df11",
-            Operation::FrameEncode | Operation::FrameDecode => "rans",
+            Operation::FrameEncode(Codec::Dictionary) | Operation::FrameDecode(Codec::Dictionary) => "fast",
+            Operation::FrameEncode(_) | Operation::FrameDecode(_) => "rans",
             Operation::Merge | Operation::Split => "none",
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Operation::Encode | Operation::FrameEncode => "encode",
-            Operation::Decode | Operation::FrameDecode => "decode",
+            Operation::Encode | Operation::FrameEncode(_) => "encode",
+            Operation::Decode | Operation::FrameDecode(_) => "decode",
             Operation::Verify => "verify",
             Operation::Merge => "merge",
             Operation::Split => "split",
@@ -149,7 +194,7 @@ impl Operation {
     /// the same planes.
     fn roofline(self) -> Operation {
         match self {
-            Operation::Encode | Operation::FrameEncode | Operation::Split => Operation::Split,
+            Operation::Encode | Operation::FrameEncode(_) | Operation::Split => Operation::Split,
             _ => Operation::Merge,
         }
     }
@@ -184,7 +229,11 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
     let encoded = plan.encode(&[&weights]).map_err(core)?;
     let unit = Unit::new(encoded.as_slices()).map_err(core)?;
     let shape = [unit.len() as u64];
-    let frame = frame::encode(ElementType::Bf16, &shape, &weights).map_err(core)?;
+    let frame = |codec| {
+        let options = frame::EncodeOptions::new().codec(codec);
+        options.encode(ElementType::Bf16, &shape, &weights).map_err(core)
+    };
+    let (rans, dictionary) = (frame(Codec::Rans)?, frame(Codec::Dictionary)?);
     // Every buffer is touched before anything is timed, by the first round, which checks the
     // answers.
     let mut bench = Measurement {
@@ -194,8 +243,9 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
         out: encoded.clone(),
         weights: &weights,
         encoded: &encoded,
-        frame_out: Vec::with_capacity(frame.len()),
-        frame: Frame::new(&frame).map_err(core)?,
+        frame_out: Vec::with_capacity(rans.len()),
+        rans: Frame::new(&rans).map_err(core)?,
+        dictionary: Frame::new(&dictionary).map_err(core)?,
         table: Box::new(DecodeTable::new()),
         unit,
         pool: &pool,
@@ -244,11 +294,15 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
     let spreads = spreads.collect::<Result<Vec<Vec<_>>, _>>().map_err(core)?;
     let mut rows = Vec::new();
     for (operation, of_operation) in Operation::ALL.into_iter().zip(&spreads) {
-        let bounds = &spreads[operation.roofline() as usize];
+        let bounds = &spreads[operation.roofline().index()];
         for ((Setting { level, threads }, spread), bound) in settings.iter().zip(of_operation).zip(bounds) {
+            let (codec, op) = (operation.codec(), operation.name());
+            let published = PUBLISHED
+                .iter()
+                .find(|row| *threads == 1 && (row.0, row.1, row.2) == (codec, op, level.name()));
             rows.push(Row {
-                codec: operation.codec(),
-                op: operation.name(),
+                codec,
+                op,
                 level: level.name(),
                 threads: *threads,
                 gbps: spread.median,
@@ -257,12 +311,13 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
                 // A GB/s is a byte per nanosecond.
                 ns_per_weight: bf16::BYTES as f64 / spread.median,
                 ratio_to_merge: spread.median / bound.median,
+                published_gbps: published.map(|row| row.3),
                 rounds: usize::from(rounds),
             });
         }
     }
     let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(BenchReport { source, weights: unit.len(), memcpy_gbps, rows })
+    Ok(BenchReport { source, processor: processor(), weights: unit.len(), memcpy_gbps, rows })
 }
 
 /// The median of some speeds, the least and the greatest.
@@ -288,8 +343,9 @@ struct Measurement<'a> {
     weights: &'a [u8],
     /// The weights, encoded.
     encoded: &'a EncodedUnit,
-    /// The weights as a frame.
-    frame: Frame<'a>,
+    /// The weights as a frame of each codec.
+    rans: Frame<'a>,
+    dictionary: Frame<'a>,
     /// What a frame is encoded into.
     frame_out: Vec<u8>,
     table: Box<DecodeTable>,
@@ -304,7 +360,7 @@ struct Measurement<'a> {
     sign_mantissas: Vec<u8>,
 }
 
-impl Measurement<'_> {
+impl<'a> Measurement<'a> {
     /// The speed of some work on all weights, in GB/s of BF16.
     fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<(), df11::Error>) -> Result<f64, df11::Error> {
         let start = Instant::now();
@@ -335,13 +391,14 @@ impl Measurement<'_> {
                 }
                 self.pool.install(|| decoder.verify_parallel_into(&mut self.decoded))
             }
-            Operation::FrameEncode => {
+            Operation::FrameEncode(codec) => {
                 let shape = [self.unit.len() as u64];
+                let options = frame::EncodeOptions::new().codec(codec);
                 let (weights, out) = (self.weights, &mut self.frame_out);
                 out.clear();
                 if threads == 1 {
                     let counts = frame::count(ElementType::Bf16, weights)?;
-                    let mut encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
+                    let mut encoder = options.encoder(ElementType::Bf16, &shape, &counts)?.at_level(level);
                     out.extend(encoder.header());
                     for some in weights.chunks(16 * bf16::BYTES * BLOCK) {
                         out.extend_from_slice(encoder.blocks(some)?);
@@ -351,7 +408,7 @@ impl Measurement<'_> {
                 }
                 self.pool.install(|| {
                     let counts = frame::count_parallel(ElementType::Bf16, weights)?;
-                    let mut encoder = Encoder::new(ElementType::Bf16, &shape, &counts)?.at_level(level);
+                    let mut encoder = options.encoder(ElementType::Bf16, &shape, &counts)?.at_level(level);
                     out.extend(encoder.header());
                     for some in weights.chunks(16 * bf16::BYTES * BLOCK * threads) {
                         encoder.blocks_parallel(some)?.for_each(|bytes| out.extend_from_slice(bytes));
@@ -360,8 +417,8 @@ impl Measurement<'_> {
                     Ok(())
                 })
             }
-            Operation::FrameDecode => {
-                let (frame, decoded) = (self.frame.clone().at_level(level), &mut self.decoded);
+            Operation::FrameDecode(codec) => {
+                let (frame, decoded) = (self.frame(codec).clone().at_level(level), &mut self.decoded);
                 if threads == 1 {
                     return frame.decode_in(&mut self.table, decoded);
                 }
@@ -388,6 +445,10 @@ impl Measurement<'_> {
         }
     }
 
+    fn frame(&self, codec: Codec) -> &Frame<'a> {
+        if codec == Codec::Dictionary { &self.dictionary } else { &self.rans }
+    }
+
     /// Encodes on all threads.
     fn encode_parallel(&mut self, level: Level) -> Result<(), df11::Error> {
         let tensors = [self.weights];
@@ -410,8 +471,8 @@ impl Measurement<'_> {
                     buffer.fill(!0);
                 }
             }
-            Operation::FrameEncode => self.frame_out.fill(!0),
-            Operation::Decode | Operation::Verify | Operation::FrameDecode | Operation::Merge => {
+            Operation::FrameEncode(_) => self.frame_out.fill(!0),
+            Operation::Decode | Operation::Verify | Operation::FrameDecode(_) | Operation::Merge => {
                 self.decoded.fill(!0);
             }
             Operation::Split => {
@@ -425,8 +486,8 @@ impl Measurement<'_> {
     fn is_right(&self, operation: Operation) -> bool {
         match operation {
             Operation::Encode => self.out == *self.encoded,
-            Operation::FrameEncode => self.frame_out == self.frame.as_bytes(),
-            Operation::Decode | Operation::Verify | Operation::FrameDecode | Operation::Merge => {
+            Operation::FrameEncode(codec) => self.frame_out == self.frame(codec).as_bytes(),
+            Operation::Decode | Operation::Verify | Operation::FrameDecode(_) | Operation::Merge => {
                 self.decoded == self.weights
             }
             Operation::Split => {

@@ -71,9 +71,10 @@ pub fn inspect(
         return Ok(report);
     }
     let lots: Vec<Weights> = packed.parts.into_iter().map(|part| part.weights).collect();
-    let scan = pool.install(|| Scan::weights(&lots, &()))?;
-    for lot in &lots {
-        let found = Units::find(lot, pattern_dict)?;
+    let find = || lots.iter().map(|lot| Units::find(lot, pattern_dict)).collect::<Result<Vec<_>, _>>();
+    let (scan, found) = pool.install(|| rayon::join(|| Scan::weights(&lots, &()), find));
+    let (scan, found) = (scan?, found?);
+    for (lot, found) in lots.iter().zip(found) {
         pool.install(|| predict_lot(lot, &found, &scan, &mut report))?;
         report.units_from.get_or_insert(found.origin);
     }

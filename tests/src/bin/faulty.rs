@@ -25,7 +25,7 @@ fn main() {
     if fault.starts_with("frame") {
         return decode_frame(fault, &bytes, output);
     }
-    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| refuse(&error.to_string()));
     if fault.starts_with("encode") {
         encode(fault, &file, output);
     } else {
