@@ -11,10 +11,11 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FILES = ["core/src/df11/unit.rs", "core/src/df11/decode.rs", "core/src/huffman/tables.rs", "core/src/huffman/canonical.rs",
-         "core/src/bits.rs", "core/src/bf16.rs"]
+FILES = ["core/src/df11/unit.rs", "core/src/df11/gaps.rs", "core/src/df11/decode/portable.rs", "core/src/huffman/tables.rs",
+         "core/src/huffman/canonical.rs", "core/src/bits.rs", "core/src/bf16.rs"]
 # What the replay cannot reach: writers, and reading bits outside decoding.
-ENCODERS = {"core/src/huffman/tables.rs": r"pub fn build", "core/src/bits.rs": r"impl<'a> BitWriter<'a>"}
+ENCODERS = {"core/src/df11/gaps.rs": r"impl<'a> Gaps<'a>", "core/src/huffman/tables.rs": r"pub fn build",
+            "core/src/bits.rs": r"impl<'a> BitWriter<'a>"}
 
 work = os.path.join(ROOT, "target/coverage")
 directories = sys.argv[1:] or [d for d in ("fuzz/seeds/units", "fuzz/work/unit_decode") if os.path.isdir(os.path.join(ROOT, d))]

@@ -27,9 +27,9 @@ pub mod bits {
 }
 
 pub mod dictionary {
-    //! Dictionaries of strings of bytes, as `spec/DICTIONARY.md` describes them: each code, of 8 or 12
-    //! bits, is the number of a string of 1 to 7 symbols, so that no code has to wait for the one
-    //! before it.
+    //! Dictionaries of strings of bytes, as `spec/DICTIONARY.md` describes them: each code, of 8 or
+    //! 12 bits, is the number of a string of 1 to 7 symbols, so that no code has to wait for the
+    //! one before it.
     //!
     //! ```
     //! use df11::hazmat::dictionary::{self, DecodeTable, EncodeTable, Model, Width};
@@ -59,7 +59,8 @@ pub mod huffman {
     //!
     //! From frequencies to a decodable code in three steps, each a type of its own:
     //!
-    //! 1. [`CodeLengths`]: how long each symbol's codeword is, by package-merge, within stated limits.
+    //! 1. [`CodeLengths`]: how long each symbol's codeword is, by package-merge, within stated
+    //!    limits.
     //! 2. [`Codewords`]: the bits, assigned canonically from the lengths.
     //! 3. [`PrefixTables`]: 8-bit look-up tables with jumps, as the layout stores them in `luts`;
     //!    [`PrefixTablesBuf`] builds them. [`Codewords::from_tables`] goes back from tables to
@@ -84,8 +85,8 @@ pub mod huffman {
 }
 
 pub mod rans {
-    //! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits, blocks
-    //! that are decoded alone.
+    //! Interleaved rANS for bytes, as `spec/RANS.md` describes it: 32 lanes, words of 16 bits,
+    //! blocks that are decoded alone.
     //!
     //! ```
     //! use df11::hazmat::rans::{self, DecodeTable, EncodeTable, Frequencies};

@@ -30,9 +30,9 @@
 //! Cortex-M4F, the caller's view of the unit included. With one, units of a thousand weights and
 //! more are decoded by [`Decoder`], whose tables take 48 KiB of heap (checking gaps: 64 KiB more,
 //! not with AVX-512), and which uses about 10 KiB of stack. Planning a code uses about 20 KiB of
-//! stack; a [`Plan`] itself is about 7 KiB. Frames and archives are decoded with a
-//! [`rans::DecodeTable`](hazmat::rans::DecodeTable) of the caller, 18 KiB (16 KiB where there are no vectors for it); frames
-//! with dictionaries with a [`dictionary::DecodeTable`](hazmat::dictionary::DecodeTable) of 2 or 32 KiB. [`frame::DecodeTable`], 50
+//! stack; a [`Plan`] itself is about 7 KiB. Frames of codec rANS and archives are decoded with a
+//! [`frame::RansTable`] of the caller, 18 KiB (16 KiB where there are no vectors for it); frames
+//! with dictionaries with a [`frame::DictionaryTable`] of 2 or 32 KiB. [`frame::DecodeTable`], 50
 //! KiB, serves all frames. A frame takes about 2 KiB of stack, with a dictionary 4. Encoding 65,536
 //! weights and more uses a table of 576 KiB on the heap (not with AVX-512).
 //!
@@ -49,7 +49,7 @@
 //! |---|---|---|
 //! | `alloc` | [`encode`], [`EncodedUnit`], [`Decoder`], [`Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`Plan`]; frames and archives are decoded, not encoded |
 //! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
-//! | `rayon` | implies `std`; `*_parallel*` methods encode and decode one unit or frame on the threads of the current rayon pool, so that [`ThreadPool::install`](https://docs.rs/rayon/latest/rayon/struct.ThreadPool.html#method.install) limits them | one thread each; several units or frames can still be decoded side by side |
+//! | `rayon` | implies `std`; `encode_parallel`, `decode_parallel_into` and their kind: one unit or frame on the threads of the current rayon pool | one thread for each; units and frames can still be decoded side by side |
 //!
 //! # Versions
 //!

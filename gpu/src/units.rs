@@ -4,16 +4,12 @@
 
 use std::sync::Arc;
 
+use df11::Parts;
+use df11::frame::{self, Codec, ElementType};
 use df11::hazmat::dictionary::{self, Width};
+use df11::hazmat::frame::crc;
 use df11::hazmat::huffman::PrefixTables;
-use df11::{
-    Parts,
-    hazmat::{layout::BLOCK_BYTES, rans},
-};
-use df11::{
-    frame::{self, Codec, ElementType},
-    hazmat::frame::crc,
-};
+use df11::hazmat::{layout::BLOCK_BYTES, rans};
 
 use crate::context::Shared;
 use crate::kernels::RansBlock;

@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use df11::{
-    frame::{Codec, Frame, Header},
-    hazmat::frame::{ENTRY_BYTES, TRAILER_BYTES},
-};
+use df11::frame::{Codec, Frame, Header};
+use df11::hazmat::frame::{ENTRY_BYTES, TRAILER_BYTES};
 use df11_reference::frame::crc;
 
 /// A sound frame that can be damaged, with its checksums made right again.

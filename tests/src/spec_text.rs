@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 use df11::hazmat::huffman::{
     CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, MAX_TABLES, PrefixTablesBuf,
 };
-use df11::{
-    EncodeOptions, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY,
-    hazmat::layout::{
-        BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
-    },
-    shared_memory_bytes,
+use df11::hazmat::layout::{
+    BLOCK_BITS, BLOCK_BYTES, GAP_BITS, GAP_BYTES_PER_BLOCK, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK,
 };
+use df11::{EncodeOptions, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY, shared_memory_bytes};
 use half::bf16;
 
 use crate::spec_examples;

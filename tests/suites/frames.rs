@@ -9,7 +9,8 @@ use df11::frame::{
 };
 use df11::hazmat::dictionary;
 use df11::hazmat::frame::{ENTRY_BYTES, TRAILER_BYTES};
-use df11::{Error, ErrorKind, FramePart, Level, hazmat::rans};
+use df11::hazmat::rans;
+use df11::{Error, ErrorKind, FramePart, Level};
 use df11_reference::frame as reference;
 use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bytes, like_trained};

@@ -2,7 +2,7 @@
 
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::ElementType;
-use df11::hazmat::rans::DecodeTable;
+use df11::frame::RansTable;
 
 use crate::boundary::{df11_buffer, df11_bytes, run, span, write};
 use crate::frame::{DF11_TYPE_U8, element_type};
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn df11_dietgpu_decode(
         run(error, || {
             let bytes = df11_bytes { data, len }.get()?;
             let out = df11_buffer { data: out, len: out_len }.get(&[span(bytes)])?;
-            let mut table = DecodeTable::new();
+            let mut table = RansTable::new();
             Ok(match Any::new(bytes)? {
                 Any::Bytes(archive) => archive.decode_in(&mut table, out),
                 Any::Floats(archive) => archive.decode_in(&mut table, out),

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use df11::{PUBLISHED_SHARED_MEMORY, Unit, hazmat::layout::BLOCK_BYTES};
+use df11::hazmat::layout::BLOCK_BYTES;
+use df11::{PUBLISHED_SHARED_MEMORY, Unit};
 use df11_emulator::{Kind, Module, Options};
 use df11_gpu_lab::emulate::{self, Shape};
 use df11_judge::judge::{Case, Report};

@@ -216,7 +216,8 @@ impl<'a> Archive<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::ScaleBits`] unless `scale_bits` is 9 to 11; [`Error::InvalidArgument`] from 2^32 bytes on.
+/// [`Error::ScaleBits`] unless `scale_bits` is 9 to 11; [`Error::InvalidArgument`] from 2^32 bytes
+/// on.
 #[cfg(feature = "alloc")]
 pub fn encode(bytes: &[u8], scale_bits: u8, checksum: Checksum) -> Result<Vec<u8>, Error> {
     let mut archive = Vec::new();

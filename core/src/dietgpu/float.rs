@@ -154,8 +154,8 @@ pub(super) fn raw_len(element_type: ElementType, len: u64) -> u64 {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] for types other than F16, BF16 and F32, a number of bytes that is none
-/// of whole elements, and from 2^32 elements on; [`Error::ScaleBits`] unless `scale_bits` is 9
+/// [`Error::InvalidArgument`] for types other than F16, BF16 and F32, a number of bytes that is
+/// none of whole elements, and from 2^32 elements on; [`Error::ScaleBits`] unless `scale_bits` is 9
 /// to 11.
 #[cfg(feature = "alloc")]
 pub fn encode_floats(

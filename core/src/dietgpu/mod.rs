@@ -3,12 +3,11 @@
 //! Read from that program's sources; nothing here has been compared with what a GPU writes.
 //!
 //! ```
-//! use df11::dietgpu::FloatArchive;
+//! use df11::dietgpu::{self, Checksum, FloatArchive};
 //! use df11::frame::ElementType;
-//! use df11::hazmat::rans::DecodeTable;
 //!
 //! let weights: Vec<u8> = (0..10_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-//! let bytes = df11::dietgpu::encode_floats(ElementType::Bf16, &weights, 10, df11::dietgpu::Checksum::Stated)?;
+//! let bytes = dietgpu::encode_floats(ElementType::Bf16, &weights, 10, Checksum::Stated)?;
 //! assert!(bytes.len() < weights.len());
 //!
 //! let archive = FloatArchive::new(&bytes)?;

@@ -47,7 +47,7 @@ pub use encode::count_parallel;
 pub use encode::{EncodeOptions, Encoder, count, encode};
 pub use header::{Codec, Header, element_count};
 pub use numbers::{BLOCK, MAGIC, MAX_RANK};
-pub use table::{DecodeTable, Table};
+pub use table::{DecodeTable, DictionaryTable, RansTable, Table};
 pub use view::Frame;
 
 #[cfg(feature = "alloc")]

@@ -12,8 +12,8 @@ use crate::Error;
 const BLOCKS: usize = 16;
 
 impl Frame<'_> {
-    /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), on the threads
-    /// of the current rayon pool.
+    /// Decodes a run of blocks like [`decode_blocks_into`](Self::decode_blocks_into), on the
+    /// threads of the current rayon pool.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ impl Decoder<'_> {
         self.frame.decode_blocks_parallel_into(&*self.table, 0..self.frame.header().blocks(), elements)
     }
 
-    /// Decodes any range of the elements like [`decode_range_into`](Self::decode_range_into), on the
-    /// threads of the current rayon pool.
+    /// Decodes any range of the elements like [`decode_range_into`](Self::decode_range_into), on
+    /// the threads of the current rayon pool.
     ///
     /// # Errors
     ///

@@ -4,10 +4,13 @@ use super::Header;
 use super::header::Model;
 use crate::{dictionary, rans};
 
+pub use crate::dictionary::DecodeTable as DictionaryTable;
+pub use crate::rans::DecodeTable as RansTable;
+
 /// A table that frames are decoded with, and that the caller has memory for.
 ///
-/// [`DecodeTable`] serves all frames. Who knows the codec can do with less: [`rans::DecodeTable`],
-/// or [`dictionary::DecodeTable`] of either size.
+/// [`DecodeTable`] serves all frames. Where the codec is known, less will do: [`RansTable`], or
+/// [`DictionaryTable`] of either size.
 pub trait Table: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Table for T {}

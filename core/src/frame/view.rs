@@ -226,13 +226,12 @@ impl<'a> Frame<'a> {
     /// unspecified.
     ///
     /// ```
-    /// use df11::frame::{self, ElementType, Frame};
-    /// use df11::hazmat::rans::DecodeTable;
+    /// use df11::frame::{self, ElementType, Frame, RansTable};
     ///
     /// let elements: Vec<u8> = (0..100_000u32).map(|i| (i % 17) as u8).collect();
     /// let bytes = frame::encode(ElementType::F8E4M3, &[100_000], &elements)?;
     /// let frame = Frame::new(&bytes)?;
-    /// let mut table = DecodeTable::new();
+    /// let mut table = RansTable::new();
     /// frame.build(&mut table);
     /// let range = frame.header().block_range(1);
     /// let mut block = vec![0; range.len()];

@@ -1,6 +1,6 @@
 //! A frame in flash, coded by a dictionary of 256 strings.
 
-use df11::hazmat::dictionary::DecodeTable;
+use df11::frame::DictionaryTable;
 
 use crate::constants::FRAME_BLOCK;
 use crate::framed::{self, Buffer, Image};
@@ -15,7 +15,7 @@ weights! {
 static BUFFER: Buffer = Ram::new([0; 2 * FRAME_BLOCK]);
 
 /// What codes mean.
-static TABLE: Ram<DecodeTable<256>> = Ram::new(DecodeTable::new());
+static TABLE: Ram<DictionaryTable<256>> = Ram::new(DictionaryTable::new());
 
 /// [`framed::run`].
 pub(crate) fn run() -> bool {

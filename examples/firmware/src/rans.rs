@@ -1,6 +1,6 @@
 //! A frame in flash, coded by rANS.
 
-use df11::hazmat::rans::DecodeTable;
+use df11::frame::RansTable;
 
 use crate::constants::FRAME_BLOCK;
 use crate::framed::{self, Buffer, Image};
@@ -15,7 +15,7 @@ weights! {
 static BUFFER: Buffer = Ram::new([0; 2 * FRAME_BLOCK]);
 
 /// What codes mean.
-static TABLE: Ram<DecodeTable> = Ram::new(DecodeTable::new());
+static TABLE: Ram<RansTable> = Ram::new(RansTable::new());
 
 /// [`framed::run`].
 pub(crate) fn run() -> bool {

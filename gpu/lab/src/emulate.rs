@@ -3,8 +3,9 @@
 
 use df11::frame::Frame;
 use df11::hazmat::dictionary;
+use df11::hazmat::layout::BLOCK_BYTES;
 use df11::hazmat::rans::{DecodeTable, Frequencies};
-use df11::{Parts, Unit, hazmat::layout::BLOCK_BYTES};
+use df11::{Parts, Unit};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use df11_gpu::kernels::{RansBlock, THREADS, element_kind};

@@ -1,11 +1,9 @@
 //! Frames.
 
 use df11::Error;
+use df11::frame::{self, ElementType, EncodeOptions, Encoder, Header};
+use df11::hazmat::frame::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, crc};
 use df11::hazmat::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
-use df11::{
-    frame::{self, ElementType, EncodeOptions, Encoder, Header},
-    hazmat::frame::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, crc},
-};
 
 use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};

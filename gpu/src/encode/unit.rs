@@ -2,7 +2,8 @@
 
 use df11::Error;
 use df11::hazmat::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
-use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan, hazmat::layout::WINDOW_BYTES};
+use df11::hazmat::layout::WINDOW_BYTES;
+use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan};
 
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;

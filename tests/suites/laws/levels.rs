@@ -5,10 +5,8 @@ use std::iter;
 use std::ops::Range;
 
 use df11::hazmat::bits::BitReader;
-use df11::{
-    Decoder, EncodeOptions, Error, Level, Parts, Unit, bf16, encode,
-    hazmat::layout::{BLOCK_BITS, WINDOW_BITS, WINDOWS_PER_BLOCK},
-};
+use df11::hazmat::layout::{BLOCK_BITS, WINDOW_BITS, WINDOWS_PER_BLOCK};
+use df11::{Decoder, EncodeOptions, Error, Level, Parts, Unit, bf16, encode};
 use df11_tests::cases;
 use df11_tests::weights::{bytes, like_trained};
 use proptest::prelude::*;

@@ -1,9 +1,10 @@
 //! Units: any weights survive, within any limits; what cannot be held is refused.
 
 use df11::hazmat::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
+use df11::hazmat::layout::BLOCK_BYTES;
 use df11::{
     Decoder, EncodeOptions, Error, Level, PUBLISHED_SHARED_MEMORY, Plan, Unit, bf16, encode,
-    hazmat::layout::BLOCK_BYTES, shared_memory_bytes,
+    shared_memory_bytes,
 };
 use df11_tests::walk::{stated_gaps, stated_positions, walk};
 use df11_tests::weights::{Random, bits, bytes, fibonacci_exponents, like_trained, with_exponents};

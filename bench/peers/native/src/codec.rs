@@ -1,7 +1,7 @@
 //! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
 
-use df11::hazmat::dictionary::{self, CHUNK, Model, Width};
 use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
+use df11::hazmat::dictionary::{self, CHUNK, Model, Width};
 use df11::hazmat::rans::{
     DecodeBlock, DecodeTable, EncodeBlock, EncodeTable, Frequencies, STATES_BYTES, words_bound,
 };

@@ -16,8 +16,8 @@ const PARTS: usize = 4;
 const LEAST_BLOCKS: usize = 24;
 
 impl Decoder<'_> {
-    /// Decodes the whole unit like [`decode_into`](Self::decode_into), on the threads of the current
-    /// rayon pool.
+    /// Decodes the whole unit like [`decode_into`](Self::decode_into), on the threads of the
+    /// current rayon pool.
     ///
     /// # Errors
     ///
@@ -42,8 +42,8 @@ impl Decoder<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_range_into`](Self::decode_range_into): the same error, however many threads there
-    /// are.
+    /// As [`decode_range_into`](Self::decode_range_into): the same error, however many threads
+    /// there are.
     pub fn decode_range_parallel_into(&self, range: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.decode_range_with(range, weights, |blocks, weights| {
             self.decode_blocks_parallel_into(blocks, weights)

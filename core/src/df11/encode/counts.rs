@@ -78,7 +78,8 @@ impl Counts {
         self.pieces.push(frequencies);
     }
 
-    /// The histogram of all pieces together, for [`Plan::from_frequencies`](crate::Plan::from_frequencies).
+    /// The histogram of all pieces together, for
+    /// [`Plan::from_frequencies`](crate::Plan::from_frequencies).
     #[must_use]
     pub fn total(&self) -> [u64; 256] {
         let mut total = [0u64; 256];

@@ -66,8 +66,8 @@ impl Encoder<'_> {
         })
     }
 
-    /// Encodes in pieces. `run` has to [run](Job::run) the job of every piece, on any threads and in
-    /// any order.
+    /// Encodes in pieces. `run` has to [run](Job::run) the job of every piece, on any threads and
+    /// in any order.
     fn encode_pieces(
         &self,
         tensors: &[&[u8]],

@@ -82,8 +82,8 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] if there are more than [`MAX_RANK`](super::MAX_RANK) dimensions, or so
-    /// many elements that their bytes cannot be counted.
+    /// [`Error::InvalidArgument`] if there are more than [`MAX_RANK`](super::MAX_RANK) dimensions,
+    /// or so many elements that their bytes cannot be counted.
     pub fn new(element_type: ElementType, shape: &[u64], counts: &[u64; 256]) -> Result<Self, Error> {
         EncodeOptions::new().encoder(element_type, shape, counts)
     }

@@ -55,7 +55,8 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`Encoder::new`]; [`Error::InvalidArgument`] for a number of elements that blocks cannot have.
+    /// As [`Encoder::new`]; [`Error::InvalidArgument`] for a number of elements that blocks cannot
+    /// have.
     pub fn encoder(
         &self,
         element_type: ElementType,

@@ -37,8 +37,8 @@ impl Encoder {
     }
 
     /// Encodes the next elements like [`blocks`](Self::blocks), on the threads of the current rayon
-    /// pool. Gives their bytes in parts, one after the other, which take about as much memory as the
-    /// elements: 2^20 elements for each thread are enough at a time.
+    /// pool. Gives their bytes in parts, one after the other, which take about as much memory as
+    /// the elements: 2^20 elements for each thread are enough at a time.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::io::Write;
 
-use df11::{frame::{Codec, DecodeTable, Frame}, hazmat::frame::crc};
+use df11::frame::{Codec, DecodeTable, Frame};
+use df11::hazmat::frame::crc;
 use df11::{Parts, Unit};
 use firmware_host::{COLUMNS, ROW, damaged_frame, damaged_unit, frame, unit, weights};
 
