@@ -1,17 +1,17 @@
-//! Encoding one unit on many threads.
+//! Encodes one unit on several threads.
 
 use df11::{Encoder, Error, Job, Parts, Piece, bf16};
 use rayon::prelude::*;
 
-/// Weights of a piece: enough that counting them in pairs pays, few enough that a unit of some
-/// millions keeps several threads busy.
+/// The number of weights in a piece. It is large enough that counting in pairs pays, and small
+/// enough that a unit of some millions keeps several threads busy.
 pub(crate) const PIECE: usize = 1 << 20;
 
-/// The histograms of the pieces of a unit, by exponent, counted on the threads of the current pool.
+/// Counts the exponents of each piece of a unit on the threads of the current pool.
 ///
 /// # Errors
 ///
-/// As [`bf16::add_to_histogram`].
+/// The errors of [`bf16::add_to_histogram`].
 pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
     let pieces: Vec<_> = Piece::cut(tensors, PIECE).collect();
     let count = |piece: &Piece| {
@@ -21,14 +21,14 @@ pub fn count_pieces(tensors: &[&[u8]]) -> Result<Vec<[u64; 256]>, Error> {
     pieces.par_iter().with_max_len(1).map(count).collect()
 }
 
-/// Encodes a unit on the threads of the current pool, to the same bytes as
+/// Encodes a unit on the threads of the current pool. The bytes are those of
 /// [`Encoder::encode_into`].
 ///
-/// `frequencies` are those that [`count_pieces`] gave for these tensors.
+/// `frequencies` must be the result of [`count_pieces`] for these tensors.
 ///
 /// # Errors
 ///
-/// As [`Encoder::encode_pieces`].
+/// The errors of [`Encoder::encode_pieces`].
 ///
 /// ```
 /// use df11::{Encoder, EncodeOptions, Plan};

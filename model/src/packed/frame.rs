@@ -14,15 +14,15 @@ use super::metadata::TensorMetadata;
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 
-/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in
-/// turn.
+/// The number of blocks that one thread encodes or decodes at a time, a multiple of the four that
+/// are interleaved.
 const BLOCKS: usize = 16;
 
-/// How frames are written.
+/// The form in which frames are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     pub(crate) codec: Codec,
-    /// Elements in each chunk (F-3.1).
+    /// The number of elements in each chunk (F-3.1).
     pub(crate) chunk_len: usize,
 }
 
@@ -31,12 +31,12 @@ impl Form {
         EncodeOptions::new().codec(self.codec).block_len(self.chunk_len)
     }
 
-    /// Checks that there can be such frames.
+    /// Checks that such frames can exist.
     pub(crate) fn check(self) -> Result<(), df11::Error> {
         self.options().encoder(ElementType::U8, &[0], &[0; 256]).map(|_| ())
     }
 
-    /// Whether a frame has this form, or none, since its bytes are not worth coding.
+    /// Tells whether a frame has this form, or has no model because its bytes are not worth coding.
     fn is_that_of(self, frame: &Frame<'_>) -> bool {
         let header = frame.header();
         let codec = header.codec();
@@ -44,12 +44,12 @@ impl Form {
     }
 }
 
-/// How often each coded byte occurs, for [`Encoder::new`], counted on the threads of the current
+/// Counts how often each coded byte occurs, for [`Encoder::new`], on the threads of the current
 /// pool.
 ///
 /// # Errors
 ///
-/// As [`frame::count`].
+/// The errors of [`frame::count`].
 pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 256], df11::Error> {
     let parts = elements.par_chunks(BLOCKS * BLOCK * element_type.bytes()).with_max_len(1);
     let counts = parts.map(|part| frame::count(element_type, part)).collect::<Result<Vec<_>, _>>()?;
@@ -60,12 +60,13 @@ pub fn count_frame(element_type: ElementType, elements: &[u8]) -> Result<[u64; 2
     Ok(all)
 }
 
-/// Encodes a tensor on the threads of the current pool, to the same bytes as [`frame::encode`], and
-/// appends them to `frame`.
+/// Encodes a tensor on the threads of the current pool, and appends the frame to `frame`. The bytes
+/// are those of [`frame::encode`].
 ///
 /// # Errors
 ///
-/// As [`Encoder::blocks`] and [`Encoder::finish`]; `frame` then ends in a part of a frame.
+/// The errors of [`Encoder::blocks`] and [`Encoder::finish`]. After an error, `frame` ends in an
+/// incomplete frame.
 ///
 /// ```
 /// use df11::frame::{self, ElementType, Encoder};
@@ -100,7 +101,7 @@ pub fn encode_frame(mut encoder: Encoder, elements: &[u8], frame: &mut Vec<u8>) 
 ///
 /// # Errors
 ///
-/// As [`Frame::decode_blocks_into`].
+/// The errors of [`Frame::decode_blocks_into`].
 ///
 /// ```
 /// use df11::frame::{self, DecodeTable, ElementType, Frame};
@@ -132,7 +133,7 @@ pub fn decode_frame_blocks(
     })
 }
 
-/// What the elements of a frame for this type are: plain bytes where frames know no better.
+/// Returns the element type of the frame for this type: plain bytes where frames have no such type.
 pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     match dtype {
         Dtype::BF16 => ElementType::Bf16,
@@ -144,8 +145,8 @@ pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     }
 }
 
-/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to
-/// it. `None` if a frame cannot hold it.
+/// Returns the shape that a tensor's frame records. It is empty where the frame treats the elements
+/// as plain bytes. `None` if a frame cannot hold the tensor.
 pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     if element_type(tensor.dtype).name() != tensor.dtype.to_string() {
         return Some(vec![tensor.bytes()]);
@@ -154,16 +155,17 @@ pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     (shape.len() <= MAX_RANK).then_some(shape)
 }
 
-/// Header of a block, states of its lanes, padding, entry of the directory.
+/// The size in bytes of a block's header, the states of its lanes, its padding and its directory
+/// entry.
 const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
 
-/// What else a frame has, but for its dimensions and its model.
+/// The size in bytes of the rest of a frame, without its dimensions and its model.
 const EACH_FRAME: u64 = 32 + 32 + 24 + 24;
 
-/// A tensor of no more bytes than this is no smaller as a frame.
-pub(crate) const LEAST: u64 = EACH_FRAME + EACH_BLOCK;
+/// A tensor of at most this size in bytes does not shrink as a frame.
+pub(crate) const NO_GAIN_BYTES: u64 = EACH_FRAME + EACH_BLOCK;
 
-/// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
+/// Estimates the size in bytes of a tensor's frame, from how often its coded bytes occur.
 pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Option<u64> {
     let element_type = element_type(tensor.dtype);
     let rank = frame_shape(tensor)?.len() as u64;
@@ -174,7 +176,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     };
     let mut coded = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bits).sum::<f64>() / 8.0;
     if form.codec == Codec::Dictionary {
-        // Strings waste more than fractions of bits: 5 % on trained weights.
+        // Strings of symbols waste more than fractions of bits: 5 % on trained weights.
         coded *= 1.0 + 1.0 / 16.0;
     }
     let elements = counts.iter().sum::<u64>();
@@ -184,9 +186,9 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
 }
 
-/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part.
-/// Neither the tensor nor, but for those with dictionaries, the frame is held in memory whole.
-/// Returns the length of the frame.
+/// Encodes a tensor as a frame, and passes its bytes on in order, with the offset of each part. The
+/// tensor is never held in memory whole. Neither is the frame, unless it has a dictionary. Returns
+/// the length of the frame.
 pub(crate) fn encode(
     container: &Container,
     tensor: &Tensor,
@@ -200,18 +202,19 @@ pub(crate) fn encode(
         .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
     let mut encoder = form.options().encoder(element_type, &shape, counts).map_err(refused)?;
     let mut at = 0;
-    let mut give = |bytes: &[u8]| {
+    let mut write_part = |bytes: &[u8]| {
         each(bytes, at)?;
         at += bytes.len() as u64;
         Ok::<(), Error>(())
     };
-    give(&encoder.header())?;
+    write_part(&encoder.header())?;
     let chunks = BLOCKS * BLOCK / form.chunk_len;
     let part = chunks * form.chunk_len * element_type.bytes();
     let mut encoded = vec![Blocks::default(); rayon::current_num_threads()];
     let mut first = 0;
     container.read_range(tensor.range.clone(), encoded.len() * part, |elements| {
-        let round = encode_round(&mut encoder, elements, (first, chunks, part), &mut encoded, &mut give);
+        let round =
+            encode_round(&mut encoder, elements, (first, chunks, part), &mut encoded, &mut write_part);
         round.map_err(|error| match error {
             Refused::Codec(error) => refused(error),
             Refused::Ours(error) => error,
@@ -219,36 +222,36 @@ pub(crate) fn encode(
         first += elements.len().div_ceil(form.chunk_len * element_type.bytes());
         Ok(())
     })?;
-    give(&encoder.finish().map_err(refused)?)?;
+    write_part(&encoder.finish().map_err(refused)?)?;
     Ok(at)
 }
 
-/// Why a round failed.
+/// The reason why a round failed.
 enum Refused {
     Codec(df11::Error),
     Ours(Error),
 }
 
-/// Encodes the chunks of a round, of which `first` is the first: on each thread a part of this many
-/// chunks, which has this many bytes.
+/// Encodes the chunks of a round, from chunk `first` on. Each thread encodes a part of this many
+/// chunks and this many bytes.
 fn encode_round(
     encoder: &mut Encoder,
     elements: &[u8],
     (first, chunks, part): (usize, usize, usize),
     encoded: &mut [Blocks],
-    give: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    write_part: &mut impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Refused> {
     let jobs = elements.par_chunks(part).zip(&mut *encoded).enumerate().with_max_len(1);
     jobs.try_for_each(|(i, (part, blocks))| encoder.encode_blocks(first + i * chunks, part, blocks))
         .map_err(Refused::Codec)?;
     for blocks in &encoded[..elements.len().div_ceil(part)] {
         encoder.append(blocks).map_err(Refused::Codec)?;
-        give(blocks.as_bytes()).map_err(Refused::Ours)?;
+        write_part(blocks.as_bytes()).map_err(Refused::Ours)?;
     }
     Ok(())
 }
 
-/// Whether a tensor that nothing describes is a frame, by its type and its first bytes.
+/// Tells, from its type and its first bytes, whether a tensor without metadata is a frame.
 pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<bool, Error> {
     if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 || tensor.bytes() < 64 {
         return Ok(false);
@@ -262,7 +265,7 @@ pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<b
     Ok(is_frame)
 }
 
-/// What `each` makes of a frame, which is checked first.
+/// Checks a frame and calls `each` with it.
 fn opened<T>(
     container: &Container,
     tensor: &Tensor,
@@ -273,7 +276,7 @@ fn opened<T>(
     each(&frame).map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))
 }
 
-/// What a frame says of itself: element type and shape.
+/// Returns the element type and shape that a frame records.
 pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype, Vec<usize>), Error> {
     opened(container, tensor, |frame| {
         let name = frame.header().element_type().name();
@@ -282,13 +285,13 @@ pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype
     })
 }
 
-/// Bytes of a frame that are decoded before its pages are given back.
+/// The number of bytes of a frame that are decoded before its pages are released.
 const SEGMENT: u64 = 64 << 20;
 
-/// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.
+/// Decodes a frame, and passes its elements on in order, with the offset of each part in bytes.
 ///
-/// The frame is mapped anew from time to time, so that pages which were read are given back:
-/// however large it is, little of it is in memory.
+/// The frame is mapped anew from time to time, so that pages that were read are released. However
+/// large the frame is, little of it is in memory.
 pub(crate) fn decode(
     container: &Container,
     tensor: &Tensor,
@@ -324,13 +327,13 @@ pub(crate) fn decode(
     }
 }
 
-/// The elements of a shape, if they can be counted.
+/// Multiplies the dimensions of a shape; `None` if the product overflows.
 pub(crate) fn elements(shape: &[usize]) -> Option<u64> {
     let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
     frame::element_count(&shape)
 }
 
-/// The bytes that a frame decodes to, if it is one for such a tensor.
+/// Returns the number of bytes that a frame decodes to, if it is valid for such a tensor.
 pub(crate) fn original_bytes(
     container: &Container,
     tensor: &Tensor,
@@ -340,7 +343,7 @@ pub(crate) fn original_bytes(
     opened(container, tensor, |frame| check_original(frame, original).map(|()| frame.elements_bytes() as u64))
 }
 
-/// Checks that a frame is one for such a tensor, in the form that was asked for.
+/// Checks that a frame is valid for such a tensor, in the requested form.
 pub(crate) fn check_written(
     container: &Container,
     tensor: &Tensor,
@@ -365,13 +368,14 @@ pub(crate) fn check_stored(container: &Container, tensor: &Tensor) -> Result<(),
     Err(Error::tensor(&container.path, &tensor.name, problem))
 }
 
-/// Checks that a frame is one for such a tensor.
+/// Checks that a frame is valid for such a tensor.
 pub(crate) fn check_original(frame: &Frame<'_>, original: &TensorMetadata) -> Result<(), String> {
     let header = frame.header();
     let name = header.element_type().name();
     let is_same =
         name == original.dtype && header.shape().eq(original.shape.iter().map(|&dimension| dimension as u64));
-    // Types that frames do not know are plain bytes to them: as many as the original must have had.
+    // Frames treat types that they do not know as plain bytes. Their number must be that of the
+    // original.
     let is_original = || {
         let dtype: Dtype = serde_json::from_value(original.dtype.as_str().into()).ok()?;
         let bits = elements(&original.shape)?.checked_mul(dtype.bitsize() as u64)?;
