@@ -1,7 +1,8 @@
-//! The command `df11`: compress checkpoints in the published DF11 layout or as frames, verify them,
-//! look into them, restore them. Other programs call [`run`] to be this command.
+//! The command `df11`. It compresses checkpoints in the published DF11 layout or as frames,
+//! verifies them, inspects them and restores them. Other programs call [`run`] to act as this
+//! command.
 //!
-//! Exit codes: 0 done, 1 the data is wrong, 2 used wrongly, 3 input or output failed.
+//! Exit codes: 0 success, 1 invalid data, 2 invalid usage, 3 input or output failed.
 
 mod command;
 mod output;
@@ -20,7 +21,7 @@ use crate::command::{
 use crate::output::{Output, Verdict};
 use crate::progress::Bars;
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 the data is wrong, 2 used wrongly, 3 input or output failed.";
+const AFTER_HELP: &str = "Exit codes: 0 success, 1 invalid data, 2 invalid usage, 3 input or output failed.";
 
 /// Lossless compression of BF16 model weights, by about 30 %, in the published DF11 layout.
 #[derive(Parser)]
@@ -34,13 +35,13 @@ struct Cli {
 
 #[derive(Args)]
 struct Common {
-    /// Threads to use; 0 for as many as there are processors.
+    /// The number of threads; 0 means one for each processor.
     #[arg(long, global = true, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
     threads: u16,
     /// Print one JSON document on standard output instead of text.
     #[arg(long, global = true)]
     json: bool,
-    /// Print nothing but errors (and the JSON document, with --json).
+    /// Print only errors (and the JSON document, with --json).
     #[arg(long, short, global = true)]
     quiet: bool,
 }
@@ -50,34 +51,34 @@ enum Command {
     /// Compress a checkpoint: a safetensors file, or a directory with config.json and one or more
     /// of them.
     Compress(Compress),
-    /// Restore a compressed checkpoint: the original files, byte for byte.
+    /// Restore a compressed checkpoint to the original files, byte for byte.
     Decompress(Decompress),
     /// Check every rule of the layout, decode every weight, compare digests.
     Verify(Verify),
-    /// Show what is in a compressed checkpoint, or what compression would make of a plain one.
+    /// List the content of a compressed checkpoint, or what compression would make of a plain one.
     Inspect(Inspect),
     /// Compress, verify, restore and compare the weights that ship with this program.
     Demo,
-    /// Measure how fast this machine encodes, decodes and verifies, beside the bare work on the two
-    /// planes of the weights.
+    /// Measure how fast this machine encodes, decodes and verifies, beside copying the two planes
+    /// of the weights.
     ///
-    /// GB/s are 1e9 bytes of BF16 weights a second, the median of all rounds with the least and the
-    /// greatest, and "of roofline" is the share of what the same threads at the same level reach
-    /// without any code, by merging two plain planes (decode, verify) or splitting into them
-    /// (encode). The memory copy judges nothing, since on shared machines it swings between 5 and
-    /// 13 GB/s.
+    /// GB/s are 1e9 bytes of BF16 weights per second: the median of all rounds, with the lowest and
+    /// the highest. "Of roofline" is the share of the speed that the same threads reach with the
+    /// same instruction set without any code, by merging two plain planes (decode, verify) or
+    /// splitting into them (encode). The memory copy is no reference: on shared machines it swings
+    /// between 5 and 13 GB/s.
     Bench(Bench),
-    /// Report every rule of the specification that a compressed file bends, by clause. Fails only
+    /// Report every rule of the specification that a compressed file breaks, by clause. Fails only
     /// for what readers must refuse.
     Lint(Lint),
-    /// Turn one tensor from one form into another: a DF11 unit, a frame, an archive of dietgpu,
-    /// plain elements. The form of the input is seen from its first bytes; files that end in
-    /// .safetensors, and directories, hold units and frames.
+    /// Convert one tensor from one form to another: a DF11 unit, a frame, an archive of dietgpu,
+    /// plain elements. The first bytes of the input tell its form. Files that end in .safetensors,
+    /// and directories, hold units and frames.
     Transcode(Transcode),
-    /// List where can be decoded: the processor, the emulator, and the CUDA devices of this
+    /// List the devices that can decode: the CPU, the emulator, and the CUDA devices of this
     /// machine.
     Devices,
-    /// What the GPU kernels do, and whether a device decodes as the CPU does.
+    /// Report the work of the GPU kernels, and check that a device decodes as the CPU does.
     #[command(subcommand)]
     Gpu(gpu::Gpu),
     /// Judge another implementation of DF11 with the test vectors.
@@ -103,10 +104,10 @@ impl Command {
     }
 }
 
-/// Does what the arguments say, the name of the program first, and prints what came of it. Returns
-/// the exit code.
+/// Runs the command with these arguments, whose first is the name of the program, and prints the
+/// result. Returns the exit code.
 ///
-/// Wrong arguments, `--help` and `--version` end the process.
+/// The process ends for wrong arguments, `--help` and `--version`.
 ///
 /// ```
 /// assert_eq!(df11_cli::run(["df11", "demo", "--quiet"]), 0);

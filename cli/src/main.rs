@@ -1,4 +1,4 @@
-//! `df11`: see the library.
+//! The program `df11`; its library has the details.
 
 use std::process::ExitCode;
 

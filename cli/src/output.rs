@@ -1,4 +1,4 @@
-//! Where results go: text, or one JSON document, or nothing; and what the exit code says of them.
+//! Output of results: as text, as one JSON document, or not at all; and the exit code.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::progress::Bars;
 
-/// A report that was printed may end in an error that the exit code has to tell.
+/// The error, if any, that the exit code reports after a report was printed.
 pub(crate) type Verdict = Option<Error>;
 
-/// How a command is to speak, and with how many threads it is to work.
+/// How a command prints, and how many threads it uses.
 pub(crate) struct Output {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a result in the form that was asked for.
+    /// Prints a result in the requested form.
     pub(crate) fn show(
         &self,
         report: &impl Serialize,
@@ -36,19 +36,19 @@ impl Output {
         Ok(None)
     }
 
-    /// Says on standard error what has to be said even to those who asked for quiet.
+    /// Prints on standard error a text that even --quiet does not suppress.
     pub(crate) fn insist(&self, text: &str) {
         if self.quiet && !self.json {
             let _ = io::stderr().write_all(one_lines(text).as_bytes());
         }
     }
 
-    /// Says what went wrong, if anything; returns the exit code.
+    /// Prints the error, if there is one, and returns the exit code.
     pub(crate) fn end(&self, result: Result<Verdict, Error>) -> u8 {
         match result {
             Ok(None) => 0,
             Ok(Some(verdict)) => complain(&verdict),
-            // The reader of our output has gone; there is nobody to tell.
+            // The reader of standard output is gone, so nobody would see a message.
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Err(error) => {
                 if self.json {
@@ -61,7 +61,7 @@ impl Output {
     }
 }
 
-/// The exit code of an error, and the name of its kind.
+/// Returns the exit code of an error, and the name of its kind.
 fn code(error: &Error) -> (u8, &'static str) {
     match error.kind() {
         ErrorKind::Usage => (2, "usage"),
@@ -85,13 +85,13 @@ fn complain(error: &Error) -> u8 {
     code(error).0
 }
 
-/// A text with its control characters escaped: names from files must neither break lines nor reach
-/// the terminal's controls.
+/// Escapes the control characters of a text: names from files must neither break lines nor control
+/// the terminal.
 fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Lines, each with its control characters escaped.
+/// Escapes the control characters of each line.
 fn one_lines(text: &str) -> String {
     text.lines().map(|line| one_line(line) + "\n").collect()
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use df11_model::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One bar for the running task; silent where there is no terminal to draw on.
+/// One bar for the running task. It is silent where there is no terminal.
 pub(crate) struct Bars {
     bar: ProgressBar,
 }
@@ -14,14 +14,15 @@ impl Bars {
     pub(crate) fn new(silent: bool) -> Self {
         let bar = if silent || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
         let style = "{msg} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
-        // The template is fixed and valid; if a library update disagrees, its default bar will do.
+        // The template is fixed and valid. If a library update rejects it, the default bar is good
+        // enough.
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style.progress_chars("=> "));
         }
         Bars { bar }
     }
 
-    /// Takes the bar away, so that results stand alone.
+    /// Removes the bar, so that results stand alone.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }

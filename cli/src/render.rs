@@ -1,4 +1,4 @@
-//! Pieces of text that several commands print.
+//! Text that several commands print.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,16 +7,16 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{FrameReport, PlainReport, UnitReport};
 
-/// Entries listed by name before the rest is only counted.
+/// The number of entries that are listed by name. The rest is only counted.
 pub(crate) const LISTED: usize = 20;
 
-/// The first names of a list, and how many more there are.
+/// Lists the first names, and counts the others.
 pub(crate) fn shortened(names: &[String]) -> String {
     let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
 }
 
-/// Tensors that are stored as frames, in one line.
+/// Summarizes the tensors that are stored as frames, in one line.
 pub(crate) fn frame_summary(frames: &[FrameReport]) -> String {
     if frames.is_empty() {
         return String::new();
@@ -75,13 +75,13 @@ pub(crate) fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> Str
     lines.join("\n") + "\n"
 }
 
-/// A row with its first cell to the left and numbers to the right.
+/// Makes a row with its first cell to the left and numbers to the right.
 fn right<const N: usize>(cells: [&str; N]) -> Vec<Cell> {
     let align = |i| if i == 0 { CellAlignment::Left } else { CellAlignment::Right };
     cells.iter().enumerate().map(|(i, text)| Cell::new(text).set_alignment(align(i))).collect()
 }
 
-/// What stayed plain: by type and reason, and by name where there are few.
+/// Lists what stayed plain: by type and reason, and by name where there are few.
 pub(crate) fn plain_list(plain: &[PlainReport]) -> String {
     let mut groups: BTreeMap<(&str, &str), Vec<&PlainReport>> = BTreeMap::new();
     for report in plain {
@@ -119,7 +119,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.2} %", 100.0 * part as f64 / whole as f64) }
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! A checkpoint as it is found: one safetensors file, or a directory with all that lies below it.
+//! A checkpoint as it lies on disk: one safetensors file, or a directory with everything below it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -15,74 +15,77 @@ use crate::names::{
     CONFIG, MANIFEST, OURS, WEIGHTS, file_name, folder_of, is_index, is_weights, portable, relative,
 };
 
-/// Endings of weights in other forms. Those above [`LARGE`] are not copied along.
+/// File name extensions of weights in other formats. Files larger than [`LARGE`] with such a name
+/// are not copied.
 const OTHER_WEIGHTS: [&str; 9] = ["bin", "pt", "pth", "ckpt", "h5", "msgpack", "onnx", "onnx_data", "gguf"];
 
-/// See [`OTHER_WEIGHTS`].
+/// The size in bytes above which a file of [`OTHER_WEIGHTS`] is not copied.
 const LARGE: u64 = 64 << 20;
 
-/// The most bytes of a `config.json` or an index. The index of a million tensors takes 100 MB.
+/// The largest `config.json` or index that is read, in bytes. The index of a million tensors takes
+/// 100 MB.
 const MAX_TEXT: u64 = 1 << 30;
 
-/// What is below a directory, or one file.
+/// The files below a directory, or one file.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The directory, or the file if the checkpoint is one file.
     pub(crate) path: PathBuf,
-    /// What the names of files are relative to.
+    /// The directory that file names are relative to.
     pub(crate) root: PathBuf,
     pub(crate) is_file: bool,
-    /// Weight files, by their names.
+    /// Weight files, ordered by name.
     pub(crate) weights: Vec<PathBuf>,
-    /// Other regular files, by their names, but for what is left out.
+    /// Other regular files, ordered by name, without those in `left_out`.
     pub(crate) others: Vec<PathBuf>,
-    /// What is left out, with the reason.
+    /// Files that are left out, with the reason.
     pub(crate) left_out: Vec<LeftOut>,
-    /// Whether folders are looked into that version 0.1 wrote: those of a compressed checkpoint
-    /// look like them.
+    /// Whether the listing descends into output folders of version 0.1, which look like those of a
+    /// compressed checkpoint.
     is_packed: bool,
 }
 
-/// A file that does not come along.
+/// A file that is not copied to the output.
 #[derive(Clone, Debug)]
 pub(crate) struct LeftOut {
     pub(crate) name: PathBuf,
     pub(crate) why: String,
-    /// Whether it is a regular file, which has a length and a digest.
+    /// Whether it is a regular file. Only a regular file has a length and a digest.
     pub(crate) is_file: bool,
 }
 
 /// A weight file of a checkpoint.
 #[derive(Debug)]
 pub(crate) struct WeightFile {
-    /// Its name, relative to the root, with slashes.
+    /// The file's name, relative to the root, with slashes.
     pub(crate) name: String,
     pub(crate) container: Container,
-    /// Whether an index names it, or there is none in its folder.
+    /// Whether an index names it, or its folder has no index.
     is_primary: bool,
 }
 
-/// Tensors of distinct names, out of weight files of one folder, and the config that is beside
-/// them.
+/// Tensors with distinct names, from weight files of one folder, and the config beside them.
 #[derive(Debug)]
 pub(crate) struct Weights {
-    /// The directory, or the file if the checkpoint is one file: for messages.
+    /// The directory, or the file if the checkpoint is one file. Messages use it.
     pub(crate) path: PathBuf,
     /// The folder, relative to the root.
     pub(crate) folder: PathBuf,
     pub(crate) files: Vec<Arc<WeightFile>>,
-    /// Where each tensor is, by name: file and position in it.
+    /// The location of each tensor by name: its file and its position in that file.
     pub(crate) tensors: IndexMap<String, (usize, usize)>,
-    /// The text of `config.json`, if there is one, and what it says.
+    /// The text of `config.json` and its parsed value, if the file exists.
     pub(crate) config: Option<(String, Value)>,
-    /// 0 for those that readers find; tensors whose names were taken are in the next.
+    /// 0 for the tensors that loaders find. Tensors whose names are taken already go to the next
+    /// number.
     pub(crate) duplicates: usize,
 }
 
 impl Source {
     /// Lists a checkpoint.
     ///
-    /// `exclude` is a directory that is not part of it, even if it lies inside: the output.
+    /// `exclude` is a directory that does not belong to the checkpoint, even if it lies inside: the
+    /// output.
     pub(crate) fn open(path: &Path, exclude: Option<&Path>) -> Result<Self, Error> {
         Self::list_all(path, exclude, false)
     }
@@ -125,7 +128,7 @@ impl Source {
         self.left_out.push(LeftOut { name, why: why.to_owned(), is_file });
     }
 
-    /// Lists what is below a folder.
+    /// Lists the files below a folder.
     fn list(&mut self, below: &Path, exclude: Option<&Path>) -> Result<(), Error> {
         let dir = self.root.join(below);
         for entry in fs::read_dir(&dir).map_err(io("cannot list", &dir))? {
@@ -140,8 +143,8 @@ impl Source {
                 }
                 continue;
             }
-            // Models in download caches are links to files: follow those, but no links to
-            // directories, which may be loops.
+            // Models in download caches are links to files, so links to files are followed. Links
+            // to directories are not: they may form loops.
             let Ok(info) = fs::metadata(&path) else {
                 if is_weights(&name) {
                     return Err(Error::file(&path, "is a link to nothing; download it again"));
@@ -181,7 +184,7 @@ impl Source {
         }
     }
 
-    /// Opens the weight files, and puts their tensors together, folder by folder.
+    /// Opens the weight files and collects their tensors, folder by folder.
     pub(crate) fn weights(&self) -> Result<Vec<Weights>, Error> {
         if self.weights.is_empty() {
             let problem = "no .safetensors file in this directory; convert the model to safetensors first";
@@ -191,7 +194,8 @@ impl Source {
             self.others.iter().filter(|name| !self.is_file && is_index(name)).collect();
         let mut files = Vec::with_capacity(self.weights.len());
         for name in &self.weights {
-            // Only compression has to give names back: it refuses what it could not.
+            // Only compression has to restore names later, so it refuses names that it could not
+            // restore.
             let text = portable(name).unwrap_or_else(|| name.to_string_lossy().into_owned());
             let path = if self.is_file { self.path.clone() } else { self.root.join(name) };
             files.push(WeightFile { name: text, container: Container::open(&path)?, is_primary: false });
@@ -211,7 +215,8 @@ impl Source {
         for (file, folder) in files.iter_mut().zip(&folders) {
             file.is_primary |= !indexed.contains(folder);
         }
-        // What readers look for first comes first: shards of an index, then the shortest names.
+        // The files that loaders look for first come first: shards of an index, then the shortest
+        // names.
         order.sort_by_key(|&i| {
             let name = &files[i].name;
             (folders[i].clone(), !files[i].is_primary, named[i].is_none(), name.len(), name.clone())
@@ -222,7 +227,7 @@ impl Source {
         self.put_together(ordered)
     }
 
-    /// Notes which files an index names.
+    /// Records which files an index names.
     fn apply_index(
         &self,
         index: &Path,
@@ -247,7 +252,8 @@ impl Source {
             }
         }
         if let Some((missing, _)) = shards.iter().find(|(_, there)| !**there) {
-            // An index of other shards, out of date: harmless if nothing that it names is missing.
+            // This index names other shards and is out of date. It is harmless if nothing that it
+            // names is missing.
             let all: HashSet<&str> = (0..files.len())
                 .filter(|&i| folders[i] == folder)
                 .flat_map(|i| files[i].container.tensors.iter().map(|tensor| tensor.name.as_str()))
@@ -268,7 +274,8 @@ impl Source {
         Ok(())
     }
 
-    /// Puts files of one folder together; a tensor whose name is taken goes to another lot.
+    /// Collects the tensors of one folder's files. A tensor whose name is taken goes to another
+    /// lot.
     fn put_together(
         &self,
         files: impl Iterator<Item = (PathBuf, Arc<WeightFile>)>,
@@ -280,7 +287,7 @@ impl Source {
                 first = all.len();
                 all.push(self.empty(&folder, 0)?);
             }
-            // Position of the file in each lot that takes some of its tensors.
+            // The position of the file in each lot that takes some of its tensors.
             let mut places: Vec<Option<usize>> = vec![None; all.len() - first];
             for (at, tensor) in file.container.tensors.iter().enumerate() {
                 let free = all[first..].iter().position(|lot| !lot.tensors.contains_key(&tensor.name));
@@ -304,7 +311,7 @@ impl Source {
         Ok(all)
     }
 
-    /// A lot without files yet.
+    /// Makes a lot without files.
     fn empty(&self, folder: &Path, duplicates: usize) -> Result<Weights, Error> {
         let name = folder.join(CONFIG);
         let config = if self.is_file || !self.others.contains(&name) {
@@ -322,8 +329,8 @@ impl Source {
 }
 
 impl Weights {
-    /// Opens what a loader of the checkpoint at `path` reads: the file, or the tensors of the
-    /// weight files that are directly in the directory.
+    /// Opens what a loader of the checkpoint at `path` reads: the file itself, or the weight files
+    /// that lie directly in the directory.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut source = Source::open(path, None)?;
         if !source.is_file {
@@ -358,52 +365,52 @@ impl Weights {
         })
     }
 
-    /// A tensor by name, with the file it is in.
+    /// Finds a tensor by name, with the file that holds it.
     pub(crate) fn get(&self, name: &str) -> Option<Located<'_>> {
         self.tensors.get(name).map(|&place| self.at(place))
     }
 
-    /// A tensor by its place.
+    /// Returns the tensor at a location.
     pub(crate) fn at(&self, (file, at): (usize, usize)) -> Located<'_> {
         let container = &self.files[file].container;
         (container, &container.tensors[at])
     }
 
-    /// All tensors with their files, by name.
+    /// Iterates over all tensors with their files, ordered by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Located<'_>> {
         self.tensors.values().map(|&place| self.at(place))
     }
 
-    /// What `config.json` says, if there is one.
+    /// Returns the parsed `config.json`, if the file exists.
     pub(crate) fn config(&self) -> Option<&Value> {
         self.config.as_ref().map(|(_, value)| value)
     }
 
-    /// Where `config.json` is, or would be.
+    /// Returns the path that `config.json` has or would have.
     pub(crate) fn config_path(&self) -> PathBuf {
         self.path.join(CONFIG)
     }
 
-    /// Whether a tensor is in a file that readers look for first: one that an index names, or any
-    /// if there is no index.
+    /// Tells whether a tensor is in a file that loaders look for first: one that an index names, or
+    /// any file if there is no index.
     pub(crate) fn is_primary(&self, name: &str) -> bool {
         self.tensors.get(name).is_some_and(|&(file, _)| self.files[file].is_primary)
     }
 }
 
-/// Whether a directory is one that this program writes, or began to.
+/// Tells whether this program wrote a directory or began to.
 fn is_output(path: &Path) -> bool {
     let unfinished = path.join(format!("{OURS}unfinished"));
     path.join(MANIFEST).is_file() || unfinished.is_file()
 }
 
-/// Whether a directory was written by version 0.1, which recorded the originals in this file.
+/// Tells whether version 0.1 wrote a directory. It recorded the originals in this file.
 fn is_output_of_0_1(path: &Path) -> bool {
     let rest = path.join(format!("model{WEIGHTS}"));
     rest.is_file() && Container::open(&rest).is_ok_and(|file| file.metadata.contains_key("df11"))
 }
 
-/// Reads a text of moderate length.
+/// Reads a text file of at most [`MAX_TEXT`] bytes.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let info = fs::metadata(path).map_err(io("cannot open", path))?;
     if !info.is_file() || info.len() > MAX_TEXT {
@@ -413,7 +420,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
-/// The files that an index gives to each tensor.
+/// Parses an index: the file that holds each tensor.
 fn weight_map(index: &str) -> Result<BTreeMap<String, String>, String> {
     let index: Value = serde_json::from_str(index).map_err(|error| format!("is not valid JSON: {error}"))?;
     let map =

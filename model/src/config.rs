@@ -1,5 +1,5 @@
-//! `config.json`: adding `dfloat11_config` without touching another byte, taking it out again, and
-//! reading shapes.
+//! `config.json`: adds `dfloat11_config` without changing another byte, removes it again, and reads
+//! shapes.
 
 use serde_json::{Value, json};
 
@@ -9,11 +9,11 @@ use crate::partition::pattern::PatternDict;
 /// The key that published loaders look for.
 pub(crate) const KEY: &str = "dfloat11_config";
 
-/// The version of the layout, as the package that defines it counts.
+/// The layout version, in the numbering of the package that defines the layout.
 pub(crate) const LAYOUT_VERSION: &str = "0.5.0";
 
-/// Parses a config. Python writes, and reads, infinities and NaN, which JSON does not have: they
-/// read as null here (the text itself stays as it is).
+/// Parses a config. Python writes and reads infinities and NaN, which JSON does not have. They are
+/// parsed as null here; the text itself stays unchanged.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let error = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
@@ -24,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     while let Some(quote) = rest.find('"') {
         plain += &without_numbers_beyond_json(&rest[..quote]);
         let string = &rest[quote..];
-        // To the closing quote, passing over what a backslash escapes.
+        // Skip to the closing quote, passing over escaped characters.
         let mut escaped = false;
         let end = string.char_indices().skip(1).find(|&(_, c)| {
             let closes = c == '"' && !escaped;
@@ -43,7 +43,7 @@ fn without_numbers_beyond_json(text: &str) -> String {
     text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null")
 }
 
-/// Checks that a compressed model's config describes the layout that we know (D-10.3).
+/// Checks that a compressed model's config describes the known layout version (D-10.3).
 pub(crate) fn check(config: &Value) -> Result<(), String> {
     let Some(ours) = config.get(KEY) else { return Ok(()) };
     let known = [
@@ -60,7 +60,7 @@ pub(crate) fn check(config: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The value of `dfloat11_config`.
+/// Returns the value of `dfloat11_config`.
 pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     json!({
         "version": LAYOUT_VERSION,
@@ -70,8 +70,8 @@ pub(crate) fn dfloat11_config(dict: &PatternDict) -> Value {
     })
 }
 
-/// Inserts `dfloat11_config` as the last entry of a JSON object, in its style. Gives the text,
-/// where something was inserted, and how many bytes.
+/// Inserts `dfloat11_config` as the last entry of a JSON object, in the object's own style. Returns
+/// the text, the offset of the insertion and its length in bytes.
 pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, usize, usize), String> {
     let value = parse(text)?;
     let object = value.as_object().ok_or("is not a JSON object")?;
@@ -95,14 +95,14 @@ pub(crate) fn insert(text: &str, dict: &PatternDict) -> Result<(String, usize, u
     Ok((format!("{}{inserted}{}", &text[..offset], &text[offset..]), offset, inserted.len()))
 }
 
-/// Takes out what [`insert`] inserted, if the rest is still the original, which has this SHA-256.
+/// Removes what [`insert`] inserted, if the rest is still the original with this SHA-256.
 pub(crate) fn take_out(text: &str, offset: usize, length: usize, sha256: &str) -> Option<String> {
     let end = offset.checked_add(length)?;
     let original = format!("{}{}", text.get(..offset)?, text.get(end..)?);
     (digest(original.as_bytes()) == sha256).then_some(original)
 }
 
-/// The config without `dfloat11_config`, written anew.
+/// Writes the config anew, without `dfloat11_config`.
 pub(crate) fn without(config: &Value) -> Result<String, String> {
     let mut config = config.clone();
     if let Some(object) = config.as_object_mut() {
@@ -111,16 +111,17 @@ pub(crate) fn without(config: &Value) -> Result<String, String> {
     serde_json::to_string_pretty(&config).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
-/// The pattern dictionary that a compressed model's config carries.
+/// Returns the pattern dictionary of a compressed model's config.
 pub(crate) fn pattern_dict(config: &Value) -> Option<PatternDict> {
     serde_json::from_value(config.get(KEY)?.get("pattern_dict")?.clone()).ok()
 }
 
-/// The shape of a weight of a language model, from the sizes in its config:
-/// `[out_features, in_features]`.
+/// Derives the shape of a language model's weight, `[out_features, in_features]`, from the sizes in
+/// its config.
 ///
-/// Knows the attention and feed-forward matrices and embeddings of the Llama, Mistral, Qwen2,
-/// Qwen3, Phi-3 and Gemma 3 families. The caller must check it against the number of elements.
+/// Knows the attention and feed-forward matrices and the embeddings of the Llama, Mistral, Qwen2,
+/// Qwen3, Phi-3 and Gemma 3 families. The caller must check the shape against the number of
+/// elements.
 pub(crate) fn shape(config: &Value, tensor: &str) -> Option<[usize; 2]> {
     const FAMILIES: [&str; 8] =
         ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3", "gemma3_text", "qwen2_5_vl"];
@@ -128,7 +129,7 @@ pub(crate) fn shape(config: &Value, tensor: &str) -> Option<[usize; 2]> {
     if !FAMILIES.contains(&model_type) {
         return None;
     }
-    // Models with more than text keep the language model's sizes apart.
+    // Multimodal models keep the language model's sizes in an object of their own.
     let sizes = config.get("text_config").unwrap_or(config);
     let get = |key: &str| sizes.get(key).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok());
     let hidden = get("hidden_size")?;

@@ -1,4 +1,5 @@
-//! Errors of the checkpoint level: which file, which tensor, what is wrong, what to do.
+//! Errors of the checkpoint level. Each names the file and the tensor, what is wrong and what to
+//! do.
 
 use std::fmt;
 use std::io;
@@ -13,27 +14,27 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// The operating system refused an operation.
     Io {
-        /// What was being done, as in "cannot write".
+        /// The action that failed, as in "cannot write".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// A file's content is wrong.
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to do where that is known.
+        /// What is wrong, and the remedy where one is known.
         problem: String,
     },
     /// A unit breaks a rule of the DF11 layout.
     Unit {
         /// The file that holds its code.
         path: PathBuf,
-        /// Its module path.
+        /// The unit's module path.
         unit: String,
-        /// The rule.
+        /// The broken rule.
         source: df11::Error,
     },
     /// A frame breaks a rule of its format.
@@ -42,10 +43,10 @@ pub enum Error {
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// The rule.
+        /// The broken rule.
         source: df11::Error,
     },
-    /// A tensor is not what it should be.
+    /// A tensor's data, type or shape is wrong.
     Tensor {
         /// The file.
         path: PathBuf,
@@ -73,11 +74,11 @@ pub enum Error {
     },
     /// The request cannot be carried out as it was made.
     Usage(String),
-    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
+    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) returned true.
     Cancelled,
 }
 
-/// What kind of failure an [`Error`] is.
+/// The kind of failure that an [`Error`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -92,7 +93,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// The group this error belongs to.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -125,7 +126,7 @@ impl Error {
     }
 }
 
-/// Turns an I/O error into ours, with the action and the path.
+/// Converts an I/O error into an [`Error`] with the action and the path.
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }

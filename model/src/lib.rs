@@ -1,16 +1,16 @@
-//! Checkpoints in and out of the DF11 layout.
+//! Converts checkpoints to the DF11 layout and back.
 //!
 //! A checkpoint is one safetensors file, or a directory in Hugging Face form: one weight file, or
 //! shards with an index, and `config.json`. [`compress`] writes it in the published DF11 layout,
-//! about 30 % smaller; [`decompress`] gives the original files back byte for byte; [`verify`]
-//! checks every rule and every digest; [`inspect`] shows what is inside; [`Reader`] decodes single
-//! tensors, or ranges of them, into the memory of a program that runs the model.
+//! about 30 % smaller. [`decompress`] restores the original files byte for byte. [`verify`] checks
+//! every rule and every digest. [`inspect`] lists the content. [`Reader`] decodes single tensors,
+//! or ranges of them, into the memory of a program that runs the model.
 //!
-//! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`):
-//! smaller, of every element type, but read by this program alone.
+//! With [`Codec::Rans`] or [`Codec::Auto`], tensors become frames instead (`spec/FRAME.md`). Frames
+//! are smaller and hold every element type, but only this program reads them.
 //!
-//! Weights are memory-mapped and worked on unit by unit, over threads; peak memory depends on the
-//! largest unit, not on the model. Every file is written under a temporary name, decoded again,
+//! Weights are memory-mapped and processed unit by unit, on several threads. Peak memory depends on
+//! the largest unit, not on the model. Every file is written under a temporary name, decoded again,
 //! compared with its source, and only then renamed into place.
 //!
 //! ```
@@ -36,9 +36,9 @@
 //!
 //! # Versions
 //!
-//! Semantic versioning; before 1.0, a minor version may break programs. Files that one version
-//! wrote, every later one restores. The oldest compiler that is supported is `rust-version` in
-//! `Cargo.toml`.
+//! The crate follows semantic versioning. Before 1.0, a minor version may break programs. Files
+//! that one version wrote can be restored by every later one. The oldest supported compiler is
+//! `rust-version` in `Cargo.toml`.
 
 mod checkpoint;
 mod config;
@@ -67,7 +67,7 @@ pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;
 pub use reader::{Reader, ReaderTensor, ReaderUnit};
 
-/// A pool of this many threads, all there are for 0.
+/// Makes a pool of `threads` threads; 0 means one for each processor.
 fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -75,13 +75,14 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))
 }
 
-/// How many of `n` items, which may be of very unlike sizes, a thread takes at a time: one, unless
-/// they are so many that the taking costs more than a long item at the end.
+/// Returns how many of `n` items a thread takes at a time; the items may differ greatly in size. It
+/// is one, unless there are so many items that handing them out costs more than waiting for a long
+/// item at the end.
 fn share(n: usize) -> usize {
     n.div_ceil(4096).max(1)
 }
 
-/// The examples of the pages that show how to use the libraries, compiled and run with the
+/// The examples of the pages that show how to use the libraries. They are compiled and run with the
 /// documentation tests.
 #[cfg(doctest)]
 mod pages {

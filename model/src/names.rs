@@ -1,47 +1,47 @@
-//! Names: of files that mean something, of tensors and modules, and what order they come in.
+//! Names of files with a meaning, of tensors and of modules, and the order of names.
 
 use std::cmp::Ordering;
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The file that tells what a model is.
+/// The file that describes a model.
 pub(crate) const CONFIG: &str = "config.json";
 
-/// The record of a compressed directory: what was read, what was written, what was left out.
+/// The record of a compressed directory: which files were read, written and left out.
 pub(crate) const MANIFEST: &str = "df11.json";
 
-/// How the names of files begin that are ours while a run lasts.
+/// The prefix of the hidden files that exist only while a run lasts.
 pub(crate) const OURS: &str = ".df11-";
 
-/// The ending of the file that says which tensor is in which shard.
+/// The file name ending of an index, which says which tensor is in which shard.
 pub(crate) const INDEX: &str = ".safetensors.index.json";
 
-/// The ending of weight files.
+/// The file name ending of weight files.
 pub(crate) const WEIGHTS: &str = ".safetensors";
 
-/// The name of a file, as text.
+/// Returns the name of a file as text.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The folder of a relative path; empty at the root.
+/// Returns the folder of a relative path; it is empty at the root.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     path.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// Whether a file is one of weights, by its name.
+/// Tells from its name whether a file holds weights.
 pub(crate) fn is_weights(path: &Path) -> bool {
     file_name(path).ends_with(WEIGHTS)
 }
 
-/// Whether a file is the index of shards, by its name.
+/// Tells from its name whether a file is an index of shards.
 pub(crate) fn is_index(path: &Path) -> bool {
     file_name(path).ends_with(INDEX)
 }
 
-/// A relative path as manifests write it: its parts with slashes between them. `None` if it is not
-/// UTF-8, or has a part that would not come back.
+/// Writes a relative path as manifests do, with slashes between its parts. `None` if it is not
+/// UTF-8, or if a part would not survive the way back.
 pub(crate) fn portable(path: &Path) -> Option<String> {
     let parts = path.components().map(|part| match part {
         Component::Normal(part) => part.to_str().filter(|part| !part.contains(['\\', '\0'])),
@@ -51,25 +51,25 @@ pub(crate) fn portable(path: &Path) -> Option<String> {
     parts.filter(|parts| !parts.is_empty()).map(|parts| parts.join("/"))
 }
 
-/// The path that a text from a file names, if it leads to a place below the directory that it is
-/// relative to, and not to a file that a run needs for itself.
+/// Parses a path that a file contains. `None` unless it leads to a place below the directory that
+/// it is relative to, and not to a file that a run needs for itself.
 pub(crate) fn relative(name: &str) -> Option<PathBuf> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.starts_with(OURS);
     let good = !name.contains(['\\', '\0']) && name.split('/').all(plain);
-    // Windows has paths that begin elsewhere: `C:x`.
+    // On Windows, some paths begin elsewhere, such as `C:x`.
     let path = PathBuf::from(name);
     let normal = path.components().all(|part| matches!(part, Component::Normal(_)));
     (good && normal).then_some(path)
 }
 
-/// Order of names in which `layers.2` comes before `layers.10`. Nothing is allocated, and no more
-/// is read than the part in which two names differ.
+/// Compares names in natural order, in which `layers.2` comes before `layers.10`. Allocates
+/// nothing, and reads no further than the part in which the two names differ.
 pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     let start = a.as_bytes()[..same].iter().rposition(|&byte| byte == b'.').map_or(0, |dot| dot + 1);
     match (a.as_bytes().get(same), b.as_bytes().get(same)) {
         (None, None) => return Ordering::Equal,
-        // All parts of one are the first parts of the other.
+        // All parts of one name are the first parts of the other.
         (None, Some(b'.')) => return Ordering::Less,
         (Some(b'.'), None) => return Ordering::Greater,
         _ => {}
@@ -81,17 +81,17 @@ pub(crate) fn natural_order(a: &str, b: &str) -> Ordering {
     number(part).cmp(&number(other)).then_with(|| part.cmp(other))
 }
 
-/// Whether a part of a name is a number.
+/// Tells whether a part of a name is a number.
 pub(crate) fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The name of a unit's tensor.
+/// Returns the name of a unit's tensor.
 pub(crate) fn tensor_name(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// SHA-256 as text.
+/// Computes the SHA-256 as text.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

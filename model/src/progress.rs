@@ -1,22 +1,22 @@
-//! How long operations tell how far they are, and are told to stop.
+//! Progress reports and cancellation of long operations.
 
 use crate::error::Error;
 
 /// Receives progress; every method may be called from any thread. `()` ignores it.
 pub trait Progress: Sync {
-    /// A task begins that will go through this many bytes of BF16 or of files.
+    /// Begins a task that will process this many bytes of BF16 or of files.
     fn begin(&self, task: &str, bytes: u64) {
         let _ = (task, bytes);
     }
 
-    /// This many bytes more are done.
+    /// Adds this many bytes to the work done.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Whether the operation should stop: it then ends as soon as it can with [`Error::Cancelled`],
-    /// as any other failure does, with nothing changed that could be seen. Large operations ask
-    /// between pieces of some megabytes.
+    /// Tells whether the operation should stop. If so, it ends soon with [`Error::Cancelled`]. As
+    /// after any other failure, nothing visible has changed. Large operations check between pieces
+    /// of some megabytes.
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -24,7 +24,7 @@ pub trait Progress: Sync {
 
 impl Progress for () {}
 
-/// Goes on, unless the operation should stop.
+/// Returns an error if the operation should stop.
 pub(crate) fn go_on(progress: &dyn Progress) -> Result<(), Error> {
     if progress.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Reading tensors out of a checkpoint, one at a time, for programs that run models.
+//! Reads tensors out of a checkpoint, one at a time, for programs that run models.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,16 +15,16 @@ use crate::packed::unit::{CODE, PackedUnit};
 use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
 
-/// An open checkpoint, from which any original tensor can be decoded into the caller's memory.
+/// An open checkpoint, which decodes any original tensor into the caller's memory.
 ///
-/// It may be compressed, as units or as frames, by this program or a published one, or not
-/// compressed at all: tensors have the names, types and bytes of the original. Files stay
-/// memory-mapped as long as the reader lives, and nothing decoded is kept; tables for decoding are,
-/// once they were needed, in no more memory than the files take. Every function can be called from
-/// many threads at once, and works on the thread that called it.
+/// The checkpoint may be compressed, as units or as frames, by this program or a published one, or
+/// not compressed at all. Tensors have the names, types and bytes of the original. Files stay
+/// memory-mapped while the reader lives. It keeps no decoded tensors. It keeps decoding tables once
+/// they are built, in no more memory than the files take. Every function can be called from several
+/// threads at once, and runs on the calling thread.
 ///
-/// Units are checked by their rules as they are decoded, and frames by their checksums too; the
-/// digests of the originals are compared by [`verify`](crate::verify), not here.
+/// Decoding checks units by their rules, and frames also by their checksums.
+/// [`verify`](crate::verify) compares the digests of the originals; the reader does not.
 ///
 /// ```
 /// use df11_model::{CompressOptions, Reader, compress};
@@ -51,12 +51,12 @@ use crate::partition::pattern::PatternDict;
 /// ```
 pub struct Reader {
     checkpoint: Weights,
-    /// The files of the checkpoint, whole.
+    /// The files of the checkpoint, mapped whole.
     maps: Vec<Arc<Mapped>>,
-    /// In the order of their names.
+    /// The tensors, ordered by name.
     tensors: Vec<ReaderTensor>,
     units: Vec<ReaderUnit>,
-    /// The units, checked, in the same order.
+    /// The units, checked, in the order of `units`.
     open_units: Vec<OpenUnit>,
     /// The frames that are kept open.
     open_frames: Vec<OpenFrame>,
@@ -90,53 +90,54 @@ pub struct ReaderUnit {
     tensors: Vec<String>,
     elements: u64,
     stored_bytes: u64,
-    /// The file that holds its code, and the position in that.
+    /// The location of its code: the file, and the position in it.
     code: (usize, usize),
 }
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// As it was; file and position in it.
+    /// A plain tensor: the file, and the position in it.
     Plain(usize, usize),
-    /// A frame; file, position in it, and number among those that are kept open.
+    /// A frame: the file, the position in it, and the number among the frames that are kept open.
     Frame(usize, usize, Option<usize>),
-    /// In a unit; its elements there.
+    /// A tensor in a unit: the number of the unit, and the range of its elements.
     Unit(usize, Range<usize>),
 }
 
 impl ReaderTensor {
-    /// Its name.
+    /// Returns the tensor's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The type of its elements, as safetensors calls it: `BF16`, `F32`, ….
+    /// Returns the element type, as safetensors names it: `BF16`, `F32`, ….
     #[must_use]
     pub fn dtype(&self) -> &str {
         &self.dtype
     }
 
-    /// Its dimensions, the last of which is contiguous. Files of other programs carry none for the
-    /// tensors of a unit: those that `config.json` does not give have one dimension.
+    /// Returns the dimensions; the last one is contiguous. Files of other programs do not record
+    /// the shapes of a unit's tensors. Where `config.json` does not give a shape either, the tensor
+    /// has one dimension.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The number of its elements.
+    /// Returns the number of elements.
     #[must_use]
     pub const fn elements(&self) -> u64 {
         self.elements
     }
 
-    /// The bytes that it decodes to: its elements, little-endian.
+    /// Returns the number of bytes that it decodes to: its elements, little-endian.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The number of its unit in [`Reader::units`], if it is in one.
+    /// Returns the number of its unit in [`Reader::units`], if it is in one.
     #[must_use]
     pub const fn unit(&self) -> Option<usize> {
         match self.place {
@@ -145,7 +146,7 @@ impl ReaderTensor {
         }
     }
 
-    /// Whether it is stored as it was.
+    /// Tells whether it is stored plain.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         matches!(self.place, Place::Plain(..))
@@ -153,25 +154,25 @@ impl ReaderTensor {
 }
 
 impl ReaderUnit {
-    /// Its module path.
+    /// Returns the unit's module path.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The names of its tensors, in order.
+    /// Returns the names of its tensors, in order.
     #[must_use]
     pub fn tensors(&self) -> &[String] {
         &self.tensors
     }
 
-    /// The weights of all its tensors, of two bytes each.
+    /// Returns the number of weights in all its tensors. Each takes two bytes.
     #[must_use]
     pub const fn elements(&self) -> u64 {
         self.elements
     }
 
-    /// The bytes that store it.
+    /// Returns the number of bytes that it takes in its files.
     #[must_use]
     pub const fn stored_bytes(&self) -> u64 {
         self.stored_bytes
@@ -183,19 +184,19 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error`] if a file cannot be opened or mapped, headers or units are not sound, or a tensor
-    /// is there twice.
+    /// [`Error`] if a file cannot be opened or mapped, if a header or unit is invalid, or if a
+    /// tensor occurs twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, None)
     }
 
-    /// Opens a checkpoint of another program, with the pattern dictionary that names the tensors of
-    /// its units. Without one, the dictionary in `config.json` counts; tensors that none names are
-    /// numbered.
+    /// Opens a checkpoint of another program with the pattern dictionary that names the tensors of
+    /// its units. Without a dictionary, the one in `config.json` applies. Tensors that no
+    /// dictionary names are numbered.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or if the dictionary does not fit the units.
+    /// The errors of [`open`](Self::open), and an error if the dictionary does not fit the units.
     pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
         let path = path.as_ref();
         let part = Part::new(Weights::open(path)?)?;
@@ -223,39 +224,39 @@ impl Reader {
         Ok(Reader { maps, tensors, units, open_units, open_frames, stored_bytes, metadata, checkpoint })
     }
 
-    /// All original tensors, in the order of their names.
+    /// Iterates over all original tensors, ordered by name.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &ReaderTensor> {
         self.tensors.iter()
     }
 
-    /// A tensor by its name.
+    /// Finds a tensor by its name.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&ReaderTensor> {
         let found = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
         self.tensors.get(found)
     }
 
-    /// The units, in natural order of their paths. There are none in a checkpoint of frames.
+    /// Returns the units, in natural order of their paths. A checkpoint of frames has none.
     #[must_use]
     pub fn units(&self) -> &[ReaderUnit] {
         &self.units
     }
 
-    /// The bytes of everything stored: units, frames and plain tensors.
+    /// Returns the total size in bytes of all stored units, frames and plain tensors.
     #[must_use]
     pub const fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
 
-    /// The `__metadata__` of the original files, such as `format`. Where files say different things
-    /// under one key, the first file counts.
+    /// Returns the `__metadata__` of the original files, such as `format`. Where files have
+    /// different values under one key, the first file counts.
     #[must_use]
     pub const fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The names of all tensors in the order in which they are stored, file by file: who reads them
-    /// in this order reads each file from start to end.
+    /// Returns the names of all tensors in the order in which they are stored, file by file. A
+    /// caller that reads them in this order reads each file from start to end.
     #[must_use]
     pub fn stored_order(&self) -> Vec<&str> {
         let at = |tensor: &ReaderTensor| match &tensor.place {
@@ -266,30 +267,30 @@ impl Reader {
             }
         };
         let mut tensors: Vec<&ReaderTensor> = self.tensors.iter().collect();
-        // An empty tensor begins where the next one does: their names decide.
+        // An empty tensor begins where the next one does, so names break the tie.
         tensors.sort_by_key(|tensor| at(tensor));
         tensors.into_iter().map(ReaderTensor::name).collect()
     }
 
-    /// Decodes a tensor to `out`, which must have its [length](ReaderTensor::bytes).
+    /// Decodes a tensor to `out`, whose length must be the tensor's [`bytes`](ReaderTensor::bytes).
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if there is no such tensor or `out` has another length; otherwise what is
-    /// wrong with the data. The content of `out` is then unspecified.
+    /// [`Error::Usage`] if there is no such tensor or `out` has another length; otherwise an error
+    /// that says what is wrong with the data. After an error, the content of `out` is unspecified.
     pub fn decode_into(&self, name: &str, out: &mut [u8]) -> Result<(), Error> {
         let tensor = self.find(name)?;
         self.decode(tensor, 0..tensor.bytes, out)
     }
 
-    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. A
-    /// row of a large matrix takes the block of its unit or frame that it lies in; a frame of less
-    /// than 64 KiB is checked again, which takes some microseconds.
+    /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. To
+    /// decode a row of a large matrix, it decodes the block of the unit or frame that contains it.
+    /// A frame of less than 64 KiB is checked again, which takes some microseconds.
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not lie within
-    /// the tensor.
+    /// The errors of [`decode_into`](Self::decode_into), and [`Error::Usage`] if the range does not
+    /// lie within the tensor.
     pub fn decode_range_into(&self, name: &str, range: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
         let tensor = self.find(name)?;
         let elements = tensor.elements;
@@ -299,7 +300,7 @@ impl Reader {
                 self.usage(name, format!("elements {start} to {end} of its {elements} were asked for"))
             );
         }
-        // Elements of less than a byte begin where a byte does, or not at all.
+        // Elements smaller than a byte can start a range only at a byte boundary.
         let bits = if elements == 0 { 0 } else { u128::from(tensor.bytes) * 8 / u128::from(elements) };
         let at = |element: u64| u128::from(element) * bits;
         if at(range.start) % 8 != 0 || at(range.end) % 8 != 0 {
@@ -313,7 +314,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if there is no such unit or `out` does not take two bytes for each of its
+    /// [`Error::Usage`] if there is no such unit or `out` does not have two bytes for each of its
     /// [elements](ReaderUnit::elements); otherwise the rule that the unit breaks.
     pub fn decode_unit_into(&self, unit: usize, out: &mut [u8]) -> Result<(), Error> {
         let Some(found) = self.units.get(unit) else {
@@ -333,8 +334,8 @@ impl Reader {
         self.decode_unit(unit, 0..found.elements as usize, out)
     }
 
-    /// The parts of a unit, where they lie in the mapped files: for programs that decode it by
-    /// themselves. `None` if there is no such unit.
+    /// Returns the parts of a unit, where they lie in the mapped files, for programs that decode
+    /// units themselves. `None` if there is no such unit.
     #[must_use]
     pub fn unit_parts(&self, unit: usize) -> Option<Parts<&[u8]>> {
         self.open_units.get(unit).map(OpenUnit::tensors)
@@ -348,13 +349,13 @@ impl Reader {
         Error::Usage(format!("{}: tensor {name}: {problem}", self.checkpoint.path.display()))
     }
 
-    /// Decodes a range of bytes, which begins and ends where an element does.
+    /// Decodes a range of bytes. The range begins and ends at element boundaries.
     fn decode(&self, tensor: &ReaderTensor, bytes: Range<u64>, out: &mut [u8]) -> Result<(), Error> {
         if out.len() as u64 != bytes.end - bytes.start {
             let (needed, given) = (bytes.end - bytes.start, out.len());
             return Err(self.usage(&tensor.name, format!("takes {needed} bytes, but {given} were given")));
         }
-        // Within a tensor that is mapped, so these fit.
+        // The range lies within a mapped tensor, so both ends fit `usize`.
         let bytes = bytes.start as usize..bytes.end as usize;
         match &tensor.place {
             &Place::Plain(file, at) => {
@@ -385,14 +386,14 @@ impl Reader {
         })
     }
 
-    /// The stored bytes of a tensor.
+    /// Returns the stored bytes of a tensor.
     fn bytes(&self, file: usize, at: usize) -> &[u8] {
         let Range { start, end } = self.checkpoint.files[file].container.tensors[at].range;
         &self.maps[file][start as usize..end as usize]
     }
 }
 
-/// What the original files said of themselves, without what compression added.
+/// Collects the metadata of the original files, without what compression added.
 fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for (key, value) in checkpoint.files.iter().flat_map(|file| &file.container.metadata) {
@@ -403,13 +404,13 @@ fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
     all
 }
 
-/// Where a tensor is stored.
+/// Returns the location of a stored tensor.
 fn stored(weights: &Weights, maps: &[Arc<Mapped>], (file, at): (usize, usize)) -> Bytes {
     let Range { start, end } = weights.files[file].container.tensors[at].range;
     Bytes { file: Arc::clone(&maps[file]), range: start as usize..end as usize }
 }
 
-/// What is known of a checkpoint while it is opened.
+/// The state of a checkpoint while it is opened.
 struct Opening<'a> {
     part: &'a Part,
     maps: &'a [Arc<Mapped>],
@@ -425,7 +426,7 @@ impl Opening<'_> {
         }
     }
 
-    /// A tensor that is stored on its own.
+    /// Adds a tensor that is stored on its own.
     fn single(&mut self, single: &Single) -> Result<(), Error> {
         let (container, tensor) = self.part.weights.at(single.place);
         let (file, at) = single.place;
@@ -453,7 +454,7 @@ impl Opening<'_> {
         self.insert(ReaderTensor { name, dtype, shape, elements, bytes, place }, &container.path)
     }
 
-    /// The unit of this number, and its tensors.
+    /// Adds the unit of this number and its tensors.
     fn unit(
         &mut self,
         number: usize,

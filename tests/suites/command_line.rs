@@ -326,7 +326,7 @@ fn kernels_are_counted_and_judged() {
         assert_eq!(row["findings"], Value::Array(Vec::new()), "{row}");
         assert!(row["ptx_instructions"].as_f64().unwrap() > 0.5 && row["machine_instructions"].is_null());
     }
-    assert!(stdout(&df11(&["gpu", "report", &path])).contains("these are no times"));
+    assert!(stdout(&df11(&["gpu", "report", &path])).contains("these are not times"));
 
     let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/ptx/df11_decode.sm_75.ptx");
     let judge = |more: &[&str]| df11(&[&["conformance", "run", "--ptx", kernel], more].concat());

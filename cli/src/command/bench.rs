@@ -1,5 +1,5 @@
-//! `df11 bench`: how fast each operation is at each level of instructions, beside the bare work
-//! that bounds it.
+//! `df11 bench`: measures the speed of each operation at each instruction set, beside the plane
+//! copying that bounds it.
 
 use std::fmt::Write;
 use std::fs;
@@ -19,22 +19,22 @@ use serde::Serialize;
 use super::demo;
 use crate::output::{Output, Verdict};
 
-/// What the weights that ship with the program are called.
+/// The name of the weights that ship with the program.
 const SHIPPED: &str = "shipped weights";
 
-/// Parts that each thread gets: more than one, so that a thread that is held up does not hold up
-/// the others.
+/// The number of parts for each thread. It is more than one, so that a thread that is held up does
+/// not hold up the others.
 const PARTS: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A checkpoint (a directory or a safetensors file), whose BF16 tensors become one unit;
-    /// without it, the weights that ship with this program.
+    /// A checkpoint (a directory or a safetensors file). Its BF16 tensors become one unit. Without
+    /// it, the weights that ship with this program are used.
     file: Option<PathBuf>,
-    /// Rounds; in each, everything is measured once, in turn.
+    /// The number of rounds. Each round measures every operation once, interleaved.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(9..))]
     rounds: u16,
-    /// Repeat the weights until they are this large.
+    /// Repeat the weights until they have at least this many bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 64_000_000, hide = true)]
     at_least: u32,
 }
@@ -46,7 +46,7 @@ impl Bench {
     }
 }
 
-/// What was measured.
+/// The result of the benchmark.
 #[derive(Serialize)]
 struct BenchReport {
     /// The name of the file, or [`SHIPPED`].
@@ -65,12 +65,12 @@ struct Row {
     op: &'static str,
     level: &'static str,
     threads: usize,
-    /// The median of the rounds.
+    /// The median of all rounds.
     gbps: f64,
     gbps_min: f64,
     gbps_max: f64,
     ns_per_weight: f64,
-    /// For encode and split, the ratio to split.
+    /// The ratio to merge or, for encode and split, to split.
     ratio_to_merge: f64,
     /// What docs/performance.md says of this operation, in GB/s of BF16, if it does.
     published_gbps: Option<f64>,
@@ -190,8 +190,8 @@ impl Operation {
         }
     }
 
-    /// What would be left of the operation if there were no code: nothing can be faster that moves
-    /// the same planes.
+    /// Returns the operation that remains if there is no code. No operation that moves the same
+    /// planes can be faster.
     fn roofline(self) -> Operation {
         match self {
             Operation::Encode | Operation::FrameEncode(_) | Operation::Split => Operation::Split,
@@ -200,15 +200,15 @@ impl Operation {
     }
 }
 
-/// What an operation is done with.
+/// The parameters of one measurement.
 #[derive(Clone, Copy)]
 struct Setting {
     level: Level,
     threads: usize,
 }
 
-/// Measures everything on the BF16 tensors of `file`, or on the weights that ship with the program,
-/// repeated to `at_least` bytes.
+/// Measures all operations on the BF16 tensors of `file`, or on the weights that ship with the
+/// program, repeated to `at_least` bytes.
 fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> Result<BenchReport, Error> {
     let path = file.unwrap_or(Path::new(SHIPPED));
     let mut weights = match file {
@@ -308,7 +308,7 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
                 gbps: spread.median,
                 gbps_min: spread.min,
                 gbps_max: spread.max,
-                // A GB/s is a byte per nanosecond.
+                // One GB/s is one byte per nanosecond.
                 ns_per_weight: bf16::BYTES as f64 / spread.median,
                 ratio_to_merge: spread.median / bound.median,
                 published_gbps: published.map(|row| row.3),
@@ -320,7 +320,7 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
     Ok(BenchReport { source, processor: processor(), weights: unit.len(), memcpy_gbps, rows })
 }
 
-/// The median of some speeds, the least and the greatest.
+/// The median, the lowest and the highest of several speeds.
 struct Spread {
     median: f64,
     min: f64,
@@ -328,7 +328,7 @@ struct Spread {
 }
 
 impl Spread {
-    /// Of at least one speed.
+    /// Summarizes at least one speed.
     fn of(speeds: Vec<Result<f64, df11::Error>>) -> Result<Self, df11::Error> {
         let mut speeds = speeds.into_iter().collect::<Result<Vec<_>, _>>()?;
         speeds.sort_by(f64::total_cmp);
@@ -338,7 +338,7 @@ impl Spread {
     }
 }
 
-/// What the operations work on.
+/// The buffers that the operations work on.
 struct Measurement<'a> {
     weights: &'a [u8],
     /// The weights, encoded.
@@ -351,11 +351,11 @@ struct Measurement<'a> {
     table: Box<DecodeTable>,
     unit: Unit<'a>,
     pool: &'a ThreadPool,
-    /// What is encoded into.
+    /// The buffers that units are encoded into.
     out: EncodedUnit,
-    /// What is decoded and merged into.
+    /// The buffer for decoded or merged weights.
     decoded: Vec<u8>,
-    /// What is split into, and merged from.
+    /// The exponents that are split off, and merged again.
     exponents: Vec<u8>,
     sign_mantissas: Vec<u8>,
 }
@@ -400,8 +400,8 @@ impl<'a> Measurement<'a> {
                     let counts = frame::count(ElementType::Bf16, weights)?;
                     let mut encoder = options.encoder(ElementType::Bf16, &shape, &counts)?.at_level(level);
                     out.extend(encoder.header());
-                    for some in weights.chunks(16 * bf16::BYTES * BLOCK) {
-                        out.extend_from_slice(encoder.blocks(some)?);
+                    for elements in weights.chunks(16 * bf16::BYTES * BLOCK) {
+                        out.extend_from_slice(encoder.blocks(elements)?);
                     }
                     out.extend(encoder.finish()?);
                     return Ok(());
@@ -460,7 +460,7 @@ impl<'a> Measurement<'a> {
         })
     }
 
-    /// Overwrites what an operation is about to write, with what no right answer can be: no
+    /// Overwrites the output of the next operation with values that no right result contains: no
     /// exponent is 255.
     fn spoil(&mut self, operation: Operation) {
         match operation {
@@ -482,7 +482,7 @@ impl<'a> Measurement<'a> {
         }
     }
 
-    /// Whether an operation has given the right answer.
+    /// Tells whether an operation gave the right result.
     fn is_right(&self, operation: Operation) -> bool {
         match operation {
             Operation::Encode => self.out == *self.encoded,
@@ -499,12 +499,12 @@ impl<'a> Measurement<'a> {
     }
 }
 
-/// How many of `len` go into one part: all for one thread.
+/// Returns the length of a part of `len` items: all of them for one thread.
 fn part(len: usize, threads: usize) -> usize {
     if threads == 1 { len } else { len.div_ceil(PARTS * threads) }.max(1)
 }
 
-/// Does something with each part: on this thread if one is asked for, otherwise on all of the pool.
+/// Runs `work` on each part: on this thread if there is one, otherwise on the pool.
 fn each<T: Send>(
     pool: &ThreadPool,
     threads: usize,

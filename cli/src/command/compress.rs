@@ -11,7 +11,7 @@ use crate::render::{frame_summary, grouped, percent, plain_list, shared_memory_n
 
 #[derive(Args)]
 pub(crate) struct Compress {
-    /// The file or directory.
+    /// The file or directory to compress.
     input: PathBuf,
     /// The directory to write (with --single-file, also a name ending in .safetensors).
     #[arg(long, short)]
@@ -23,23 +23,23 @@ pub(crate) struct Compress {
     /// Write one file for the whole model instead of one for each unit.
     #[arg(long)]
     single_file: bool,
-    /// What weights become: units in the published DF11 layout, frames coded by rANS (smaller, any
-    /// element type, but only this program reads them) or by dictionaries (a little larger than
-    /// rANS, the fastest to decode), or whichever of DF11 and rANS is smaller. By default df11, or
-    /// auto for a model of which df11 would save nothing.
+    /// The form of the weights: units in the published DF11 layout; frames with rANS (smaller, any
+    /// element type, but only this program reads them) or with dictionaries (a little larger than
+    /// rANS, the fastest to decode); or the smaller of DF11 and rANS. The default is df11, or auto
+    /// for a model where df11 would save nothing.
     #[arg(long, value_name = "CODEC")]
     codec: Option<CodecName>,
-    /// What the output is to be good for; chooses the codec unless --codec does, and how long the
-    /// chunks of frames are: the fewest bytes; the fastest decoding on processors; the fastest
-    /// decoding on GPUs; published loaders.
+    /// The purpose of the output: the fewest bytes, the fastest decoding on CPUs, the fastest
+    /// decoding on GPUs, or published loaders. It chooses the codec, unless --codec does, and the
+    /// length of the frames' chunks.
     #[arg(long = "for", value_name = "PURPOSE")]
     purpose: Option<PurposeName>,
-    /// Cut frames, and what belongs to no unit, into files of at most this many bytes of the
-    /// original, such as 5GB.
+    /// Cut frames, and tensors in no unit, into files of at most this many bytes of the original,
+    /// such as 5GB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_shard_size: Option<u64>,
-    /// Write into a directory that is not empty: replace what df11 wrote there, and nothing else.
-    /// An output that is one file is replaced.
+    /// Write into a directory that is not empty. Only files that df11 wrote there are replaced. An
+    /// output that is one file is replaced.
     #[arg(long)]
     force: bool,
 }
@@ -97,13 +97,13 @@ impl Compress {
             }
         };
         let report = compress(&self.input, &self.output, &options, &output.progress)?;
-        // What does not come along is said, whatever else is not.
+        // Files that are not copied are reported even with --quiet.
         output.insist(&left_behind(&report));
         output.show(&report, || compressed(&report))
     }
 }
 
-/// A number of bytes, with or without a unit: 5GB, 300MB, 1000000.
+/// Parses a number of bytes, with or without a unit: 5GB, 300MB, 1000000.
 fn size(text: &str) -> Result<u64, String> {
     let upper = text.to_ascii_uppercase();
     let units = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000u64), ("TB", 1_000_000_000_000)];
@@ -154,7 +154,7 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     out
 }
 
-/// What another codec would give, if that is worth a line.
+/// Suggests another codec, if it would save enough to be worth a line.
 fn hint(report: &CompressReport) -> String {
     if report.codec == "auto" && report.units.is_empty() && !report.frames.is_empty() {
         return "frames, since DF11 units would save nothing here; only df11 reads them\n".to_owned();
@@ -167,7 +167,7 @@ fn hint(report: &CompressReport) -> String {
     format!("note: --codec auto would give about {percent} of the original, as frames that only df11 reads\n")
 }
 
-/// What was left out, a line each.
+/// Lists what was left out, one line each.
 fn left_behind(report: &CompressReport) -> String {
     let line = |(name, why): &(String, String)| format!("not copied: {name} ({why})\n");
     report.left_behind.iter().map(line).collect()

@@ -1,4 +1,4 @@
-//! `df11 conformance`: the vectors, and programs that are judged by them.
+//! `df11 conformance`: lists the vectors, and judges other programs by them.
 
 use std::fmt::Write;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::output::{Output, Verdict};
 
 #[derive(Subcommand)]
 pub(crate) enum Conformance {
-    /// Give an external program every vector; fails unless all passed.
+    /// Give an external program every vector. Fails unless all vectors passed.
     Run(Run),
     /// List the vectors.
     List,
@@ -36,20 +36,20 @@ pub(crate) struct Run {
     /// the file to write.
     #[arg(long, value_name = "CMD")]
     frame_decoder: Option<String>,
-    /// A CUDA kernel with the arguments of the published one, as PTX: run in the emulator, which
-    /// also finds what is wrong with its accesses of memory.
+    /// A CUDA kernel as PTX, with the arguments of the published one. It runs in the emulator,
+    /// which also finds errors in its memory accesses.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["decoder", "encoder", "frame_decoder"])]
     ptx: Option<PathBuf>,
     /// The name of the kernel.
     #[arg(long, value_name = "NAME", default_value = "decode", requires = "ptx")]
     entry: String,
-    /// Threads of a thread block of the kernel.
+    /// The number of threads in a thread block of the kernel.
     #[arg(long, value_name = "N", default_value_t = 512, requires = "ptx")]
     block_threads: u32,
     /// Seconds that a single case may take.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     time_limit: f64,
-    /// Only vectors whose names hold this text.
+    /// Only vectors whose names contain this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Also write the result as JUnit XML.
@@ -101,7 +101,7 @@ fn vectors() -> Result<AllVectors, Error> {
     all().map_err(Error::Usage)
 }
 
-/// All vectors.
+/// The list of all vectors.
 #[derive(Serialize)]
 struct AllVectors {
     #[serde(flatten)]
@@ -125,7 +125,7 @@ fn list(vectors: &AllVectors) -> String {
     out
 }
 
-/// An error if a case failed.
+/// Returns an error if a case failed.
 fn verdict(report: &Report) -> Result<(), Error> {
     if report.passed() {
         return Ok(());

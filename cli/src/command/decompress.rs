@@ -16,10 +16,10 @@ pub(crate) struct Decompress {
     /// The directory to write, or, for a single weight file, a name ending in .safetensors.
     #[arg(long, short)]
     output: PathBuf,
-    /// For files of other programs: names the tensors in each unit.
+    /// For files of other programs: a dictionary that names the tensors in each unit.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
-    /// Write into a directory that is not empty: nothing is replaced there but what df11 wrote. An
+    /// Write into a directory that is not empty. Only files that df11 wrote there are replaced. An
     /// output that is one file is replaced.
     #[arg(long)]
     force: bool,
@@ -39,8 +39,8 @@ impl Decompress {
     }
 }
 
-/// The verdict on a restored directory in which recorded files are missing, or are not as they
-/// were.
+/// Returns the error for a restored directory where recorded files are missing or differ from their
+/// record.
 fn not_as_recorded(input: &Path, report: &DecompressReport) -> Option<Error> {
     let names: Vec<&str> = report.missing.iter().chain(&report.changed).map(String::as_str).collect();
     if names.is_empty() {
@@ -78,7 +78,7 @@ fn decompressed(report: &DecompressReport) -> String {
     out + &not_restored(report)
 }
 
-/// What did not come back, a line each.
+/// Lists what was not restored, one line each.
 fn not_restored(report: &DecompressReport) -> String {
     let mut out = String::new();
     for (name, why) in &report.left_out {

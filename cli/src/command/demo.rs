@@ -1,4 +1,4 @@
-//! The demonstration: real weights, the whole way there and back.
+//! `df11 demo`: compresses, verifies and restores real weights.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::{compress, verify};
 use crate::output::{Output, Verdict};
 
 /// The checkpoint that ships with the program: two attention matrices of all-MiniLM-L6-v2 with
-/// their neighbours, in two shards. `demo/NOTICE` tells where it comes from.
+/// their neighbours, in two shards. `demo/NOTICE` names its origin.
 const FILES: [(&str, &[u8]); 4] = [
     ("config.json", include_bytes!("../../demo/config.json")),
     ("model-00001-of-00002.safetensors", include_bytes!("../../demo/model-00001-of-00002.safetensors")),
@@ -21,12 +21,12 @@ const FILES: [(&str, &[u8]); 4] = [
     ("model.safetensors.index.json", include_bytes!("../../demo/model.safetensors.index.json")),
 ];
 
-/// What the demonstration did.
+/// The result of the demonstration.
 #[derive(Serialize)]
 struct DemoReport {
     compress: CompressReport,
     verify: VerifyReport,
-    /// Files that came back byte for byte.
+    /// Files that were restored byte for byte.
     identical: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ fn demonstrate(threads: usize) -> Result<DemoReport, Error> {
     Ok(DemoReport { compress, verify, identical })
 }
 
-/// The BF16 weights that ship with the program.
+/// Returns the BF16 weights that ship with the program.
 pub(crate) fn weights() -> Result<Vec<u8>, Error> {
     let temp = temporary_directory()?;
     let model = temp.path().join("model");

@@ -10,13 +10,13 @@ use crate::output::{Output, Verdict};
 
 #[derive(Subcommand)]
 pub(crate) enum Gpu {
-    /// Count what the kernels do, in the emulator, beside the published kernel. (These are no
-    /// times.)
+    /// Count the work of the kernels in the emulator, beside the published kernel. (The counts are
+    /// not times.)
     Report(ReportWork),
-    /// Decode every unit and frame of a compressed checkpoint on a device, and compare with the
-    /// CPU, bit for bit.
+    /// Decode every unit and frame of a compressed checkpoint on a device, and compare the result
+    /// with the CPU's, bit for bit.
     Check(Check),
-    /// Measure how fast a card decodes, with every codec, beside a copy on the card.
+    /// Measure how fast a card decodes with every codec, beside a copy on the card.
     Bench(BenchCard),
 }
 
@@ -34,20 +34,20 @@ pub(crate) fn devices(output: &Output) -> Result<Verdict, Error> {
     device::list_devices(output)
 }
 
-/// What stands for devices in a program that was built without them.
+/// The replacement for the device commands in a program that was built without them.
 #[cfg(not(all(target_os = "linux", feature = "gpu")))]
 mod device {
     use super::{Error, Output, Verdict};
 
     pub(super) fn list_devices(_: &Output) -> Result<Verdict, Error> {
         Err(Error::Usage(
-            "this program was built without its feature gpu, which is for Linux alone; to build it with that: cargo \
+            "this program was built without its feature gpu, which exists only on Linux; to build with it: cargo \
              install df11-cli --features gpu (docs/gpu.md says what is needed where no CUDA is installed)"
                 .to_owned(),
         ))
     }
 
-    /// Takes any arguments, to say the same whatever they are.
+    /// Accepts any arguments, so that the message is the same for all of them.
     #[derive(clap::Args)]
     pub(crate) struct Without {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]

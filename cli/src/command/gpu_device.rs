@@ -1,4 +1,5 @@
-//! `df11 devices`, `df11 gpu check` and `df11 gpu bench`. On Linux alone, where there are drivers.
+//! `df11 devices`, `df11 gpu check` and `df11 gpu bench`. They exist only on Linux, where there are
+//! drivers.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub(crate) fn list_devices(output: &Output) -> Result<Verdict, Error> {
 pub(crate) struct Check {
     /// The compressed checkpoint.
     path: PathBuf,
-    /// Where to decode: cuda:N or emulated.
+    /// The device that decodes: cuda:N or emulated.
     #[arg(long, default_value = "cuda:0")]
     device: Target,
 }
@@ -39,16 +40,17 @@ impl Check {
 
 #[derive(Args)]
 pub(crate) struct BenchCard {
-    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, the shipped
-    /// weights.
+    /// A checkpoint or safetensors file whose BF16 weights are decoded. Without it, the shipped
+    /// weights are used.
     file: Option<PathBuf>,
     /// The card: cuda:N.
     #[arg(long, default_value = "cuda:0")]
     device: Target,
-    /// Bytes of weights that are decoded in each repetition, at least: copies of those in the file.
+    /// Decode at least this many bytes of weights in each repetition. The weights of the file are
+    /// copied to reach this size.
     #[arg(long, value_name = "BYTES", default_value_t = 1_000_000_000)]
     at_least: usize,
-    /// How often each kernel is timed.
+    /// The number of times that each kernel is timed.
     #[arg(long, value_name = "N", default_value_t = 20)]
     repetitions: usize,
 }
@@ -88,7 +90,9 @@ fn devices() -> Result<Vec<ListedDevice>, Error> {
 }
 
 fn list(devices: &[ListedDevice]) -> String {
-    let mut out = "cpu       this machine's processor\nemulated  kernels on the processor, instruction by instruction\n".to_owned();
+    let mut out = "cpu       this machine's processor\n\
+                   emulated  runs the kernels on the CPU, instruction by instruction\n"
+        .to_owned();
     for ListedDevice { device, name, compute_capability, memory, driver } in devices {
         let gigabytes = *memory as f64 / 1e9;
         let _ = writeln!(
@@ -103,7 +107,7 @@ fn list(devices: &[ListedDevice]) -> String {
     out
 }
 
-/// What a device made of a checkpoint.
+/// The result of decoding a checkpoint on a device.
 #[derive(Serialize)]
 struct CheckReport {
     device: String,
@@ -112,7 +116,7 @@ struct CheckReport {
     frames: usize,
     frames_not_compressed: usize,
     bytes: u64,
-    /// Uploads, decoding here and there, and comparison: no measure of a kernel.
+    /// The time of uploads, decoding on both sides and comparison. It does not measure a kernel.
     seconds: f64,
 }
 
@@ -120,13 +124,14 @@ impl CheckReport {
     fn to_text(&self) -> String {
         let CheckReport { device, name, units, frames, bytes, seconds, .. } = self;
         format!(
-            "{device} ({name}): {units} units and {frames} frames, {bytes} bytes of weights, the same as from the CPU, \
-             bit for bit\nIn {seconds:.1} s with everything: this checks, and measures nothing.\n"
+            "{device} ({name}): {units} units and {frames} frames, {bytes} bytes of weights, equal to those from the CPU, \
+             bit for bit\nThe whole check took {seconds:.1} s; this is not a measurement of the device.\n"
         )
     }
 }
 
-/// Decodes everything in a checkpoint on a device and on the CPU, and compares.
+/// Decodes all units and frames of a checkpoint on a device and on the CPU, and compares the
+/// results.
 fn check(path: &Path, target: Target) -> Result<CheckReport, Error> {
     let gpu = match target {
         Target::Cuda(number) => Gpu::open(number),
@@ -171,10 +176,10 @@ fn check(path: &Path, target: Target) -> Result<CheckReport, Error> {
     Ok(report)
 }
 
-/// What a device makes of a unit or frame, and what it should.
+/// The bytes that a device decoded from a unit or frame, and the expected bytes.
 type Compared = (Vec<u8>, Vec<u8>);
 
-/// Decodes a unit or frame on a device and here; nothing for frames of codec raw.
+/// Decodes a unit or frame on a device and on the CPU. `None` for frames of codec raw.
 fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu::Error> {
     match stored {
         Stored::Unit(tensors) => {
@@ -198,7 +203,7 @@ fn on_device(gpu: &Gpu, stored: Stored<'_>) -> Result<Option<Compared>, df11_gpu
     }
 }
 
-/// How fast a card decodes.
+/// The result of timing a card.
 #[derive(Serialize)]
 struct BenchReport {
     device: String,
@@ -237,7 +242,7 @@ impl BenchReport {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         out.push_str(
-            "GB/s of BF16 by events on the device, medians; everything that is decoded is compared with the source first.\n",
+            "GB/s of BF16 by events on the device, medians; all decoded weights are compared with the source first.\n",
         );
         out
     }
@@ -252,7 +257,7 @@ fn bench(
 ) -> Result<BenchReport, Error> {
     let Target::Cuda(number) = target else {
         let problem =
-            format!("{target} is no card, and its times mean nothing; `df11 gpu report` counts work");
+            format!("{target} is not a card, so its times mean nothing; `df11 gpu report` counts work");
         return Err(Error::Usage(problem));
     };
     let weights = match file {

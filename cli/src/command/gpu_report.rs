@@ -15,8 +15,8 @@ use crate::output::{Output, Verdict};
 
 #[derive(Args)]
 pub(crate) struct ReportWork {
-    /// A checkpoint or safetensors file whose BF16 weights are decoded; without it, a part of the
-    /// shipped weights.
+    /// A checkpoint or safetensors file whose BF16 weights are decoded. Without it, a part of the
+    /// shipped weights is used.
     file: Option<PathBuf>,
     /// The published kernel: decode.ptx of the Python package dfloat11 (gpu/fetch_published.sh
     /// fetches it).
@@ -35,10 +35,10 @@ impl ReportWork {
     }
 }
 
-/// Weights that are run where no file says which.
+/// The number of shipped weights that are run if no file is given.
 const SHIPPED: usize = 400_000;
 
-/// What the kernels do.
+/// The work of the kernels.
 #[derive(Serialize)]
 struct GpuReport {
     source: String,
@@ -117,9 +117,9 @@ impl GpuReport {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         out.push_str(
-            "For each element: instructions of PTX and (estimated) of the machine by warps, sectors of 32 bytes that were read \
-             and written,\nwavefronts of shared memory and those due to bank conflicts. Counted by the emulator: these are no \
-             times.\n",
+            "For each element: PTX instructions and (estimated) machine instructions, by warps; sectors of 32 bytes \
+             read and written;\nwavefronts of shared memory, and those due to bank conflicts. Counted by the emulator: \
+             these are not times.\n",
         );
         for row in &self.rows {
             for finding in &row.findings {

@@ -16,7 +16,7 @@ const BAR: usize = 40;
 pub(crate) struct Inspect {
     /// The file or directory.
     path: PathBuf,
-    /// For plain checkpoints: which tensors would make which units.
+    /// For plain checkpoints: a dictionary that says which tensors would form which units.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
 }
@@ -54,7 +54,7 @@ fn inspected(report: &InspectReport) -> String {
     out
 }
 
-/// A unit's shape and its exponents, drawn.
+/// Draws a unit's shape and its exponents.
 fn geometry(unit: &InspectedUnit) -> String {
     let UnitReport { path, file, prefix_tables, longest_codeword, alphabet, .. } = &unit.unit;
     let mut out = format!(

@@ -1,4 +1,4 @@
-//! CUDA kernels, judged by the vectors in the emulator.
+//! Judges CUDA kernels by the vectors, in the emulator.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use df11_judge::judge::{Case, Report};
 use df11_judge::vectors::{Outcome, Task, Test, Vectors, unit};
 use df11_model::Error;
 
-/// A kernel of the published signature, to be judged in the emulator.
+/// A kernel with the published signature, to be judged in the emulator.
 pub(crate) struct Judged {
     pub(crate) ptx: PathBuf,
     pub(crate) entry: String,
     pub(crate) threads: u32,
 }
 
-/// Gives a kernel every vector whose buffers are as long as its sizes say; the lengths of buffers
-/// are no affair of a kernel.
+/// Gives a kernel every vector whose buffer lengths match its sizes. A kernel cannot check the
+/// lengths of buffers.
 pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Error> {
     let text = fs::read_to_string(&judged.ptx).map_err(|source| Error::Io {
         action: "cannot read",
@@ -41,11 +41,12 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
             continue;
         }
         let blocks = parts.encoded_exponent.len().div_ceil(BLOCK_BYTES).max(1);
-        // As published loaders do it; for what is not valid, as much as they ever ask for.
+        // Published loaders pass this size. For an invalid unit, it is the largest size that they
+        // ever pass.
         let shared = Unit::new(parts).map_or(PUBLISHED_SHARED_MEMORY, |unit| unit.shared_memory_bytes());
         let shape = Shape { threads: judged.threads, ..Shape::published(blocks, shared) };
         let started = Instant::now();
-        // Many times what a block of real weights takes.
+        // Many times the number of steps that a block of real weights takes.
         let options = Options { most_steps: 2_000_000, ..Options::default() };
         let ran = emulate::unit(&module, &judged.entry, &parts, shape, 0, &options);
         let (found, ran) =
@@ -68,8 +69,8 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
 
 fn verdict(test: &Test, found: &[u8], findings: &[df11_emulator::Finding]) -> Result<(), String> {
     let is_valid = matches!(test.result, Outcome::Valid | Outcome::Acceptable);
-    // What is not valid may leave anything undefined; it must not lead out of bounds or go on for
-    // ever.
+    // For an invalid unit, a kernel may leave anything undefined. It must not access memory out of
+    // bounds or run forever.
     let counts = |kind: Kind| is_valid || !matches!(kind, Kind::UndefinedRead | Kind::UndefinedRegister);
     if let Some(finding) = findings.iter().find(|finding| counts(finding.kind)) {
         return Err(finding.to_string());

@@ -24,19 +24,19 @@ impl Lint {
     }
 }
 
-/// What the linter found.
+/// The result of the linter.
 #[derive(Serialize)]
 struct LintReport {
     units: Vec<Linted>,
     frames: Vec<Linted>,
 }
 
-/// What it found in one unit or frame.
+/// The findings in one unit or frame.
 #[derive(Serialize)]
 struct Linted {
     file: String,
-    /// The module path of the unit, or the name of the tensor that the frame is of; empty for a
-    /// file that is a frame.
+    /// The module path of the unit, or the name of the frame's tensor. It is empty for a file that
+    /// is a frame.
     name: String,
     findings: Vec<Finding>,
 }
@@ -89,7 +89,7 @@ impl LintReport {
         self.units.iter().chain(&self.frames)
     }
 
-    /// An error if a reader must refuse a unit or a frame.
+    /// Returns an error if a reader must refuse a unit or a frame.
     fn verdict(&self, path: &Path) -> Result<(), Error> {
         let mut invalid =
             self.all().filter(|linted| linted.findings.iter().any(|f| f.severity == Severity::Invalid));
@@ -104,7 +104,7 @@ impl LintReport {
 }
 
 impl Linted {
-    /// What it is about.
+    /// Returns the name of the unit or frame for messages.
     fn of(&self) -> String {
         if self.name.is_empty() { self.file.clone() } else { format!("{}: {}", self.file, self.name) }
     }

@@ -1,4 +1,4 @@
-//! What the program can be told to do: a file for each command, with its arguments, its work (thin
+//! The commands of the program. Each file holds one command: its arguments, its work (a thin layer
 //! over the libraries) and its text.
 
 use std::fs;
@@ -21,7 +21,7 @@ pub(crate) mod lint;
 pub(crate) mod transcode;
 pub(crate) mod verify;
 
-/// Reads a pattern dictionary: the dictionary itself, or a config that has one.
+/// Reads a pattern dictionary: the dictionary itself, or a config that contains one.
 fn read_dict(path: Option<&Path>) -> Result<Option<PatternDict>, Error> {
     let Some(path) = path else { return Ok(None) };
     let text = fs::read(path).map_err(|source| Error::Io {

@@ -19,13 +19,13 @@ pub(crate) struct Transcode {
     /// The form to write.
     #[arg(long, value_name = "FORM")]
     to: FormName,
-    /// What the elements of a file of plain elements are (or the bytes of an ANS archive).
+    /// The element type of a file of plain elements (or of the bytes of an ANS archive).
     #[arg(long, value_name = "TYPE", value_parser = element_type)]
     r#type: Option<ElementType>,
     /// The shape to write into a frame, such as 768,3072.
     #[arg(long, value_delimiter = ',')]
     shape: Option<Vec<u64>>,
-    /// The unit or frame to read from a file of several, by its module path or tensor name.
+    /// The module path or tensor name of the unit or frame to read, from a file with several.
     #[arg(long, value_name = "PATH")]
     unit: Option<String>,
     /// Replace the output if it exists.
@@ -54,7 +54,7 @@ impl From<FormName> for Form {
     }
 }
 
-/// An element type by its name, in any case.
+/// Parses the name of an element type, in upper or lower case.
 fn element_type(name: &str) -> Result<ElementType, String> {
     let known =
         ElementType::ALL.into_iter().find(|element_type| element_type.name().eq_ignore_ascii_case(name));

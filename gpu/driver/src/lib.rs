@@ -1,11 +1,12 @@
-//! The functions of the CUDA driver that `cust` uses, with their true prototypes.
+//! Defines the functions of the CUDA driver that `cust` uses, with their true prototypes.
 //!
-//! A program that is linked to `libcuda.so.1` does not even start without it. So these functions
-//! are here, and forward to the library if it can be opened when the program runs. Otherwise they
-//! return [`NO_DRIVER`], and everything else still works.
+//! A program that is linked to `libcuda.so.1` does not even start without it. These functions
+//! forward to that library if it can be opened when the program runs. Otherwise they return
+//! [`NO_DRIVER`], and everything else still works.
 //!
-//! With the feature `emulator`, `emulate` makes them run kernels on the CPU instead, in this
-//! process: the host code cannot tell, and what it or a kernel does wrong is [found](findings).
+//! With the feature `emulator`, `emulate` makes them run kernels on the CPU, in this process. The
+//! host code behaves the same, and errors of the host code or of a kernel are reported by
+//! [`findings`].
 //!
 //! ```
 //! use df11_cuda_driver::{Backend, backend, cuDeviceGetCount, cuInit};
@@ -32,7 +33,7 @@ pub use df11_emulator::Finding;
 #[cfg(feature = "emulator")]
 pub use emulated::Emulation;
 
-/// What an emulator finds: nothing, without one.
+/// A finding of the emulator. Without the emulator there are none.
 #[cfg(not(feature = "emulator"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {}
@@ -44,18 +45,18 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// `CUDA_ERROR_NO_DEVICE`: what functions return where there is no driver.
+/// `CUDA_ERROR_NO_DEVICE`: returned by all functions where there is no driver.
 pub const NO_DRIVER: c_int = 100;
 
-/// `CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND`: what a function returns that the driver of this
-/// machine does not have.
+/// `CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND`: returned by a function that the driver of this
+/// machine lacks.
 pub const NO_FUNCTION: c_int = 302;
 
-/// `CUDA_ERROR_UNKNOWN`: what functions return for codes that `cust` does not know;
-/// [`last_failure`] has the true one.
+/// `CUDA_ERROR_UNKNOWN`: returned in place of a code that `cust` does not know. [`last_failure`]
+/// has the true code.
 pub const UNKNOWN: c_int = 999;
 
-/// Who does what these functions are asked for.
+/// The implementation behind these functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
@@ -63,16 +64,16 @@ pub enum Backend {
     Library,
     /// The emulator.
     Emulator,
-    /// Nobody: there is no driver.
+    /// There is no driver.
     None,
 }
 
-/// What was decided, for the whole process.
+/// The implementation that was chosen for the whole process.
 enum Chosen {
     Library(Box<Table>),
     #[cfg(feature = "emulator")]
     Emulator(Box<emulated::Driver>),
-    /// Nobody, and why.
+    /// There is no driver, for this reason.
     None(String),
 }
 
@@ -85,7 +86,8 @@ fn chosen() -> &'static Chosen {
     })
 }
 
-/// Who does the work. Once this has been asked, or any function called, it stays as it is.
+/// Returns the implementation behind these functions. The first call of this, or of any driver
+/// function, fixes the choice.
 #[must_use]
 pub fn backend() -> Backend {
     match chosen() {
@@ -96,7 +98,7 @@ pub fn backend() -> Backend {
     }
 }
 
-/// Why there is no driver, as the system says it; `None` if there is one.
+/// Returns the system's reason why there is no driver; `None` if there is one.
 #[must_use]
 pub fn why_none() -> Option<&'static str> {
     match chosen() {
@@ -105,8 +107,8 @@ pub fn why_none() -> Option<&'static str> {
     }
 }
 
-/// The functions that the driver of this machine lacks, because it is older than they are. They
-/// return [`NO_FUNCTION`].
+/// Lists the functions that the driver of this machine lacks, because it is too old. They return
+/// [`NO_FUNCTION`].
 #[must_use]
 pub fn missing() -> Vec<&'static str> {
     match chosen() {
@@ -115,8 +117,8 @@ pub fn missing() -> Vec<&'static str> {
     }
 }
 
-/// Runs kernels in the emulator from now on. Tells whether that is so: it is too late if the driver
-/// is in use already.
+/// Makes all later calls run kernels in the emulator. Returns false if a driver is in use already,
+/// because the choice is then fixed.
 ///
 /// ```
 /// use df11_cuda_driver::{Backend, Emulation, backend, emulate};
@@ -130,12 +132,12 @@ pub fn emulate(emulation: Emulation) -> bool {
     backend() == Backend::Emulator
 }
 
-/// A call that failed.
+/// A failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The function of the driver.
+    /// The driver function that failed.
     pub function: &'static str,
-    /// What it returned, which may be a code that `cust` does not know.
+    /// The code that it returned, which may be one that `cust` does not know.
     pub code: c_int,
 }
 
@@ -143,14 +145,14 @@ thread_local! {
     static LAST: Cell<Option<Failure>> = const { Cell::new(None) };
 }
 
-/// The last call on this thread that returned a code other than 0.
+/// Returns the last call on this thread that returned a code other than 0.
 #[must_use]
 pub fn last_failure() -> Option<Failure> {
     LAST.get()
 }
 
-/// The codes in the enumeration of `cust_raw` 0.11.3, which is that of CUDA 11.4. Any other would
-/// be undefined behaviour there.
+/// Tells whether a code is in the enumeration of `cust_raw` 0.11.3, which is that of CUDA 11.4. Any
+/// other code would be undefined behaviour there.
 const fn is_known(code: c_int) -> bool {
     matches!(
         code,
@@ -172,7 +174,7 @@ const fn is_known(code: c_int) -> bool {
     )
 }
 
-/// Keeps what a function returned, and makes it what `cust` can take.
+/// Records the code that a function returned, and converts it to one that `cust` knows.
 fn returned(function: &'static str, code: c_int) -> c_int {
     if code != 0 {
         LAST.set(Some(Failure { function, code }));
@@ -180,7 +182,7 @@ fn returned(function: &'static str, code: c_int) -> c_int {
     if is_known(code) { code } else { UNKNOWN }
 }
 
-/// What the emulator has found since this was asked last.
+/// Returns the findings of the emulator since the last call.
 #[must_use]
 pub fn findings() -> Vec<Finding> {
     match chosen() {
@@ -190,10 +192,10 @@ pub fn findings() -> Vec<Finding> {
     }
 }
 
-/// Defines functions that forward to who was chosen.
+/// Defines functions that forward to the chosen implementation.
 macro_rules! functions {
     ($(fn $name:ident($($argument:ident: $type:ty),*);)*) => {
-        /// The functions of the library, as far as it has them.
+        /// The functions of the library; `None` for those that it lacks.
         #[derive(Clone, Copy)]
         struct Table {
             $($name: Option<unsafe extern "C" fn($($type),*) -> c_int>,)*
@@ -206,7 +208,8 @@ macro_rules! functions {
             }
 
             fn open_as(name: &str) -> Result<Self, String> {
-                // SAFETY: the driver's library may be opened by anyone, and is never closed.
+                // SAFETY: initializing the driver's library has no preconditions, and the library
+                // is never closed.
                 let library = unsafe { Library::new(name) }.map_err(|error| error.to_string())?;
                 let library: &'static Library = Box::leak(Box::new(library));
                 // SAFETY: these are the prototypes of these functions in the driver's header,
@@ -228,23 +231,26 @@ macro_rules! functions {
         }
 
         $(
-            /// As the driver's documentation says.
+            /// Forwards to the driver's function of this name, and does what its documentation
+            /// says.
             ///
             /// # Safety
             ///
-            /// As for the driver's function of this name.
+            /// The caller must keep the contract of the driver's function of this name.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
                 let code = match chosen() {
                     Chosen::Library(table) => match table.$name {
-                        // SAFETY: the caller's promises are passed on.
+                        // SAFETY: the driver's function has the contract that this function's
+                        // caller promises to keep.
                         Some(function) => unsafe { function($($argument),*) },
                         None => NO_FUNCTION,
                     },
                     #[cfg(feature = "emulator")]
                     Chosen::Emulator(driver) => match driver.refusal(stringify!($name)) {
                         Some(code) => code,
-                        // SAFETY: the caller's promises are passed on.
+                        // SAFETY: the emulated function has the contract that this function's
+                        // caller promises to keep.
                         None => unsafe { driver.$name($($argument),*) },
                     },
                     Chosen::None(_) => NO_DRIVER,
@@ -359,7 +365,8 @@ mod tests {
 
     #[test]
     fn a_library_that_lacks_functions_is_used_and_says_which() {
-        // The C library, which has none of them, stands for a driver that is older than all.
+        // The C library has none of these functions. It stands for a driver that is older than all
+        // of them.
         let table = Table::open_as("libc.so.6");
         assert!(table.is_ok_and(|table| {
             table.cuInit.is_none() && table.missing().contains(&"cuGraphInstantiateWithFlags")

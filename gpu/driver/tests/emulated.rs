@@ -1,5 +1,5 @@
-//! The emulated driver is as unkind as a real one may be. Each test has a device of its own, since
-//! some lose theirs.
+//! The emulated driver behaves as badly as a real one may. Each test has its own device, since some
+//! tests lose theirs.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,8 +37,8 @@ const ADD_ONE: &str = ".version 7.0\n.target sm_80\n.address_size 64\n.visible .
 /// The code that a function of the driver returns.
 macro_rules! code {
     ($function:ident($($argument:expr),* $(,)?)) => {{
-        // SAFETY: pointers are to variables of the test, or NULL; handles and addresses are what
-        // the emulated driver checks.
+        // SAFETY: pointers are to variables of the test, or NULL. The emulated driver checks
+        // handles and addresses.
         unsafe { $function($($argument),*) }
     }};
 }
@@ -50,7 +50,7 @@ macro_rules! call {
     };
 }
 
-/// What a function of the driver makes.
+/// Returns the object that a function of the driver makes.
 macro_rules! made {
     ($function:ident($($argument:expr),*)) => {{
         let mut handle = null_mut();
@@ -93,7 +93,7 @@ fn launch(function: *mut c_void, stream: *mut c_void, address: u64) -> c_int {
     launch_on([1, 1, 1], function, stream, address)
 }
 
-/// The number at an address, read on a stream.
+/// Reads the number at an address on a stream.
 fn number(stream: *mut c_void, address: u64) -> u64 {
     let mut number = 0u64;
     call!(cuMemcpyDtoHAsync_v2(from_mut(&mut number).cast(), address, 8, stream));
@@ -118,26 +118,25 @@ fn copies_from_pageable_memory_stay_pending_for_streams_that_do_not_wait() {
     call!(cuCtxSynchronize());
     assert_eq!(number(does_not, address), 44);
 
-    // A copy on a stream is in its order, and what is staged may change.
+    // A copy on a stream keeps the stream's order, and its staged source may change.
     let mut source = 1u64;
     call!(cuMemcpyHtoDAsync_v2(address, from_mut(&mut source).cast(), 8, does_not));
     source += 1;
     assert_eq!(number(does_not, address), 1);
-    // Of pinned memory nothing is staged: the copy takes what is there when it is made.
+    // Pinned memory is not staged: the copy takes the bytes that are there when it is made.
     let pinned = made!(cuMemHostAlloc(8, 0)).cast::<u64>();
-    // SAFETY: there are 8 bytes, aligned as all memory that the driver gives.
+    // SAFETY: the allocation has 8 bytes, aligned like all memory that the driver returns.
     unsafe { pinned.write(source) };
     call!(cuMemcpyHtoDAsync_v2(address, pinned.cast(), 8, does_not));
-    // SAFETY: as above.
+    // SAFETY: the allocation has 8 bytes, aligned like all memory that the driver returns.
     unsafe { pinned.write(3) };
     assert_eq!(number(does_not, address), 3);
-    // And a function without a stream waits for it.
-    // SAFETY: as above.
+    // A function without a stream waits for it. SAFETY: the allocation has 8 aligned bytes.
     unsafe { pinned.write(4) };
     call!(cuMemcpyHtoD_v2(address, pinned.cast(), 8));
     assert_eq!(number(does_not, address), 4);
     call!(cuMemFreeHost(pinned.cast()));
-    // Where there is no memory, nothing is begun, and the context lives on.
+    // A copy to invalid memory does not start, and the context lives on.
     assert_eq!(code!(cuMemcpyHtoD_v2(address + 1, from_mut(&mut source).cast(), 8)), INVALID_VALUE);
     assert_eq!(code!(cuMemsetD8Async(0, 0, 1, does_not)), INVALID_VALUE);
     call!(cuCtxSynchronize());
@@ -154,7 +153,7 @@ fn addresses_streams_and_functions_belong_to_one_device() {
     // `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`
     call!(cuPointerGetAttribute(from_mut(&mut device).cast(), 9, on_second));
     assert_eq!(device, 2);
-    // Not the current context's, or not the function's.
+    // The stream or the function is not of the current context.
     assert_eq!(launch(add, stream, on_first), INVALID_HANDLE);
     assert_eq!(launch(add, other, on_second), INVALID_HANDLE);
     call!(cuCtxSetCurrent(first));
@@ -163,7 +162,7 @@ fn addresses_streams_and_functions_belong_to_one_device() {
     call!(cuCtxSynchronize());
     assert_eq!(launch(add, stream, on_first), 0);
     assert_eq!(number(stream, on_first), 1);
-    // A kernel that gets the other's address loses its context; the other device goes on.
+    // A kernel that gets the other device's address loses its context. The other device continues.
     assert_eq!(launch(add, stream, on_second), 0);
     assert_eq!(code!(cuStreamSynchronize(stream)), ILLEGAL_ADDRESS);
     call!(cuCtxSetCurrent(second));
@@ -227,7 +226,7 @@ fn what_might_wait_is_refused_in_a_capture_and_ends_it() {
         assert_eq!(code!(cuStreamEndCapture(stream, &mut graph)), CAPTURE_INVALIDATED, "{what}");
         assert!(graph.is_null());
     }
-    // The legacy stream cannot be captured at all.
+    // The legacy stream cannot be captured.
     assert_eq!(code!(cuStreamBeginCapture_v2(null_mut(), THREAD_LOCAL)), CAPTURE_UNSUPPORTED);
 }
 
@@ -268,7 +267,7 @@ fn streams_wait_for_events_also_in_a_capture_and_for_nothing_else() {
     assert_eq!(launch(add, two, address), 0);
     assert_eq!(number(two, address), 1);
 
-    // Fork and join in a capture; the order of what is not ordered is the least convenient.
+    // A fork and a join in a capture. Jobs without a defined order run in the least convenient one.
     let memory = |value: u8, stream| call!(cuMemsetD8Async(address, value, 1, stream));
     let capture = |is_ordered: bool, is_joined: bool| {
         call!(cuStreamBeginCapture_v2(one, THREAD_LOCAL));
@@ -296,7 +295,7 @@ fn streams_wait_for_events_also_in_a_capture_and_for_nothing_else() {
     }
     assert_eq!(capture(true, false).0, CAPTURE_UNJOINED);
 
-    // An event from outside of the capture.
+    // An event from outside the capture.
     call!(cuEventRecord(event, two));
     call!(cuStreamBeginCapture_v2(one, THREAD_LOCAL));
     assert_eq!(code!(cuStreamWaitEvent(one, event, 0)), CAPTURE_ISOLATION);
@@ -314,7 +313,7 @@ fn grids_have_the_limits_of_cards() {
         ([0, 1, 1], INVALID_VALUE),
         ([1 << 31, 1, 1], INVALID_VALUE),
     ] {
-        // Never waited for, so never run.
+        // The launch is never waited for, so it never runs.
         assert_eq!(launch_on(grid, add, null_mut(), address), expected, "{grid:?}");
     }
 }

@@ -1,12 +1,12 @@
-//! How much a kernel does.
+//! Counts of the work that a kernel does.
 
-/// Counts of one launch, or the sums of several. They depend on the kernel and its data alone.
+/// The counts of one launch, or the sums of several. They depend only on the kernel and its data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Instructions of PTX, once for each group of lanes of a warp that runs it.
+    /// PTX instructions, counted once for each group of lanes of a warp that runs them.
     pub warp_instructions: u64,
-    /// The same, once for each lane. Divided by 32 times
-    /// [`warp_instructions`](Self::warp_instructions) it tells how many lanes had something to do.
+    /// PTX instructions, counted once for each lane. Divided by 32 times
+    /// [`warp_instructions`](Self::warp_instructions), this is the share of active lanes.
     pub lane_instructions: u64,
     /// Sectors of 32 bytes of global memory that instructions read.
     pub load_sectors: u64,
@@ -14,18 +14,18 @@ pub struct Counters {
     pub store_sectors: u64,
     /// Accesses of shared memory by warps.
     pub shared_accesses: u64,
-    /// How often shared memory was used for these: of 32 banks of 4 bytes, each can give one word
-    /// at a time.
+    /// Shared-memory wavefronts for these accesses. Each of the 32 banks of 4 bytes delivers one
+    /// word per wavefront.
     pub shared_wavefronts: u64,
-    /// How many of these would not have been necessary had each bank been asked for as many words:
-    /// bank conflicts.
+    /// Wavefronts above the minimum: those caused by bank conflicts.
     pub shared_conflicts: u64,
-    /// By line of the PTX text, from 1 on: how often warps ran the instruction on it.
+    /// For each line of the PTX text, from 1 on: the number of times that warps ran its
+    /// instruction.
     pub by_line: Vec<u64>,
 }
 
 impl Counters {
-    /// The part of lanes that had something to do, from 0 to 1.
+    /// Returns the share of active lanes, from 0 to 1.
     #[must_use]
     pub fn lane_efficiency(&self) -> f64 {
         self.lane_instructions as f64 / (32 * self.warp_instructions).max(1) as f64
@@ -46,7 +46,8 @@ impl Counters {
         self.by_line.iter_mut().zip(&other.by_line).for_each(|(sum, count)| *sum += count);
     }
 
-    /// Notes an access of shared memory: `words` are the addresses of lanes, all of `size` bytes.
+    /// Counts an access of shared memory: `addresses` are those of the lanes, each for `size`
+    /// bytes.
     pub(crate) fn shared(&mut self, addresses: &[u64], size: u64) {
         // Accesses of 8 and 16 bytes are served by half and quarter warps.
         let together = (128 / size.max(4)) as usize;
@@ -64,7 +65,7 @@ impl Counters {
         }
     }
 
-    /// The sectors of some accesses of global memory.
+    /// Counts the distinct sectors that an access of global memory touches.
     pub(crate) fn sectors(addresses: &[u64], size: u64) -> u64 {
         let mut sectors: Vec<u64> =
             addresses.iter().flat_map(|address| address / 32..=(address + size - 1) / 32).collect();

@@ -1,12 +1,12 @@
-//! The memory of the device: buffers that know what has been written.
+//! The memory of the device: buffers that track which bytes have been written.
 
-/// The address of the first buffer; those of shared memory are below.
+/// The address of the first buffer. Addresses of shared memory are below it.
 pub(crate) const GLOBAL: u64 = 0x7000_0000_0000;
 
-/// Generic addresses of shared memory begin here.
+/// The first generic address of shared memory.
 pub(crate) const SHARED: u64 = 0x6000_0000_0000;
 
-/// Buffers begin at multiples of this, as those of a driver do.
+/// Buffers begin at multiples of this number of bytes, as those of a driver do.
 const ALIGNMENT: u64 = 256;
 
 /// A buffer.
@@ -14,13 +14,13 @@ const ALIGNMENT: u64 = 256;
 pub(crate) struct Buffer {
     pub(crate) address: u64,
     pub(crate) bytes: Vec<u8>,
-    /// A bit for each byte: whether it was written.
+    /// A bit for each byte: whether it has been written.
     pub(crate) defined: Vec<u64>,
-    /// By byte: the thread that wrote it in this launch, counted from 1, and when. Empty until one
-    /// has.
+    /// For each byte: the thread that wrote it in this launch, counted from 1, and the time. Empty
+    /// until the first write.
     pub(crate) writers: Vec<(u32, u32)>,
-    /// By word of 4 bytes: the same of two threads that changed it by atomic operations, so that
-    /// whoever comes next is at most one of them. Empty until one has.
+    /// For each word of 4 bytes: two threads that changed it by atomic operations, and the times.
+    /// Any other thread differs from at least one of them. Empty until the first atomic operation.
     pub(crate) atomics: Vec<[(u32, u32); 2]>,
 }
 
@@ -29,7 +29,7 @@ impl Buffer {
         (at..at + len).all(|at| self.defined[at / 64] >> (at % 64) & 1 == 1)
     }
 
-    /// What changed some of these bytes by atomic operations in this launch.
+    /// Returns the threads that changed any of these bytes by atomic operations in this launch.
     pub(crate) fn atomics(&self, at: usize, len: usize) -> impl Iterator<Item = (u32, u32)> {
         self.atomics.get(at / 4..(at + len).div_ceil(4)).into_iter().flatten().flatten().copied()
     }
@@ -50,30 +50,30 @@ impl Buffer {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Device {
-    /// By address.
+    /// The buffers, ordered by address.
     pub(crate) buffers: Vec<Buffer>,
     next: u64,
 }
 
 impl Device {
-    /// A device with no buffers.
+    /// Makes a device without buffers.
     #[must_use]
     pub fn new() -> Self {
         Device::default()
     }
 
-    /// A device with no buffers, whose addresses are not those of devices of other numbers, as long
-    /// as each has less than a terabyte.
+    /// Makes a device without buffers. Devices with different numbers have different addresses, as
+    /// long as each uses less than a terabyte.
     #[must_use]
     pub fn numbered(number: u8) -> Self {
         Device { buffers: Vec::new(), next: u64::from(number) << 40 }
     }
 
-    /// A new buffer of so many bytes, aligned to 256 bytes. What is in it is undefined. Between
-    /// buffers there is always some room that belongs to none.
+    /// Allocates a buffer of this many bytes, aligned to 256 bytes. Its content is undefined.
+    /// Between two buffers there is always a gap that belongs to neither.
     pub fn allocate(&mut self, len: usize) -> u64 {
         let address = GLOBAL + self.next;
-        // Never twice, so that what was freed is not hit by accident.
+        // Addresses are never reused, so an access to a freed buffer is always detected.
         self.next += (len as u64).next_multiple_of(ALIGNMENT) + ALIGNMENT;
         let defined = vec![0; len.div_ceil(64)];
         self.buffers.push(Buffer {
@@ -86,44 +86,44 @@ impl Device {
         address
     }
 
-    /// Gives a buffer back.
+    /// Frees a buffer.
     ///
     /// # Panics
     ///
-    /// If there is none at this address.
+    /// If there is no buffer at this address.
     pub fn free(&mut self, address: u64) {
         let at = self.buffers.binary_search_by_key(&address, |buffer| buffer.address);
         #[expect(clippy::expect_used, reason = "the caller's mistake, as documented")]
         self.buffers.remove(at.expect("no buffer begins at this address"));
     }
 
-    /// Writes from the host.
+    /// Writes bytes from the host.
     ///
     /// # Panics
     ///
-    /// If it is out of bounds.
+    /// If the bytes are out of bounds.
     pub fn write(&mut self, address: u64, bytes: &[u8]) {
         let (buffer, at) = self.host(address, bytes.len());
         buffer.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         buffer.define(at, bytes.len());
     }
 
-    /// Reads from the host.
+    /// Reads bytes to the host.
     ///
     /// # Panics
     ///
-    /// If it is out of bounds.
+    /// If the bytes are out of bounds.
     #[must_use]
     pub fn read(&mut self, address: u64, len: usize) -> &[u8] {
         let (buffer, at) = self.host(address, len);
         &buffer.bytes[at..at + len]
     }
 
-    /// How many of some bytes nobody has written.
+    /// Counts how many of these bytes have never been written.
     ///
     /// # Panics
     ///
-    /// If they are out of bounds.
+    /// If the bytes are out of bounds.
     #[must_use]
     pub fn undefined(&mut self, address: u64, len: usize) -> usize {
         let (buffer, at) = self.host(address, len);
@@ -135,7 +135,7 @@ impl Device {
         self.find(address, len as u64).expect("the host reads and writes buffers only")
     }
 
-    /// The buffer that holds all of these bytes, and where in it they are.
+    /// Finds the buffer that holds all of these bytes, and their offset in it.
     pub(crate) fn find(&mut self, address: u64, len: u64) -> Option<(&mut Buffer, usize)> {
         let after = self.buffers.partition_point(|buffer| buffer.address <= address);
         let buffer = self.buffers.get_mut(after.checked_sub(1)?)?;
@@ -143,7 +143,7 @@ impl Device {
         (at.checked_add(len)? <= buffer.bytes.len() as u64).then_some((buffer, at as usize))
     }
 
-    /// Says where an address is.
+    /// Describes the location of an address.
     pub(crate) fn describe(&self, address: u64) -> String {
         let after = self.buffers.partition_point(|buffer| buffer.address <= address);
         match after.checked_sub(1).and_then(|at| self.buffers.get(at)) {

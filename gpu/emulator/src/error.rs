@@ -1,24 +1,23 @@
-//! Why something could not be run at all; what is wrong with a kernel that runs is a
-//! [`Finding`](crate::Finding).
+//! Errors that prevent a run. Faults of a running kernel are [`Finding`](crate::Finding)s instead.
 
 use std::fmt;
 
-/// Why a module could not be read or a kernel not be run.
+/// The reason why a module could not be read or a kernel could not be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is not PTX, or none that this emulator knows.
+    /// The text is not PTX, or not PTX that this emulator supports.
     Parse {
         /// The line, from 1 on.
         line: usize,
-        /// What is not understood there.
+        /// What is wrong there.
         problem: String,
     },
-    /// There is no kernel of that name.
+    /// There is no kernel of this name.
     NoKernel {
         /// The name.
         name: String,
-        /// The kernels that there are.
+        /// The kernels of the module.
         known: Vec<String>,
     },
     /// The launch does not fit the kernel.

@@ -1,46 +1,47 @@
-//! What is wrong with a kernel.
+//! Faults of kernels.
 
 use std::fmt;
 
-/// What kind of fault it is.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A read outside of every allocation, or of shared memory.
+    /// A read outside every allocation, or outside shared memory.
     ReadOutOfBounds,
-    /// A write outside of every allocation, or of shared memory.
+    /// A write outside every allocation, or outside shared memory.
     WriteOutOfBounds,
-    /// An address that is no multiple of the size of the access.
+    /// An address that is not a multiple of the size of the access.
     Misaligned,
-    /// A read of bytes that nobody has written.
+    /// A read of bytes that have never been written.
     UndefinedRead,
-    /// A register that was used before anything was in it.
+    /// A use of a register that has no value yet.
     UndefinedRegister,
-    /// Two threads of different warps at the same bytes, one of them writing, and no barrier
-    /// between them.
+    /// Two threads of different warps accessed the same bytes, at least one of them wrote, and no
+    /// barrier lies between the accesses.
     Race,
-    /// The same between two lanes of a warp.
+    /// Two lanes of one warp accessed the same bytes, at least one of them wrote, and nothing
+    /// orders the accesses.
     RaceInWarp,
-    /// A barrier that some threads of the thread block do not come to, or at different places.
+    /// Barrier divergence: some threads of the thread block exit or wait at another barrier.
     BarrierDivergence,
-    /// An instruction that synchronises lanes which do not all come to it.
+    /// An instruction that synchronises lanes was not reached by all of these lanes.
     WarpDivergence,
-    /// More steps than were allowed: a loop without end.
+    /// The limit of steps was exceeded, so the loop probably never ends.
     StepLimit,
-    /// The kernel gave up by itself.
+    /// The kernel executed a trap.
     Trap,
 }
 
 /// A fault, and where it was first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of fault it is.
+    /// The kind of the fault.
     pub kind: Kind,
-    /// The kernel.
+    /// The name of the kernel.
     pub kernel: String,
     /// The line of PTX, from 1 on.
     pub line: usize,
-    /// The line of the source and its file, where the PTX says so.
+    /// The source file and its line, where the PTX records them.
     pub source: Option<(u32, u32)>,
     /// The thread block.
     pub block: [u32; 3],
@@ -48,12 +49,12 @@ pub struct Finding {
     pub warp: u32,
     /// The lane in the warp.
     pub lane: u32,
-    /// The address, if it is about memory: that of a buffer and an offset, or an offset in shared
+    /// The address, if the fault is one of memory: a buffer with an offset, or an offset in shared
     /// memory.
     pub address: Option<u64>,
-    /// More about it.
+    /// Details of the fault.
     pub detail: String,
-    /// How often it was seen on this line.
+    /// The number of times that it was seen on this line.
     pub times: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Instructions as they are executed: names are resolved, types are known.
+//! Instructions in executable form: names are resolved, types are known.
 
-/// The type of an operand: only integers, and bits as such.
+/// The type of an operand: an integer or untyped bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Type {
-    /// Bytes: 1, 2, 4 or 8; 0 for predicates.
+    /// The size in bytes: 1, 2, 4 or 8; 0 for predicates.
     pub(crate) bytes: u8,
     pub(crate) is_signed: bool,
 }
@@ -15,12 +15,12 @@ impl Type {
         if self.bytes == 0 { 1 } else { 8 * self.bytes as u32 }
     }
 
-    /// The value without the bits above its type.
+    /// Clears the bits of a value above its type.
     pub(crate) const fn cut(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - self.bits()))
     }
 
-    /// The number that a value stands for.
+    /// Returns the number that a value represents.
     pub(crate) const fn number(self, value: u64) -> i128 {
         let value = self.cut(value);
         if self.is_signed && value >> (self.bits() - 1) == 1 {
@@ -30,24 +30,24 @@ impl Type {
         }
     }
 
-    /// The same type with twice the bytes.
+    /// Returns the type with twice the number of bytes.
     pub(crate) const fn wide(self) -> Type {
         Type { bytes: 2 * self.bytes, is_signed: self.is_signed }
     }
 }
 
-/// What is read.
+/// A source operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
-    /// Of a register.
+    /// The value of a register.
     Register(u32),
-    /// A predicate, negated.
+    /// The negated value of a predicate.
     Not(u32),
     Immediate(u64),
     Special(Special),
 }
 
-/// Registers that say where a thread is.
+/// Special registers, which hold the position of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
     Thread(usize),
@@ -56,7 +56,8 @@ pub(crate) enum Special {
     Blocks(usize),
     Lane,
     Warp,
-    /// Lanes that are less than, at most, equal to, at least, greater than this one.
+    /// Masks of the lanes whose number is less than, at most, equal to, at least, or greater than
+    /// that of this lane.
     LanesLess,
     LanesAtMost,
     LanesEqual,
@@ -103,8 +104,7 @@ pub(crate) enum Ternary {
     MadWide,
     Bfe,
     Prmt,
-    /// Four bytes that follow each other in two registers, upwards or downwards from the one that
-    /// is named.
+    /// Selects four consecutive bytes of two registers, upwards or downwards from the named one.
     PrmtExtract {
         backward: bool,
     },
@@ -179,11 +179,11 @@ pub(crate) enum Operation {
     Binary(Binary),
     Ternary(Ternary),
     Bfi,
-    /// Puts this many registers together in one, the lowest bits first.
+    /// Packs this many registers into one, the lowest bits first.
     Pack {
         parts: usize,
     },
-    /// Takes one register apart.
+    /// Unpacks one register.
     Unpack {
         parts: usize,
     },
@@ -196,7 +196,7 @@ pub(crate) enum Operation {
         from: Type,
         saturate: bool,
     },
-    /// Adds or takes away the start of a space in generic addresses.
+    /// Adds or subtracts the start of a space in generic addresses.
     ToGeneric(Space),
     FromGeneric(Space),
     IsSpace(Space),
@@ -212,12 +212,12 @@ pub(crate) enum Operation {
         space: Space,
         atomic: Atomic,
     },
-    /// `cp.async`: bytes to copy.
+    /// `cp.async`: the number of bytes to copy.
     CopyAsync {
         bytes: u64,
     },
     CopyCommit,
-    /// Waits until at most so many groups of copies are under way.
+    /// Waits until at most this many groups of copies are under way.
     CopyWait,
     Branch {
         target: usize,
@@ -235,7 +235,7 @@ pub(crate) enum Operation {
     Trap,
 }
 
-/// Destinations and sources of an instruction at the most.
+/// The largest number of destinations or sources of an instruction.
 pub(crate) const OPERANDS: usize = 5;
 
 #[derive(Clone, Copy, Debug)]
@@ -244,17 +244,17 @@ pub(crate) struct Instruction {
     pub(crate) ty: Type,
     /// The predicate that must be true, or false if negated.
     pub(crate) guard: Option<(u32, bool)>,
-    /// The registers that it writes, from the first on; `NONE` after them.
+    /// The registers that it writes. `NONE` fills the rest.
     pub(crate) to: [u32; 4],
-    /// What it reads.
+    /// The operands that it reads.
     pub(crate) from: [Operand; OPERANDS],
-    /// Added to the first of `from`, an address.
+    /// The number that is added to the first of `from`, an address.
     pub(crate) offset: u64,
     /// The line in the PTX, from 1 on.
     pub(crate) line: u32,
-    /// File and line of the source.
+    /// The source file and its line.
     pub(crate) source: Option<(u32, u32)>,
 }
 
-/// No register.
+/// Stands for no register.
 pub(crate) const NONE: u32 = u32::MAX;

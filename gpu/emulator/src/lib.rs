@@ -1,19 +1,19 @@
-//! Runs the PTX of integer kernels on a CPU: every lane of every warp, with every access checked
-//! and the work counted.
+//! Runs the PTX of integer kernels on a CPU. Every lane of every warp is executed, every access is
+//! checked, and the work is counted.
 //!
-//! Kernels that cannot be run here can still be known to be right: the text that a driver would
-//! compile is executed instruction by instruction, in lock step by warps, and what differential
-//! tests cannot see is looked for meanwhile:
+//! A kernel can be shown to be right even without a card. The text that a driver would compile is
+//! executed instruction by instruction, in lock step by warps. Meanwhile the emulator looks for
+//! faults that differential tests cannot see:
 //!
 //! * accesses outside of allocations, or not aligned to their size;
-//! * reads of bytes and registers that nobody has written;
-//! * races: two threads at the same bytes, one of them writing, with no barrier between them, in
-//!   different warps or the same;
-//! * barriers and other synchronisation that not all threads reach;
-//! * loops without end.
+//! * reads of bytes and registers that have never been written;
+//! * races: two threads access the same bytes, at least one of them writes, and no barrier lies
+//!   between the accesses, in different warps or in one;
+//! * barriers and other synchronisation that some threads do not reach;
+//! * infinite loops.
 //!
-//! Counters say how much a kernel does: instructions by warps, sectors of memory, wavefronts of
-//! shared memory. They are the same in every run. They are no times: nothing here says how fast a
+//! Counters measure the work of a kernel: warp instructions, sectors of memory, wavefronts of
+//! shared memory. They are the same in every run. They are not times, and do not tell how fast a
 //! card is.
 //!
 //! ```

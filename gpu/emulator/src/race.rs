@@ -1,46 +1,46 @@
-//! Who touched a byte of shared memory last, and whether anything stands between that and the next
-//! who does.
+//! Race detection in shared memory: records the last accesses of each byte, and whether anything
+//! orders them before the next one.
 
 use crate::findings::Kind;
 
-/// A thread of a thread block, and when.
+/// A thread of a thread block, and the time of its access.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Access {
-    /// From 1 on; 0 is nobody.
+    /// The number of the thread, from 1 on; 0 means no thread.
     thread: u32,
     when: u32,
 }
 
-/// What happened to a byte.
+/// The last accesses of a byte.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
     writer: Access,
-    /// The last atomic operation since then, which others may follow.
+    /// The last atomic operation since the write. Other atomic operations may follow it.
     atomic: Access,
-    /// Two different readers since then: whoever writes next is at most one of them.
+    /// Two different readers since the write. Any later writer differs from at least one of them.
     readers: [Access; 2],
 }
 
-/// What orders the threads of a thread block.
+/// The events that order the threads of a thread block.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
-    /// Counts the instructions of the thread block's warps.
+    /// The number of instructions that the warps of the thread block have run.
     pub(crate) now: u32,
-    /// When all threads last met at a barrier.
+    /// The time when all threads last met at a barrier.
     pub(crate) barrier: u32,
-    /// By warp: which lanes met, and when; the last few times.
+    /// For each warp: which lanes met, and when, for the last few times.
     pub(crate) in_warp: Vec<[(u32, u32); 4]>,
 }
 
 impl Order {
-    /// Lanes of a warp have met.
+    /// Records that lanes of a warp have met.
     pub(crate) fn meet(&mut self, warp: usize, lanes: u32) {
         let met = &mut self.in_warp[warp];
         met.rotate_right(1);
         met[0] = (lanes, self.now);
     }
 
-    /// What kind of race it is if thread `b` now touches what `a` did.
+    /// Returns the kind of race, if any, between access `a` and a current access of thread `b`.
     fn race(&self, a: Access, b: u32) -> Option<Kind> {
         if a.thread == 0 || a.thread == b || a.when < self.barrier {
             return None;
@@ -56,18 +56,18 @@ impl Order {
     }
 }
 
-/// What an access does.
+/// The kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Touch {
     Read,
-    /// Whether every byte is what it was before.
+    /// Whether every byte keeps its value.
     Write {
         is_same: bool,
     },
     Atomic,
 }
 
-/// The bytes of the shared memory of a thread block.
+/// The records of all bytes of a thread block's shared memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shadow(Vec<Cell>);
 
@@ -76,7 +76,8 @@ impl Shadow {
         Shadow(vec![Cell::default(); bytes])
     }
 
-    /// Notes an access by a thread, counted from 1; tells what it races with, and that thread.
+    /// Records an access by a thread, counted from 1. Returns the kind of race and the other
+    /// thread, if there is a race.
     pub(crate) fn touch(
         &mut self,
         order: &Order,
@@ -100,7 +101,7 @@ impl Shadow {
                     }
                 }
                 Touch::Write { is_same } => {
-                    // Lanes that write the same in the same instruction do no harm.
+                    // Lanes that write the same value in the same instruction do no harm.
                     if is_same && cell.writer.when == order.now {
                         before[0] = Access::default();
                     }

@@ -1,49 +1,49 @@
-//! The registers of a warp, and arithmetic on them: a lane after the other.
+//! The registers of a warp, and arithmetic on them, lane by lane.
 
 use crate::instruction::{
     Atomic, Binary, Combine, Compare, NONE, Operand, Shuffle, Special, Ternary, Type, Unary,
 };
 
-/// Lanes of a warp.
+/// The number of lanes of a warp.
 pub(crate) const LANES: usize = 32;
 
-/// The values of something in all lanes.
+/// The values of an operand in all lanes.
 pub(crate) type Values = [u64; LANES];
 
 /// A warp.
 #[derive(Clone, Debug)]
 pub(crate) struct Warp {
-    /// Its number in the thread block.
+    /// The number of the warp in its thread block.
     pub(crate) number: usize,
     /// Lanes that have not ended.
     pub(crate) live: u32,
-    /// By lane: the instruction that comes next.
+    /// The next instruction of each lane.
     pub(crate) next: [usize; LANES],
     /// Lanes that wait at a barrier of the thread block.
     pub(crate) at_barrier: u32,
     /// Lanes that wait for others of the warp.
     pub(crate) waiting: u32,
     pub(crate) values: Vec<Values>,
-    /// By register: lanes in which it has a value.
+    /// For each register: the lanes in which it has a value.
     pub(crate) defined: Vec<u32>,
-    /// Where its threads are.
+    /// The positions of its threads.
     pub(crate) places: Places,
-    /// Bytes that are being copied to shared memory: lane, group of copies that were committed
-    /// later, where, bytes.
+    /// Pending copies to shared memory: lane, number of groups that were committed later, target,
+    /// bytes.
     pub(crate) copies: Vec<Copy>,
 }
 
-/// A copy that is under way.
+/// A pending copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Copy {
     pub(crate) lane: usize,
-    /// How many groups were committed since; `None` before it was committed itself.
+    /// The number of groups committed since; `None` before it is committed itself.
     pub(crate) groups: Option<u64>,
     pub(crate) to: usize,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What special registers say.
+/// The values of the special registers.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     pub(crate) threads: [[u32; 3]; LANES],
@@ -54,7 +54,7 @@ pub(crate) struct Places {
 }
 
 impl Warp {
-    /// The values of an operand, and the lanes in which it has one.
+    /// Reads the values of an operand, and the lanes in which it has one.
     pub(crate) fn read(&self, operand: Operand) -> (Values, u32) {
         match operand {
             Operand::Register(register) => (self.values[register as usize], self.defined[register as usize]),
@@ -98,7 +98,7 @@ impl Warp {
     }
 }
 
-/// The numbers of the lanes in a mask.
+/// Iterates over the numbers of the lanes in a mask.
 pub(crate) fn each(lanes: u32) -> impl Iterator<Item = usize> {
     let mut left = lanes;
     std::iter::from_fn(move || {
@@ -108,7 +108,7 @@ pub(crate) fn each(lanes: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The mask of some lanes.
+/// Makes the mask of some lanes.
 pub(crate) fn mask(lanes: impl Iterator<Item = usize>) -> u32 {
     lanes.fold(0, |all, lane| all | 1 << lane)
 }
@@ -143,10 +143,10 @@ pub(crate) fn binary(operation: Binary, ty: Type, a: u64, b: u64) -> u64 {
         Binary::Sub => a.wrapping_sub(b),
         Binary::MulLo => a.wrapping_mul(b),
         Binary::MulHi if ty.is_signed => ((ty.number(a) * ty.number(b)) >> bits) as u64,
-        // As signed numbers, products of 64 bits would not fit.
+        // Products of 64-bit numbers would not fit signed numbers.
         Binary::MulHi => ((u128::from(ty.cut(a)) * u128::from(ty.cut(b))) >> bits) as u64,
         Binary::MulWide => (ty.number(a) * ty.number(b)) as u64,
-        // What cards give, though it is not promised.
+        // Cards return this, although it is not promised.
         Binary::Div if ty.cut(b) == 0 => u64::MAX,
         Binary::Rem if ty.cut(b) == 0 => a,
         Binary::Div => (ty.number(a) / ty.number(b)) as u64,
@@ -156,7 +156,7 @@ pub(crate) fn binary(operation: Binary, ty: Type, a: u64, b: u64) -> u64 {
         Binary::And => a & b,
         Binary::Or => a | b,
         Binary::Xor => a ^ b,
-        // Shifts are by 32 bits, whatever the type is.
+        // Shift counts have 32 bits for every type.
         Binary::Shl => ty.cut(a).checked_shl(b as u32).unwrap_or(0),
         Binary::Shr => (ty.number(a) >> (b as u32).min(bits)) as u64,
     }
@@ -179,7 +179,7 @@ pub(crate) fn ternary(operation: Ternary, ty: Type, a: u64, b: u64, c: u64) -> u
                 value as u64
             } else {
                 let cut = value & ((1 << length) - 1);
-                // The sign is that of the highest bit that was taken, or of the number.
+                // The sign is that of the highest selected bit, or of the number.
                 let sign = (ty.number(a) >> (position + length - 1).min(bits - 1)) & 1;
                 (if ty.is_signed && sign == 1 { cut | -1 << length } else { cut }) as u64
             }
@@ -214,7 +214,7 @@ pub(crate) fn ternary(operation: Ternary, ty: Type, a: u64, b: u64, c: u64) -> u
     }
 }
 
-/// `bfi`: puts the low bits of `a` into `b`.
+/// `bfi`: inserts the low bits of `a` into `b`.
 pub(crate) fn insert(ty: Type, a: u64, b: u64, position: u64, length: u64) -> u64 {
     let (position, length) = ((position & 0xff) as u32, (length & 0xff) as u32);
     if position >= ty.bits() || length == 0 {
@@ -257,7 +257,7 @@ pub(crate) fn convert(from: Type, to: Type, saturate: bool, a: u64) -> u64 {
     number.clamp(least, most) as u64
 }
 
-/// The lane that a shuffle reads, and whether it is within its part of the warp.
+/// Returns the lane that a shuffle reads, and whether it is within its part of the warp.
 pub(crate) fn shuffle(shuffle: Shuffle, lane: usize, b: u64, c: u64) -> (usize, bool) {
     let (lane, b) = (lane as i64, (b & 31) as i64);
     let (clamp, segment) = ((c & 31) as i64, (c >> 8 & 31) as i64);
@@ -274,7 +274,7 @@ pub(crate) fn shuffle(shuffle: Shuffle, lane: usize, b: u64, c: u64) -> (usize, 
     (if is_within { from } else { lane } as usize, is_within)
 }
 
-/// What an atomic operation leaves in memory.
+/// Returns the value that an atomic operation leaves in memory.
 pub(crate) fn atomic(atomic: Atomic, ty: Type, old: u64, b: u64, c: u64) -> u64 {
     match atomic {
         Atomic::Add => old.wrapping_add(b),

@@ -1,9 +1,9 @@
-//! Integer instructions against those who define them: `ptxas` computes what has constant operands,
-//! so the machine code that it writes holds its own answers. Random instructions are given to both,
-//! and must come to the same.
+//! Compares integer instructions with NVIDIA's assembler. `ptxas` folds instructions with constant
+//! operands, so its machine code contains their results. Random instructions are given to both, and
+//! the results must agree.
 //!
-//! Needs the assembler, which `gpu/ptx/build.sh` fetches to `target/cuda`; without it the test says
-//! that it was skipped.
+//! The test needs the assembler, which `gpu/ptx/build.sh` fetches to `target/cuda`. Without it, the
+//! test reports that it was skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,10 +20,10 @@ use std::process::Command;
 
 use df11_emulator::{Device, Launch, Module, Options};
 
-/// Results that have to be compared.
+/// The number of results to compare.
 const RESULTS: usize = 20_000;
 
-/// Instructions of a kernel.
+/// The number of instructions of a kernel.
 const INSTRUCTIONS: usize = 400;
 
 struct Random(u64);
@@ -38,7 +38,7 @@ impl Random {
         self.next() % n
     }
 
-    /// Any number, most often one where something changes.
+    /// Returns a random number, most often one near a boundary.
     fn constant(&mut self, bits: u32) -> u64 {
         let any = self.next() << 40 ^ self.next() << 20 ^ self.next();
         let value = match self.below(6) {
@@ -69,8 +69,8 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// An instruction with random constants, whose result is in `%a` (32 bits), `%b` (64 bits) or `%h`
-/// (16 bits); the bits of that.
+/// Writes an instruction with random constants. Its result is in `%a` (32 bits), `%b` (64 bits) or
+/// `%h` (16 bits). Returns the size of the result in bits.
 fn instruction(random: &mut Random, text: &mut String) -> u32 {
     let sign = ["u", "s"][random.below(2) as usize];
     let bits = [16, 32, 32, 32, 64][random.below(5) as usize];
@@ -124,7 +124,7 @@ fn instruction(random: &mut Random, text: &mut String) -> u32 {
         }
         16 if bits > 16 => format!("brev.b{bits} {to}, {a};"),
         17 if bits > 16 => {
-            // What is not within the number is up to the machine.
+            // The result for bits outside the number depends on the machine.
             let (position, most) = (random.below(u64::from(bits)), u64::from(bits));
             let _ = writeln!(
                 text,
@@ -172,7 +172,8 @@ fn instruction(random: &mut Random, text: &mut String) -> u32 {
     result
 }
 
-/// A kernel that stores the result of each instruction, 32 bits at a time; and how many it stores.
+/// Makes a kernel that stores the result of each instruction, 32 bits at a time. Returns the number
+/// of stores as well.
 fn program(random: &mut Random) -> (String, usize) {
     let mut text = String::from(
         ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry oracle(.param .u64 to) {\n.reg .pred %p;\n\
@@ -205,7 +206,7 @@ fn program(random: &mut Random) -> (String, usize) {
     (text + "ret;\n}\n", stored)
 }
 
-/// A number of 16 bits in floating point, as the disassembler writes it, as bits.
+/// Parses a 16-bit floating-point number, as the disassembler writes it, and returns its bits.
 fn half_bits(text: &str) -> Option<u32> {
     let text = text.trim();
     let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
@@ -216,7 +217,8 @@ fn half_bits(text: &str) -> Option<u32> {
         _ => {}
     }
     let value: f64 = digits.parse().ok()?;
-    // All these numbers are exact in 64 bits: the place of the highest bit tells the exponent.
+    // All these numbers are exact in 64 bits, so the position of the highest bit gives the
+    // exponent.
     if value == 0.0 {
         return Some(sign);
     }
@@ -226,7 +228,7 @@ fn half_bits(text: &str) -> Option<u32> {
     Some(sign | bits)
 }
 
-/// What the machine code stores, by offset, where it is a constant.
+/// Returns the constants that the machine code stores, by offset.
 fn answers(disassembled: &str) -> HashMap<u64, u32> {
     let hex = |text: &str| {
         let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
@@ -271,7 +273,7 @@ fn answers(disassembled: &str) -> HashMap<u64, u32> {
         if let Some(value) = value {
             registers.insert(to, value);
         } else {
-            // What computes 64 bits writes the next one, too.
+            // An instruction with a 64-bit result also writes the next register.
             if let Some(number) = to.strip_prefix('R').and_then(|number| number.parse::<u32>().ok()) {
                 registers.remove(&format!("R{}", number + 1));
             }

@@ -1,6 +1,6 @@
-//! Faults that were planted in small kernels: each must be found, as what it is and on its line,
-//! and the same kernel without it must be clean. Many of them give the right answer all the same,
-//! in whatever order warps run here.
+//! Faults planted in small kernels. Each must be found, with its kind and on its line, and the same
+//! kernel without it must be clean. Many of these kernels give the right result all the same, in
+//! every order in which warps run here.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,9 +11,9 @@
 
 use df11_emulator::{Device, Finding, Kind, Launch, Module, Options, Policy, Report};
 
-/// A kernel of two parameters, `from` and `to`, with 64 words each, and 256 bytes of shared memory.
-/// It has `%tid` in `%r1`, the lane in `%r2`, both addresses of the thread's word in `%rd3` and
-/// `%rd4`, and that in shared memory in `%r3`.
+/// Makes a kernel of two parameters, `from` and `to`, with 64 words each, and 256 bytes of shared
+/// memory. `%r1` holds `%tid`, `%r2` the lane, `%rd3` and `%rd4` both addresses of the thread's
+/// word, and `%r3` its address in shared memory.
 fn module(body: &str) -> Module {
     let text = format!(
         "
@@ -43,7 +43,7 @@ fn module(body: &str) -> Module {
     Module::parse(&text).unwrap()
 }
 
-/// Runs it with 64 threads; gives what it wrote, and what was found.
+/// Runs the kernel with 64 threads. Returns what it wrote, and what was found.
 fn run(body: &str, options: &Options) -> (Vec<u32>, Report) {
     let mut device = Device::new();
     let from = device.allocate(256);
@@ -65,7 +65,8 @@ fn all_options() -> [Options; 4] {
     ]
 }
 
-/// A fault: the kernel without it, what to replace, by what, and as what it is found.
+/// A fault: the kernel without it, the text to replace, the replacement, and the kind of the
+/// finding.
 struct Planted {
     name: &'static str,
     sound: &'static str,
@@ -88,7 +89,7 @@ const EXCHANGE: &str = "
     ld.shared.u32 %r8, [%r7];
     st.global.u32 [%rd4], %r8;";
 
-/// The same within a warp.
+/// Each lane takes the word of the opposite lane of its warp.
 const EXCHANGE_IN_WARP: &str = "
     ld.global.u32 %r6, [%rd3];
     st.shared.u32 [%r3], %r6;
@@ -452,7 +453,7 @@ fn every_planted_fault_is_found_whoever_goes_first() {
         }
         right_all_the_same += usize::from(was_right);
     }
-    // Nobody who only compares what comes out would see these.
+    // A test that compares only outputs would not detect these.
     println!("{right_all_the_same} of {} gave the right answer", PLANTED.len());
     assert!(right_all_the_same >= 5);
 }

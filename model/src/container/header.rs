@@ -1,5 +1,5 @@
-//! Headers: parsed in memory that is linear in their length, and written as the safetensors library
-//! writes them.
+//! Headers: parsing in memory linear in their length, and writing in the form of the safetensors
+//! library.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,23 +12,23 @@ use super::{LENGTH_BYTES, Tensor};
 /// The longest header that the safetensors library reads, in bytes.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 
-/// What a header says.
+/// A parsed header.
 #[derive(Debug)]
 pub(crate) struct Header {
     pub(crate) metadata: HashMap<String, String>,
-    /// In order of their bytes.
+    /// The tensors, in the order of their bytes.
     pub(crate) tensors: Vec<Tensor>,
-    /// Bytes of all tensors.
+    /// The total length of all tensors in bytes.
     pub(crate) data_len: u64,
 }
 
-/// Parses a header, and checks that its tensors lie one after the other without holes and are as
-/// long as their shapes say.
+/// Parses a header. Checks that its tensors follow one another without gaps and that their lengths
+/// match their shapes.
 pub(crate) fn parse_header(header: &str) -> Result<Header, String> {
     let wrong = |error: String| format!("the safetensors header is wrong: {error}");
     let Entries { metadata, mut tensors } =
         serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
-    // Of a name that is there twice, the last counts, as for every reader.
+    // Where a name occurs twice, the last entry counts, as in every reader.
     let mut last = HashMap::with_capacity(tensors.len());
     for (i, (name, _)) in tensors.iter().enumerate() {
         last.insert(name.as_str(), i);
@@ -55,7 +55,7 @@ pub(crate) fn parse_header(header: &str) -> Result<Header, String> {
     })
 }
 
-/// What stands in a header, in its order.
+/// The entries of a header, in the order of the text.
 #[derive(Default)]
 struct Entries {
     metadata: Option<HashMap<String, String>>,
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// An entry of a file that is to be written.
+/// An entry of a file to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) name: String,
@@ -109,8 +109,8 @@ impl Layout {
         entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
     }
 
-    /// The header of a file with these entries, one after the other, with spaces at its end up to a
-    /// multiple of 8 bytes, or up to `len` bytes.
+    /// Writes the header of a file with these entries, one after the other. Spaces pad it to a
+    /// multiple of 8 bytes, or to `len` bytes.
     pub(crate) fn header(
         entries: &[Layout],
         metadata: &BTreeMap<String, String>,
@@ -148,7 +148,7 @@ impl Layout {
         Ok(header)
     }
 
-    /// Where each entry begins in the file.
+    /// Computes where each entry begins in the file.
     pub(crate) fn starts(entries: &[Layout], header_len: usize) -> Vec<u64> {
         let mut at = LENGTH_BYTES + header_len as u64;
         let start = |entry: &Layout| {
@@ -160,7 +160,7 @@ impl Layout {
     }
 }
 
-/// A value as JSON.
+/// Serializes a value as JSON.
 fn json(value: &impl serde::Serialize) -> Result<String, String> {
     serde_json::to_string(value).map_err(|error| error.to_string())
 }

@@ -1,5 +1,5 @@
-//! Bytes of files in memory: mapped, or read where the file system maps nothing. The one place
-//! outside the codec's own boundaries with `unsafe`.
+//! Bytes of files in memory: mapped, or read where the file system cannot map. Outside the codec's
+//! own boundaries, this is the one place with `unsafe`.
 #![allow(unsafe_code, reason = "mapping a file is a call to the operating system; see the SAFETY comment")]
 
 use std::fs::File;
@@ -10,22 +10,22 @@ use super::read_exact_at;
 
 use memmap2::{Mmap, MmapOptions};
 
-/// A range of a file in memory; given back when it is dropped, so that pages of finished tensors do
-/// not pile up.
+/// A range of a file in memory. Dropping it releases the memory, so pages of finished tensors do
+/// not accumulate.
 #[derive(Debug)]
 pub(crate) struct Mapped(Bytes);
 
 #[derive(Debug)]
 enum Bytes {
-    /// The operating system maps no empty ranges.
+    /// The empty range. The operating system does not map empty ranges.
     None,
     Mapped(Mmap),
-    /// Some file systems of networks and containers map nothing.
+    /// Bytes that were read: some network and container file systems cannot map files.
     Read(Vec<u8>),
 }
 
 impl Mapped {
-    /// Maps `range` of `file`, which must lie within it. The range may start anywhere and may be
+    /// Maps `range` of `file`. The range must lie within the file; it may start anywhere and may be
     /// empty.
     pub(crate) fn new(file: &File, range: &Range<u64>) -> io::Result<Self> {
         let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -38,13 +38,13 @@ impl Mapped {
         let mut options = MmapOptions::new();
         options.offset(range.start).len(len);
         // SAFETY: The map is private to this value, read-only and inside the file, as checked
-        // above. What cannot be proven is that no other process changes the file meanwhile: then
-        // bytes change under a `&[u8]`, and a file cut short raises SIGBUS. This is the known
-        // contract of every tool that maps its input. Nothing here relies on a byte read twice
-        // being the same: lengths and offsets are read from a file's header, which is not mapped,
-        // and every index computed from mapped bytes is bounds-checked where it is used. What is
-        // written to files is compared with the source, or with its digest, before it becomes
-        // visible; what a `Reader` gives is what the bytes are.
+        // above. It cannot be proven that no other process changes the file meanwhile. If one does,
+        // bytes change under a `&[u8]`, and a file that is truncated raises SIGBUS. This is the
+        // known contract of every tool that maps its input. Nothing here relies on reading the same
+        // byte twice with the same result: lengths and offsets come from a file's header, which is
+        // not mapped, and every index computed from mapped bytes is bounds-checked where it is
+        // used. What is written to files is compared with the source, or with its digest, before it
+        // becomes visible. What a `Reader` returns is what the bytes are at that time.
         let map = unsafe { options.map(file) };
         if let Ok(map) = map {
             return Ok(Mapped(Bytes::Mapped(map)));

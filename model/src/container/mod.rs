@@ -1,5 +1,6 @@
-//! One safetensors file: a checked header, and ranges of bytes that are mapped or read when they
-//! are needed. No file stays open: a checkpoint may have more shards than a process may have files.
+//! One safetensors file: a checked header, and ranges of bytes that are mapped or read on demand.
+//! No file stays open, because a checkpoint may have more shards than a process may have open
+//! files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,10 +18,11 @@ mod map;
 pub(crate) use header::{Layout, MAX_HEADER, parse_header};
 pub(crate) use map::Mapped;
 
-/// Bytes before the header: its length, little-endian.
+/// The length of the field before the header, in bytes. It holds the header's length,
+/// little-endian.
 pub(crate) const LENGTH_BYTES: u64 = 8;
 
-/// Bytes that are read, hashed or compared at a time.
+/// The number of bytes that are read, hashed or compared at a time.
 pub(crate) const CHUNK: usize = 1 << 20;
 
 /// A tensor in a file.
@@ -29,7 +31,7 @@ pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    /// Where its bytes are, from the start of the file.
+    /// The range of its bytes, from the start of the file.
     pub(crate) range: Range<u64>,
 }
 
@@ -39,7 +41,7 @@ impl Tensor {
     }
 }
 
-/// A tensor and the file that it is in.
+/// A tensor and the file that holds it.
 pub(crate) type Located<'a> = (&'a Container, &'a Tensor);
 
 /// A safetensors file whose header has been checked against its length.
@@ -48,16 +50,16 @@ pub(crate) struct Container {
     pub(crate) path: PathBuf,
     /// The length of the file.
     pub(crate) len: u64,
-    /// The header as it stands in the file, trailing spaces included.
+    /// The header as it stands in the file, including trailing spaces.
     pub(crate) header: String,
     pub(crate) metadata: HashMap<String, String>,
-    /// In order of their bytes.
+    /// The tensors, in the order of their bytes.
     pub(crate) tensors: Vec<Tensor>,
 }
 
 impl Container {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        // Asked before opening: to open a pipe is to wait for its writer.
+        // Checked before opening, because opening a pipe waits for its writer.
         if !std::fs::metadata(path).map_err(io("cannot open", path))?.is_file() {
             return Err(Error::file(
                 path,
@@ -85,7 +87,7 @@ impl Container {
         })
     }
 
-    /// The bytes before the data: the length of the header, and the header.
+    /// Returns the bytes before the data: the length of the header, and the header.
     pub(crate) fn head(&self) -> Vec<u8> {
         head(&self.header)
     }
@@ -94,31 +96,31 @@ impl Container {
         File::open(&self.path).map_err(io("cannot open", &self.path))
     }
 
-    /// The bytes of a tensor, mapped.
+    /// Maps the bytes of a tensor.
     pub(crate) fn map(&self, tensor: &Tensor) -> Result<Mapped, Error> {
         Mapped::new(&self.file()?, &tensor.range).map_err(io("cannot map", &self.path))
     }
 
-    /// The whole file, mapped: a tensor's bytes are at its range.
+    /// Maps the whole file. A tensor's bytes are at its `range`.
     pub(crate) fn map_all(&self) -> Result<Mapped, Error> {
         Mapped::new(&self.file()?, &(0..self.len)).map_err(io("cannot map", &self.path))
     }
 
-    /// Reads a range of the file from start to end, in chunks of at most `most` bytes.
+    /// Reads a range of the file from start to end, in chunks of at most `chunk_bytes` bytes.
     pub(crate) fn read_range(
         &self,
         range: Range<u64>,
-        most: usize,
+        chunk_bytes: usize,
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let file = self.file()?;
-        let mut buffer = vec![0; most.min((range.end - range.start) as usize)];
+        let mut buffer = vec![0; chunk_bytes.min((range.end - range.start) as usize)];
         let mut at = range.start;
         while at < range.end {
-            let now = buffer.len().min((range.end - at) as usize);
-            read_exact_at(&file, &mut buffer[..now], at).map_err(io("cannot read", &self.path))?;
-            each(&buffer[..now])?;
-            at += now as u64;
+            let len = buffer.len().min((range.end - at) as usize);
+            read_exact_at(&file, &mut buffer[..len], at).map_err(io("cannot read", &self.path))?;
+            each(&buffer[..len])?;
+            at += len as u64;
         }
         Ok(())
     }
@@ -133,7 +135,7 @@ impl Container {
     }
 }
 
-/// The bytes before the data of a file with this header.
+/// Returns the bytes before the data of a file with this header.
 pub(crate) fn head(header: &str) -> Vec<u8> {
     let mut head = (header.len() as u64).to_le_bytes().to_vec();
     head.extend(header.as_bytes());
@@ -148,7 +150,7 @@ fn read_header(file: &mut File, len: u64, path: &Path) -> Result<String, Error> 
     let mut prefix = [0; LENGTH_BYTES as usize];
     file.read_exact(&mut prefix).map_err(cannot)?;
     let header_len = u64::from_le_bytes(prefix);
-    // Nothing is allocated on the word of a length that the file cannot hold.
+    // Nothing is allocated for a length that exceeds what the file can hold.
     if header_len > len - LENGTH_BYTES || header_len > MAX_HEADER {
         return Err(Error::file(path, not_safetensors(&prefix, header_len, len)));
     }
@@ -157,7 +159,7 @@ fn read_header(file: &mut File, len: u64, path: &Path) -> Result<String, Error> 
     String::from_utf8(header).map_err(|_| Error::file(path, "the safetensors header is not UTF-8 text"))
 }
 
-/// What a file is whose first bytes are no length of a header, and what to do.
+/// Describes a file whose first bytes are no header length, and what to do about it.
 fn not_safetensors(prefix: &[u8; 8], header_len: u64, len: u64) -> String {
     if prefix == b"version " {
         return "is a pointer of Git LFS, not the weights; run `git lfs pull` where it was cloned".to_owned();

@@ -1,4 +1,4 @@
-//! Restoring a checkpoint.
+//! Restores a checkpoint.
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,28 +26,29 @@ use crate::{pool, share};
 /// How to restore.
 #[derive(Clone, Debug, Default)]
 pub struct DecompressOptions {
-    /// For files of other programs: names the tensors of a unit. By default, what `config.json`
-    /// carries.
+    /// For files of other programs: the dictionary that names the tensors of a unit. By default it
+    /// is the one in `config.json`.
     pub pattern_dict: Option<PatternDict>,
-    /// Write into a directory that is not empty: what an earlier run wrote there is replaced, files
-    /// that are there as they should be are left, and nothing else is touched. An output that is
-    /// one file is replaced.
+    /// Writes into a directory that is not empty. Files that an earlier run wrote there are
+    /// replaced, files with the right content are left, and nothing else is touched. An output that
+    /// is one file is replaced.
     pub force: bool,
-    /// Threads; 0 for as many as there are processors.
+    /// The number of threads; 0 means one for each processor.
     pub threads: usize,
 }
 
-/// Restores the compressed checkpoint at `input` into `output`: a directory, or, if its name ends
-/// in `.safetensors` and there is a single weight file, that file.
+/// Restores the compressed checkpoint at `input` into `output`. The output is a directory. If its
+/// name ends in `.safetensors` and there is a single weight file, it is that file.
 ///
-/// Where there is a record of the originals, they come back byte for byte, and every SHA-256 is
-/// checked before any file becomes visible; the report says what did not. Files that nothing
-/// records are copied, or named as staying behind. Files of other programs give plain BF16 tensors
-/// under their module names. A run that was cut short can be repeated.
+/// Where there is a record of the originals, they are restored byte for byte, and every SHA-256 is
+/// checked before any file becomes visible. The report lists the files that could not be restored.
+/// Files that nothing records are copied, or reported as left behind. Files of other programs give
+/// plain BF16 tensors under their module names. A run that was interrupted can be repeated.
 ///
 /// # Errors
 ///
-/// [`Error`], which names the file, the unit and the rule. What was there before is then unchanged.
+/// [`Error`], which names the file, the unit and the rule. Nothing that existed before the call is
+/// then changed.
 pub fn decompress(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -108,13 +109,14 @@ pub fn decompress(
     Ok(report)
 }
 
-/// Weights on their way.
+/// The weights of one restoration.
 struct Run<'a> {
     packed: &'a Packed,
     restoration: &'a Restoration,
     staging: &'a Staging,
     progress: &'a dyn Progress,
-    /// Each file until it is whole, with the tensors that are missing in it; `None` if it is there.
+    /// Each file until it is complete, with the number of tensors that it still lacks; `None` once
+    /// it is staged.
     files: Vec<Option<Closed>>,
     missing: Vec<Mutex<usize>>,
     kept: usize,
@@ -154,8 +156,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let partial = staging.create(&file.name)?;
-            // A file of its full length without content, so that tensors can be written in any
-            // order.
+            // The file has its full length but no content yet, so that tensors can be written in
+            // any order.
             partial.set_len(file.len())?;
             partial.write_at(&file.head, 0)?;
             if file.tensors.is_empty() {
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
         Ok(Run { packed, restoration, staging, progress, files, missing, kept })
     }
 
-    /// Decodes everything, and stages the files.
+    /// Decodes all tensors and stages the files.
     fn restore(&self) -> Result<(), Error> {
         for (i, part) in self.packed.parts.iter().enumerate() {
             part.units
@@ -185,7 +187,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Where a tensor is written; `None` if it is not to be.
+    /// Opens a tensor's place in the output; `None` if the tensor is not written.
     fn sink(&self, part: usize, name: &str) -> Option<Sink<'_>> {
         let target = self.restoration.target(part, name)?;
         let file = self.files[target.file].as_ref()?;
@@ -250,7 +252,7 @@ impl<'a> Run<'a> {
         self.finish_tensor(sink, &tensor.name, &container.path)
     }
 
-    /// Compares a tensor's digest, and stages its file if it was the last.
+    /// Compares a tensor's digest, and stages its file if it was the last tensor.
     fn finish_tensor(&self, sink: Sink<'_>, name: &str, from: &Path) -> Result<(), Error> {
         let Sink { target, sha256, .. } = sink;
         if let Some(expected) = &target.sha256
@@ -265,7 +267,7 @@ impl<'a> Run<'a> {
         drop(missing);
         if is_whole && let Some(closed) = &self.files[target.file] {
             let file = &self.restoration.files[target.file];
-            // Tensors without digests of their own are known by that of their file.
+            // Tensors without digests of their own are covered by the digest of their file.
             if target.sha256.is_none()
                 && let Some(expected) = &file.sha256
                 && file_digest(closed.path())? != *expected
@@ -303,7 +305,7 @@ impl Sink<'_> {
 pub(crate) const DIGEST_DIFFERS: &str =
     "does not have the SHA-256 of the original; the file is damaged, download or compress it again";
 
-/// Whether a tensor is as long as it should be.
+/// Checks that a tensor has the expected length.
 pub(super) fn check_length(path: &Path, name: &str, bytes: u64, expected: u64) -> Result<(), Error> {
     if bytes == expected {
         return Ok(());
@@ -312,7 +314,7 @@ pub(super) fn check_length(path: &Path, name: &str, bytes: u64, expected: u64) -
     Err(Error::tensor(path, name, problem))
 }
 
-/// Whether an earlier run restored a file as it should be.
+/// Tells whether an earlier run restored a file with the right content.
 fn is_restored(
     path: &Path,
     head: &[u8],
@@ -340,13 +342,13 @@ fn is_restored(
     Ok(true)
 }
 
-/// Everything that is not weights.
+/// All files other than weights.
 struct Extras<'a> {
-    /// Recorded files, with what becomes of them.
+    /// Recorded files, with what compression did to them.
     recorded: Vec<(PathBuf, &'a Input)>,
     /// Files that nothing records.
     others: Vec<PathBuf>,
-    /// What stays behind, with the reason.
+    /// Files that stay behind, with the reason.
     stays: Vec<(String, String)>,
     to_file: bool,
 }
@@ -365,7 +367,7 @@ impl<'a> Extras<'a> {
         let outputs = packed.manifest.iter().flat_map(|manifest| &manifest.outputs);
         let written: HashSet<&str> = outputs.map(|output| output.name.as_str()).collect();
         let is_config = |name: &Path| {
-            // Without a record, configurations lose our key.
+            // Without a record, configs lose the key that compression added.
             packed.manifest.is_none() && packed.parts.iter().any(|p| p.weights.folder.join(CONFIG) == name)
         };
         for name in &packed.others {
@@ -385,7 +387,7 @@ impl<'a> Extras<'a> {
         extras
     }
 
-    /// Everything that is to be written, weights included.
+    /// Lists every file that is to be written, including weights.
     fn planned(&self, restoration: &Restoration) -> Vec<Planned> {
         let mut planned = Vec::new();
         for file in &restoration.files {
@@ -433,7 +435,7 @@ impl<'a> Extras<'a> {
     }
 }
 
-/// Restores a recorded file, or says why not.
+/// Restores a recorded file, or returns the reason why it cannot.
 fn write_recorded(
     packed: &Packed,
     staging: &Staging,
@@ -450,7 +452,7 @@ fn write_recorded(
         Kept::Tensors { .. } => Ok(()),
         Kept::Text { text } => staging.write(name, text.as_bytes()),
         Kept::LeftOut { why } => {
-            // A person may have put it here since.
+            // A user may have put this file here since.
             if !path.is_file() || packed.is_file {
                 report.left_out.push((shown, why.clone()));
             } else if staging.copy(&path, name)? != input.sha256 && !input.sha256.is_empty() {
@@ -487,7 +489,7 @@ fn write_recorded(
     }
 }
 
-/// Writes the config of a folder that another program compressed, without our key.
+/// Writes the config of a folder that another program compressed, without `dfloat11_config`.
 fn write_foreign_config(part: &Part, staging: &Staging, report: &mut DecompressReport) -> Result<(), Error> {
     let Some((text, _)) = &part.weights.config else { return Ok(()) };
     let name = part.weights.folder.join(CONFIG);
@@ -495,10 +497,10 @@ fn write_foreign_config(part: &Part, staging: &Staging, report: &mut DecompressR
     staging.write(&name, text.as_bytes())
 }
 
-/// A config without our key, written anew.
+/// Writes a config anew, without `dfloat11_config`.
 fn without_our_key(path: &Path, text: &str, report: &mut DecompressReport) -> Result<String, Error> {
     let wrong = |problem: String| Error::file(path, problem);
-    // What JSON cannot express would be lost in writing the config anew.
+    // Rewriting the config would lose values that JSON cannot express.
     let Ok(value) = serde_json::from_str(text) else {
         report.warnings.push(format!(
             "{} holds infinities or NaN; it is copied with {} in it",

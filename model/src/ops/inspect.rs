@@ -1,4 +1,4 @@
-//! Looking into a checkpoint, compressed or not.
+//! Inspects a checkpoint, compressed or not.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,12 +24,12 @@ use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
 use crate::{pool, share};
 
-/// Shows what is in the checkpoint at `path`: the units of a compressed one, or what compression
-/// would make of a plain one.
+/// Lists the content of the checkpoint at `path`: the units of a compressed one, or what
+/// compression would make of a plain one.
 ///
 /// # Errors
 ///
-/// [`Error`] for anything that is wrong with the files.
+/// [`Error`] if the files are invalid.
 pub fn inspect(
     path: impl AsRef<Path>,
     pattern_dict: Option<&PatternDict>,
@@ -81,7 +81,7 @@ pub fn inspect(
     Ok(report)
 }
 
-/// Adds what compression would make of a lot.
+/// Adds a prediction of what compression would make of a lot.
 fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectReport) -> Result<(), Error> {
     let units =
         found.units.par_iter().with_max_len(share(found.units.len())).map(|unit| predict(lot, unit, scan));
@@ -100,23 +100,24 @@ fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectRe
     Ok(())
 }
 
-/// Something compressed, as a checkpoint holds it.
+/// A compressed item of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Stored<'a> {
-    /// A unit, not checked yet.
+    /// The six parts of a unit, not checked yet.
     Unit(Parts<&'a [u8]>),
     /// The bytes of a frame, not checked yet.
     Frame(&'a [u8]),
 }
 
-/// Calls `each` with every unit and every frame of the checkpoint at `path`: the file that holds it
-/// (for a unit, its code), its module path or tensor name, its bytes. A file that is a frame itself
-/// has one, of no name.
+/// Calls `each` with every unit and every frame of the checkpoint at `path`. The arguments are the
+/// file that holds it (for a unit, the file of its code), its module path or tensor name, and its
+/// bytes. A file that is itself a frame has one frame, with an empty name.
 ///
 /// # Errors
 ///
-/// [`Error`] if the files are not whole, a unit lacks a tensor, or nothing here was compressed.
+/// [`Error`] if the files are incomplete, a unit lacks a tensor, or the checkpoint is not
+/// compressed.
 pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)) -> Result<(), Error> {
     if is_frame(path)? {
         let file = fs::File::open(path).map_err(io("cannot open", path))?;
@@ -142,7 +143,7 @@ pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)
     Ok(())
 }
 
-/// Whether a file begins as a frame does.
+/// Tells whether a file begins as a frame does.
 pub(super) fn is_frame(path: &Path) -> Result<bool, Error> {
     if path.is_dir() {
         return Ok(false);
@@ -203,7 +204,7 @@ fn inspect_packed(part: &Part, packed: &PackedUnit) -> Result<InspectedUnit, Err
     })
 }
 
-/// What compression would make of a unit.
+/// Predicts what compression would make of a unit.
 fn predict(lot: &Weights, spec: &UnitSpec, scan: &Scan) -> Result<Result<InspectedUnit, PlainReport>, Error> {
     let unit = match prepare(lot, spec, scan)? {
         Ok(unit) => unit,

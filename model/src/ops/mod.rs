@@ -1,4 +1,4 @@
-//! What can be done with checkpoints.
+//! Operations on checkpoints.
 
 pub(crate) mod compress;
 pub(crate) mod decompress;

@@ -1,8 +1,8 @@
-//! What an operation did, as data; the command line prints it or writes it as JSON.
+//! Reports of operations, as data. The command line prints them or writes them as JSON.
 
 use serde::Serialize;
 
-/// What became of a unit.
+/// The compression figures of a unit.
 #[derive(Clone, Debug, Serialize)]
 pub struct UnitReport {
     /// Module path.
@@ -13,54 +13,54 @@ pub struct UnitReport {
     pub tensors: usize,
     /// Number of weights.
     pub elements: u64,
-    /// Bytes as BF16.
+    /// Size in bytes as BF16.
     pub bytes_before: u64,
-    /// Bytes of its six tensors.
+    /// Size in bytes of its six tensors.
     pub bytes_after: u64,
     /// `8 * bytes_after / elements`.
     pub bits_per_weight: f64,
-    /// 8 bits and the entropy of the exponents: what no code for single exponents can go below.
+    /// The lower bound of any order-0 code: 8 bits plus the entropy of the exponents.
     pub bound_bits_per_weight: f64,
-    /// Number of different exponents.
+    /// Number of distinct exponents.
     pub alphabet: usize,
-    /// The longest codeword in bits.
+    /// Length of the longest codeword in bits.
     pub longest_codeword: u8,
     /// Number of prefix tables.
     pub prefix_tables: usize,
-    /// Shared memory that the published kernel asks for, in bytes.
+    /// Shared memory that the published kernel needs, in bytes.
     pub shared_memory_bytes: u64,
 }
 
-/// Tensors that stay as they are.
+/// Tensors that stay plain.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlainReport {
-    /// A tensor, or the module path of a unit.
+    /// The name of a tensor, or the module path of a unit.
     pub name: String,
     /// Element type, as safetensors names it.
     pub dtype: String,
-    /// Bytes, before and after.
+    /// Size in bytes, which does not change.
     pub bytes: u64,
-    /// Why they are not compressed.
+    /// The reason why they are not compressed.
     pub reason: String,
 }
 
 /// A tensor that is stored as a frame.
 #[derive(Clone, Debug, Serialize)]
 pub struct FrameReport {
-    /// Its name.
+    /// The tensor's name.
     pub name: String,
     /// Element type, as safetensors names it.
     pub dtype: String,
-    /// Its bytes.
+    /// Size in bytes of the tensor.
     pub bytes_before: u64,
-    /// Bytes of the frame.
+    /// Size in bytes of the frame.
     pub bytes_after: u64,
 }
 
-/// What [`compress`](crate::compress) did.
+/// The report of [`compress`](crate::compress).
 #[derive(Clone, Debug, Serialize)]
 pub struct CompressReport {
-    /// Where the units came from: a model family, a given dictionary, the general rule.
+    /// The origin of the units: a model family, a given dictionary, or the general rule.
     pub units_from: String,
     /// Patterns of the dictionary that matched no module.
     pub unmatched_patterns: Vec<String>,
@@ -68,104 +68,108 @@ pub struct CompressReport {
     pub units: Vec<UnitReport>,
     /// Tensors that are stored as frames.
     pub frames: Vec<FrameReport>,
-    /// What stayed plain and why.
+    /// Tensors and units that stayed plain, with the reason.
     pub plain: Vec<PlainReport>,
-    /// What was written: `df11` (units), `rans` (frames) or `auto` (both).
+    /// The stored form: `df11` (units), `rans` (frames) or `auto` (both).
     pub codec: String,
-    /// Weight files that were copied as they are, since nothing would be gained.
+    /// Weight files that were copied unchanged, since compressing them would gain nothing.
     pub copied_weights: Vec<String>,
     /// Files that were not copied, with the reason.
     pub left_behind: Vec<(String, String)>,
-    /// Output files that an earlier run had finished.
+    /// Number of output files that an earlier run had finished.
     pub kept_files: usize,
-    /// Bytes of the original weight files.
+    /// Size in bytes of the original weight files.
     pub bytes_before: u64,
-    /// Bytes of the compressed weight files.
+    /// Size in bytes of the compressed weight files.
     pub bytes_after: u64,
-    /// About how many bytes frames would save more, by the histograms of all tensors.
+    /// Estimated number of bytes that frames would save in addition, from the histograms of all
+    /// tensors.
     pub frames_would_save: u64,
-    /// Whether nothing would be gained: then nothing was written.
+    /// Whether compression would gain nothing. In that case nothing was written.
     pub nothing_to_gain: bool,
 }
 
-/// What [`decompress`](crate::decompress) did.
+/// The report of [`decompress`](crate::decompress).
 #[derive(Clone, Debug, Serialize)]
 pub struct DecompressReport {
-    /// Whether every file that is recorded was restored byte for byte (their digests matched).
+    /// Whether every recorded file was restored byte for byte, with matching digests.
     pub original_restored: bool,
-    /// Whether there is a record of the originals. Otherwise plain tensors were written.
+    /// Whether there is a record of the originals. Without one, plain tensors were written.
     pub recorded: bool,
-    /// Units decoded.
+    /// Number of units decoded.
     pub units: usize,
     /// Weight files written.
     pub files: Vec<String>,
-    /// Their bytes.
+    /// Total size of the weight files in bytes.
     pub bytes: u64,
-    /// Recorded files that are not as they were: written as they are here.
+    /// Recorded files that differ from the original. They were written with the content that they
+    /// have here.
     pub changed: Vec<String>,
-    /// Recorded files that are not there.
+    /// Recorded files that do not exist.
     pub missing: Vec<String>,
-    /// Files of the original that compression left out, and that are not here, with the reason.
+    /// Files of the original that compression left out and that do not exist here, with the reason.
     pub left_out: Vec<(String, String)>,
-    /// Files that nothing records: copied.
+    /// Files that nothing records. They were copied.
     pub copied: Vec<String>,
     /// Files that were not copied, with the reason.
     pub stays: Vec<(String, String)>,
-    /// Files that an earlier run had restored, or that were there already.
+    /// Number of files that an earlier run had restored, or that existed already with the right
+    /// content.
     pub kept_files: usize,
-    /// What a user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// What [`verify`](crate::verify) found; there is one only if nothing was wrong.
+/// The report of [`verify`](crate::verify). There is one only if nothing was wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
-    /// Units whose every rule was checked and whose every weight was decoded.
+    /// Number of units. Every rule of each unit was checked, and every weight decoded.
     pub units: usize,
-    /// Weights decoded.
+    /// Number of weights decoded.
     pub elements: u64,
-    /// Tensors that are stored as frames, of which every checksum was compared and every element
-    /// decoded.
+    /// Number of tensors that are stored as frames. Every checksum of each frame was compared, and
+    /// every element decoded.
     pub frames: usize,
-    /// Plain tensors.
+    /// Number of plain tensors.
     pub plain_tensors: usize,
-    /// Tensors whose SHA-256 was compared with the one stored beside them.
+    /// Number of tensors whose SHA-256 was compared with the stored one.
     pub digests_checked: usize,
-    /// Tensors that have none: the files come from another program.
+    /// Number of tensors without a stored digest: their files come from another program.
     pub digests_missing: usize,
-    /// Files whose length and SHA-256 are as recorded; of weight files, those of their headers.
+    /// Number of files whose length and SHA-256 match the record. For weight files, the SHA-256
+    /// covers the header.
     pub files_checked: usize,
-    /// Tensors compared, as bits, with the original checkpoint.
+    /// Number of tensors compared bit for bit with the original checkpoint.
     pub compared: Option<usize>,
 }
 
-/// A unit, or a BF16 tensor that could be one, as [`inspect`](crate::inspect) sees it.
+/// A unit, or a BF16 tensor that could become one, as [`inspect`](crate::inspect) reports it.
 #[derive(Clone, Debug, Serialize)]
 pub struct InspectedUnit {
-    /// The figures.
+    /// The compression figures.
     #[serde(flatten)]
     pub unit: UnitReport,
-    /// Bytes of code.
+    /// Size of the code in bytes.
     pub code_bytes: u64,
-    /// Blocks of 4096 bytes of code.
+    /// Number of blocks of 4096 bytes of code.
     pub blocks: u64,
-    /// `luts` rows: tables and lengths.
+    /// Number of `luts` rows: tables and lengths.
     pub luts_rows: usize,
     /// Whether `output_positions` lacks its last entry.
     pub short_output_positions: bool,
-    /// Code length in bits by exponent; 0 for those that do not occur.
+    /// Code length in bits for each exponent; 0 for exponents that do not occur.
     pub code_lengths: Vec<u8>,
     /// How often each exponent occurs.
     pub frequencies: Vec<u64>,
 }
 
-/// What [`inspect`](crate::inspect) found.
+/// The report of [`inspect`](crate::inspect).
 #[derive(Clone, Debug, Serialize)]
 pub struct InspectReport {
-    /// Whether the figures are of compressed units; otherwise they predict what compression would
+    /// Whether the figures describe compressed units. Otherwise they predict what compression would
     /// give.
     pub compressed: bool,
-    /// Where predicted units come from.
+    /// The origin of predicted units.
     pub units_from: Option<String>,
     /// The units.
     pub units: Vec<InspectedUnit>,
@@ -173,11 +177,11 @@ pub struct InspectReport {
     pub frames: Vec<FrameReport>,
     /// Tensors in no unit.
     pub plain: Vec<PlainReport>,
-    /// Bytes of all weight files.
+    /// Size in bytes of all weight files.
     pub file_bytes: u64,
 }
 
-/// Bits of information in each symbol of a histogram: its order-0 entropy.
+/// Computes the bits of information in each symbol of a histogram: its order-0 entropy.
 ///
 /// ```
 /// let mut frequencies = [0; 256];

@@ -1,4 +1,4 @@
-//! What a compressed checkpoint restores to: which files, and where each tensor goes.
+//! Plans what a compressed checkpoint restores to: which files, and where each tensor goes.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::packed::manifest::{Kept, Manifest};
 use crate::packed::{Names, Packed, Part, dtype_of};
 use crate::partition::pattern::PatternDict;
 
-/// The file that plain tensors of a folder go to where nothing records the originals.
+/// The file that takes a folder's plain tensors where nothing records the originals.
 const FOREIGN: &str = "model.safetensors";
 
 /// A weight file to be written.
@@ -22,7 +22,7 @@ pub(super) struct RestoredFile {
     pub(super) name: PathBuf,
     pub(super) head: Vec<u8>,
     pub(super) tensors: Vec<Tensor>,
-    /// Its SHA-256, if it is recorded.
+    /// The SHA-256 of the file, if it is recorded.
     pub(super) sha256: Option<String>,
 }
 
@@ -32,30 +32,30 @@ impl RestoredFile {
     }
 }
 
-/// Where a tensor goes.
+/// The destination of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// Which file, and which of its tensors.
+    /// The number of the file, and of the tensor in that file.
     pub(super) file: usize,
     pub(super) tensor: usize,
-    /// The SHA-256 that it must have, if it is known.
+    /// The SHA-256 that the tensor must have, if it is known.
     pub(super) sha256: Option<String>,
 }
 
-/// What is restored.
+/// The plan of a restoration.
 #[derive(Debug)]
 pub(super) struct Restoration {
     pub(super) files: Vec<RestoredFile>,
-    /// Of each part: the tensors of its units.
+    /// For each part: the tensors of its units.
     pub(super) names: Vec<Names>,
-    /// Of each part: where its tensors go.
+    /// For each part: the destinations of its tensors.
     targets: Vec<HashMap<String, Target>>,
     pub(super) warnings: Vec<String>,
 }
 
 impl Restoration {
-    /// Plans the restoration of everything; checks that all that the originals had is there, with
-    /// its type, its shape and its length, as far as names and headers tell.
+    /// Plans the restoration of a checkpoint. Checks that every tensor of the originals exists with
+    /// its type, shape and length, as far as names and headers tell.
     pub(super) fn plan(packed: &Packed, given: Option<&PatternDict>) -> Result<Self, Error> {
         let mut warnings = packed.warnings.clone();
         let mut names = Vec::new();
@@ -70,21 +70,23 @@ impl Restoration {
         Ok(all)
     }
 
-    /// Where a tensor of a part goes; `None` for one that the originals did not have.
+    /// Finds the destination of a part's tensor; `None` for a tensor that the originals did not
+    /// have.
     pub(super) fn target(&self, part: usize, name: &str) -> Option<&Target> {
         self.targets[part].get(name)
     }
 
-    /// Where a target is: its file, and the tensor in it.
+    /// Returns the file of a target, and the tensor in it.
     pub(super) fn place(&self, target: &Target) -> (&RestoredFile, &Tensor) {
         let file = &self.files[target.file];
         (file, &file.tensors[target.tensor])
     }
 
-    /// The original files, from the headers that were kept.
+    /// Plans the original files from the headers that were kept.
     fn plan_originals(&mut self, packed: &Packed, manifest: &Manifest) -> Result<(), Error> {
         let wrong = |problem: String| Error::file(&packed.path, problem);
-        // By file and name, then by name alone: which file and tensor, and whether it was found.
+        // Keyed by file and name, then by name alone. The value holds the file, the tensor, and
+        // whether it was found.
         let mut wanted: HashMap<String, Vec<(usize, usize)>> = HashMap::new();
         for input in &manifest.inputs {
             let Kept::Tensors { header } = &input.kept else { continue };
@@ -103,7 +105,7 @@ impl Restoration {
         for (part, names) in packed.parts.iter().zip(&self.names) {
             let mut targets = HashMap::new();
             for stored in stored(part, names)? {
-                // A record that leaves out what is stored would lose it.
+                // If the record omits a stored tensor, restoring would lose it.
                 let places = wanted.get(stored.name).ok_or_else(|| {
                     let problem = "is stored here, but in none of the original files that are recorded";
                     Error::tensor(stored.path, stored.name, problem)
@@ -136,7 +138,7 @@ impl Restoration {
         Ok(())
     }
 
-    /// One file for all tensors of each folder, where nothing records the originals.
+    /// Plans one file for all tensors of each folder, where nothing records the originals.
     fn plan_foreign(&mut self, packed: &Packed) -> Result<(), Error> {
         let mut flat = 0;
         for (part, names) in packed.parts.iter().zip(&self.names) {
@@ -173,10 +175,10 @@ impl Restoration {
     }
 }
 
-/// A tensor as it is stored in a part.
+/// A tensor as a part stores it.
 struct StoredTensor<'a> {
     name: &'a str,
-    /// The file that holds it, or the code of its unit.
+    /// The file that holds the tensor, or the code of its unit.
     path: &'a Path,
     dtype: Dtype,
     shape: Option<Vec<usize>>,
@@ -184,13 +186,14 @@ struct StoredTensor<'a> {
 }
 
 impl StoredTensor<'_> {
-    /// Compares it with what the original was.
+    /// Compares the stored tensor with the recorded original.
     fn check(&self, part: &Part, original: &Tensor) -> Result<(), Error> {
         if self.bytes != original.bytes() {
             let problem = format!("has {} bytes, but had {} in the original", self.bytes, original.bytes());
             return Err(Error::tensor(self.path, self.name, problem));
         }
-        // A frame of plain bytes says no other type, nor does a unit of another program a shape.
+        // A frame of plain bytes does not know the element type, and a unit of another program does
+        // not know the shape.
         let said = part.described.tensors.get(self.name);
         let shape = said.map(|tensor| &tensor.shape).or(self.shape.as_ref());
         let dtype = said.map_or_else(|| self.dtype.to_string(), |tensor| tensor.dtype.clone());
@@ -208,7 +211,7 @@ impl StoredTensor<'_> {
     }
 }
 
-/// The tensors that are stored in a part, none twice.
+/// Lists the tensors that a part stores, and refuses a name that occurs twice.
 fn stored<'a>(part: &'a Part, names: &'a Names) -> Result<Vec<StoredTensor<'a>>, Error> {
     let mut all = Vec::new();
     let mut seen = HashSet::new();
@@ -237,7 +240,7 @@ fn stored<'a>(part: &'a Part, names: &'a Names) -> Result<Vec<StoredTensor<'a>>,
             Some(_) => tensors.iter().map(|name| part.said_bytes(name)).collect(),
             None => None,
         };
-        // What nothing describes says itself how long its tensors are.
+        // Without metadata, the stored form itself gives the length of its tensors.
         let bytes = match said {
             Some(bytes) => bytes,
             None => {

@@ -1,4 +1,5 @@
-//! One tensor from one form to another: DF11 units, frames, dietgpu's archives, plain elements.
+//! Converts one tensor from one form to another: DF11 units, frames, dietgpu's archives, plain
+//! elements.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub enum Form {
     Raw,
     /// A frame (`spec/FRAME.md`), written with rANS.
     Frame,
-    /// A frame that is written with a dictionary: a little larger, and faster to decode.
+    /// A frame written with a dictionary: a little larger, and faster to decode.
     Fast,
     /// An archive of dietgpu (`spec/DIETGPU.md`): a float archive for F16, BF16 and F32, an ANS
     /// archive for bytes.
@@ -39,22 +40,23 @@ pub enum Form {
     Df11,
 }
 
-/// What to do with a tensor.
+/// Options of [`transcode`].
 #[derive(Clone, Debug)]
 pub struct TranscodeOptions {
     /// The form to write.
     pub to: Form,
-    /// The type of the elements of a raw file. (Other forms know theirs; ANS archives hold bytes.)
+    /// The element type of a raw file. Other forms record theirs; ANS archives hold bytes.
     pub element_type: Option<ElementType>,
-    /// The shape to write, in frames; by default that of a frame that is read, or one dimension.
+    /// The shape to write into a frame. By default it is the shape of the frame that is read, or
+    /// one dimension.
     pub shape: Option<Vec<u64>>,
-    /// The unit or frame to read, by its module path or tensor name, from a file with several.
+    /// The module path or tensor name of the unit or frame to read, from a file with several.
     pub unit: Option<String>,
-    /// Replace an output that exists.
+    /// Replaces an existing output.
     pub force: bool,
 }
 
-/// What was done.
+/// The report of [`transcode`].
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct TranscodeReport {
@@ -62,31 +64,32 @@ pub struct TranscodeReport {
     pub from: Form,
     /// The form that was written.
     pub to: Form,
-    /// What the elements are, as safetensors call it.
+    /// The element type, as safetensors names it.
     pub element_type: &'static str,
-    /// Their number.
+    /// The number of elements.
     pub elements: u64,
-    /// Bytes that were read.
+    /// The number of bytes read.
     pub bytes_before: u64,
-    /// Bytes that were written.
+    /// The number of bytes written.
     pub bytes_after: u64,
 }
 
 struct Tensor {
     element_type: ElementType,
-    /// If it is known.
+    /// The shape, if it is known.
     shape: Option<Vec<u64>>,
     elements: Vec<u8>,
 }
 
-/// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another. The
-/// output is decoded again and compared before it becomes visible. The tensor is held in memory,
-/// plain and in both forms, but for a frame that becomes plain elements, which goes block by block.
+/// Reads the tensor at `input` in whatever form it has, and writes it to `output` in another form.
+/// The output is decoded again and compared before it becomes visible. The tensor is held in
+/// memory, plain and in both forms. Only a frame that becomes plain elements is converted block by
+/// block.
 ///
 /// # Errors
 ///
-/// [`Error`] if the input is damaged, has a form that needs to be told more, or cannot be written
-/// in the form that is asked for; or if the output exists.
+/// [`Error`] if the input is damaged, if its form needs more options, if it cannot be written in
+/// the requested form, or if the output exists.
 ///
 /// ```
 /// use df11::frame::ElementType;
@@ -127,7 +130,7 @@ pub fn transcode(
     let Tensor { element_type, elements, .. } = &tensor;
     let bytes = write(&tensor, options).map_err(|problem| Error::file(input, problem))?;
 
-    // Decoded as anybody would, before anybody can see it.
+    // The output is decoded as any reader would decode it, before it becomes visible.
     let partial = staging.create(&name)?;
     partial.write_at(&bytes, 0)?;
     let again = TranscodeOptions { element_type: Some(*element_type), unit: None, ..options.clone() };
@@ -135,7 +138,7 @@ pub fn transcode(
         Form::Df11 => read_stored(partial.path(), None),
         _ => read(partial.path(), &again),
     }?;
-    // An ANS archive does not know what its bytes are.
+    // An ANS archive does not record an element type.
     let expected = if options.to == Form::Fast { Form::Frame } else { options.to };
     if form != expected || written.elements != *elements {
         return Err(Error::file(output, "was written, but decodes to something else; nothing was kept"));
@@ -152,8 +155,8 @@ pub fn transcode(
     })
 }
 
-/// Writes the elements of a frame, block by block, however many there are; `None` if the input is
-/// something else.
+/// Writes the elements of a frame of any length, block by block; `None` if the input is not a
+/// frame.
 fn stream_frame(
     input: &Path,
     options: &TranscodeOptions,
@@ -194,8 +197,8 @@ fn stream_frame(
     Ok(done)
 }
 
-/// Gives the frame that a file is, or the one that is asked for in a checkpoint; nothing for a file
-/// of another form, or where it has to be said which.
+/// Calls `each` with the frame that a file consists of, or with the requested frame of a
+/// checkpoint. Does nothing for a file of another form, or where the caller has to choose a frame.
 fn for_each_frame(
     input: &Path,
     unit: Option<&str>,
@@ -218,7 +221,7 @@ fn for_each_frame(
     result
 }
 
-/// Why a frame was not decoded to its end.
+/// The reason why a frame was not decoded to its end.
 enum BlockError {
     Frame(df11::Error),
     Each(Error),
@@ -241,10 +244,11 @@ fn for_each_block(
     Ok(())
 }
 
-/// Bytes that a tensor may have in memory whatever its file has, and by how much it may have more.
+/// Bytes that a tensor may take in memory in any case, and the factor by which it may exceed its
+/// file.
 const MEMORY: (u64, u64) = (64 << 20, 64);
 
-/// Memory for the elements of a tensor, if that is in proportion to what is stored.
+/// Allocates memory for the elements of a tensor, if its size is in proportion to the stored bytes.
 fn memory(bytes: usize, stored: usize) -> Result<Vec<u8>, String> {
     let (bytes_64, stored) = (bytes as u64, stored as u64);
     let mut elements = Vec::new();
@@ -319,7 +323,7 @@ fn read_unit(tensors: Parts<&[u8]>) -> Result<Tensor, String> {
     Ok(Tensor { element_type: ElementType::Bf16, shape: None, elements })
 }
 
-/// A unit or frame of a checkpoint: its form, its bytes, its elements.
+/// Reads a unit or frame of a checkpoint: its form, its size, its elements.
 fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), Error> {
     let (mut found, mut names) = (None, Vec::new());
     for_each_stored(input, |_, path, stored| {
@@ -347,7 +351,7 @@ fn read_stored(input: &Path, name: Option<&str>) -> Result<(Form, u64, Tensor), 
     }
 }
 
-/// The bytes of a tensor in another form, or why it has none.
+/// Encodes a tensor in another form, or returns the reason why it cannot be.
 fn write(tensor: &Tensor, options: &TranscodeOptions) -> Result<Vec<u8>, String> {
     let Tensor { element_type, shape, elements } = tensor;
     let refused = |error: df11::Error| error.to_string();

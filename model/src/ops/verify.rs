@@ -1,4 +1,4 @@
-//! Checking a compressed checkpoint.
+//! Verifies a compressed checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 use crate::{pool, share};
 
-/// Checks every file that is recorded, every rule of every unit in the checkpoint at `path`,
-/// decodes every weight, and compares digests where there are any; with `against`, also compares
-/// every file and every tensor, with its type and its shape, with the original checkpoint there, in
-/// both directions.
+/// Verifies the checkpoint at `path`: checks every recorded file and every rule of every unit,
+/// decodes every weight, and compares digests where they exist. With `against`, also compares every
+/// file, and every tensor with its type and shape, with the original checkpoint there, in both
+/// directions.
 ///
 /// # Errors
 ///
-/// [`Error`] for the first thing that is wrong.
+/// [`Error`] for the first problem found.
 pub fn verify(
     path: impl AsRef<Path>,
     against: Option<&Path>,
@@ -44,7 +44,7 @@ pub fn verify(
         ));
     }
     packed.check_configs()?;
-    // The record of version 0.1 names the tensors of all files; one file on its own is checked for
+    // The record of version 0.1 names the tensors of all files. One file on its own is checked for
     // what it holds.
     let is_whole = !packed.is_file || packed.has_full_record();
     let mut names = Vec::new();
@@ -88,7 +88,8 @@ pub fn verify(
     Ok(report)
 }
 
-/// Checks that all that metadata describe is there. Gives the names of all tensors, part by part.
+/// Checks that everything that the metadata describe exists. Returns the names of all tensors, part
+/// by part.
 fn check_described<'a>(packed: &'a Packed, names: &'a [Names]) -> Result<Vec<HashSet<&'a str>>, Error> {
     let mut all = Vec::new();
     for (part, names) in packed.parts.iter().zip(names) {
@@ -106,8 +107,8 @@ fn check_described<'a>(packed: &'a Packed, names: &'a [Names]) -> Result<Vec<Has
     Ok(all)
 }
 
-/// Compares every file that was written with its record. Of weight files, what is before the data:
-/// the data have digests of their own.
+/// Compares every file that was written with its record. For weight files, it compares the bytes
+/// before the data; the data have digests of their own.
 fn check_outputs(packed: &Packed) -> Result<usize, Error> {
     let Some(manifest) = packed.manifest.as_ref().filter(|_| !packed.is_file && packed.has_full_record())
     else {
@@ -160,10 +161,10 @@ fn check_patterns(part: &Part, names: &Names) -> Result<(), Error> {
     }
 }
 
-/// The original to compare with.
+/// The original checkpoint to compare with.
 struct Original {
     source: Source,
-    /// By the names of their files.
+    /// The weight files, by file name.
     files: BTreeMap<String, std::sync::Arc<WeightFile>>,
     lots: Vec<Weights>,
     tensors: usize,
@@ -196,7 +197,7 @@ impl Original {
             let path = self.path_of(name);
             let text = portable(name).unwrap_or_else(|| name.to_string_lossy().into_owned());
             let Some(input) = inputs.get(text.as_str()) else {
-                // One file may be compared with what is left of a directory.
+                // A single file may be compared with what is left of a directory.
                 if self.source.is_file {
                     continue;
                 }
@@ -238,7 +239,7 @@ impl Original {
         }
     }
 
-    /// Checks that all tensors of the original are here.
+    /// Checks that all tensors of the original exist here.
     fn check_names(&self, packed: &Packed, there: &[HashSet<&str>]) -> Result<(), Error> {
         for lot in &self.lots {
             let missing =
@@ -258,7 +259,7 @@ impl Original {
         Ok(())
     }
 
-    /// A tensor of the original: in the file that metadata name, or by its name alone.
+    /// Finds a tensor of the original: in the file that the metadata name, or by its name alone.
     fn get(&self, part: &Part, name: &str) -> Option<Located<'_>> {
         let described = part.described.tensors.get(name);
         let of_file = described.and_then(|tensor| self.files.get(&tensor.file)).and_then(|file| {
@@ -271,7 +272,7 @@ impl Original {
     }
 }
 
-/// What tensors are compared with.
+/// The digests and the original that tensors are compared with.
 struct Check<'a> {
     packed: &'a Packed,
     names: &'a [Names],
@@ -279,7 +280,7 @@ struct Check<'a> {
     progress: &'a dyn Progress,
 }
 
-/// A tensor that is being compared.
+/// A tensor during its comparison.
 struct Checked<'a> {
     name: &'a str,
     from: &'a Path,
@@ -372,8 +373,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Compares the type and the shape of a tensor, as far as they are known, with those of the
-/// original.
+/// Compares the type and the shape of a tensor, as far as they are known, with the original.
 fn check_type(part: &Part, name: &str, original: &Tensor, from: &Path) -> Result<(), Error> {
     let said = part.described.tensors.get(name).map(|tensor| (tensor.dtype.clone(), tensor.shape.clone()));
     let stored = part.weights.get(name).map(|(_, tensor)| (tensor.dtype.to_string(), tensor.shape.clone()));

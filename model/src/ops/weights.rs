@@ -1,4 +1,4 @@
-//! The BF16 weights of a checkpoint, as they are.
+//! Reads the BF16 weights of a checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,12 +9,13 @@ use safetensors::tensor::Dtype;
 use crate::checkpoint::Weights;
 use crate::error::Error;
 
-/// Reads all BF16 tensors of the checkpoint at `path`, in order of their names, one after the
-/// other: what a benchmark or an experiment wants to have in memory.
+/// Reads all BF16 tensors of the checkpoint at `path` into one buffer, in the order of their names,
+/// for use in a benchmark or an experiment.
 ///
 /// # Errors
 ///
-/// [`Error`] if there are none, more than a unit holds, or some that the layout cannot hold.
+/// [`Error`] if there are no BF16 tensors, more elements than a unit holds, or weights that the
+/// layout cannot hold.
 pub fn bf16_weights(path: &Path) -> Result<Vec<u8>, Error> {
     let checkpoint = Weights::open(path)?;
     let of_bf16 = || checkpoint.iter().filter(|(_, tensor)| tensor.dtype == Dtype::BF16);

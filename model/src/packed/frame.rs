@@ -11,15 +11,15 @@ use super::metadata::TensorMetadata;
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 
-/// Blocks that one thread encodes or decodes at a time, a multiple of the four that are taken in
-/// turn.
+/// The number of blocks that one thread encodes or decodes at a time, a multiple of the four that
+/// are interleaved.
 const BLOCKS: usize = 16;
 
-/// How frames are written.
+/// The form in which frames are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     pub(crate) codec: Codec,
-    /// Elements in each chunk (F-3.1).
+    /// The number of elements in each chunk (F-3.1).
     pub(crate) chunk_len: usize,
 }
 
@@ -28,12 +28,12 @@ impl Form {
         EncodeOptions::new().codec(self.codec).block_len(self.chunk_len)
     }
 
-    /// Checks that there can be such frames.
+    /// Checks that such frames can exist.
     pub(crate) fn check(self) -> Result<(), df11::Error> {
         self.options().encoder(ElementType::U8, &[0], &[0; 256]).map(|_| ())
     }
 
-    /// Whether a frame has this form, or none, since its bytes are not worth coding.
+    /// Tells whether a frame has this form, or has no model because its bytes are not worth coding.
     fn is_that_of(self, frame: &Frame<'_>) -> bool {
         let header = frame.header();
         let codec = header.codec();
@@ -41,7 +41,7 @@ impl Form {
     }
 }
 
-/// What the elements of a frame for this type are: plain bytes where frames know no better.
+/// Returns the element type of the frame for this type: plain bytes where frames have no such type.
 pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     match dtype {
         Dtype::BF16 => ElementType::Bf16,
@@ -53,8 +53,8 @@ pub(crate) fn element_type(dtype: Dtype) -> ElementType {
     }
 }
 
-/// The shape that the frame of a tensor says: none of its own where the elements are plain bytes to
-/// it. `None` if a frame cannot hold it.
+/// Returns the shape that a tensor's frame records. It is empty where the frame treats the elements
+/// as plain bytes. `None` if a frame cannot hold the tensor.
 pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     if element_type(tensor.dtype).name() != tensor.dtype.to_string() {
         return Some(vec![tensor.bytes()]);
@@ -63,16 +63,17 @@ pub(crate) fn frame_shape(tensor: &Tensor) -> Option<Vec<u64>> {
     (shape.len() <= MAX_RANK).then_some(shape)
 }
 
-/// Header of a block, states of its lanes, padding, entry of the directory.
+/// The size in bytes of a block's header, the states of its lanes, its padding and its directory
+/// entry.
 const EACH_BLOCK: u64 = 16 + STATES_BYTES as u64 + 16 + 12;
 
-/// What else a frame has, but for its dimensions and its model.
+/// The size in bytes of the rest of a frame, without its dimensions and its model.
 const EACH_FRAME: u64 = 32 + 32 + 24 + 24;
 
-/// A tensor of no more bytes than this is no smaller as a frame.
-pub(crate) const LEAST: u64 = EACH_FRAME + EACH_BLOCK;
+/// A tensor of at most this size in bytes does not shrink as a frame.
+pub(crate) const NO_GAIN_BYTES: u64 = EACH_FRAME + EACH_BLOCK;
 
-/// About how many bytes the frame of a tensor takes, by how often its coded bytes occur.
+/// Estimates the size in bytes of a tensor's frame, from how often its coded bytes occur.
 pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Option<u64> {
     let element_type = element_type(tensor.dtype);
     let rank = frame_shape(tensor)?.len() as u64;
@@ -83,7 +84,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     };
     let mut coded = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bits).sum::<f64>() / 8.0;
     if form.codec == Codec::Dictionary {
-        // Strings waste more than fractions of bits: 5 % on trained weights.
+        // Strings of symbols waste more than fractions of bits: 5 % on trained weights.
         coded *= 1.0 + 1.0 / 16.0;
     }
     let elements = counts.iter().sum::<u64>();
@@ -93,9 +94,9 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
 }
 
-/// Encodes a tensor as a frame, and gives its bytes away in order, with the offset of each part.
-/// Neither the tensor nor, but for those with dictionaries, the frame is held in memory whole.
-/// Returns the length of the frame.
+/// Encodes a tensor as a frame, and passes its bytes on in order, with the offset of each part. The
+/// tensor is never held in memory whole. Neither is the frame, unless it has a dictionary. Returns
+/// the length of the frame.
 pub(crate) fn encode(
     container: &Container,
     tensor: &Tensor,
@@ -109,22 +110,22 @@ pub(crate) fn encode(
         .ok_or_else(|| Error::tensor(&container.path, &tensor.name, "has too many dimensions for a frame"))?;
     let mut encoder = form.options().encoder(element_type, &shape, counts).map_err(refused)?;
     let mut at = 0;
-    let mut give = |bytes: &[u8]| {
+    let mut write_part = |bytes: &[u8]| {
         each(bytes, at)?;
         at += bytes.len() as u64;
         Ok::<(), Error>(())
     };
-    give(&encoder.header())?;
+    write_part(&encoder.header())?;
     // Whole chunks, of which every thread gets as many as it encodes at a time.
     let round = rayon::current_num_threads() * BLOCKS * BLOCK / form.chunk_len * form.chunk_len;
     container.read_range(tensor.range.clone(), round * element_type.bytes(), |elements| {
-        encoder.blocks_parallel(elements).map_err(refused)?.try_for_each(&mut give)
+        encoder.blocks_parallel(elements).map_err(refused)?.try_for_each(&mut write_part)
     })?;
-    give(&encoder.finish().map_err(refused)?)?;
+    write_part(&encoder.finish().map_err(refused)?)?;
     Ok(at)
 }
 
-/// Whether a tensor that nothing describes is a frame, by its type and its first bytes.
+/// Tells, from its type and its first bytes, whether a tensor without metadata is a frame.
 pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<bool, Error> {
     if tensor.dtype != Dtype::U8 || tensor.shape.len() != 1 || tensor.bytes() < 64 {
         return Ok(false);
@@ -138,7 +139,7 @@ pub(crate) fn looks_like_one(container: &Container, tensor: &Tensor) -> Result<b
     Ok(is_frame)
 }
 
-/// What `each` makes of a frame, which is checked first.
+/// Checks a frame and calls `each` with it.
 fn opened<T>(
     container: &Container,
     tensor: &Tensor,
@@ -149,7 +150,7 @@ fn opened<T>(
     each(&frame).map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))
 }
 
-/// What a frame says of itself: element type and shape.
+/// Returns the element type and shape that a frame records.
 pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype, Vec<usize>), Error> {
     opened(container, tensor, |frame| {
         let name = frame.header().element_type().name();
@@ -158,13 +159,13 @@ pub(crate) fn described(container: &Container, tensor: &Tensor) -> Result<(Dtype
     })
 }
 
-/// Bytes of a frame that are decoded before its pages are given back.
+/// The number of bytes of a frame that are decoded before its pages are released.
 const SEGMENT: u64 = 64 << 20;
 
-/// Decodes a frame, and gives its elements away in order, with the offset of each part in bytes.
+/// Decodes a frame, and passes its elements on in order, with the offset of each part in bytes.
 ///
-/// The frame is mapped anew from time to time, so that pages which were read are given back:
-/// however large it is, little of it is in memory.
+/// The frame is mapped anew from time to time, so that pages that were read are released. However
+/// large the frame is, little of it is in memory.
 pub(crate) fn decode(
     container: &Container,
     tensor: &Tensor,
@@ -200,13 +201,13 @@ pub(crate) fn decode(
     }
 }
 
-/// The elements of a shape, if they can be counted.
+/// Multiplies the dimensions of a shape; `None` if the product overflows.
 pub(crate) fn elements(shape: &[usize]) -> Option<u64> {
     let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
     frame::element_count(&shape)
 }
 
-/// The bytes that a frame decodes to, if it is one for such a tensor.
+/// Returns the number of bytes that a frame decodes to, if it is valid for such a tensor.
 pub(crate) fn original_bytes(
     container: &Container,
     tensor: &Tensor,
@@ -216,7 +217,7 @@ pub(crate) fn original_bytes(
     opened(container, tensor, |frame| check_original(frame, original).map(|()| frame.elements_bytes() as u64))
 }
 
-/// Checks that a frame is one for such a tensor, in the form that was asked for.
+/// Checks that a frame is valid for such a tensor, in the requested form.
 pub(crate) fn check_written(
     container: &Container,
     tensor: &Tensor,
@@ -241,13 +242,14 @@ pub(crate) fn check_stored(container: &Container, tensor: &Tensor) -> Result<(),
     Err(Error::tensor(&container.path, &tensor.name, problem))
 }
 
-/// Checks that a frame is one for such a tensor.
+/// Checks that a frame is valid for such a tensor.
 pub(crate) fn check_original(frame: &Frame<'_>, original: &TensorMetadata) -> Result<(), String> {
     let header = frame.header();
     let name = header.element_type().name();
     let is_same =
         name == original.dtype && header.shape().eq(original.shape.iter().map(|&dimension| dimension as u64));
-    // Types that frames do not know are plain bytes to them: as many as the original must have had.
+    // Frames treat types that they do not know as plain bytes. Their number must be that of the
+    // original.
     let is_original = || {
         let dtype: Dtype = serde_json::from_value(original.dtype.as_str().into()).ok()?;
         let bits = elements(&original.shape)?.checked_mul(dtype.bitsize() as u64)?;

@@ -1,9 +1,9 @@
 //! The record of a compressed checkpoint: every file that was read, and every file that was
 //! written.
 //!
-//! A directory has it as `df11.json`; a checkpoint of one file has it in the metadata of that file.
-//! It carries the SHA-256 of itself, so that damage to it is seen before anything that it says is
-//! believed; names in it are checked as those of strangers.
+//! A directory stores it as `df11.json`; a checkpoint of one file stores it in the metadata of that
+//! file. It carries its own SHA-256, so that damage is detected before its content is used. The
+//! names in it are checked as untrusted input.
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,12 @@ use crate::names::{CONFIG, digest, folder_of, relative};
 /// The version of these structures.
 const VERSION: u32 = 1;
 
-/// What was read and written.
+/// The files that were read and written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub(crate) version: u32,
-    /// The program that wrote it.
+    /// The program that wrote the manifest.
     pub(crate) writer: String,
     /// Every file of the original.
     pub(crate) inputs: Vec<Input>,
@@ -33,44 +33,44 @@ pub(crate) struct Manifest {
 /// A file of the original.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Input {
-    /// Its name, relative to the original, with slashes between folders.
+    /// The file's name, relative to the original, with slashes between folders.
     pub(crate) name: String,
-    /// Its length; 0 for what is no regular file.
+    /// The file's length in bytes; 0 if it is not a regular file.
     pub(crate) bytes: u64,
-    /// The SHA-256 of its bytes. Version 0.1 recorded none.
+    /// The SHA-256 of its bytes. Version 0.1 did not record it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) sha256: String,
-    /// What became of it.
+    /// What compression did with it.
     #[serde(flatten)]
     pub(crate) kept: Kept,
 }
 
-/// What became of a file.
+/// What compression did with a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kept", rename_all = "snake_case")]
 pub(crate) enum Kept {
-    /// Its tensors are stored one by one; this is its header, word for word.
+    /// Its tensors are stored one by one. This variant keeps its header, word for word.
     Tensors {
-        /// Spaces at its end included.
+        /// The header, including spaces at its end.
         header: String,
     },
-    /// It was copied under its name.
+    /// The file was copied under its name.
     Copied,
-    /// Text was inserted into the copy; these bytes are to be taken out again.
+    /// Text was inserted into the copy. Restoring removes these bytes.
     Extended {
-        /// Where, in bytes.
+        /// The offset of the insertion in bytes.
         offset: usize,
-        /// How many bytes.
+        /// The length of the insertion in bytes.
         length: usize,
     },
-    /// It is here alone.
+    /// The manifest alone holds the file.
     Text {
-        /// Its content.
+        /// The content of the file.
         text: String,
     },
-    /// It was left out.
+    /// The file was left out.
     LeftOut {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
@@ -79,11 +79,11 @@ pub(crate) enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutputRecord {
-    /// Its name, relative to the manifest, with slashes between folders.
+    /// The file's name, relative to the manifest, with slashes between folders.
     pub(crate) name: String,
     pub(crate) bytes: u64,
-    /// The SHA-256 of its bytes; of a weight file, of all before its data: the data have digests of
-    /// their own there.
+    /// The SHA-256 of its bytes. For a weight file, it covers the bytes before the data; the data
+    /// have digests of their own there.
     pub(crate) sha256: String,
     /// Whether it holds weights.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -105,15 +105,15 @@ impl Manifest {
         Manifest { version: VERSION, writer, inputs, outputs }
     }
 
-    /// The text of the file.
+    /// Writes the manifest as the text of its file.
     pub(crate) fn seal(&self) -> Result<String, String> {
         let inner = serde_json::to_string(self).map_err(|error| error.to_string())?;
         let sha256 = digest(inner.as_bytes());
-        // By hand, since a raw value would be parsed once more.
+        // Written by hand, since a raw value would be parsed once more.
         Ok(format!("{{\"df11\":{inner},\n\"sha256\":\"{sha256}\"}}\n"))
     }
 
-    /// Reads the text of the file, and checks every name in it.
+    /// Parses the text of the file, and checks every name in it.
     pub(crate) fn unseal(text: &str) -> Result<Self, String> {
         let wrong = |problem: String| format!("the record of the originals is wrong: {problem}");
         let sealed: Sealed<'_> = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
@@ -131,7 +131,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Checks that names lead nowhere else, and that no two files have one.
+    /// Checks that all names stay inside the directory, and that no two files share one.
     fn check(&self) -> Result<(), String> {
         let inputs: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
         let outputs: Vec<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
@@ -157,7 +157,7 @@ impl Manifest {
         }
     }
 
-    /// What version 0.1 recorded, in the same words.
+    /// Converts a record of version 0.1.
     pub(crate) fn of_0_1(
         original: &CheckpointMetadata,
         path: &Path,
@@ -200,13 +200,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The files that a loader does not open a directory without: the last to be published, the
-    /// configuration of the root after all others.
+    /// Tells whether loaders need a file to open a directory. Such files are published last, the
+    /// root's config after all others.
     pub(crate) fn is_last(name: &Path) -> bool {
         crate::names::file_name(name) == CONFIG || crate::names::is_index(name)
     }
 
-    /// In which order files that are the last are published.
+    /// Returns the sort key for the files that are published last.
     pub(crate) fn last_order(name: &Path) -> (bool, bool, PathBuf) {
         let is_config = crate::names::file_name(name) == CONFIG;
         (is_config, is_config && folder_of(name) == Path::new(""), name.to_owned())

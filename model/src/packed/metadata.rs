@@ -1,8 +1,9 @@
-//! What restoring needs and the layout has no place for: it travels in `__metadata__` of each file,
-//! under one key.
+//! Metadata that restoring needs and the layout has no place for. They are stored in `__metadata__`
+//! of each file, under one key.
 //!
-//! Damage to it must be seen, too: unknown fields are refused (a field's damaged name would
-//! otherwise read as its absence), and names and texts that are written to disk carry a digest.
+//! Damage to the metadata must be detected, too. Unknown fields are refused, because the damaged
+//! name of a field would otherwise read as its absence. Names and texts that are written to disk
+//! carry a digest.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub(crate) const KEY: &str = "df11";
 /// The version of these structures.
 const VERSION: u32 = 1;
 
-/// What a file says of itself.
+/// The metadata of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileMetadata {
@@ -29,14 +30,14 @@ pub(crate) struct FileMetadata {
     /// The units in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) units: Vec<UnitMetadata>,
-    /// The original tensors in the file, those of units first.
+    /// The original tensors in the file; those of units come first.
     pub(crate) tensors: Vec<TensorMetadata>,
-    /// In one file of a checkpoint: the original files.
+    /// The original files, in one file of a checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint: Option<CheckpointMetadata>,
 }
 
-/// Which tensors a unit holds, in order.
+/// The tensors of a unit, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UnitMetadata {
@@ -51,11 +52,11 @@ pub(crate) struct TensorMetadata {
     pub(crate) name: String,
     pub(crate) dtype: String,
     pub(crate) shape: Vec<usize>,
-    /// Of its bytes.
+    /// The SHA-256 of its bytes.
     pub(crate) sha256: String,
-    /// The name of the file that it was in, relative to the original, with slashes.
+    /// The name of its original file, relative to the original, with slashes.
     pub(crate) file: String,
-    /// Whether it is stored as a frame, in a `U8` tensor of its name.
+    /// Whether it is stored as a frame, in a `U8` tensor of the same name.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) frame: bool,
 }
@@ -73,31 +74,31 @@ pub(crate) struct CheckpointMetadata {
     /// The index of a sharded checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<TextMetadata>,
-    /// How `config.json` was changed, if there was one.
+    /// The change to `config.json`, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<ConfigMetadata>,
 }
 
-/// A text, word for word: the header of a safetensors file (spaces at its end included), or an
+/// A text, word for word: the header of a safetensors file (including spaces at its end), or an
 /// index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TextMetadata {
     pub(crate) name: String,
     pub(crate) text: String,
-    /// Of the name, a zero byte, and the text.
+    /// The SHA-256 of the name, a zero byte, and the text.
     pub(crate) sha256: String,
 }
 
-/// What was inserted into `config.json`.
+/// The insertion into `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigMetadata {
-    /// Where, in bytes.
+    /// The offset of the insertion in bytes.
     pub(crate) offset: usize,
-    /// How many bytes.
+    /// The length of the insertion in bytes.
     pub(crate) length: usize,
-    /// Of the original.
+    /// The SHA-256 of the original.
     pub(crate) sha256: String,
 }
 
@@ -107,7 +108,7 @@ impl FileMetadata {
         FileMetadata { version: VERSION, writer, units, tensors, checkpoint: None }
     }
 
-    /// What a file says of itself; `None` if another program wrote it.
+    /// Reads the metadata of a file; `None` if another program wrote it.
     pub(crate) fn of(container: &Container) -> Result<Option<Self>, Error> {
         let Some(text) = container.metadata.get(KEY) else { return Ok(None) };
         let wrong =
@@ -129,7 +130,7 @@ impl TextMetadata {
         digest(&[self.name.as_bytes(), b"\0", self.text.as_bytes()].concat())
     }
 
-    /// Name and text, if they are what they were and the name leads nowhere else.
+    /// Returns name and text, if they match their digest and the name stays inside the directory.
     pub(crate) fn checked(&self) -> Result<(&str, &str), String> {
         let TextMetadata { name, text, sha256 } = self;
         let plain = relative(name).is_some_and(|_| !name.contains('/') && name != CONFIG);
@@ -143,21 +144,21 @@ impl TextMetadata {
     }
 }
 
-/// What all files of a checkpoint say.
+/// The combined metadata of all files of a checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Described {
-    /// How many files say something.
+    /// The number of files with metadata.
     pub(crate) files: usize,
     /// The original files, if one file records them.
     pub(crate) checkpoint: Option<CheckpointMetadata>,
-    /// Tensors of each unit, by module path.
+    /// The tensors of each unit, by module path.
     pub(crate) units: BTreeMap<String, Vec<String>>,
     /// Original tensors by name.
     pub(crate) tensors: BTreeMap<String, TensorMetadata>,
 }
 
 impl Described {
-    /// What the files of a folder say of themselves.
+    /// Collects the metadata of a folder's files.
     pub(crate) fn collect(packed: &Weights) -> Result<Self, Error> {
         let mut all = Described::default();
         for file in &packed.files {
@@ -178,12 +179,12 @@ impl Described {
         Ok(all)
     }
 
-    /// The original of a tensor that is stored as a frame.
+    /// Returns the original of a tensor that is stored as a frame.
     pub(crate) fn framed(&self, tensor: &str) -> Option<&TensorMetadata> {
         self.tensors.get(tensor).filter(|tensor| tensor.frame)
     }
 
-    /// The digest that a tensor must have, if it is known.
+    /// Returns the digest that a tensor must have, if it is known.
     pub(crate) fn digest(&self, tensor: &str) -> Option<&str> {
         self.tensors.get(tensor).map(|tensor| tensor.sha256.as_str())
     }

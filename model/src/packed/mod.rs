@@ -1,8 +1,8 @@
 //! An opened compressed checkpoint.
 //!
-//! Everything that reads what this program, or a published one, wrote stands on [`Packed`]: it
-//! finds the record of the originals, the units, the frames and the plain tensors of every folder,
-//! and what else lies there. Units and frames are checked when they are mapped, once, where they
+//! Every operation that reads the output of this program, or of a published one, uses [`Packed`].
+//! It finds the record of the originals, the units, the frames and the plain tensors of every
+//! folder, and all other files. Units and frames are checked once, when they are mapped, where they
 //! are used.
 
 use std::collections::{BTreeMap, HashSet};
@@ -31,25 +31,25 @@ use unit::PackedUnit;
 /// The key of the manifest in the metadata of a checkpoint that is one file.
 pub(crate) const MANIFEST_KEY: &str = "df11.manifest";
 
-/// The most tensors a unit may be cut into: published dictionaries list 14 at most; what is claimed
-/// beyond costs memory.
-const MOST_TENSORS: usize = 1 << 16;
+/// The largest number of tensors in a unit. Published dictionaries list at most 14. A larger claim
+/// would cost memory.
+const MAX_UNIT_TENSORS: usize = 1 << 16;
 
 /// A compressed checkpoint.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) path: PathBuf,
-    /// What names of files are relative to.
+    /// The directory that file names are relative to.
     pub(crate) root: PathBuf,
     pub(crate) is_file: bool,
     /// The record of the originals.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) parts: Vec<Part>,
-    /// Files that hold no tensors of the parts, by name.
+    /// Files that hold no tensors of the parts, ordered by name.
     pub(crate) others: Vec<PathBuf>,
-    /// What else lies there.
+    /// All other files.
     pub(crate) left_out: Vec<LeftOut>,
-    /// What a user should know.
+    /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -67,11 +67,11 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Single {
     pub(crate) place: (usize, usize),
-    /// What it was, if it is stored as a frame.
+    /// The original tensor, if this one is stored as a frame.
     pub(crate) frame: Option<TensorMetadata>,
 }
 
-/// The tensors that a unit decodes to.
+/// The names of the tensors that each unit decodes to, by module path.
 pub(crate) type Names = BTreeMap<String, Vec<String>>;
 
 impl Packed {
@@ -87,7 +87,7 @@ impl Packed {
         for weights in source.weights()? {
             parts.push(Part::new(weights)?);
         }
-        // What is not compressed may have variants side by side.
+        // A plain checkpoint may have variants of its weights side by side.
         if parts.iter().any(Part::is_compressed) {
             let lots: Vec<&Weights> = parts.iter().map(|part| &part.weights).collect();
             refuse_doubles(&lots, &source, &strangers)?;
@@ -113,8 +113,9 @@ impl Packed {
         Ok(packed)
     }
 
-    /// What another program saved again may carry metadata of other files, or only some: then they
-    /// are no record.
+    /// Drops metadata that no longer describe these files. If another program saved the checkpoint
+    /// again, they may belong to other files, or describe only some of the tensors. In both cases
+    /// they are no record.
     fn forget_merged(&mut self) -> Result<(), Error> {
         for part in &mut self.parts {
             part.forget_merged();
@@ -127,7 +128,7 @@ impl Packed {
         }
         let recorded_by_0_1 = self.parts.iter().any(|part| part.described.checkpoint.is_some());
         if recorded_by_0_1 && let Some(manifest) = &self.manifest {
-            // Its digests stand beside the tensors: where they are gone, so is the record.
+            // The digests stand beside the tensors. Where they are gone, the record is gone too.
             let has_digest = |name: &str| self.parts[0].described.digest(name).is_some();
             let known = self.parts[0].all_names();
             let lost = known.iter().any(|name| !has_digest(name)) && !manifest.inputs.is_empty();
@@ -143,23 +144,23 @@ impl Packed {
         Ok(())
     }
 
-    /// Whether there is anything in it that was compressed, or a record that it was.
+    /// Tells whether anything in it is compressed, or is recorded as compressed.
     pub(crate) fn is_compressed(&self) -> bool {
         self.manifest.is_some() || self.parts.iter().any(Part::is_compressed)
     }
 
-    /// Whether every file that came along is recorded; version 0.1 recorded weights alone.
+    /// Tells whether every file of the original is recorded. Version 0.1 recorded only weights.
     pub(crate) fn has_full_record(&self) -> bool {
         let by_0_1 = self.parts.iter().any(|part| part.described.checkpoint.is_some());
         self.manifest.is_some() && !by_0_1
     }
 
-    /// Checks that configurations describe the layout that we know (D-10.3).
+    /// Checks that the configs describe the known layout version (D-10.3).
     pub(crate) fn check_configs(&self) -> Result<(), Error> {
         self.parts.iter().try_for_each(|part| check_config(&part.weights))
     }
 
-    /// A recorded output that is not there, or the file that is in its place.
+    /// Returns the path of a recorded output, or of the file in its place.
     pub(crate) fn output_path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -178,7 +179,7 @@ impl Part {
                 && frame::looks_like_one(container, tensor)?
                 && let Ok((dtype, shape)) = frame::described(container, tensor)
             {
-                // Its record is gone, but a frame says itself what it holds.
+                // The record is gone, but the frame itself says what it holds.
                 frame = Some(TensorMetadata {
                     name: tensor.name.clone(),
                     dtype: dtype.to_string(),
@@ -197,7 +198,7 @@ impl Part {
         !self.units.is_empty() || self.described.files > 0 || self.singles.iter().any(|s| s.frame.is_some())
     }
 
-    /// The names that metadata give, of units and of tensors on their own.
+    /// Collects the names that metadata give to units and to tensors on their own.
     fn all_names(&self) -> HashSet<&str> {
         let named = self.units.iter().filter_map(|unit| self.described.units.get(&unit.path)).flatten();
         let unnamed = self.units.iter().filter(|unit| !self.described.units.contains_key(&unit.path));
@@ -205,14 +206,14 @@ impl Part {
         named.map(String::as_str).chain(unnamed.map(|unit| unit.path.as_str())).chain(singles).collect()
     }
 
-    /// Takes away what metadata say of tensors that are not there.
+    /// Removes the metadata of tensors that do not exist.
     fn forget_merged(&mut self) {
         let there: HashSet<String> = self.units.iter().map(|unit| unit.path.clone()).collect();
         self.described.units.retain(|path, _| there.contains(path));
     }
 
-    /// The tensors of each unit: from metadata, else from a dictionary, else made up. Of units that
-    /// nothing describes, `count` says how many there are.
+    /// Names the tensors of each unit: from metadata, else from a dictionary, else by number. For
+    /// units that nothing describes, `count` returns the number of tensors.
     pub(crate) fn name_units(
         &self,
         given: Option<&PatternDict>,
@@ -266,7 +267,8 @@ impl Part {
         Ok(names)
     }
 
-    /// The elements of each tensor of a unit, checked against the names that it should have.
+    /// Returns the number of elements of each tensor of a unit. Checks that this number of tensors
+    /// matches the names.
     pub(crate) fn lengths(
         &self,
         unit: &PackedUnit,
@@ -286,16 +288,17 @@ impl Part {
         Ok(view.tensor_ranges().map(|range| range.len()).collect())
     }
 
-    /// The shape of a tensor of this many elements in a unit, if anything tells it.
+    /// Finds the shape of a unit's tensor with this number of elements, if anything records it.
     pub(crate) fn shape_of(&self, name: &str, len: usize) -> Option<Vec<usize>> {
-        // A file out of one of our checkpoints, on its own, still knows the shapes of its tensors.
+        // A file of one of this program's checkpoints, on its own, still records the shapes of its
+        // tensors.
         let own = self.described.tensors.get(name).map(|tensor| tensor.shape.clone());
         let known = own.or_else(|| config::shape(self.weights.config()?, name).map(Vec::from));
         let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         known.filter(|shape| count(shape) == Some(len))
     }
 
-    /// The bytes that a tensor on its own decodes to.
+    /// Returns the number of bytes that a tensor on its own decodes to.
     pub(crate) fn decoded_bytes(&self, single: &Single) -> Result<u64, Error> {
         let (container, tensor) = self.weights.at(single.place);
         match &single.frame {
@@ -304,14 +307,14 @@ impl Part {
         }
     }
 
-    /// The bytes that a unit's tensors decode to, by what is said of them: they are compared with
-    /// the unit when it is decoded.
+    /// Returns the number of bytes that the metadata claim for a unit's tensors. They are compared
+    /// with the unit when it is decoded.
     pub(crate) fn said_bytes(&self, name: &str) -> Option<u64> {
         let tensor = self.described.tensors.get(name)?;
         frame::elements(&tensor.shape)?.checked_mul(bf16::BYTES as u64)
     }
 
-    /// Checks that what metadata say of a plain tensor is what its header says.
+    /// Checks that the metadata of a plain tensor match its header.
     pub(crate) fn check_plain(&self, single: &Single) -> Result<(), Error> {
         let (container, tensor) = self.weights.at(single.place);
         let Some(said) = self.described.tensors.get(&tensor.name).filter(|_| single.frame.is_none()) else {
@@ -328,27 +331,29 @@ impl Part {
     }
 }
 
-/// Checks that a configuration describes the layout that we know (D-10.3).
+/// Checks that a config describes the known layout version (D-10.3).
 pub(crate) fn check_config(weights: &Weights) -> Result<(), Error> {
     let wrong = |problem| Error::file(&weights.config_path(), problem);
     weights.config().map_or(Ok(()), |config| config::check(config).map_err(wrong))
 }
 
-/// The type of what a tensor was, by its name.
+/// Parses the name of an original element type.
 pub(crate) fn dtype_of(name: &str) -> Option<Dtype> {
     serde_json::from_value(name.into()).ok()
 }
 
 fn check_count(unit: &PackedUnit, weights: &Weights, count: usize) -> Result<(), Error> {
-    if count > MOST_TENSORS {
-        let problem =
-            format!("unit {} is cut into {count} tensors; at most {MOST_TENSORS} are accepted", unit.path);
+    if count > MAX_UNIT_TENSORS {
+        let problem = format!(
+            "unit {} is cut into {count} tensors; at most {MAX_UNIT_TENSORS} are accepted",
+            unit.path
+        );
         return Err(Error::file(unit.file(weights), problem));
     }
     Ok(())
 }
 
-/// The manifest of a directory.
+/// Reads the manifest of a directory.
 fn read_manifest(source: &Source) -> Result<Option<Manifest>, Error> {
     if !source.others.iter().any(|name| name == Path::new(MANIFEST)) {
         return Ok(None);
@@ -358,7 +363,8 @@ fn read_manifest(source: &Source) -> Result<Option<Manifest>, Error> {
     Manifest::unseal(&text).map(Some).map_err(|problem| Error::file(&path, problem))
 }
 
-/// Keeps the weight files that the manifest names, all of which must be there; gives the others.
+/// Keeps the weight files that the manifest names, and returns the others. All files that it names
+/// must exist.
 fn set_strangers_aside(source: &mut Source, manifest: &Manifest) -> Result<Vec<PathBuf>, Error> {
     let recorded: HashSet<&str> =
         manifest.outputs.iter().filter(|output| output.weights).map(|output| output.name.as_str()).collect();
@@ -375,7 +381,7 @@ fn set_strangers_aside(source: &mut Source, manifest: &Manifest) -> Result<Vec<P
     Ok(strangers)
 }
 
-/// Where some files say what they are and others do not, the others came later.
+/// Where some files have metadata and others do not, the others were added later. Sets those aside.
 fn strangers_without_manifest(source: &mut Source) -> Result<Vec<PathBuf>, Error> {
     if source.weights.len() < 2 {
         return Ok(Vec::new());
@@ -394,7 +400,7 @@ fn strangers_without_manifest(source: &mut Source) -> Result<Vec<PathBuf>, Error
     Ok(strangers)
 }
 
-/// Refuses a tensor that is there twice: a loader would read one of the two.
+/// Refuses a tensor that occurs twice, because a loader would read one of the two.
 fn refuse_doubles(lots: &[&Weights], source: &Source, strangers: &[PathBuf]) -> Result<(), Error> {
     let double = |path: &Path, name: &str, other: &Path| {
         Err(Error::tensor(path, name, format!("is also in {}; keep one of the two files", other.display())))
@@ -421,12 +427,12 @@ fn refuse_doubles(lots: &[&Weights], source: &Source, strangers: &[PathBuf]) -> 
     Ok(())
 }
 
-/// The length of a file.
+/// Returns the length of a file in bytes.
 pub(crate) fn file_bytes(path: &Path) -> Result<u64, Error> {
     Ok(std::fs::metadata(path).map_err(io("cannot open", path))?.len())
 }
 
-/// Whether an input is stored tensor by tensor.
+/// Tells whether an input is stored tensor by tensor.
 pub(crate) fn is_tensors(kept: &Kept) -> bool {
     matches!(kept, Kept::Tensors { .. })
 }

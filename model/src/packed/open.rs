@@ -1,5 +1,5 @@
-//! Units and frames that stay open: checked once, with the tables that decode them once these
-//! exist.
+//! Units and frames that stay open. Each is checked once, and keeps its decoding tables once they
+//! are built.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -10,8 +10,8 @@ use self_cell::self_cell;
 
 use crate::container::Mapped;
 
-/// Tables are kept for what is stored in at least this many bytes. They take 48 to 50 KiB, so all
-/// tables together take no more memory than the files that were opened.
+/// Tables are kept only for items of at least this many stored bytes. A table takes 48 to 50 KiB,
+/// so all tables together take no more memory than the open files.
 const KEPT_FROM: usize = 64 << 10;
 
 /// A range of a mapped file.
@@ -33,7 +33,7 @@ struct CheckedUnit<'a> {
 }
 
 self_cell! {
-    /// A unit and the files that it lies in.
+    /// A unit and the files that hold it.
     pub(crate) struct OpenUnit {
         owner: [Bytes; 6],
         #[not_covariant]
@@ -42,7 +42,7 @@ self_cell! {
 }
 
 impl OpenUnit {
-    /// Checks a unit, whose parts are in the order of [`PARTS`](df11::PARTS).
+    /// Opens and checks a unit. Its parts are in the order of [`PARTS`](df11::PARTS).
     pub(crate) fn open(parts: [Bytes; 6]) -> Result<Self, df11::Error> {
         OpenUnit::try_new(parts, |parts| {
             let unit = Unit::new(Parts::from_array(parts.each_ref().map(Bytes::get)))?;
@@ -75,7 +75,7 @@ struct CheckedFrame<'a> {
 }
 
 self_cell! {
-    /// A frame and the file that it lies in.
+    /// A frame and the file that holds it.
     pub(crate) struct OpenFrame {
         owner: Bytes,
         #[not_covariant]
@@ -84,14 +84,14 @@ self_cell! {
 }
 
 impl OpenFrame {
-    /// Checks a frame.
+    /// Opens and checks a frame.
     pub(crate) fn open(bytes: Bytes) -> Result<Self, df11::Error> {
         OpenFrame::try_new(bytes, |bytes| {
             Ok(CheckedFrame { frame: Frame::new(bytes.get())?, decoder: OnceLock::new() })
         })
     }
 
-    /// Whether it is worth to be kept open.
+    /// Tells whether it is worth keeping open.
     pub(crate) fn is_worth_it(&self) -> bool {
         self.borrow_owner().range.len() >= KEPT_FROM
     }
@@ -100,7 +100,8 @@ impl OpenFrame {
         self.with_dependent(|_, checked| each(&checked.frame))
     }
 
-    /// Decodes bytes of the elements, which begin and end where an element does.
+    /// Decodes a range of bytes of the elements. The range must begin and end at element
+    /// boundaries.
     pub(crate) fn decode_range_into(&self, bytes: Range<usize>, out: &mut [u8]) -> Result<(), df11::Error> {
         self.with_dependent(|_, checked| {
             let size = checked.frame.header().element_type().bytes();

@@ -1,4 +1,4 @@
-//! Units as they lie in safetensors files.
+//! Units as safetensors files store them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,31 +12,31 @@ use crate::container::Mapped;
 use crate::error::Error;
 use crate::names::{natural_order, tensor_name};
 
-/// The element type of a unit's part, from its name in [`PARTS`].
+/// Returns the element type of a unit's part, from its name in [`PARTS`].
 pub(crate) fn dtype(name: &str) -> Dtype {
     if name == "I64" { Dtype::I64 } else { Dtype::U8 }
 }
 
-/// Position of `encoded_exponent`, by which a unit is found, among [`PARTS`].
+/// The position of `encoded_exponent` among [`PARTS`]. Units are found by this part.
 pub(crate) const CODE: usize = 1;
 
 /// Position of `split_positions` among [`PARTS`].
 const SPLITS: usize = 5;
 
-/// Blocks decoded at a time, a multiple of the six that the decoder takes side by side: at most 3
-/// MiB of weights, usually a third of that.
+/// The number of blocks decoded at a time, a multiple of the six that the decoder interleaves. They
+/// hold at most 3 MiB of weights, usually a third of that.
 const BLOCKS: usize = 48;
 
-/// A unit in a checkpoint: where its tensors are.
+/// A unit in a checkpoint, with the locations of its tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedUnit {
     /// The module path.
     pub(crate) path: String,
-    /// File and position in it of each of [`PARTS`].
+    /// The location of each of [`PARTS`]: its file, and its position in that file.
     pub(crate) places: [(usize, usize); 6],
 }
 
-/// The bytes of a unit in memory.
+/// The mapped bytes of a unit.
 pub(crate) struct MappedUnit<'a> {
     packed: &'a PackedUnit,
     /// The file that holds its code.
@@ -44,10 +44,10 @@ pub(crate) struct MappedUnit<'a> {
     maps: [Mapped; 6],
 }
 
-/// A tensor name that belongs to a unit: its module path, and which of [`PARTS`] it is.
+/// Splits the name of a unit's tensor into the module path and the position in [`PARTS`].
 fn split_name(name: &str) -> Option<(&str, usize)> {
     let (path, key) = match name.rsplit_once('.') {
-        // A unit at the root has no dot; what begins with one belongs to none.
+        // A unit at the root has no dot. A name that begins with a dot belongs to no unit.
         Some(("", _)) => return None,
         Some(parts) => parts,
         None => ("", name),
@@ -55,15 +55,16 @@ fn split_name(name: &str) -> Option<(&str, usize)> {
     Some((path, PARTS.iter().position(|(known, _)| *known == key)?))
 }
 
-/// Where a tensor is: the file, and its position in that.
+/// The location of a tensor: its file, and its position in that file.
 pub(crate) type Place = (usize, usize);
 
-/// The units of a checkpoint, by module path, and where the tensors are that belong to none.
+/// Finds the units of a checkpoint, by module path, and the locations of the tensors that belong to
+/// none.
 pub(crate) fn units(weights: &Weights) -> Result<(Vec<PackedUnit>, Vec<Place>), Error> {
     type Slots = [Option<(usize, usize)>; 6];
     let mut found: BTreeMap<&str, Slots> = BTreeMap::new();
     for name in weights.tensors.keys() {
-        // A tensor that happens to have the name alone is a plain one.
+        // A lone tensor that happens to have such a name is a plain one.
         if let Some((path, CODE)) = split_name(name)
             && PARTS
                 .iter()
@@ -102,17 +103,17 @@ pub(crate) fn units(weights: &Weights) -> Result<(Vec<PackedUnit>, Vec<Place>), 
 }
 
 impl PackedUnit {
-    /// The file that holds the code.
+    /// Returns the file that holds the code.
     pub(crate) fn file<'a>(&self, weights: &'a Weights) -> &'a Path {
         &weights.at(self.places[CODE]).0.path
     }
 
-    /// Bytes of its six tensors.
+    /// Sums the sizes of its six tensors in bytes.
     pub(crate) fn bytes(&self, weights: &Weights) -> u64 {
         self.places.iter().map(|&place| weights.at(place).1.bytes()).sum()
     }
 
-    /// The number of its tensors, by the number of split positions (D-9.1).
+    /// Returns the number of its tensors, from the number of split positions (D-9.1).
     pub(crate) fn tensors(&self, weights: &Weights) -> usize {
         let splits = self.places[SPLITS];
         weights.at(splits).1.bytes() as usize / 8 + 1
@@ -133,7 +134,7 @@ impl MappedUnit<'_> {
         Parts::from_array(self.maps.each_ref().map(|map| &**map))
     }
 
-    /// The unit, checked.
+    /// Returns the unit, checked.
     pub(crate) fn unit(&self) -> Result<Unit<'_>, Error> {
         Unit::new(self.tensors()).map_err(|error| self.error(error))
     }
@@ -143,8 +144,8 @@ impl MappedUnit<'_> {
     }
 }
 
-/// Decodes a unit from start to end, checking every rule, and gives `each` the weights of each
-/// tensor in order, in pieces: the number of the tensor, the offset in it in bytes, and the bytes.
+/// Decodes a unit from start to end, and checks every rule. Passes the weights of each tensor to
+/// `each` in order, in pieces: the number of the tensor, the offset in bytes, and the bytes.
 pub(crate) fn decode(
     mapped: &MappedUnit<'_>,
     unit: &Unit<'_>,
@@ -152,7 +153,8 @@ pub(crate) fn decode(
 ) -> Result<(), Error> {
     let decoder = Decoder::new(unit);
     let ranges: Vec<_> = unit.tensor_ranges().collect();
-    // While one piece is given away (and digested, which takes as long), the next is decoded.
+    // The next piece is decoded while this one is passed on and hashed, which takes about the same
+    // time.
     let (mut ready, mut next) = (Vec::new(), Vec::new());
     let mut element = 0;
     for blocks in runs(unit) {
@@ -167,7 +169,7 @@ pub(crate) fn decode(
     cut(&ranges, element, &ready).try_for_each(|(tensor, offset, bytes)| each(tensor, offset, bytes))
 }
 
-/// The blocks of a unit, so many at a time.
+/// Iterates over the blocks of a unit, [`BLOCKS`] at a time.
 fn runs(unit: &Unit<'_>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = unit.blocks();
     (0..blocks).step_by(BLOCKS).map(move |first| first..blocks.min(first + BLOCKS))
@@ -185,8 +187,8 @@ fn decode_run(
     decoder.verify_blocks_into(blocks, buffer).map_err(|error| mapped.error(error))
 }
 
-/// Cuts weights from element `element` of a unit on into those of its tensors: the number of the
-/// tensor, the offset in it in bytes, and the bytes.
+/// Cuts weights, from element `element` of a unit on, at the boundaries of its tensors. Yields the
+/// number of the tensor, the offset in bytes, and the bytes.
 fn cut<'a>(
     ranges: &'a [Range<usize>],
     element: usize,

@@ -1,4 +1,4 @@
-//! Which tensors of a checkpoint make which units.
+//! Decides which tensors of a checkpoint form which units.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -24,7 +24,7 @@ pub(crate) struct UnitSpec {
     pub(crate) elements: u64,
 }
 
-/// A unit that cannot be one.
+/// Tensors that cannot form a unit.
 #[derive(Clone, Debug)]
 pub(crate) struct LeftPlain {
     pub(crate) path: String,
@@ -32,23 +32,23 @@ pub(crate) struct LeftPlain {
     pub(crate) why: String,
 }
 
-/// How a checkpoint is cut into units.
+/// The division of a checkpoint into units.
 #[derive(Debug, Default)]
 pub(crate) struct Units {
     pub(crate) units: Vec<UnitSpec>,
-    /// What goes into `config.json`.
+    /// The dictionary that goes into `config.json`.
     pub(crate) pattern_dict: PatternDict,
     /// How the dictionary was found, for the report.
     pub(crate) origin: String,
-    /// Modules that matched, but stay plain.
+    /// Modules that matched but stay plain.
     pub(crate) left_plain: Vec<LeftPlain>,
     /// Patterns that matched no module.
     pub(crate) unmatched: Vec<String>,
 }
 
-/// Why tensors make no unit.
+/// The reason why tensors do not form a unit.
 enum Refused {
-    /// Too many elements for one: it may be cut.
+    /// They have too many elements for one unit. They may be cut.
     TooLarge(u64),
     Missing(String),
     Other(String),
@@ -65,8 +65,9 @@ impl std::fmt::Display for Refused {
 }
 
 impl Units {
-    /// Cuts a checkpoint into units: by the given dictionary, else by that of its family, else by
-    /// the general rule. Tensors in files that no index names are cut by the general rule alone.
+    /// Divides a checkpoint into units: by the given dictionary, else by that of its family, else
+    /// by the general rule. For tensors in files that no index names, only the general rule
+    /// applies.
     pub(crate) fn find(weights: &Weights, given: Option<&PatternDict>) -> Result<Self, Error> {
         if let Some(dict) = given {
             let mut cutter = Cutter::new(weights, "the given pattern dictionary".to_owned());
@@ -79,7 +80,7 @@ impl Units {
         for family in families.map_err(Error::Usage)? {
             let mut cutter = Cutter::new(weights, format!("model family {}", family.name));
             cutter.apply(&family.pattern_dict).map_err(Error::Usage)?;
-            // A family is confirmed if every pattern matches modules, and these have the tensors it
+            // A family is confirmed if every pattern matches modules that have the tensors it
             // lists.
             if cutter.found.unmatched.is_empty() && !cutter.missing {
                 let secondary = |name: &str| !weights.is_primary(name);
@@ -98,18 +99,18 @@ impl Units {
     }
 }
 
-/// Makes units, and notes what they take.
+/// Forms units, and records which tensors they take.
 struct Cutter<'a> {
     weights: &'a Weights,
     found: Units,
-    /// Tensors that have the name of a unit's part, by their modules.
+    /// Tensors whose names are those of a unit's part, by module.
     like_parts: HashMap<&'a str, &'a str>,
     /// Whether each tensor, by its position among all, belongs to a unit.
     taken: Vec<bool>,
     taken_modules: HashSet<String>,
-    /// Whether a pattern lists a tensor that is not there.
+    /// Whether a pattern lists a tensor that does not exist.
     missing: bool,
-    /// How many blocks were cut into several units.
+    /// The number of blocks that were cut into several units.
     cut: usize,
 }
 
@@ -131,7 +132,7 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Cuts by a dictionary.
+    /// Forms units by a dictionary.
     fn apply(&mut self, dict: &PatternDict) -> Result<(), String> {
         let mut modules: Vec<&str> =
             modules(self.weights, |_| true).into_iter().filter(|module| !module.is_empty()).collect();
@@ -146,7 +147,8 @@ impl<'a> Cutter<'a> {
             if self.cut == cut {
                 self.found.pattern_dict.0.insert(text, pattern.submodules.clone());
             } else {
-                // No module may match two patterns, so that the parts have patterns of their own.
+                // No module may match two patterns, so the parts of a cut block get patterns of
+                // their own.
                 let entries = rule::dictionary(self.weights, &self.found.units[first..]);
                 let entries = entries.into_iter().map(|entry| (entry.pattern, entry.submodules));
                 self.found.pattern_dict.0.extend(entries);
@@ -168,7 +170,7 @@ impl<'a> Cutter<'a> {
         matched
     }
 
-    /// Cuts what is left by the general rule.
+    /// Forms units from the remaining tensors by the general rule.
     fn apply_rule(&mut self, tied: bool, of: impl Fn(&str) -> bool) {
         let is_taken =
             |name: &str| self.weights.tensors.get_index_of(name).is_some_and(|place| self.taken[place]);
@@ -211,7 +213,8 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Makes tensors a unit, or several if they are too many for one, or says why they are none.
+    /// Makes tensors into a unit, or into several if they have too many elements for one. Records
+    /// the reason if they form none.
     fn add(&mut self, module: &str, tensors: Vec<String>) {
         match self.check(module, &tensors) {
             Ok((elements, places)) => {
@@ -241,8 +244,8 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Counts the elements of tensors that can make a unit, with their positions among all, or says
-    /// why they cannot, as far as names, types and sizes tell.
+    /// Counts the elements of tensors that can form a unit, and returns their positions among all.
+    /// Otherwise returns the reason, as far as names, types and sizes show it.
     fn check(&self, module: &str, tensors: &[String]) -> Result<(u64, Vec<usize>), Refused> {
         if self.taken_modules.contains(module) {
             return Err(Refused::Other("another pattern made this module a unit already".to_owned()));
@@ -286,11 +289,11 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// A part of a block that was cut: its module path, and its tensors.
+/// A part of a block that was cut: its module path and its tensors.
 type CutOff = (String, Vec<String>);
 
-/// Cuts a block that is too large at the numbered lists inside it: what is in none of them, and
-/// each member of each list with its tensors. `None` if there are no lists.
+/// Cuts a block that is too large at the numbered lists inside it. Returns the tensors outside
+/// these lists, and each list member with its tensors. `None` if there are no lists.
 fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
     let mut rest = Vec::new();
     let mut inner: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -310,8 +313,8 @@ fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
     Some((rest, inner))
 }
 
-/// The module path up to the first number from `from` on, if that is the path of a module that
-/// holds more than its own weight, or that weight.
+/// Returns the module path up to the first number from `from` on. `None` if there is no number, or
+/// only as the last part of the name.
 fn member(name: &str, from: usize) -> Option<&str> {
     let mut start = from;
     for part in name[from..].split('.') {
@@ -324,14 +327,14 @@ fn member(name: &str, from: usize) -> Option<&str> {
     None
 }
 
-/// Names with more parts than this make no modules. No model is that deep; a hostile one would cost
-/// time in the square of its names' lengths.
+/// The largest number of parts in a module name. No model is nested this deeply. A hostile one
+/// would cost time quadratic in the lengths of its names.
 pub(crate) const DEEPEST: usize = 64;
 
-/// Every module path, once: each name of a tensor without its last part, and everything above.
+/// Lists every module path once: each tensor name without its last part, and all its prefixes.
 ///
-/// Names come in order, so that all that are in a module come together: a path is new if the name
-/// before is not in it.
+/// Names come in order, so all tensors of a module come together. A path is therefore new if the
+/// previous name does not lie in it.
 fn modules(weights: &Weights, of: impl Fn(&str) -> bool) -> Vec<&str> {
     let mut modules = Vec::new();
     let mut before = "";
@@ -358,18 +361,18 @@ const EMBEDDINGS: [&str; 9] = [
     "output",
 ];
 
-/// Whether a module is an input or output embedding, by its name.
+/// Tells from its name whether a module is an input or output embedding.
 pub(crate) fn is_embedding(module: &str) -> bool {
     EMBEDDINGS.contains(&module.rsplit('.').next().unwrap_or(module))
 }
 
-/// Whether input and output embedding are one parameter. A loader that takes the weight of one away
-/// for decoding leaves the other without; published models of this kind keep them plain.
+/// Tells whether input and output embedding are one parameter. A loader that removes the weight of
+/// one for decoding leaves the other without it. Published models of this kind keep them plain.
 ///
-/// Configs say so, or leave it out where it is the model's default: then a class that has an output
-/// embedding, and a checkpoint that has none, tell.
+/// Configs state it, or omit it where it is the model's default. In that case it is inferred from a
+/// class that has an output embedding and a checkpoint that has none.
 fn is_tied(weights: &Weights) -> bool {
-    /// How the names of classes end that have an output embedding.
+    /// Endings of the names of classes that have an output embedding.
     const WITH_HEAD: [&str; 4] = ["ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForMaskedLM"];
     let Some(config) = weights.config() else { return false };
     states_tied(config).unwrap_or_else(|| {
@@ -381,7 +384,7 @@ fn is_tied(weights: &Weights) -> bool {
     })
 }
 
-/// Why tensors stay plain that belong to units which could not be made, by their names.
+/// Returns, by tensor name, why tensors stay plain whose units could not be formed.
 pub(crate) fn reasons(left_plain: &[LeftPlain]) -> HashMap<&str, String> {
     let mut reasons = HashMap::new();
     for LeftPlain { path, tensors, why } in left_plain {
@@ -398,7 +401,8 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// A file of these BF16 matrices, of which only the header is written.
+    /// Writes a file that consists of the header for these BF16 matrices, and a hole for their
+    /// data.
     fn sparse(tensors: &[(String, [usize; 2])]) -> (tempfile::TempDir, Weights) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("m.safetensors");

@@ -1,9 +1,9 @@
-//! Pattern dictionaries: which tensors make a unit.
+//! Pattern dictionaries: the rules for which tensors form a unit.
 //!
 //! A dictionary maps regular expressions for module paths to lists of sub-modules. Every module
-//! whose whole path matches is a unit, made of the `.weight` tensors of the listed sub-modules, in
-//! the listed order; with an empty list, of its own `.weight`. The order fixes every byte of the
-//! unit.
+//! whose whole path matches is a unit. It consists of the `.weight` tensors of the listed
+//! sub-modules, in the listed order. With an empty list, it consists of the module's own `.weight`.
+//! The order fixes every byte of the unit.
 
 use indexmap::IndexMap;
 use regex::bytes::{Regex, RegexBuilder};
@@ -36,13 +36,13 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Whether a whole module path matches.
+    /// Tells whether a whole module path matches.
     #[must_use]
     pub fn matches(&self, module: &str) -> bool {
         self.regex.is_match(module.as_bytes())
     }
 
-    /// The names of the tensors that a matching module contributes, in order.
+    /// Returns the names of the tensors that a matching module contributes, in order.
     #[must_use]
     pub fn tensors(&self, module: &str) -> Vec<String> {
         if self.submodules.is_empty() {
@@ -52,17 +52,18 @@ impl Pattern {
     }
 }
 
-/// The most patterns of a dictionary. Published ones have twelve; what is claimed beyond costs
-/// time.
+/// The largest number of patterns in a dictionary. Published ones have twelve. A larger claim would
+/// cost time.
 pub(crate) const MAX_PATTERNS: usize = 1000;
 
-/// The most bytes of a pattern.
+/// The length of the longest accepted pattern in bytes.
 pub(crate) const MAX_PATTERN: usize = 1 << 14;
 
-/// The most bytes that a pattern may be compiled to, and for each of its own.
+/// The largest compiled size of a pattern in bytes: a constant, plus a number of bytes for each
+/// byte of the pattern.
 const MAX_COMPILED: (usize, usize) = (1 << 16, 64);
 
-/// The most repetitions that a dictionary may count, as in `a{30}`.
+/// The largest sum of repetition counts in a dictionary, as in `a{30}`.
 const MAX_COUNTED: usize = 10_000;
 
 impl PatternDict {
@@ -70,9 +71,9 @@ impl PatternDict {
     ///
     /// # Errors
     ///
-    /// A line that names the pattern, if one is not a regular expression that can be matched in
-    /// linear time (look-around and back-references cannot), if one is longer than 16 KiB or
-    /// compiles to far more than its length, or if there are more than a thousand.
+    /// A line that names the pattern, if it is not a regular expression that can be matched in
+    /// linear time (look-around and back-references cannot), if it is longer than 16 KiB or
+    /// compiles to far more than its length, or if there are more than a thousand patterns.
     pub fn compile(&self) -> Result<Vec<Pattern>, String> {
         let mut all = Vec::new();
         self.for_each(|pattern| {
@@ -82,7 +83,7 @@ impl PatternDict {
         Ok(all)
     }
 
-    /// Compiles one pattern after the other, so that no more than one is held.
+    /// Compiles one pattern after the other, so that only one is held at a time.
     pub(crate) fn for_each(
         &self,
         mut each: impl FnMut(&Pattern) -> Result<(), String>,
@@ -105,7 +106,7 @@ impl PatternDict {
     }
 }
 
-/// What a pattern counts in braces.
+/// Sums the numbers that a pattern has in braces.
 fn repetitions(pattern: &str) -> usize {
     let braces = pattern.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let numbers = braces.flat_map(|inside| inside.split(','));
@@ -113,8 +114,8 @@ fn repetitions(pattern: &str) -> usize {
 }
 
 /// Compiles a pattern to match as Python's `re.fullmatch` does: the whole path or nothing. Classes
-/// such as `\d` hold what ASCII has of them: names of modules have no other, and tables of all of
-/// Unicode would cost a hostile file nothing and its reader much.
+/// such as `\d` contain only their ASCII members. Module names have no others, and with tables for
+/// all of Unicode a cheap hostile file would cost its reader much.
 fn compile(pattern: &str) -> Result<Regex, String> {
     let refused = |why: &str| {
         let shown: String = pattern.chars().take(100).collect();
@@ -129,16 +130,16 @@ fn compile(pattern: &str) -> Result<Regex, String> {
         let built = builder.unicode(false).size_limit(limit).dfa_size_limit(limit).nest_limit(100).build();
         built.map_err(|error| refused(error.to_string().lines().last().unwrap_or_default()))
     };
-    // `a)|(b` would be something else between brackets. Where they seem not to match, the pattern
-    // has to stand on its own first.
+    // A pattern such as `a)|(b` would change its meaning inside brackets. Where brackets seem not
+    // to match, the pattern first has to compile on its own.
     if !has_matching_brackets(pattern) {
         build(pattern)?;
     }
     build(&format!("^(?:{pattern})$"))
 }
 
-/// Whether every `)` closes a `(` before it, but for those that are escaped. Classes are not looked
-/// into: a bracket in one may make this wrong, on the safe side.
+/// Tells whether every `)` closes a `(` before it, apart from escaped ones. Returns false for a
+/// pattern with a class, since a bracket in a class matches nothing: the safe side.
 fn has_matching_brackets(pattern: &str) -> bool {
     let (mut depth, mut escaped) = (0i64, false);
     for byte in pattern.bytes() {
@@ -158,7 +159,7 @@ fn has_matching_brackets(pattern: &str) -> bool {
 /// A dictionary that belongs to a published model family.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Family {
-    /// What the report calls it.
+    /// The family's name in reports.
     pub(crate) name: String,
     /// Values of `model_type` in `config.json`.
     #[serde(default)]
@@ -169,7 +170,7 @@ pub(crate) struct Family {
     pub(crate) pattern_dict: PatternDict,
 }
 
-/// The dictionaries of published DF11 models; the file says where they come from.
+/// The dictionaries of published DF11 models. The file names their sources.
 const FAMILIES: &str = include_str!("families.json");
 
 #[derive(Deserialize)]
@@ -177,14 +178,15 @@ struct Families {
     families: Vec<Family>,
 }
 
-/// What `config.json` says about input and output embedding being one parameter, if it says
-/// anything.
+/// Returns what `config.json` states about input and output embedding being one parameter, if it
+/// states anything.
 pub(crate) fn states_tied(config: &Value) -> Option<bool> {
     let places = [Some(config), config.get("text_config")];
     places.into_iter().flatten().find_map(|place| place.get("tie_word_embeddings")?.as_bool())
 }
 
-/// The families that `config.json` points to, to be confirmed against the tensors.
+/// Returns the families that `config.json` points to. They still have to be confirmed against the
+/// tensors.
 pub(crate) fn candidates(config: &Value, tied: bool) -> Result<Vec<Family>, String> {
     let families: Families = serde_json::from_str(FAMILIES)
         .map_err(|error| format!("the built-in dictionaries are damaged: {error}"))?;

@@ -1,9 +1,9 @@
 //! The general rule: units of a checkpoint that no published family fits.
 //!
-//! Candidates are BF16 matrices named `….weight`: what published loaders can put back (they view
-//! the decoded weights as `[out_features, in_features]`). A candidate inside a repeated block, the
-//! outermost numbered part of its name, belongs to that block's unit, in natural order of names;
-//! any other is a unit of its own if it is large.
+//! Candidates are BF16 matrices named `….weight`, because published loaders can put these back
+//! (they view the decoded weights as `[out_features, in_features]`). A candidate inside a repeated
+//! block, the outermost numbered part of its name, belongs to that block's unit, in natural order
+//! of names. Any other candidate is a unit of its own if it is large.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -14,13 +14,13 @@ use super::{UnitSpec, is_embedding, modules};
 use crate::checkpoint::Weights;
 use crate::names::{is_number, natural_order};
 
-/// A matrix outside any repeated block makes a unit of its own from this many elements up. The
-/// tables and the padding of `gaps` take 1 to 2 KB; of the 43 KB that a matrix of this size has to
-/// gain, that is 3 %, and more for a smaller one.
+/// The number of elements from which a matrix outside any repeated block is a unit of its own. The
+/// tables and the padding of `gaps` take 1 to 2 KB. A matrix of this size can gain 43 KB, so they
+/// cost 3 % of the gain, and more for a smaller matrix.
 const LARGE_MATRIX: u64 = 1 << 16;
 
-/// Names of lists of blocks. A list with one of these names is one even if it has a single block;
-/// any other needs two.
+/// Names of lists of blocks. A list with one of these names counts even if it has a single block;
+/// any other list needs two.
 const BLOCK_LISTS: [&str; 8] = [
     "layers",
     "layer",
@@ -59,11 +59,11 @@ impl Found<'_> {
     }
 }
 
-/// A block, as its matrices are found.
+/// A block while its matrices are collected.
 struct Block<'a> {
     list: &'a str,
     number: &'a str,
-    /// What the number is, unless it is too large to matter.
+    /// The value of the number, unless it is too large to matter.
     value: Option<u64>,
     submodules: Vec<&'a str>,
 }
@@ -73,7 +73,7 @@ impl<'a> Block<'a> {
         Block { list, number, value: number.parse().ok(), submodules: vec![submodule] }
     }
 
-    /// As that of their paths, for many blocks of few lists.
+    /// Compares as the paths would. It is faster for many blocks of few lists.
     fn natural_order(&self, other: &Self) -> Ordering {
         let lists =
             if self.list == other.list { Ordering::Equal } else { natural_order(self.list, other.list) };
@@ -81,22 +81,22 @@ impl<'a> Block<'a> {
     }
 }
 
-/// What the rule finds.
+/// The units that the rule finds.
 pub(super) struct Rule<'a> {
-    /// Units, matrices on their own first.
+    /// The units; matrices on their own come first.
     pub(super) units: Vec<Found<'a>>,
     /// Embeddings that are left out because they are tied.
     pub(super) embeddings: Vec<&'a str>,
 }
 
-/// Applies the rule to the tensors that are free for it.
+/// Applies the rule to the tensors that `free` admits.
 pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) -> bool) -> Rule<'_> {
     let numbers = numbers(weights);
     let is_list = |list: &str| {
         let name = list.rsplit('.').next().unwrap_or(list);
         BLOCK_LISTS.contains(&name) || numbers.get(list).is_some_and(|&numbers| numbers > 1)
     };
-    // Names come in order: the matrices of a block follow each other.
+    // Names come in order, so the matrices of a block follow each other.
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let (mut own, mut embeddings) = (Vec::new(), Vec::new());
     let candidates = weights.iter().filter(|(_, t)| t.dtype == Dtype::BF16 && t.shape.len() == 2);
@@ -124,7 +124,7 @@ pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) ->
     Rule { units, embeddings }
 }
 
-/// How many numbers occur in each list.
+/// Counts the distinct numbers in each list.
 fn numbers(weights: &Weights) -> BTreeMap<&str, usize> {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     for module in modules(weights, |_| true) {
@@ -142,11 +142,11 @@ pub(super) struct Entry {
     pub(super) members: Vec<usize>,
 }
 
-/// The entries of a dictionary that gives these units. Blocks that hold the same matrices, and
-/// whose paths differ in numbers alone, share an entry, if no other module has such a path.
+/// Makes the entries of a dictionary that yields these units. Blocks that hold the same matrices,
+/// and whose paths differ only in numbers, share an entry, if no other module has such a path.
 pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
     let mut shapes: HashMap<String, Shape<'_>> = HashMap::new();
-    // Many units have few shapes: the text of one is allocated once.
+    // Many units share few shapes, so the text of each shape is allocated once.
     let mut text = String::new();
     for (i, unit) in units.iter().enumerate() {
         shape(&unit.path, &mut text);
@@ -175,7 +175,8 @@ pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
             entries.push(Entry { pattern: shape.clone(), submodules, members: members.clone() });
             continue;
         }
-        // Some of a list alone: by their last numbers, list by list.
+        // If only some blocks of a list are units, the entry lists their last numbers, list by
+        // list.
         let mut lists: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for &i in members {
             lists.entry(units[i].path.rsplit_once('.').map_or("", |(list, _)| list)).or_default().push(i);
@@ -199,16 +200,16 @@ pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
     entries
 }
 
-/// What has paths of one shape.
+/// The modules whose paths have the same shape.
 #[derive(Default)]
 struct Shape<'a> {
-    /// How many modules.
+    /// The number of modules.
     modules: usize,
     /// The units, by their sub-modules.
     groups: HashMap<Vec<&'a str>, Vec<usize>>,
 }
 
-/// Makes `shape` a module path as a pattern, with any number for each number.
+/// Writes a module path to `shape` as a pattern that accepts any number in place of each number.
 fn shape(module: &str, shape: &mut String) {
     shape.clear();
     for (i, part) in module.split('.').enumerate() {
@@ -223,7 +224,7 @@ fn shape(module: &str, shape: &mut String) {
     }
 }
 
-/// The sub-modules of a unit, as a dictionary lists them: none if it is its own.
+/// Lists the sub-modules of a unit as a dictionary does: none if the unit is its own.
 fn submodules(unit: &UnitSpec) -> Vec<&str> {
     let submodule = |name| {
         let inside = str::strip_prefix(name, &*unit.path)?.strip_prefix('.')?.strip_suffix("weight")?;
@@ -233,8 +234,8 @@ fn submodules(unit: &UnitSpec) -> Vec<&str> {
     if submodules == [""] { Vec::new() } else { submodules }
 }
 
-/// Cuts a module path at its outermost number: the list before it, the number, the sub-module after
-/// it. A module that is itself numbered has no sub-module and makes no block.
+/// Splits a module path at its outermost number: the list before it, the number, the sub-module
+/// after it. A module that is itself numbered has no sub-module and forms no block.
 fn block_of(module: &str) -> Option<(&str, &str, &str)> {
     let mut start = 0;
     for part in module.split('.') {

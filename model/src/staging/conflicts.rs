@@ -1,4 +1,4 @@
-//! What is in the way of a run, and whose it is.
+//! Files that are in the way of a run, and whether this program wrote them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,22 +9,22 @@ use crate::error::Error;
 use crate::names::{MANIFEST, folder_of, is_index, is_weights, portable};
 
 impl Staging {
-    /// The old record of a file, if it is as it was written.
+    /// Returns the old record of a file, if the file is unchanged since.
     pub(super) fn is_ours(&self, name: &Path) -> bool {
         let old = portable(name).and_then(|name| self.old.iter().find(|old| old.name == name));
         let path = self.path_of(name);
         old.is_some_and(|old| {
-            // While a run that was killed published, new and old files stood side by side.
+            // If a run was killed while it published, new and old files stand side by side.
             self.publishing
                 || fs::symlink_metadata(&path).is_ok_and(|info| info.is_file() && info.len() == old.bytes)
                     && content(&path, old.weights).is_ok_and(|found| found == old.sha256)
         })
     }
 
-    /// Refuses to go on if something in the way was not written by this program.
+    /// Fails if a file in the way was not written by this program.
     ///
-    /// A file that is there with the content that it should have is left, and counts as done. Where
-    /// loaders read every weight file of a folder, other weight files there are in the way, too.
+    /// A file that exists with the right content is left, and counts as done. Where loaders read
+    /// every weight file of a folder, other weight files in it are in the way, too.
     pub(crate) fn clear_the_way(&self, planned: &[Planned], loaders_read_all: bool) -> Result<(), Error> {
         if self.file.is_some() {
             return Ok(());
@@ -55,7 +55,7 @@ impl Staging {
             if same {
                 self.note(name, Staged::Visible);
             } else if self.done {
-                // What its content has to be shows when it is read.
+                // The required content becomes known when the file is read.
                 let is_ours = self.is_ours(name) || name == Path::new(MANIFEST) && !self.old.is_empty();
                 self.expect_done(expected.is_none() && is_ours)?;
             } else if name != Path::new(MANIFEST) || self.old.is_empty() {
@@ -92,7 +92,7 @@ impl Staging {
         )))
     }
 
-    /// A link to a folder could lead out of the output.
+    /// Refuses links to folders, which could lead out of the output.
     fn refuse_links(&self, name: &Path) -> Result<(), Error> {
         let mut folder = folder_of(name);
         while folder != Path::new("") {

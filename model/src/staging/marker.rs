@@ -7,8 +7,8 @@ use std::path::Path;
 use super::Staging;
 use crate::error::{Error, io};
 
-/// The name of the marker. It says which job fills the directory and, in a second line, whether
-/// files are becoming visible.
+/// The name of the marker. Its text names the job that fills the directory. A second line says
+/// whether files are becoming visible.
 pub(super) const MARKER: &str = ".df11-unfinished";
 
 /// The second line.
@@ -23,7 +23,7 @@ impl Staging {
         let Some((marker, _)) = &self.marker else { return Ok(()) };
         let path = self.root.join(MARKER);
         let mut marker = marker;
-        // The text only grows while a run lasts, so that it is never seen empty.
+        // The text only grows while a run lasts, so no reader finds it empty.
         let written = marker
             .seek(SeekFrom::Start(0))
             .and_then(|_| marker.write_all(text.as_bytes()))
@@ -56,10 +56,11 @@ pub(super) fn lock_marker(directory: &Path) -> Result<File, Error> {
             let problem = format!("{} is being written by another run", directory.display());
             return Err(Error::Usage(problem));
         }
-        // Some network file systems have no locks; going on without one is what they leave.
+        // Some network file systems have no locks. The only choice there is to continue without
+        // one.
         Err(TryLockError::Error(_)) => {}
     }
-    // The run that held the lock may have ended, and taken the marker away.
+    // The run that held the lock may have ended and removed the marker.
     if !path.is_file() {
         return Err(Error::Usage(format!("{} was just written by another run", directory.display())));
     }

@@ -1,15 +1,15 @@
 //! The one place through which output becomes visible.
 //!
 //! Every file is written under a temporary name (`.df11-partial-…`), checked, synced, and then set
-//! aside under a name that its own decides (`.df11-staged-…`). Only when all files of a run are
-//! there does [`Staging::publish`] make them visible: first what would let a directory look
-//! finished is taken away (configuration, index), then files that an earlier run wrote and this one
-//! does not, then the new record and the new files come, configuration and index last. A run that
-//! fails before that has changed nothing that could be seen; one that is killed is finished by the
-//! next.
+//! aside under a name derived from its final one (`.df11-staged-…`). Once all files of a run exist,
+//! [`Staging::publish`] makes them visible. It first removes what would let a directory look
+//! finished (config, index), then files that an earlier run wrote and this one does not. Then it
+//! reveals the new record and the new files, config and index last. A run that fails before that
+//! has changed nothing visible. If a run is killed, the next run finishes it.
 //!
-//! A marker file, locked while a run lasts, says whose a directory is. Nothing is ever replaced but
-//! what a manifest in the directory says this program wrote, or what was named as the output.
+//! A marker file, locked while a run lasts, records which job owns a directory. Nothing is ever
+//! replaced except files that a manifest in the directory records as written by this program, and
+//! the file that was named as the output.
 
 mod conflicts;
 mod marker;
@@ -34,33 +34,33 @@ use crate::packed::manifest::{Manifest, OutputRecord};
 
 pub(crate) use partial::{Closed, OpenAgain, Partial};
 
-/// How the names of unfinished files begin. They do not end in `.safetensors`, so no loader takes
-/// them for weights.
+/// The prefix of the names of unfinished files. The names do not end in `.safetensors`, so no
+/// loader takes them for weights.
 const PARTIAL: &str = ".df11-partial-";
 
-/// How the names of finished files begin that are not visible yet.
+/// The prefix of the names of finished files that are not visible yet.
 const STAGED: &str = ".df11-staged-";
 
-/// Where a run writes.
+/// The output of one run.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    /// The output directory, or the one that the output file is in.
+    /// The output directory, or the directory of the output file.
     root: PathBuf,
     /// The name of the output, if it is one file.
     file: Option<PathBuf>,
-    /// Open and locked while the run lasts, and whether the run made the directory.
+    /// The marker, open and locked while the run lasts, and whether the run created the directory.
     marker: Option<(File, bool)>,
     job: String,
-    /// Whether an earlier, unfinished run of the same job left something.
+    /// Whether an earlier, unfinished run of the same job left files.
     resumed: bool,
-    /// Whether files of it had begun to become visible.
+    /// Whether that run had begun to make files visible.
     publishing: bool,
-    /// Whether files of this run began to become visible.
+    /// Whether this run has begun to make files visible.
     revealing: bool,
-    /// Whether the directory is not empty, and nothing may be written to it: the run is right only
-    /// if an earlier one did all of it.
+    /// Whether the directory is not empty and must not be written to. The run then succeeds only if
+    /// an earlier one did all of its work.
     done: bool,
-    /// What the manifest that is there says that was written.
+    /// The files that the existing manifest records as written.
     old: Vec<OutputRecord>,
     staged: Mutex<BTreeMap<PathBuf, Staged>>,
 }
@@ -68,9 +68,9 @@ pub(crate) struct Staging {
 /// A file that is ready.
 #[derive(Debug)]
 enum Staged {
-    /// Under its temporary name.
+    /// Set aside under its temporary name.
     Aside(PathBuf),
-    /// Visible already, as it should be.
+    /// Visible already, with the right content.
     Visible,
 }
 
@@ -85,8 +85,7 @@ pub(crate) struct Planned {
 impl Staging {
     /// Begins a run that fills a directory from `inputs`.
     ///
-    /// `job` names what is done; only a run of the same job goes on where an unfinished one
-    /// stopped.
+    /// `job` names the operation. Only a run of the same job continues an unfinished one.
     pub(crate) fn directory(path: &Path, job: &str, inputs: &[PathBuf], force: bool) -> Result<Self, Error> {
         if path.exists() && !path.is_dir() {
             let problem = format!("{} is a file; name a directory as the output", path.display());
@@ -120,8 +119,8 @@ impl Staging {
             old,
             staged: Mutex::default(),
         };
-        // Left alone where it says this already: a run that takes over must not be cut off with the
-        // marker empty.
+        // A marker with the right text is left alone: if a run that takes over were killed, the
+        // marker must not be empty.
         if !resumed {
             staging.mark(job)?;
         }
@@ -159,24 +158,24 @@ impl Staging {
             old: Vec::new(),
             staged: Mutex::default(),
         };
-        // What killed runs to this file left: their names say which file they were for, and no lock
-        // on them says that they still run.
+        // Remove what killed runs to this file left. Their names tell which file they were for, and
+        // no lock on them tells that their run still lasts.
         let prefix = staging.prefix();
         staging.remove_leftovers(|name| name.starts_with(&prefix))?;
         Ok(staging)
     }
 
-    /// Ends a run that would have to write to a directory in which it may not.
+    /// Fails if a run would have to write to a directory where it may not.
     pub(crate) fn expect_done(&self, is_done: bool) -> Result<(), Error> {
         if self.done && !is_done { Err(refuse(&self.root, "is not empty")) } else { Ok(()) }
     }
 
-    /// What the manifest in the directory says that was written.
+    /// Returns the files that the manifest in the directory records as written.
     pub(crate) fn old(&self) -> &[OutputRecord] {
         &self.old
     }
 
-    /// How the names of unfinished files of this run begin.
+    /// Returns the prefix of this run's unfinished files.
     fn prefix(&self) -> String {
         match &self.file {
             Some(name) => format!("{PARTIAL}{}-", key(name)),
@@ -184,7 +183,7 @@ impl Staging {
         }
     }
 
-    /// Where the file of this name goes.
+    /// Returns the path of the file with this name.
     pub(crate) fn path_of(&self, name: &Path) -> PathBuf {
         self.root.join(self.file.as_deref().unwrap_or(name))
     }
@@ -206,7 +205,8 @@ impl Staging {
         Ok(())
     }
 
-    /// A temporary file in the output's own directory, where a later run finds and removes it.
+    /// Creates a temporary file in the output's own directory, where a later run finds and removes
+    /// it.
     pub(crate) fn create(&self, name: &Path) -> Result<Partial, Error> {
         self.expect_done(false)?;
         let prefix = self.prefix();
@@ -214,7 +214,7 @@ impl Staging {
         builder.prefix(&prefix);
         #[cfg(unix)]
         {
-            // As any program's new file, less what the user's mask takes away; temporary files
+            // Use the mode of an ordinary new file, reduced by the user's umask. A temporary file
             // would be private.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
@@ -222,18 +222,19 @@ impl Staging {
         let target = self.path_of(name);
         let file = builder.tempfile_in(&self.root).map_err(io("cannot create", &target))?;
         if self.file.is_some() {
-            // Some network file systems have no locks; going on without one is what they leave.
+            // Some network file systems have no locks. The only choice there is to continue without
+            // one.
             let _ = file.as_file().try_lock();
         }
         Ok(Partial { file, target })
     }
 
-    /// Where a file stands that is ready but not visible.
+    /// Returns the path of a file that is ready but not visible.
     fn aside(&self, name: &Path) -> PathBuf {
         self.root.join(format!("{STAGED}{}", key(name)))
     }
 
-    /// Sets a finished file aside: synced, it waits for [`publish`](Self::publish).
+    /// Sets a finished file aside: syncs it and keeps it for [`publish`](Self::publish).
     pub(crate) fn stage(&self, partial: Partial, name: &Path) -> Result<(), Error> {
         let cannot = "cannot write";
         partial.file.as_file().sync_all().map_err(io(cannot, &partial.target))?;
@@ -249,13 +250,13 @@ impl Staging {
         Ok(())
     }
 
-    /// As [`stage`](Self::stage), a file that is not open.
+    /// Sets a file aside as [`stage`](Self::stage) does, from a file that is not open.
     pub(crate) fn stage_path(&self, closed: &Closed, name: &Path) -> Result<(), Error> {
         let (cannot, target) = ("cannot write", &closed.target);
         let file = File::options().write(true).open(&closed.path).map_err(io(cannot, target))?;
         file.sync_all().map_err(io(cannot, target))?;
         let aside = match &self.file {
-            // Its name says already for which file it is.
+            // The name says already which file it is for.
             Some(_) => closed.path.to_path_buf(),
             None => self.aside(name),
         };
@@ -264,7 +265,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Whether a file of this name is ready, or visible already as it should be.
+    /// Tells whether a file of this name is ready, or visible already with the right content.
     pub(crate) fn has(&self, name: &Path) -> bool {
         let all = self.staged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.contains_key(name)
@@ -282,7 +283,7 @@ impl Staging {
         self.stage(partial, name)
     }
 
-    /// Stages a copy of a file that is readable by as many as the original, and gives its SHA-256.
+    /// Stages a copy of a file, and returns its SHA-256.
     pub(crate) fn copy(&self, from: &Path, name: &Path) -> Result<String, Error> {
         let mut source = File::open(from).map_err(io("cannot open", from))?;
         let mut partial = self.create(name)?;
@@ -298,7 +299,7 @@ impl Staging {
         }
         #[cfg(unix)]
         {
-            // What could be executed still can.
+            // An executable file stays executable.
             use std::os::unix::fs::PermissionsExt;
             let mode = |file: &File| file.metadata().map(|info| info.permissions().mode());
             if let (Ok(from), Ok(to)) = (mode(&source), mode(partial.file()))
@@ -312,7 +313,8 @@ impl Staging {
         Ok(hex::encode(sha256.finalize()))
     }
 
-    /// A file of this name that an earlier run of the same job had finished, to be checked.
+    /// Returns a file of this name that an earlier run of the same job had finished. The caller
+    /// must check it.
     pub(crate) fn candidate(&self, name: &Path) -> Option<PathBuf> {
         if !self.resumed && !self.done {
             return None;
@@ -332,14 +334,14 @@ fn refuse(path: &Path, what: &str) -> Error {
     Error::OutputOccupied { path: path.to_owned(), problem: what.to_owned() }
 }
 
-/// The part of a temporary name that the name of the file decides.
+/// Derives the part of a temporary name that depends on the name of the file.
 fn key(name: &Path) -> String {
     let mut key = digest(name.to_string_lossy().as_bytes());
     key.truncate(16);
     key
 }
 
-/// The SHA-256 of a file, or of all before the data of a weight file.
+/// Computes the SHA-256 of a file or, for a weight file, of the bytes before its data.
 fn content(path: &Path, weights: bool) -> Result<String, Error> {
     if weights {
         return Ok(digest(&Container::open(path)?.head()));
@@ -347,7 +349,7 @@ fn content(path: &Path, weights: bool) -> Result<String, Error> {
     file_digest(path)
 }
 
-/// The SHA-256 of a file.
+/// Computes the SHA-256 of a file.
 pub(crate) fn file_digest(path: &Path) -> Result<String, Error> {
     let mut file = File::open(path).map_err(io("cannot open", path))?;
     let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
@@ -359,14 +361,14 @@ pub(crate) fn file_digest(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// What the manifest of a directory says that was written, if it has a sound one.
+/// Reads the files that the manifest of a directory records as written, if it has a valid one.
 fn old_outputs(path: &Path) -> Result<Vec<OutputRecord>, Error> {
     let manifest = path.join(MANIFEST);
     if !manifest.is_file() {
         return Ok(Vec::new());
     }
     let text = crate::checkpoint::read_text(&manifest)?;
-    // Without a sound record, nothing there is ours to replace.
+    // Without a valid record, no file there may be replaced.
     Ok(Manifest::unseal(&text).map(|manifest| manifest.outputs).unwrap_or_default())
 }
 
@@ -378,9 +380,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Input and output must not be the same directory.
+/// Refuses an output directory that is the input directory.
 fn refuse_inputs(directory: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
-    // A link counts where it stands and where it leads to.
+    // A link counts both as itself and as its target.
     let holds = |input: &&PathBuf| {
         let target = fs::canonicalize(input).unwrap_or_else(|_| (*input).clone());
         same_file(parent(input), directory) || same_file(parent(&target), directory)
@@ -395,7 +397,7 @@ fn refuse_inputs(directory: &Path, inputs: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
-/// Whether an output path names a weights file rather than a directory.
+/// Tells whether an output path names a weight file rather than a directory.
 pub(crate) fn names_a_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| format!(".{}", extension.display()) == WEIGHTS) && !path.is_dir()
 }

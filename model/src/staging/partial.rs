@@ -12,7 +12,7 @@ use crate::error::{Error, io};
 #[derive(Debug)]
 pub(crate) struct Partial {
     pub(super) file: NamedTempFile,
-    /// The name that errors give it.
+    /// The name that errors use for it.
     pub(super) target: PathBuf,
 }
 
@@ -30,27 +30,27 @@ impl Partial {
         Closed { path: self.file.into_temp_path(), target: self.target }
     }
 
-    /// Ends the file at this length.
+    /// Sets the length of the file.
     pub(crate) fn set_len(&self, len: u64) -> Result<(), Error> {
         self.file().set_len(len).map_err(io("cannot write", &self.target))
     }
 
-    /// Writes bytes at a place.
+    /// Writes bytes at an offset.
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), Error> {
         crate::container::write_all_at(self.file(), bytes, at).map_err(io("cannot write", &self.target))
     }
 }
 
-/// A file that is being written, but not open: a run may write more files than it may have open.
+/// A file that is being written but is not open. A run may write more files than it may have open.
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub(super) path: tempfile::TempPath,
-    /// The name that errors give it.
+    /// The name that errors use for it.
     pub(super) target: PathBuf,
 }
 
 impl Closed {
-    /// Opens it to write at any place.
+    /// Opens it for writing at any offset.
     pub(crate) fn open(&self) -> Result<OpenAgain<'_>, Error> {
         let file = File::options().write(true).open(&self.path).map_err(io("cannot write", &self.target))?;
         Ok(OpenAgain { file, target: &self.target })
@@ -61,7 +61,7 @@ impl Closed {
     }
 }
 
-/// A [`Closed`] file, open.
+/// A [`Closed`] file that is open again.
 #[derive(Debug)]
 pub(crate) struct OpenAgain<'a> {
     file: File,
@@ -69,7 +69,7 @@ pub(crate) struct OpenAgain<'a> {
 }
 
 impl OpenAgain<'_> {
-    /// Writes bytes at a place.
+    /// Writes bytes at an offset.
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), Error> {
         crate::container::write_all_at(&self.file, bytes, at).map_err(io("cannot write", self.target))
     }

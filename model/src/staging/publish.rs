@@ -1,4 +1,4 @@
-//! Making a run visible, and ending it.
+//! Makes a run's files visible, and ends the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use crate::names::{MANIFEST, file_name, folder_of, relative};
 use crate::packed::manifest::Manifest;
 
 impl Staging {
-    /// Makes everything visible, the record first, configuration and index last.
+    /// Makes all files visible, the record first, config and index last.
     pub(crate) fn publish(mut self) -> Result<(), Error> {
         let staged = std::mem::take(self.staged.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner));
         if self.file.is_some() {
@@ -58,7 +58,7 @@ impl Staging {
         self.end()
     }
 
-    /// Gives one file its name.
+    /// Renames one file to its final name.
     fn reveal(&self, name: &Path, staged: &Staged) -> Result<(), Error> {
         let target = self.path_of(name);
         match staged {
@@ -67,8 +67,8 @@ impl Staging {
         }
     }
 
-    /// Removes what an earlier run wrote and this one does not: first what would let the directory
-    /// look finished.
+    /// Removes files that an earlier run wrote and this one does not. It begins with those that
+    /// would let the directory look finished.
     fn remove_stale(&self, staged: &BTreeMap<PathBuf, Staged>) -> Result<(), Error> {
         let old: Vec<PathBuf> = self.old.iter().filter_map(|old| relative(&old.name)).collect();
         let mut gone: Vec<PathBuf> = Vec::new();
@@ -99,7 +99,7 @@ impl Staging {
             }
             let folder = folder_of(&name);
             if folder != Path::new("") {
-                // Only if nothing is left in it.
+                // This succeeds only if the folder is empty.
                 let _ = fs::remove_dir(self.root.join(folder));
             }
         }
@@ -107,7 +107,7 @@ impl Staging {
             let path = self.root.join(MANIFEST);
             fs::remove_file(&path).map_err(io("cannot remove", &path))?;
         }
-        // Emptied folders may be needed again.
+        // Folders that were emptied may be needed again.
         for name in staged.keys() {
             let path = self.root.join(folder_of(name));
             fs::create_dir_all(&path).map_err(io("cannot create the directory", &path))?;
@@ -119,7 +119,7 @@ impl Staging {
         folders.iter().try_for_each(|folder| sync(&self.root.join(folder)))
     }
 
-    /// Ends a run that has nothing to write: the directory is as it was.
+    /// Ends a run that has nothing to write. The directory stays unchanged.
     pub(crate) fn abandon(self) -> Result<(), Error> {
         if self.marker.is_none() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Staging {
 }
 
 impl Drop for Staging {
-    /// A run that failed leaves its marker only where it left something for the next.
+    /// Removes the marker of a failed run, unless the run left files for the next one.
     fn drop(&mut self) {
         if let Some((_, made)) = &self.marker
             && !made
@@ -158,13 +158,13 @@ impl Drop for Staging {
     }
 }
 
-/// Makes names of a directory durable, where the system can.
+/// Makes the names in a directory durable, where the system can.
 pub(super) fn sync(directory: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     {
         let opened = fs::File::open(directory).map_err(io("cannot open", directory))?;
         match opened.sync_all() {
-            // Some file systems have nothing to sync for directories, and say so.
+            // Some file systems have nothing to sync for directories and report an invalid input.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => return Err(io("cannot write", directory)(error)),
             Ok(()) => {}

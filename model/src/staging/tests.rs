@@ -1,4 +1,4 @@
-//! Runs that are cut short, and files that are in the way.
+//! Tests of runs that are interrupted, and of files that are in the way.
 
 use super::marker::MARKER;
 use super::*;
@@ -8,7 +8,7 @@ fn record(name: &str, bytes: &[u8]) -> OutputRecord {
     OutputRecord { name: name.to_owned(), bytes: bytes.len() as u64, sha256: digest(bytes), weights: false }
 }
 
-/// A directory that an earlier run filled.
+/// Makes a directory that an earlier run filled.
 fn filled() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let files: [(&str, &[u8]); 3] = [("old.safetensors", b"old"), ("same.txt", b"1"), ("config.json", b"{}")];
@@ -32,11 +32,11 @@ fn stale_files_go_before_new_ones_come_and_the_configuration_comes_last() {
     for name in ["new.safetensors", "config.json", MANIFEST] {
         staging.write(Path::new(name), b"new").unwrap();
     }
-    // The run is cut short where a new file becomes visible.
+    // The run is interrupted where a new file becomes visible.
     fs::create_dir_all(at("new.safetensors/in the way")).unwrap();
     staging.publish().unwrap_err();
     assert!(!at("config.json").exists() && !at("old.safetensors").exists());
-    // The next goes on from there.
+    // The next run continues from there.
     fs::remove_dir_all(at("new.safetensors")).unwrap();
     let staging = Staging::directory(directory.path(), "job", &[], false).unwrap();
     for name in ["new.safetensors", "config.json"] {

@@ -1,4 +1,4 @@
-//! Capture of streams, and the graphs that come of it.
+//! Capture of streams, and the graphs that result from it.
 
 use std::collections::BTreeSet;
 use std::ffi::{c_int, c_uint};
@@ -11,28 +11,28 @@ use super::codes::{
 };
 use super::state::{Job, State, When};
 
-/// `CU_STREAM_CAPTURE_MODE_GLOBAL`, `_THREAD_LOCAL` and `_RELAXED`: who may do what might wait,
-/// while something is captured: nobody, other threads, everybody.
+/// `CU_STREAM_CAPTURE_MODE_GLOBAL`, `_THREAD_LOCAL` and `_RELAXED`. They say which threads may make
+/// calls that could wait during a capture: none, all other threads, all threads.
 const GLOBAL: c_uint = 0;
 const RELAXED: c_uint = 2;
 
-/// Something to do, and the nodes that come before it.
+/// A job, and the nodes that come before it.
 struct Node {
     job: Job,
     after: Vec<usize>,
 }
 
-/// A graph of things to do.
+/// A graph of jobs.
 #[derive(Default)]
 pub(super) struct Graph {
-    /// Each after those that it depends on.
+    /// The nodes, each after those that it depends on.
     nodes: Vec<Node>,
 }
 
 impl Graph {
-    /// What is to be done, in an order that the graph allows: always the latest that may come next.
-    /// So whoever relies on the order in which things were captured, and not on events, gets
-    /// another.
+    /// Returns the jobs in an order that the graph allows: the latest node that may come next
+    /// always does. A caller that relies on the order of capture, and not on events, therefore gets
+    /// a different order.
     pub(super) fn order(&self) -> Vec<Job> {
         let mut done = BTreeSet::new();
         let mut order = Vec::with_capacity(self.nodes.len());
@@ -46,7 +46,7 @@ impl Graph {
         order
     }
 
-    /// The nodes that come before some, and these.
+    /// Returns these nodes and all nodes that come before them.
     fn ancestors(&self, of: &[usize]) -> BTreeSet<usize> {
         let (mut found, mut next) = (BTreeSet::new(), of.to_vec());
         while let Some(at) = next.pop() {
@@ -58,9 +58,9 @@ impl Graph {
     }
 }
 
-/// A capture that was begun and not ended.
+/// A capture that has begun and not ended.
 pub(super) struct Capture {
-    /// The stream on which it was begun, and on which it has to end.
+    /// The stream on which the capture began. It has to end there.
     origin: usize,
     mode: c_uint,
     thread: ThreadId,
@@ -94,7 +94,7 @@ impl State {
         Ok(())
     }
 
-    /// Ends the capture of a stream, and gives the graph.
+    /// Ends the capture of a stream, and returns the graph.
     pub(super) fn end_capture(&mut self, thread: ThreadId, stream: usize) -> Result<Arc<Graph>, c_int> {
         let found = self.streams.get(&stream).ok_or(INVALID_HANDLE)?;
         let Some((handle, tail)) = found.capture.clone() else { return Err(INVALID_VALUE) };
@@ -122,7 +122,7 @@ impl State {
         result.map(|()| Arc::new(capture.graph))
     }
 
-    /// Adds to the graph that a stream is captured for.
+    /// Adds a job to the graph that a stream is captured for.
     pub(super) fn capture(&mut self, stream: usize, job: Job) -> Result<(), c_int> {
         let found = self.streams.get_mut(&stream).ok_or(INVALID_HANDLE)?;
         let Some((handle, tail)) = &mut found.capture else { return Err(INVALID_HANDLE) };
@@ -140,8 +140,8 @@ impl State {
         Ok(())
     }
 
-    /// Makes a stream wait for an event, where either takes part in a capture. Tells whether that
-    /// is so.
+    /// Makes a stream wait for an event, where either takes part in a capture. Returns whether one
+    /// does.
     pub(super) fn capture_wait(
         &mut self,
         stream: usize,
@@ -152,7 +152,7 @@ impl State {
         let own =
             self.streams.get(&stream).ok_or(INVALID_HANDLE)?.capture.as_ref().map(|(handle, _)| *handle);
         let (capture, nodes) = match &event.when {
-            // An event of a capture that is over is no more than one that never happened.
+            // An event of an ended capture counts as one that was never recorded.
             When::Captured { capture, nodes } if self.captures.contains_key(capture) => {
                 (*capture, nodes.clone())
             }
@@ -185,7 +185,7 @@ impl State {
         }
     }
 
-    /// Refuses what must not be done with a stream while it is captured, which ends the capture.
+    /// Refuses a call that a captured stream does not allow. Such a call ends the capture.
     pub(super) fn refuse_captured(&mut self, stream: usize) -> Result<(), c_int> {
         let capture = self.streams.get(&stream).and_then(|stream| stream.capture.as_ref());
         let Some((capture, _)) = capture else { return Ok(()) };
@@ -194,8 +194,8 @@ impl State {
         Err(CAPTURE_UNSUPPORTED)
     }
 
-    /// Refuses what might wait, or be waited for, while anything is captured that does not allow
-    /// it, which ends these captures.
+    /// Refuses a call that could wait, or be waited for, during any capture that does not allow it.
+    /// Such a call ends these captures.
     pub(super) fn refuse_unsafe(&mut self, thread: ThreadId) -> Result<(), c_int> {
         let mut result = Ok(());
         for capture in self.captures.values_mut() {
@@ -207,8 +207,8 @@ impl State {
         result
     }
 
-    /// Refuses work for the legacy stream of a card while a stream is captured that it would have
-    /// to wait for.
+    /// Refuses work for the legacy stream of a card while a stream that it would have to wait for
+    /// is captured.
     pub(super) fn refuse_implicit(&mut self, card: usize) -> Result<(), c_int> {
         let captured = self.streams.values().filter(|stream| stream.card == card && stream.is_blocking);
         let captured: Vec<usize> =

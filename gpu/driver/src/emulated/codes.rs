@@ -25,7 +25,7 @@ pub(super) const CAPTURE_ISOLATION: c_int = 905;
 pub(super) const CAPTURE_IMPLICIT: c_int = 906;
 pub(super) const CAPTURE_WRONG_THREAD: c_int = 908;
 
-/// A code in words.
+/// Describes a code in words.
 pub(super) fn describe(code: c_int) -> &'static CStr {
     match code {
         SUCCESS => c"no error",

@@ -11,7 +11,7 @@ impl Driver {
     }
 
     pub(crate) unsafe fn cuDriverGetVersion(&self, version: *mut c_int) -> c_int {
-        // 12.8: what PTX 8.6 came with.
+        // 12.8, the version that introduced PTX 8.6.
         code(give(version, 12080))
     }
 
@@ -29,7 +29,7 @@ impl Driver {
             if usize::try_from(len).is_ok_and(|len| len < text.len()) {
                 return Err(INVALID_VALUE);
             }
-            // SAFETY: the caller promises `len` bytes, which is enough.
+            // SAFETY: the caller promises `len` bytes, and the text is no longer.
             unsafe { name.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len()) };
             Ok(())
         })
@@ -42,7 +42,7 @@ impl Driver {
         device: c_int,
     ) -> c_int {
         // From cuda.h: threads of a thread block, warp size, multiprocessors, compute capability,
-        // shared memory on demand.
+        // opt-in shared memory.
         let found = match attribute {
             1 => number(MOST_THREADS as usize),
             10 => 32,

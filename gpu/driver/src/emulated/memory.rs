@@ -6,11 +6,11 @@ use super::codes::{INVALID_VALUE, OUT_OF_MEMORY};
 use super::state::{Host, Job, Source};
 use super::{Driver, code, give, number, pointer};
 
-/// A copy of the caller's bytes, which must be there.
+/// Copies the caller's bytes, which must exist.
 pub(super) fn host_bytes(from: *const c_void, bytes: usize) -> Vec<u8> {
     let mut copy = vec![0u8; bytes];
     if bytes > 0 {
-        // SAFETY: the caller of the driver promises this many bytes to read.
+        // SAFETY: the caller of the driver promises this many readable bytes.
         unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(from.cast(), bytes) };
     }
     copy
@@ -37,7 +37,7 @@ impl Driver {
         self.waiting(|state, _| {
             let owner = state.cards.iter().position(|card| card.allocated.contains_key(&address));
             let owner = owner.ok_or(INVALID_VALUE)?;
-            // It waits for everything.
+            // Freeing waits for all work of the card.
             let result = state.finish_card(&self.emulation, owner);
             let owner = &mut state.cards[owner];
             owner.allocated.remove(&address);
@@ -55,7 +55,7 @@ impl Driver {
     }
 
     pub(crate) unsafe fn cuMemAllocHost_v2(&self, memory: *mut *mut c_void, bytes: usize) -> c_int {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: `cuMemHostAlloc` has the same contract, and the caller promises to keep it.
         unsafe { self.cuMemHostAlloc(memory, bytes, 0) }
     }
 
@@ -66,7 +66,7 @@ impl Driver {
         self.waiting(|state, _| {
             let mut found = vec![0u8; bytes].into_boxed_slice();
             let address = found.as_mut_ptr();
-            // The address stays what it is, wherever the box goes.
+            // The address does not change when the box moves.
             state.pinned.insert(address.addr(), found);
             give(memory, address.cast())
         })
@@ -88,7 +88,7 @@ impl Driver {
     ) -> c_int {
         let state = self.state();
         let Ok(owner) = state.owner(address, 1) else { return INVALID_VALUE };
-        // The context, the kind of memory (2 is a device's), the number of the device.
+        // The context, the kind of memory (2 means device memory), the number of the device.
         code(match attribute {
             1 => give(value.cast(), pointer(state.cards[owner].context)),
             2 => give(value.cast(), 2 as c_uint),
@@ -99,7 +99,7 @@ impl Driver {
 
     pub(crate) unsafe fn cuMemcpyHtoD_v2(&self, to: u64, from: *const c_void, bytes: usize) -> c_int {
         let job = Job::Write { to, from: Source::Staged(host_bytes(from, bytes)) };
-        // From pageable memory, it returns when the bytes are staged.
+        // A copy from pageable memory returns when the bytes are staged.
         let is_pinned = self.state().is_pinned(from.addr(), bytes);
         if is_pinned { self.at_once(job) } else { self.later(job) }
     }

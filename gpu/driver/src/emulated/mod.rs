@@ -1,10 +1,10 @@
 //! A driver whose devices are emulated.
 //!
-//! It is as unkind as a real one may be. Streams do nothing before somebody waits for them; copies
-//! from pageable memory that a function without a stream makes are done when the legacy stream is
-//! waited for, which streams that are "non-blocking" do not do; addresses belong to one device; a
-//! kernel that accesses what it must not kills its context; while a stream is captured, whatever
-//! might wait is an error that ends the capture.
+//! It behaves as badly as a real driver may. A stream does nothing before a call waits for it. A
+//! copy from pageable memory, made by a function without a stream, is done when the legacy stream
+//! is waited for, and "non-blocking" streams do not wait for that stream. Each address belongs to
+//! one device. A kernel with an invalid access kills its context. While a stream is captured, any
+//! call that could wait is an error that ends the capture.
 
 mod capture;
 mod codes;
@@ -24,24 +24,24 @@ use df11_emulator::{Finding, Options};
 use codes::{INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, SUCCESS};
 use state::{Job, State};
 
-/// Threads of a thread block, at most.
+/// The largest number of threads in a thread block.
 const MOST_THREADS: c_uint = 1024;
 
-/// What the emulated devices are like.
+/// The properties of the emulated devices.
 #[derive(Clone, Debug)]
 pub struct Emulation {
-    /// How kernels are run.
+    /// The options that kernels run with.
     pub options: Options,
-    /// Whether streams work only when they are waited for, so that whoever forgets to wait finds
-    /// nothing done.
+    /// Whether streams work only when a call waits for them. A program that forgets to wait then
+    /// finds nothing done.
     pub lazy: bool,
-    /// Bytes of memory.
+    /// Bytes of memory of each device.
     pub memory: usize,
     /// Compute capability: 90 for 9.0.
     pub capability: i32,
-    /// How many devices there are.
+    /// The number of devices.
     pub devices: usize,
-    /// Functions of the driver, by name, that do nothing but return a code.
+    /// Functions of the driver that do nothing but return a code, by name.
     pub refusals: Vec<(&'static str, c_int)>,
 }
 
@@ -59,11 +59,11 @@ impl Default for Emulation {
 }
 
 thread_local! {
-    /// The contexts that are current on this thread, the last of them really.
+    /// The stack of contexts of this thread. The last one is current.
     static CURRENT: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The driver.
+/// The emulated driver.
 pub(crate) struct Driver {
     emulation: Emulation,
     state: Mutex<State>,
@@ -73,23 +73,23 @@ fn pointer(handle: usize) -> *mut c_void {
     std::ptr::without_provenance_mut(handle)
 }
 
-/// Writes through a pointer of the caller's, who promised that it can be written to.
+/// Writes through a pointer of the caller, who promised that it is writable.
 fn give<T>(to: *mut T, value: T) -> Result<(), c_int> {
     if to.is_null() {
         return Err(INVALID_VALUE);
     }
-    // SAFETY: it is not null, and the caller promises that what the driver is to fill can be
-    // written to.
+    // SAFETY: the pointer is not null, and the caller promises that the driver's outputs are
+    // writable.
     unsafe { to.write(value) };
     Ok(())
 }
 
-/// A number as a driver gives it.
+/// Converts a number to the driver's type.
 fn number(value: usize) -> c_int {
     c_int::try_from(value).unwrap_or(c_int::MAX)
 }
 
-/// A code of the driver.
+/// Converts a result to a code of the driver.
 fn code(result: Result<(), c_int>) -> c_int {
     result.err().unwrap_or(SUCCESS)
 }
@@ -104,7 +104,7 @@ impl Driver {
         std::mem::take(&mut self.state().findings)
     }
 
-    /// What a function is to return and not to do anything.
+    /// Returns the code of a function that is set to do nothing else.
     pub(crate) fn refusal(&self, function: &str) -> Option<c_int> {
         let mut refusals = self.emulation.refusals.iter();
         refusals.find(|(name, _)| *name == function).map(|(_, code)| *code)
@@ -114,7 +114,7 @@ impl Driver {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something in the current context, given its card, if it is alive.
+    /// Runs `work` in the current context, with its card, if the context is alive.
     fn here(&self, work: impl FnOnce(&mut State, usize) -> Result<(), c_int>) -> c_int {
         let mut state = self.state();
         let context = CURRENT.with_borrow(|current| current.last().copied().ok_or(INVALID_CONTEXT));
@@ -126,7 +126,7 @@ impl Driver {
         code(result)
     }
 
-    /// The same for what must not be done while a stream is captured.
+    /// Runs `work` as [`here`](Self::here) does, for a call that no capture allows.
     fn waiting(&self, work: impl FnOnce(&mut State, usize) -> Result<(), c_int>) -> c_int {
         self.here(|state, card| {
             state.refuse_unsafe(thread::current().id())?;
@@ -134,7 +134,7 @@ impl Driver {
         })
     }
 
-    /// Does something with a device.
+    /// Runs `work` with a device.
     fn device(&self, device: c_int, work: impl FnOnce(&mut State, usize) -> Result<(), c_int>) -> c_int {
         let mut state = self.state();
         match usize::try_from(device) {
@@ -143,7 +143,7 @@ impl Driver {
         }
     }
 
-    /// Gives a stream something to do.
+    /// Submits a job to a stream.
     fn submit(&self, stream: *mut c_void, job: impl FnOnce(&State, bool) -> Job) -> c_int {
         self.here(|state, card| {
             let stream = state.stream(card, stream.addr())?;
@@ -152,8 +152,8 @@ impl Driver {
         })
     }
 
-    /// Gives the legacy stream something to do, for a function that takes no stream. It is done
-    /// when somebody waits for it.
+    /// Submits a job to the legacy stream, for a function that takes no stream. The job is done
+    /// when a call waits for it.
     fn later(&self, job: Job) -> c_int {
         self.waiting(|state, card| {
             state.expect_memory(&job)?;
@@ -164,7 +164,7 @@ impl Driver {
         })
     }
 
-    /// The same for a function that waits until it is done.
+    /// Does a job as [`later`](Self::later), and waits until it is done.
     fn at_once(&self, job: Job) -> c_int {
         match self.later(job) {
             SUCCESS => self.here(|state, card| {

@@ -1,4 +1,4 @@
-//! Modules: loaded, asked, launched.
+//! Modules: loading, queries and launches.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
@@ -14,16 +14,16 @@ use super::{Driver, MOST_THREADS, give, number, pointer};
 const MOST_DYNAMIC_SHARED: c_uint = 8;
 /// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`
 const ERROR_LOG: [c_uint; 2] = [5, 6];
-/// How many thread blocks a grid may have in its second and third dimension.
+/// The largest number of thread blocks in a grid's second and third dimension.
 const MOST_BLOCKS: c_uint = 65_535;
-/// Shared memory that a launch may ask for without having said so before.
+/// Shared memory that a launch may use without raising the kernel's limit first.
 const SHARED_WITHOUT_ASKING: usize = 48 << 10;
-/// How a cubin begins: it is an ELF file.
+/// The first bytes of a cubin, which is an ELF file.
 const ELF: [u8; 4] = *b"\x7fELF";
 
-/// What can be in a multiprocessor: bytes of shared memory, of which each thread block takes some
-/// for itself, threads, and thread blocks. From the table of compute capabilities in NVIDIA's
-/// programming guide.
+/// Returns the resources of a multiprocessor: bytes of shared memory, bytes that each thread block
+/// reserves, threads, and thread blocks. The figures are from the table of compute capabilities in
+/// NVIDIA's programming guide.
 const fn multiprocessor(capability: i32) -> (usize, usize, usize, usize) {
     match capability {
         ..80 => (64 << 10, 0, 1024, 16),
@@ -36,7 +36,8 @@ const fn multiprocessor(capability: i32) -> (usize, usize, usize, usize) {
 
 impl Driver {
     pub(crate) unsafe fn cuModuleLoadData(&self, module: *mut *mut c_void, image: *const c_void) -> c_int {
-        // SAFETY: the caller's promises are passed on; there are no options.
+        // SAFETY: `cuModuleLoadDataEx` has the same contract, and the caller promises to keep it.
+        // There are no options.
         unsafe { self.cuModuleLoadDataEx(module, image, 0, std::ptr::null_mut(), std::ptr::null_mut()) }
     }
 
@@ -48,14 +49,14 @@ impl Driver {
         options: *mut c_uint,
         values: *mut *mut c_void,
     ) -> c_int {
-        // SAFETY: the caller promises a cubin, which is longer, or text that ends in a zero, after
-        // which nothing is read.
+        // SAFETY: the caller promises a cubin, which is longer than this, or text that ends in a
+        // zero. Nothing after the zero is read.
         let byte = |at: usize| unsafe { image.cast::<u8>().add(at).read() };
         if (0..ELF.len()).all(|at| byte(at) == ELF[at]) {
             return NO_BINARY_FOR_GPU;
         }
-        // SAFETY: the image is no cubin, and so text that ends in a zero: the caller promises one
-        // or the other.
+        // SAFETY: the caller promises a cubin or text that ends in a zero, and the image is no
+        // cubin.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_str();
         let parsed = text.map_err(|error| error.to_string()).and_then(|text| {
             let module = Module::parse(text).map_err(|error| error.to_string())?;
@@ -69,7 +70,7 @@ impl Driver {
         let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(problem) => {
-                // SAFETY: the caller promises `count` options, and as many values.
+                // SAFETY: the caller promises `count` options and the same number of values.
                 let of = |wanted| unsafe {
                     let mut options =
                         (0..count as usize).map(|at| (options.add(at).read(), values.add(at).read()));
@@ -79,8 +80,8 @@ impl Driver {
                     && let Some(most) = bytes.addr().checked_sub(1)
                 {
                     let len = problem.len().min(most);
-                    // SAFETY: the caller promises that the buffer has this many bytes, the last of
-                    // which is for a zero.
+                    // SAFETY: the caller promises that the buffer has this many bytes. The last one
+                    // is for a zero.
                     unsafe {
                         buffer.cast::<u8>().copy_from_nonoverlapping(problem.as_ptr(), len);
                         buffer.cast::<u8>().add(len).write(0);
@@ -111,7 +112,7 @@ impl Driver {
     ) -> c_int {
         // SAFETY: the caller promises a text that ends in a zero.
         let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() else { return NOT_FOUND };
-        // It may load the function, now that drivers do so as late as they can.
+        // This call may load the function, since drivers load functions as late as they can.
         self.waiting(|state, _| {
             let (card, found) = state.modules.get(&module.addr()).ok_or(INVALID_HANDLE)?;
             let kernel = found.kernels().iter().find(|kernel| kernel.name() == name).ok_or(NOT_FOUND)?;
@@ -137,7 +138,8 @@ impl Driver {
     ) -> c_int {
         self.here(|state, _| {
             let function = state.functions.get(&function.addr()).ok_or(INVALID_HANDLE)?;
-            // Threads of a thread block at most, and shared memory that the kernel states.
+            // The largest number of threads in a thread block, and the shared memory that the
+            // kernel declares.
             match attribute {
                 0 => give(value, number(MOST_THREADS as usize)),
                 1 => give(value, number(function.shared_bytes)),
@@ -176,7 +178,7 @@ impl Driver {
             let function = state.functions.get(&function.addr()).ok_or(INVALID_HANDLE)?;
             let threads =
                 usize::try_from(threads).ok().filter(|threads| *threads > 0).ok_or(INVALID_VALUE)?;
-            // Registers are not counted: PTX does not say how many a kernel takes.
+            // Registers are not counted, because PTX does not state how many a kernel takes.
             let (shared, reserved, most_threads, most) = multiprocessor(self.emulation.capability);
             let by_shared = shared / (function.shared_bytes + shared_bytes + reserved).max(1);
             give(blocks, number(by_shared.min(most_threads / threads).min(most)))
@@ -210,7 +212,8 @@ impl Driver {
         self.here(|state, card| {
             let handle = state.stream(card, stream.addr())?;
             let found = state.functions.get(&function.addr()).ok_or(INVALID_HANDLE)?;
-            // The current context, the function's and the stream's are one.
+            // The current context, the function's context and the stream's context must be the
+            // same.
             if found.card != card || state.streams.get(&handle).is_none_or(|stream| stream.card != card) {
                 return Err(INVALID_HANDLE);
             }
@@ -223,8 +226,8 @@ impl Driver {
                 if *bytes > value.len() {
                     return Err(OUT_OF_RESOURCES);
                 }
-                // SAFETY: the caller promises a pointer for each parameter, to as many bytes as it
-                // has.
+                // SAFETY: the caller promises a pointer for each parameter, to the number of bytes
+                // that it has.
                 unsafe {
                     let from = parameters.add(i).read().cast::<u8>();
                     value.as_mut_ptr().copy_from_nonoverlapping(from, *bytes);

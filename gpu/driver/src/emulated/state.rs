@@ -1,8 +1,8 @@
-//! What the emulated driver knows: cards, streams, and what they have still to do.
+//! The state of the emulated driver: cards, streams, and pending jobs.
 //!
-//! Streams are lazy: what they have to do is done when somebody waits for it, and not before what
-//! it has to wait for. So whoever forgets to wait, or to order two streams, gets what a real card
-//! gives in its worst moment.
+//! Streams are lazy: a job is done when a call waits for it, after the jobs that it depends on, and
+//! not earlier. A program that forgets to wait, or to order two streams, therefore gets the worst
+//! case of a real card.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_int;
@@ -18,32 +18,32 @@ use super::codes::{
     MISALIGNED_ADDRESS, OUT_OF_RESOURCES, SUCCESS,
 };
 
-/// The handle of the stream that 0 stands for, on card 0; those of other cards follow. Handles that
-/// are handed out are above: the driver gives 1 and 2 a meaning.
+/// The handle of the legacy stream of card 0; those of the other cards follow. Handles that the
+/// driver gives out are larger, because it gives 1 and 2 a meaning.
 const LEGACY: usize = 0x10;
 const FIRST_HANDLE: usize = 0x100;
 
-/// Addresses on the host that somebody has promised to leave alone until the stream is done.
+/// An address on the host whose memory the caller promised to leave alone until the stream is done.
 #[derive(Clone, Copy)]
 pub(super) struct Host(pub(super) *mut u8);
 
-// SAFETY: the pointer is used under the lock of the driver alone; that the memory stays is the
-// promise of whoever gave it.
+// SAFETY: the pointer is used only under the lock of the driver, and the caller who passed it
+// promised that the memory stays valid.
 unsafe impl Send for Host {}
 
 // SAFETY: as above.
 unsafe impl Sync for Host {}
 
-/// Where bytes come from.
+/// The source of a copy.
 #[derive(Clone)]
 pub(super) enum Source {
-    /// Pageable memory, of which the driver takes a copy before it returns.
+    /// A copy of pageable memory, which the driver takes before it returns.
     Staged(Vec<u8>),
-    /// Pinned memory, or any in a graph, which is read when the copy is made.
+    /// Pinned memory, or any memory in a graph. It is read when the copy is made.
     Later(Host, usize),
 }
 
-/// What a stream has to do.
+/// A pending job of a stream.
 #[derive(Clone)]
 pub(super) enum Job {
     Write { to: u64, from: Source },
@@ -66,29 +66,30 @@ pub(super) struct Function {
     pub(super) dynamic_shared: usize,
 }
 
-/// A device, and its primary context.
+/// A device and its primary context.
 pub(super) struct Card {
-    /// The handle of the context, while somebody retains it.
+    /// The handle of the context, while it is retained.
     pub(super) context: usize,
     pub(super) retained: usize,
     pub(super) device: Device,
     pub(super) allocated: BTreeMap<u64, usize>,
-    /// What killed the context; everything after it fails as well, as with a driver.
+    /// The error that killed the context. As with a real driver, every later call fails with it as
+    /// well.
     pub(super) failed: c_int,
 }
 
 /// A stream.
 pub(super) struct Stream {
     pub(super) card: usize,
-    /// Whether it and the legacy stream wait for each other.
+    /// Whether this stream and the legacy stream wait for each other.
     pub(super) is_blocking: bool,
-    /// In order, each with a number that grows over all streams.
+    /// The jobs in order. Each has a number that grows across all streams.
     pub(super) jobs: VecDeque<(u64, Job)>,
-    /// The capture that it takes part in, and the nodes that its next one comes after.
+    /// The capture that the stream takes part in, and the nodes that its next node follows.
     pub(super) capture: Option<(usize, Vec<usize>)>,
 }
 
-/// When an event happened.
+/// The state of an event.
 pub(super) enum When {
     Never,
     Pending { stream: usize, sequence: u64 },
@@ -102,11 +103,11 @@ pub(super) struct Event {
     pub(super) when: When,
 }
 
-/// All that is known.
+/// The whole state.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) cards: Vec<Card>,
-    /// By handle, each with its card.
+    /// The modules by handle, each with its card.
     pub(super) modules: BTreeMap<usize, (usize, Module)>,
     pub(super) functions: BTreeMap<usize, Function>,
     pub(super) streams: BTreeMap<usize, Stream>,
@@ -114,7 +115,7 @@ pub(super) struct State {
     pub(super) captures: BTreeMap<usize, Capture>,
     pub(super) graphs: BTreeMap<usize, Arc<Graph>>,
     pub(super) executables: BTreeMap<usize, Arc<Graph>>,
-    /// Pinned memory of the host, by its address.
+    /// Pinned memory of the host, by address.
     pub(super) pinned: BTreeMap<usize, Box<[u8]>>,
     pub(super) findings: Vec<Finding>,
     next: usize,
@@ -138,19 +139,19 @@ impl State {
         FIRST_HANDLE + self.next
     }
 
-    /// The number of the card whose context this is.
+    /// Returns the number of the card whose context this is.
     pub(super) fn card_of(&self, context: usize) -> Result<usize, c_int> {
         let card = self.cards.iter().position(|card| card.retained > 0 && card.context == context);
         card.ok_or(INVALID_CONTEXT)
     }
 
-    /// Makes the context of a card, and the stream that 0 stands for.
+    /// Makes the context of a card and its legacy stream.
     pub(super) fn begin(&mut self, card: usize) {
         self.cards[card].context = self.handle();
         self.add_stream(LEGACY + card, card, true);
     }
 
-    /// Takes the context of a card away, and all that is in it.
+    /// Destroys the context of a card with everything in it.
     pub(super) fn end(&mut self, card: usize) {
         self.modules.retain(|_, (of, _)| *of != card);
         self.functions.retain(|_, function| function.card != card);
@@ -168,14 +169,14 @@ impl State {
         self.streams.insert(handle, stream);
     }
 
-    /// The stream of a handle, in the context of a card: 0, 1 and 2 stand for the legacy stream (2
-    /// is a thread's own, which this driver does not have).
+    /// Returns the stream of a handle, in the context of a card. 0, 1 and 2 stand for the legacy
+    /// stream. (2 means a thread's own stream, which this driver does not have.)
     pub(super) fn stream(&self, card: usize, handle: usize) -> Result<usize, c_int> {
         let handle = if handle <= 2 { LEGACY + card } else { handle };
         if self.streams.contains_key(&handle) { Ok(handle) } else { Err(INVALID_HANDLE) }
     }
 
-    /// The card that has these bytes in one buffer.
+    /// Returns the card that has these bytes in one buffer.
     pub(super) fn owner(&self, address: u64, bytes: usize) -> Result<usize, c_int> {
         let has = |card: &Card| {
             let before = card.allocated.range(..=address).next_back();
@@ -186,7 +187,7 @@ impl State {
         self.cards.iter().position(has).ok_or(ILLEGAL_ADDRESS)
     }
 
-    /// Whether these bytes of the host are pinned.
+    /// Tells whether these bytes of the host are pinned.
     pub(super) fn is_pinned(&self, address: usize, bytes: usize) -> bool {
         let before = self.pinned.range(..=address).next_back();
         before.is_some_and(|(start, memory)| {
@@ -194,7 +195,7 @@ impl State {
         })
     }
 
-    /// Refuses copies from and to what is no memory, which a driver sees before it gives them to a
+    /// Refuses copies from or to invalid memory. A driver detects these before it submits them to a
     /// stream.
     pub(super) fn expect_memory(&self, job: &Job) -> Result<(), c_int> {
         let found = match job {
@@ -209,7 +210,7 @@ impl State {
         found.map(|_| ()).map_err(|_| INVALID_VALUE)
     }
 
-    /// Gives a stream something to do; the number of that.
+    /// Submits a job to a stream, and returns its number.
     pub(super) fn push(&mut self, stream: usize, job: Job) -> u64 {
         self.sequence += 1;
         let sequence = self.sequence;
@@ -224,7 +225,7 @@ impl State {
         sequence
     }
 
-    /// Gives a stream something to do, or the graph that it is captured for.
+    /// Submits a job to a stream, or to the graph that it is captured for.
     pub(super) fn submit(&mut self, emulation: &Emulation, stream: usize, job: Job) -> Result<(), c_int> {
         self.expect_memory(&job)?;
         if self.is_captured(stream) {
@@ -238,14 +239,14 @@ impl State {
         if emulation.lazy { Ok(()) } else { self.finish(emulation, stream) }
     }
 
-    /// Does what a stream has to do, and what that waits for.
+    /// Does the jobs of a stream, and those that they wait for.
     pub(super) fn finish(&mut self, emulation: &Emulation, stream: usize) -> Result<(), c_int> {
         self.finish_until(emulation, stream, self.sequence);
         let card = self.streams.get(&stream).map(|stream| stream.card).ok_or(INVALID_HANDLE)?;
         self.alive(card)
     }
 
-    /// Does all that a card has to do.
+    /// Does all jobs of a card.
     pub(super) fn finish_card(&mut self, emulation: &Emulation, card: usize) -> Result<(), c_int> {
         let streams = self.streams.iter().filter(|(_, stream)| stream.card == card);
         let streams: Vec<usize> = streams.map(|(handle, _)| *handle).collect();
@@ -255,7 +256,7 @@ impl State {
         self.alive(card)
     }
 
-    /// An error if the context of a card was killed.
+    /// Returns an error if the context of a card was killed.
     pub(super) fn alive(&self, card: usize) -> Result<(), c_int> {
         match self.cards[card].failed {
             SUCCESS => Ok(()),
@@ -263,7 +264,7 @@ impl State {
         }
     }
 
-    /// Does what a stream had to do when the number was given out. What it waits for has smaller
+    /// Does the jobs of a stream up to this number. The jobs that they wait for have smaller
     /// numbers, so this ends.
     pub(super) fn finish_until(&mut self, emulation: &Emulation, stream: usize, sequence: u64) {
         while let Some((number, job)) = self.streams.get_mut(&stream).and_then(|found| {
@@ -289,7 +290,7 @@ impl State {
         }
     }
 
-    /// Does one thing, if the context is alive.
+    /// Does one job, if the context is alive.
     fn run_on(&mut self, emulation: &Emulation, card: usize, number: u64, job: Job) {
         if self.cards[card].failed != SUCCESS {
             return;
@@ -328,8 +329,8 @@ impl State {
             Job::Read { to, from, bytes } => {
                 let owner = self.owner(from, bytes)?;
                 let found = self.cards[owner].device.read(from, bytes);
-                // SAFETY: whoever asked for it promised this many bytes until the stream is done,
-                // which is now; they are none of the device's.
+                // SAFETY: the caller of the copy promised this many writable bytes until the stream
+                // is done, which happens now. They do not belong to the device's buffers.
                 unsafe { to.0.copy_from_nonoverlapping(found.as_ptr(), bytes) };
             }
             Job::Copy { to, from, bytes } => {
@@ -354,8 +355,8 @@ impl State {
     }
 }
 
-/// What a card would say. It does not notice everything that the emulator does; then, too, the
-/// launch has failed.
+/// Returns the code that a card would return. A card does not detect everything that the emulator
+/// does, but the launch has failed in each case.
 fn code_of(findings: &[Finding]) -> Result<(), c_int> {
     let code = |kind: Kind| match kind {
         Kind::ReadOutOfBounds | Kind::WriteOutOfBounds => ILLEGAL_ADDRESS,

@@ -1,4 +1,4 @@
-//! Streams, events, and graphs that streams are captured to.
+//! Streams, events, and graphs captured from streams.
 
 use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 use std::thread;
@@ -13,7 +13,8 @@ const NON_BLOCKING: c_uint = 1;
 
 impl Driver {
     pub(crate) unsafe fn cuStreamCreate(&self, stream: *mut *mut c_void, flags: c_uint) -> c_int {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: `cuStreamCreateWithPriority` has the same contract, and the caller promises to
+        // keep it.
         unsafe { self.cuStreamCreateWithPriority(stream, flags, 0) }
     }
 
@@ -36,7 +37,7 @@ impl Driver {
                 return Err(INVALID_HANDLE);
             }
             let handle = state.stream(card, stream.addr())?;
-            // What it has to do is still done.
+            // Pending jobs are still done.
             let result = state.finish(&self.emulation, handle);
             state.streams.remove(&handle);
             result
@@ -154,7 +155,7 @@ impl Driver {
         self.waiting(|state, _| {
             match state.events.get(&event.addr()).ok_or(INVALID_HANDLE)?.when {
                 When::Pending { stream, sequence } => {
-                    // So that whoever asks again and again sees it happen.
+                    // A caller that polls the event then sees it happen.
                     state.finish_until(&self.emulation, stream, sequence);
                     Err(NOT_READY)
                 }

@@ -1,4 +1,4 @@
-//! Launches: what to run, how, and what came of it.
+//! Launches: their configuration, options and results.
 
 use std::collections::BTreeMap;
 
@@ -8,68 +8,68 @@ use crate::findings::Finding;
 use crate::parse::Module;
 use crate::{Counters, Error};
 
-/// What to run a kernel on.
+/// The configuration of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// Thread blocks.
+    /// The number of thread blocks in each dimension.
     pub grid: [u32; 3],
-    /// Threads of a thread block.
+    /// The number of threads of a thread block in each dimension.
     pub block: [u32; 3],
-    /// Bytes of shared memory besides those that the kernel states itself.
+    /// Bytes of shared memory in addition to those that the kernel declares.
     pub shared_bytes: usize,
-    /// Its arguments, integers and addresses, one for each parameter.
+    /// The kernel's arguments, integers and addresses, one for each parameter.
     pub arguments: &'a [u64],
 }
 
-/// Which lanes of a warp go first, where they have parted.
+/// The order in which diverged lanes of a warp run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Those that are furthest behind in the code, so that they come together again soon, as
-    /// hardware makes them.
+    /// The lanes that are furthest behind in the code run first, so that all lanes soon reconverge,
+    /// as on hardware.
     Together,
-    /// Any, in an order that follows from the seed, as independent threads may.
+    /// The lanes run in an order that follows from the seed, as independent threads may.
     Apart {
-        /// Where the order begins.
+        /// The seed of the order.
         seed: u64,
     },
 }
 
-/// How to run a kernel.
+/// The options of a launch.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which lanes go first.
+    /// The order of diverged lanes.
     pub policy: Policy,
-    /// Warps take turns in an order that follows from this.
+    /// The seed of the order in which warps run.
     pub order: u64,
-    /// Instructions that warps of one thread block may run in all.
+    /// The largest total number of instructions that the warps of one thread block may run.
     pub most_steps: u64,
-    /// Bytes of shared memory that a thread block can have.
+    /// The largest number of bytes of shared memory of a thread block.
     pub most_shared: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        // 227 KiB is the most of any card so far.
+        // 227 KiB is the maximum of all cards so far.
         Options { policy: Policy::Together, order: 0, most_steps: 50_000_000, most_shared: 227 << 10 }
     }
 }
 
-/// What a launch did.
+/// The result of a launch.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What is wrong with the kernel: each kind once for each line, in the order of lines.
+    /// The faults of the kernel: each kind once for each line, ordered by line.
     pub findings: Vec<Finding>,
-    /// How much it did.
+    /// The counted work.
     pub counters: Counters,
 }
 
 impl Module {
-    /// Runs a kernel. What it writes is in `device` afterwards.
+    /// Runs a kernel. Its output is in `device` afterwards.
     ///
     /// # Errors
     ///
-    /// [`Error::NoKernel`]; [`Error::Launch`] if arguments or sizes do not fit the kernel. A kernel
-    /// with faults is run as far as it goes.
+    /// [`Error::NoKernel`], or [`Error::Launch`] if arguments or sizes do not fit the kernel. A
+    /// kernel with faults runs until it ends or cannot go on.
     pub fn launch(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Accesses of memory: bounds, alignment, what was written before, and races.
+//! Memory accesses: bounds, alignment, undefined bytes, and races.
 
 use super::{MOST_THREADS, Machine};
 use crate::Counters;
@@ -8,20 +8,20 @@ use crate::instruction::{Instruction, NONE, Operand, Space};
 use crate::race::Touch;
 use crate::warp::{Copy, LANES, Values, Warp, each};
 
-/// Whether what one thread wrote, and when, may come before or after what thread `me` does now.
-/// Threads are counted from 1; 0 is nobody. Within a thread block, a barrier since then orders
-/// them.
+/// Tells whether an earlier access by one thread has no defined order with the current access of
+/// thread `me`. Threads are counted from 1; 0 means no thread. Within a thread block, a barrier
+/// since then orders them.
 fn is_unordered((writer, when): (u32, u32), me: u32, barrier: u32) -> bool {
     let is_other = writer != 0 && writer != me;
     is_other && !((writer - 1) / MOST_THREADS == (me - 1) / MOST_THREADS && when < barrier)
 }
 
-/// The number in some bytes.
+/// Reads a little-endian number from bytes.
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// Where an access goes.
+/// The target of an access.
 enum Place {
     Shared(usize),
     Global,
@@ -41,7 +41,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Counts what an access of several lanes takes.
+    /// Counts the cost of an access by several lanes.
     fn count(&mut self, addresses: &[u64], space: Space, len: u64, is_store: bool) {
         let Some(&first) = addresses.first() else { return };
         match self.place(space, first) {
@@ -124,7 +124,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Notes an access of shared memory, and what it races with.
+    /// Records an access of shared memory and the races that it takes part in.
     fn touch(
         &mut self,
         warp: &Warp,
@@ -206,8 +206,8 @@ impl Machine<'_> {
         });
     }
 
-    /// The number of a thread in the grid, from 1 on, with room for the most threads in each thread
-    /// block.
+    /// Returns the number of a thread in the grid, from 1 on. Each thread block reserves the
+    /// maximum number of threads.
     fn thread_number(&self, warp: &Warp, lane: usize) -> u32 {
         self.block.number.wrapping_mul(MOST_THREADS) + (warp.number * LANES + lane) as u32 + 1
     }
@@ -251,7 +251,8 @@ impl Machine<'_> {
                     buffer.writers = vec![(0, 0); buffer.bytes.len()];
                 }
                 let is_same = buffer.bytes[at..at + len] == *bytes;
-                // Also with atomic operations that left the same: they may come after it.
+                // A race with an atomic operation is also one if both left the same bytes, because
+                // the two have no order.
                 let mut is_racing = buffer.atomics(at, len).any(|other| is_unordered(other, me, barrier));
                 for writer in &mut buffer.writers[at..at + len] {
                     is_racing |= !is_same && is_unordered(*writer, me, barrier);
@@ -266,7 +267,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Reads and writes at once; returns what was there.
+    /// Reads and writes in one step, and returns the old value.
     pub(super) fn atomic(
         &mut self,
         warp: &Warp,
@@ -342,8 +343,8 @@ impl Machine<'_> {
             targets.push(target);
             let mut copied = vec![0; bytes as usize];
             self.read(warp, instruction, lane, Space::Global, source, &mut copied);
-            // Written at once, for bounds and races; what it holds is not to be read before it was
-            // waited for.
+            // The write happens now, for bounds and races. The bytes must not be read before the
+            // copy was waited for.
             self.write(warp, instruction, lane, Space::Shared, target, &copied);
             let target = target as usize;
             if let Some(defined) = self.block.shared_defined.get_mut(target..target + copied.len()) {
@@ -355,8 +356,8 @@ impl Machine<'_> {
         self.count(&targets, Space::Shared, bytes, true);
     }
 
-    /// Lets copies of these lanes arrive, all but the youngest `left` groups. Without a number
-    /// there is nothing to leave, as with `wait_all`.
+    /// Completes the copies of these lanes, except the youngest `left` groups. An instruction
+    /// without a number, such as `wait_all`, completes all.
     pub(super) fn copy_wait(&mut self, warp: &mut Warp, lanes: u32, left: u64) {
         let done =
             |copy: &Copy| lanes >> copy.lane & 1 == 1 && copy.groups.is_none_or(|groups| groups >= left);

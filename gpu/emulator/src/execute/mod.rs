@@ -1,7 +1,8 @@
-//! Runs kernels: thread blocks one after the other, their warps in turn, lanes in lock step.
+//! Runs kernels: thread blocks one after the other, their warps interleaved, lanes in lock step.
 //!
-//! Lanes of a warp that stand at the same instruction run it together. Where they part, a
-//! [`Policy`] says who goes first; no result may depend on that, which is why there are two.
+//! Lanes of a warp at the same instruction run it together. Where they diverge, a [`Policy`]
+//! decides which go first. No result may depend on that choice, which is why there are two
+//! policies.
 
 mod launch;
 mod memory;
@@ -20,30 +21,30 @@ use crate::warp::Warp;
 
 pub use launch::{Launch, Options, Policy, Report};
 
-/// Threads of a thread block at the most, of any card so far.
+/// The largest number of threads in a thread block, on any card so far.
 const MOST_THREADS: u32 = 1024;
 
-/// A thread block that is being run.
+/// A thread block during its run.
 #[derive(Default)]
 struct Block {
     index: [u32; 3],
-    /// Its number in the grid.
+    /// The number of the thread block in the grid.
     number: u32,
     shared: Vec<u8>,
     shared_defined: Vec<bool>,
     shadow: Shadow,
     order: Order,
-    /// Whether something was found after which it makes no sense to go on.
+    /// Whether a fault was found after which the run cannot continue.
     is_over: bool,
 }
 
 impl Block {
-    /// Whether there are so many bytes of shared memory there.
+    /// Tells whether shared memory has this many bytes at this offset.
     fn has_shared(&self, at: usize, len: usize) -> bool {
         at.checked_add(len).is_some_and(|end| end <= self.shared.len())
     }
 
-    /// Says where an offset in shared memory is.
+    /// Describes the location of an offset in shared memory.
     fn describe(&self, at: usize) -> String {
         format!("offset {at} of {} bytes of shared memory", self.shared.len())
     }

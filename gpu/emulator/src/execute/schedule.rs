@@ -1,4 +1,4 @@
-//! Who goes next: warps in turn, lanes of a warp that stand at the same instruction, barriers.
+//! Scheduling: the order of warps, lanes at the same instruction, barriers.
 
 use super::{Block, Machine, Policy};
 use crate::findings::Kind;
@@ -49,7 +49,7 @@ impl Machine<'_> {
             })
             .collect();
         loop {
-            // A different order after each barrier.
+            // The order changes after each barrier.
             let mut order: Vec<usize> = (0..number).collect();
             if self.options.order != 0 {
                 for i in (1..number).rev() {
@@ -65,12 +65,12 @@ impl Machine<'_> {
             if warps.iter().all(|warp| warp.live == 0) {
                 return;
             }
-            // Now all that live are at a barrier.
+            // All live threads are at a barrier now.
             self.meet(&mut warps);
         }
     }
 
-    /// Lets all threads pass a barrier, if it is the same for all.
+    /// Lets all threads pass a barrier, if all wait at the same one.
     fn meet(&mut self, warps: &mut [Warp]) {
         let at = |warp: &Warp, lane: usize| warp.next[lane] - 1;
         let mut first = None;
@@ -93,7 +93,7 @@ impl Machine<'_> {
         self.block.order.barrier = self.block.order.now;
     }
 
-    /// Runs a warp until all its lanes have ended or are at a barrier.
+    /// Runs a warp until all its lanes have ended or wait at a barrier.
     fn run_warp(&mut self, warp: &mut Warp) {
         loop {
             let runnable = warp.live & !warp.at_barrier & !warp.waiting;
@@ -126,8 +126,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Runs lanes that are at the same instruction until they part, wait, end, or come to where
-    /// others are.
+    /// Runs lanes at the same instruction until they diverge, wait, end, or reach other lanes.
     fn run_group(&mut self, warp: &mut Warp, group: u32, mut at: usize, meets: usize, most: u64) {
         let is_together = self.options.policy == Policy::Together;
         for _ in 0..most {
@@ -135,7 +134,7 @@ impl Machine<'_> {
                 break;
             }
             let Some(instruction) = self.kernel.code.get(at) else {
-                // The end of the code is the end of the kernel.
+                // The end of the code ends the kernel.
                 warp.live &= !group;
                 return;
             };
@@ -216,8 +215,8 @@ impl Machine<'_> {
         each(group).for_each(|lane| warp.next[lane] = at);
     }
 
-    /// An instruction for which lanes wait for each other. Tells whether only these lanes ran it
-    /// and can simply go on.
+    /// Runs an instruction at which lanes wait for each other. Returns whether only these lanes ran
+    /// it and can continue at once.
     fn synchronise(&mut self, warp: &mut Warp, instruction: &Instruction, lanes: u32, at: usize) -> bool {
         let operand = match instruction.operation {
             Operation::WarpBarrier => 0,

@@ -1,4 +1,4 @@
-//! What single instructions do.
+//! The semantics of single instructions.
 
 use super::Machine;
 use crate::device::{GLOBAL, SHARED};
@@ -22,12 +22,12 @@ impl Machine<'_> {
             self.find(warp, lane, instruction, Kind::UndefinedRegister, None, |_| {
                 format!("nothing was written to {name}")
             });
-            // Once is enough.
+            // One report for each register is enough.
             warp.defined[register as usize] |= missing;
         }
     }
 
-    /// Everything that is no branch and no barrier.
+    /// Executes any instruction other than a branch or a barrier.
     pub(super) fn execute(&mut self, warp: &mut Warp, instruction: &Instruction, lanes: u32) {
         let Instruction { operation, ty, to, from, .. } = instruction;
         let used = match operation {
@@ -77,7 +77,7 @@ impl Machine<'_> {
         }
     }
 
-    /// An instruction by which lanes tell each other something.
+    /// Executes an instruction that exchanges values between lanes.
     fn exchange(&mut self, warp: &mut Warp, instruction: &Instruction, lanes: u32, operands: &[Values; 4]) {
         let Instruction { operation, ty, to, .. } = instruction;
         let [a, b, c, _] = operands;
@@ -124,7 +124,7 @@ impl Machine<'_> {
     }
 }
 
-/// An instruction that each lane runs for itself, without memory.
+/// Executes an instruction that each lane runs for itself, without memory.
 fn compute(warp: &mut Warp, instruction: &Instruction, lanes: u32, operands: &[Values; 4]) {
     let Instruction { operation, ty, to, .. } = instruction;
     let [a, b, c, d] = operands;
@@ -197,7 +197,7 @@ fn compute(warp: &mut Warp, instruction: &Instruction, lanes: u32, operands: &[V
             result[lane] = u64::from(is_shared == (space == Space::Shared));
         }),
         Operation::ActiveMask => result = [u64::from(lanes); LANES],
-        // Not for each lane by itself: `execute` has done them.
+        // These work across lanes, so `execute` has run them already.
         Operation::Shuffle(_)
         | Operation::Vote(_)
         | Operation::Match { .. }

@@ -1,4 +1,4 @@
-//! Instructions: their operands as they are written, and what their names say.
+//! Parses instructions: their operands, and the parts of their names.
 
 use super::module::{Parser, Scope, type_of};
 use crate::Error;
@@ -7,7 +7,7 @@ use crate::instruction::{
     Special, Ternary, Type, Unary, Vote,
 };
 
-/// An operand as it is written.
+/// An operand as written in the text.
 #[derive(Clone, Debug)]
 enum Raw<'a> {
     Word(&'a str),
@@ -99,7 +99,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Makes an instruction of its name and its operands.
+/// Builds an instruction from its name and its operands.
 struct Decoder<'s, 'a> {
     scope: &'s Scope<'a>,
     line: usize,
@@ -144,7 +144,7 @@ impl Decoder<'_, '_> {
         })
     }
 
-    /// An address: what it begins with, and the offset.
+    /// Parses an address: its base and its offset.
     fn address(&self, raw: &Raw<'_>) -> Result<(Operand, u64), Error> {
         let Raw::Address(base, offset) = raw else {
             return self.error(format!("{} needs an address here, not {raw:?}", self.name));
@@ -196,12 +196,12 @@ impl Decoder<'_, '_> {
         Ok(named.unwrap_or(Space::Generic))
     }
 
-    /// An instruction that cannot saturate or carry.
+    /// Accepts an integer instruction without saturation or carry.
     fn integer(&self, name: &Name<'_>, operation: Operation) -> Result<Operation, Error> {
         if name.has("sat") || name.has("cc") { self.unknown() } else { Ok(operation) }
     }
 
-    /// What each lane does with values of its own, if the name says one of these.
+    /// Decodes an instruction that each lane runs on its own values, if the name is one of these.
     fn computation(&self, name: &Name<'_>) -> Result<Option<Operation>, Error> {
         use Operation as O;
         Ok(Some(match name.base {
@@ -264,7 +264,7 @@ impl Decoder<'_, '_> {
         }))
     }
 
-    /// What has to do with memory, if the name says one of these.
+    /// Decodes an instruction that accesses memory, if the name is one of these.
     fn access(&self, name: &Name<'_>) -> Result<Option<Operation>, Error> {
         use Operation as O;
         let vector = if name.has("v2") {
@@ -298,12 +298,12 @@ impl Decoder<'_, '_> {
         }))
     }
 
-    /// Branches, barriers, and what lanes do together: all that is left.
+    /// Decodes the remaining instructions: branches, barriers, and those that work across lanes.
     fn control(&self, name: &Name<'_>) -> Result<Operation, Error> {
         use Operation as O;
         Ok(match name.base {
             "bra" => {
-                // Resolved when all labels are known.
+                // The target is resolved once all labels are known.
                 O::Branch { target: usize::MAX }
             }
             "ret" | "exit" => O::Exit,
@@ -326,7 +326,7 @@ impl Decoder<'_, '_> {
         })
     }
 
-    /// Gives an instruction its type, its registers and its operands.
+    /// Sets the type, the registers and the operands of an instruction.
     fn fill(&self, name: &Name<'_>, instruction: &mut Instruction) -> Result<(), Error> {
         use Operation as O;
         let operation = instruction.operation;
@@ -340,7 +340,7 @@ impl Decoder<'_, '_> {
         match operation {
             O::Branch { .. } | O::Exit | O::Fence | O::Trap | O::CopyCommit => {}
             O::Barrier | O::WarpBarrier | O::CopyWait => {
-                // Without a number: all.
+                // Without a number, it waits for all copies.
                 instruction.from[0] = next().map_or(Ok(Operand::Immediate(0)), |raw| self.operand(raw))?;
             }
             O::CopyAsync { .. } => {
@@ -393,7 +393,7 @@ impl Decoder<'_, '_> {
                 }
             }
             _ => {
-                // Two results: of a shuffle, of a comparison, of a match.
+                // Shuffles, comparisons and matches have two results.
                 match next().ok_or_else(missing)? {
                     Raw::Pair(first, second) => {
                         instruction.to[0] = self.register(&Raw::Word(first))?;
@@ -432,11 +432,11 @@ impl Decoder<'_, '_> {
     }
 }
 
-/// The name of an instruction in its parts, such as `ld`, `global` and `u32`.
+/// The parts of an instruction's name, such as `ld`, `global` and `u32`.
 struct Name<'a> {
     base: &'a str,
     modifiers: Vec<&'a str>,
-    /// The types among the modifiers.
+    /// The modifiers that are types.
     types: Vec<Type>,
 }
 
@@ -454,7 +454,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// The comparison of this name. lo, ls, hi and hs are the names of unsigned ones.
+/// Returns the comparison of this name. lo, ls, hi and hs are names of unsigned comparisons.
 fn compare(modifier: &str) -> Option<Compare> {
     Some(match modifier {
         "eq" => Compare::Eq,
@@ -467,7 +467,7 @@ fn compare(modifier: &str) -> Option<Compare> {
     })
 }
 
-/// How a comparison is combined with a predicate.
+/// Returns how a comparison is combined with a predicate.
 fn combine(modifier: &str) -> Option<Combine> {
     Some(match modifier {
         "and" => Combine::And,
@@ -477,7 +477,7 @@ fn combine(modifier: &str) -> Option<Combine> {
     })
 }
 
-/// The atomic operation of this name.
+/// Returns the atomic operation of this name.
 fn atomic(modifier: &str) -> Option<Atomic> {
     Some(match modifier {
         "add" => Atomic::Add,

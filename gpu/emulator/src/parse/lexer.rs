@@ -1,4 +1,4 @@
-//! Text to words, numbers and signs.
+//! Splits text into words, numbers and signs.
 
 /// A word, a number or a sign, and its line.
 #[derive(Clone, Debug, PartialEq)]

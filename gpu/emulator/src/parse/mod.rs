@@ -1,4 +1,4 @@
-//! PTX as text to instructions.
+//! Parses PTX text into instructions.
 
 mod instructions;
 mod lexer;
@@ -8,13 +8,13 @@ use self::module::Parser;
 use crate::Error;
 use crate::instruction::Instruction;
 
-/// Kernels, as a text of PTX holds them.
+/// The kernels of a PTX text.
 #[derive(Clone, Debug)]
 pub struct Module {
     pub(crate) kernels: Vec<Kernel>,
-    /// Version of the language, such as 7.8.
+    /// The version of the language, such as 7.8.
     version: String,
-    /// What it was compiled for, such as `sm_90`.
+    /// The target, such as `sm_90`.
     target: String,
 }
 
@@ -23,42 +23,43 @@ pub struct Module {
 pub struct Kernel {
     pub(crate) name: String,
     pub(crate) code: Vec<Instruction>,
-    /// Bytes of each register's type are not kept: values are cut where they are written.
+    /// The number of registers. Their sizes are not kept, because values are truncated when they
+    /// are written.
     pub(crate) registers: usize,
-    /// By register: its name.
+    /// The name of each register.
     pub(crate) names: Vec<String>,
-    /// Bytes of shared memory that it states itself.
+    /// Bytes of shared memory that the kernel declares.
     pub(crate) shared_bytes: usize,
-    /// The bytes of each parameter.
+    /// The size of each parameter in bytes.
     pub(crate) parameters: Vec<usize>,
-    /// The most threads of a thread block, where that is stated.
+    /// The largest number of threads of a thread block, where it is declared.
     pub(crate) most_threads: Option<u32>,
 }
 
 impl Module {
-    /// Reads PTX.
+    /// Parses PTX.
     ///
     /// # Errors
     ///
-    /// [`Error::Parse`] for what is no PTX, and for instructions that this emulator does not know,
-    /// by name.
+    /// [`Error::Parse`] for text that is not PTX, and for instructions that this emulator does not
+    /// support, by name.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Parser::new(text).module()
     }
 
-    /// The kernels.
+    /// Returns the kernels of the module.
     #[must_use]
     pub fn kernels(&self) -> &[Kernel] {
         &self.kernels
     }
 
-    /// The version of PTX, such as `7.8`.
+    /// Returns the version of PTX, such as `7.8`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// What the PTX was made for, such as `sm_90`.
+    /// Returns the target that the PTX was made for, such as `sm_90`.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
@@ -66,19 +67,19 @@ impl Module {
 }
 
 impl Kernel {
-    /// Its name.
+    /// Returns the kernel's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes of shared memory that it needs besides what a launch gives it.
+    /// Returns the bytes of shared memory that it needs in addition to those of the launch.
     #[must_use]
     pub fn shared_bytes(&self) -> usize {
         self.shared_bytes
     }
 
-    /// The bytes of each of its parameters.
+    /// Returns the size of each parameter in bytes.
     #[must_use]
     pub fn parameters(&self) -> &[usize] {
         &self.parameters

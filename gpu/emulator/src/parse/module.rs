@@ -1,4 +1,4 @@
-//! Modules and kernels: everything but what single instructions say.
+//! Parses modules and kernels, apart from single instructions.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use crate::instruction::{Instruction, Operation, Type};
 pub(super) struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     pub(super) at: usize,
-    /// Shared memory that is declared outside of kernels: name, alignment, bytes (0 for what the
-    /// launch gives).
+    /// Shared memory that is declared outside kernels: name, alignment, bytes (0 if the launch sets
+    /// the size).
     shared: Vec<(&'a str, usize, usize)>,
 }
 
-/// What is known in a kernel.
+/// The declarations of a kernel.
 #[derive(Default)]
 pub(super) struct Scope<'a> {
     pub(super) registers: HashMap<String, u32>,
@@ -78,7 +78,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Goes on after the end of this line.
+    /// Continues after the end of this line.
     fn skip_line(&mut self) {
         let line = self.line();
         while self.at < self.tokens.len() && self.line() == line {
@@ -86,7 +86,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Goes on after what stands in braces.
+    /// Skips a block in braces.
     fn skip_braces(&mut self) {
         let mut depth = 0;
         while self.at < self.tokens.len() {
@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
         Ok(module)
     }
 
-    /// `.align 16 .b8 name[100];`: name, alignment, bytes.
+    /// Parses an array, such as `.align 16 .b8 name[100];`: name, alignment, bytes.
     fn array(&mut self) -> Result<(&'a str, usize, usize), Error> {
         let mut align = 1;
         if self.peek() == ".align" {
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
         }
         let mut code = Vec::new();
         self.body(&mut scope, &mut code)?;
-        // What the launch gives comes after everything else.
+        // The shared memory of the launch follows all other.
         scope.shared_bytes = scope.shared_bytes.next_multiple_of(16);
         for (instruction, label, line) in scope.branches {
             let Some(&target) = scope.labels.get(label) else {
@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What stands in the parentheses after a kernel's name: the bytes of each parameter.
+    /// Parses the parameter list of a kernel: the size of each parameter in bytes.
     fn parameters(&mut self, scope: &mut Scope<'a>) -> Result<Vec<usize>, Error> {
         let mut parameters = Vec::new();
         let mut offset = 0usize;
@@ -242,7 +242,7 @@ impl<'a> Parser<'a> {
         Ok(parameters)
     }
 
-    /// Numbers between commas, multiplied.
+    /// Multiplies numbers between commas.
     fn product(&mut self) -> Result<u32, Error> {
         let mut product = self.number()?;
         while self.peek() == "," {

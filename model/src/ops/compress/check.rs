@@ -1,5 +1,6 @@
-//! Check: what was written is opened as any reader would, decoded, and compared with the digests
-//! that the scan took. The source is not read again: if it changed meanwhile, that is seen here.
+//! Check: opens what was written as any reader would, decodes it, and compares it with the digests
+//! that the scan took. The source is not read again: if it changed meanwhile, the digests differ
+//! here.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,14 +18,14 @@ use crate::packed::{Part, frame};
 use crate::progress::go_on;
 use crate::share;
 
-/// A file that is as it should be.
+/// A file that passed its check.
 pub(super) struct Checked {
     /// The bytes before the data.
     pub(super) head: Vec<u8>,
     pub(super) bytes: u64,
-    /// Elements in the largest block of each unit, in the order of the plan.
+    /// The number of elements in the largest block of each unit, in the order of the plan.
     pub(super) largest_blocks: Vec<u32>,
-    /// Tensors that are frames, with the bytes of these.
+    /// The tensors that are frames, with the sizes of these frames in bytes.
     pub(super) frames: Vec<(String, u64)>,
 }
 
@@ -84,7 +85,7 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
     Ok(Checked { head, bytes, largest_blocks, frames: frames.collect() })
 }
 
-/// Checks that a file says of itself what was planned, and holds no other tensors.
+/// Checks that a file's metadata are those that were planned, and that it holds no other tensors.
 fn check_header(context: &Context<'_>, container: &Container, path: &Path) -> Result<(), Error> {
     let plan = context.plan;
     let wrong = || Error::file(path, "has another header than was planned");
@@ -102,7 +103,7 @@ fn check_header(context: &Context<'_>, container: &Container, path: &Path) -> Re
     (sound && container.tensors.len() == entries).then_some(()).ok_or_else(wrong)
 }
 
-/// Compares a decoded tensor with what was read at first.
+/// Compares a decoded tensor with the digest from the scan.
 fn compare(context: &Context<'_>, name: &str, sha256: Sha256) -> Result<(), Error> {
     let scanned = context.scan.tensor(context.lot, name)?;
     if sha256.finalize()[..] == scanned.sha256 {

@@ -1,4 +1,4 @@
-//! What is written beside weights: configs, indices, companions, the record.
+//! The files beside weights: configs, indices, companions and the record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,9 +15,9 @@ use crate::names::{CONFIG, MANIFEST, digest, folder_of, is_index, portable, rela
 use crate::packed::manifest::{Input, Kept, Manifest, OutputRecord};
 use crate::staging::{Planned, Staging};
 
-/// What is written beside weights.
+/// The files that are written beside weights.
 pub(super) struct Extras {
-    /// Companions and whole weight files that are copied: name, path, length, digest.
+    /// Companions, and whole weight files, that are copied: name, path, length, digest.
     copies: Vec<(PathBuf, PathBuf, u64, String)>,
     /// Configs and indices that are written: name and text.
     texts: BTreeMap<PathBuf, String>,
@@ -80,7 +80,8 @@ impl Extras {
         Ok(())
     }
 
-    /// An index for frames in several files that are not those of the original.
+    /// Adds an index for frames in several files, where these differ from the files of the
+    /// original.
     fn add_indices(&mut self, job: &Job<'_>, layout: &Layout<'_>) -> Result<(), Error> {
         for i in 0..job.lots.len() {
             let files: Vec<_> = layout.files.iter().filter(|file| file.lot == i).collect();
@@ -133,7 +134,7 @@ impl Extras {
         Ok(())
     }
 
-    /// Everything that is to be written.
+    /// Lists every file that is to be written.
     pub(super) fn planned(&self, job: &Job<'_>, layout: &Layout<'_>, _scan: &Scan) -> Vec<Planned> {
         let mut planned: Vec<Planned> =
             layout.files.iter().map(|file| Planned { name: file.name.clone(), content: None }).collect();
@@ -150,7 +151,7 @@ impl Extras {
         planned
     }
 
-    /// Stages everything but what was written already.
+    /// Stages all files that are not written yet.
     pub(super) fn write(
         &self,
         job: &Job<'_>,
@@ -192,7 +193,7 @@ impl Extras {
     }
 }
 
-/// Whether the weight files of a folder have the names that they had, so that an index stays true.
+/// Tells whether the weight files of a folder keep their names, so that an index stays true.
 fn keeps_names(job: &Job<'_>, layout: &Layout<'_>, folder: &Path) -> bool {
     let of_folder = |i: &usize| job.lots[*i].folder == folder;
     let mut lots = (0..job.lots.len()).filter(of_folder);

@@ -1,4 +1,4 @@
-//! Layout: from histograms alone, what each tensor becomes and which file it goes to.
+//! Layout: decides from histograms alone what each tensor becomes and which file it goes to.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,23 +22,24 @@ use crate::packed::{frame, metadata};
 use crate::partition::{DEEPEST, UnitSpec, Units, reasons};
 use crate::share;
 
-/// The file for everything that belongs to no unit.
+/// The file for all tensors that belong to no unit.
 const REST: &str = "model.safetensors";
 
-/// Up to this many units, each has a file of its own. Beyond, small ones share files.
-const MANY_UNITS: usize = 512;
+/// Up to this number of units, each has a file of its own. With more, small units share files.
+const MAX_UNITS_WITH_OWN_FILES: usize = 512;
 
-/// Files of many units are filled up to this many bytes.
+/// Files with many units are filled up to this number of bytes.
 const SHARED_FILE: u64 = 64 << 20;
 
-/// The most bytes of a header that are planned; readers accept 100,000,000.
-const MOST_HEADER: u64 = 40 << 20;
+/// The longest header that is planned, in bytes. Readers accept 100,000,000.
+const MAX_PLANNED_HEADER: u64 = 40 << 20;
 
-/// Bytes of metadata of the originals that every file carries; above, `format` alone.
-const MOST_METADATA: usize = 1 << 16;
+/// The largest metadata of the originals, in bytes, that every file repeats in full. Where they are
+/// larger, a file carries `format` alone.
+const MAX_METADATA: usize = 1 << 16;
 
-/// By how much a compressed form may be larger than its source, for its record. Above, it is no
-/// gain.
+/// The number of bytes by which a compressed form may exceed its source, to leave room for its
+/// record. Beyond it, compression gains nothing.
 const SLACK: u64 = 1 << 16;
 
 pub(crate) const IN_NO_UNIT: &str = "in no unit";
@@ -57,41 +58,41 @@ pub(crate) struct PreparedUnit<'a> {
 #[derive(Debug, Default)]
 pub(super) struct FilePlan<'a> {
     pub(super) name: PathBuf,
-    /// Which of the lots its tensors are of.
+    /// The lot that its tensors belong to.
     pub(super) lot: usize,
     pub(super) units: Vec<Box<PreparedUnit<'a>>>,
-    /// Names of tensors that become frames.
+    /// Names of the tensors that become frames.
     pub(super) frames: Vec<&'a str>,
-    /// Names of tensors that stay as they are.
+    /// Names of the tensors that stay plain.
     pub(super) plain: Vec<&'a str>,
-    /// The metadata of the originals that go with it.
+    /// The metadata of the originals that the file carries.
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// What becomes of the weights.
+/// The form that each of the weights takes.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
     pub(super) files: Vec<FilePlan<'a>>,
-    /// Lots whose files are copied as they are, since nothing would be gained.
+    /// Lots whose files are copied unchanged, since compressing them would gain nothing.
     pub(super) copied: Vec<bool>,
-    /// Units that stay plain, with their bytes and the reason.
+    /// Units that stay plain, with their sizes in bytes and the reason.
     pub(super) refused: Vec<(String, u64, String)>,
-    /// Why tensors stay plain.
+    /// The reason why each tensor stays plain.
     pub(super) why: HashMap<&'a str, String>,
-    /// Names of tensors whose units stay plain: reported as a whole.
+    /// Names of tensors whose units stay plain. The report lists such a unit as a whole.
     pub(super) in_refused: HashSet<&'a str>,
-    /// About how many bytes are saved.
+    /// The estimated number of bytes saved.
     pub(super) saved: u64,
-    /// About how many bytes frames would save more.
+    /// The estimated number of bytes that frames would save in addition.
     pub(super) could_save: u64,
 }
 
-/// What becomes of the tensors of one lot.
+/// The form that each tensor of one lot takes.
 struct Choice<'a> {
     units: Vec<Box<PreparedUnit<'a>>>,
     frames: HashSet<&'a str>,
     refused: Vec<(&'a UnitSpec, String)>,
-    /// About how many bytes are saved, and how many more frames would save.
+    /// The estimated number of bytes saved, and of bytes that frames would save in addition.
     saved: u64,
     could_save: u64,
 }
@@ -112,7 +113,7 @@ impl<'a> Layout<'a> {
             saved: 0,
             could_save: 0,
         };
-        // Whether a folder gains: its files are written anew, or copied, all alike.
+        // Whether a folder gains. All its files are written anew, or all are copied.
         let mut gains: HashMap<&Path, bool> = HashMap::new();
         let mut planned = Vec::new();
         for (i, (lot, units)) in job.lots.iter().zip(units).enumerate() {
@@ -143,7 +144,7 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
-    /// Whether anything is compressed.
+    /// Tells whether anything is compressed.
     pub(super) fn has_gain(&self) -> bool {
         self.copied.iter().any(|copied| !copied)
     }
@@ -173,7 +174,7 @@ impl<'a> Choice<'a> {
             .par_iter()
             .filter_map(|(name, &place)| {
                 let (_, tensor) = lot.at(place);
-                if tensor.bytes() <= frame::LEAST {
+                if tensor.bytes() <= frame::NO_GAIN_BYTES {
                     return None;
                 }
                 let bytes = frame::estimate(tensor, &scan.tensor(lot, name).ok()?.counts(), form)?;
@@ -214,18 +215,18 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// Plans a unit's code, or says why its tensors have to stay plain.
+/// Plans a unit's code, or returns the reason why its tensors have to stay plain.
 pub(crate) fn prepare<'a>(
     lot: &Weights,
     spec: &'a UnitSpec,
     scan: &Scan,
 ) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
-    // What the parts have at least: two rows of tables, the gaps of a block, two output positions,
-    // a byte and a bit for each weight. A code for less is not worth its making.
-    let least = 2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8);
-    if least >= 2 * spec.elements {
+    // The minimum size of the parts: two rows of tables, the gaps of a block, two output positions,
+    // and a byte and a bit for each weight. A code that saves less than this is not worth making.
+    let minimum = 2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8);
+    if minimum >= 2 * spec.elements {
         let before = 2 * spec.elements;
-        return Ok(Err(format!("would not shrink: {before} bytes plain, at least {least} compressed")));
+        return Ok(Err(format!("would not shrink: {before} bytes plain, at least {minimum} compressed")));
     }
     let mut frequencies = [0u64; 256];
     for name in &spec.tensors {
@@ -255,8 +256,9 @@ fn plan<'a>(
         Err(why) => return Ok(Err(why.to_string())),
     };
     // Without codewords of one bit, a block holds at most 16,384 elements. With them, a run of one
-    // exponent may put more into a block than published loaders have shared memory for; then the
-    // code does without. This alone reads the weights once more.
+    // exponent may put more elements into a block than published loaders have shared memory for.
+    // The plan is then made again without such codewords. Only this case reads the weights once
+    // more.
     let one_bit = plan.codewords().lengths().contains(&1);
     if one_bit && shared_memory_bytes(largest_block(lot, spec, &plan)?) > PUBLISHED_SHARED_MEMORY {
         plan = match plan_with(&EncodeOptions::new().least_code_length(2)) {
@@ -268,7 +270,7 @@ fn plan<'a>(
     if after >= before {
         return Ok(Err(format!("would not shrink: {before} bytes plain, {after} compressed")));
     }
-    // Some kilobytes, which units that are refused do not take.
+    // The box holds some kilobytes, which refused units do not take.
     Ok(Ok(Box::new(PreparedUnit { spec, plan, frequencies })))
 }
 
@@ -283,7 +285,7 @@ pub(crate) fn map_all(lot: &Weights, spec: &UnitSpec) -> Result<Vec<Mapped>, Err
     spec.tensors.iter().map(map).collect()
 }
 
-/// Gives every tensor its file.
+/// Assigns every tensor to a file.
 fn assign<'a>(
     job: &'a Job<'_>,
     lot: &'a Weights,
@@ -313,7 +315,8 @@ fn assign<'a>(
     files
 }
 
-/// A file for each unit, with all other tensors of its module; the rest in the last.
+/// Plans a file for each unit, with all other tensors of its module. The rest goes into the last
+/// file.
 fn by_units<'a>(
     job: &Job<'_>,
     lot: &'a Weights,
@@ -324,15 +327,15 @@ fn by_units<'a>(
     let mut names = FileNames::default();
     let mut home: HashMap<&str, usize> = HashMap::new();
     let mut last = FilePlan { name: PathBuf::from(REST), ..FilePlan::default() };
-    let (many, mut filled) = (units.len() > MANY_UNITS, u64::MAX);
-    let most = job.options.max_shard_size.unwrap_or(SHARED_FILE).min(SHARED_FILE);
+    let (share_files, mut filled) = (units.len() > MAX_UNITS_WITH_OWN_FILES, u64::MAX);
+    let file_limit = job.options.max_shard_size.unwrap_or(SHARED_FILE).min(SHARED_FILE);
     for unit in units {
         if job.options.single_file {
             last.units.push(unit);
             continue;
         }
         let bytes = unit.plan.sizes().total();
-        if !many || filled.saturating_add(bytes) > most {
+        if !share_files || filled.saturating_add(bytes) > file_limit {
             let name = PathBuf::from(names.of_unit(&unit.spec.path));
             files.push(FilePlan { name, ..FilePlan::default() });
             filled = 0;
@@ -343,35 +346,36 @@ fn by_units<'a>(
             file.units.push(unit);
         }
     }
-    let mut left = Vec::new();
+    let mut homeless = Vec::new();
     for name in rest {
         match home_of(name, &home) {
             Some(file) => files[file].plain.push(name),
-            None => left.push(name),
+            None => homeless.push(name),
         }
     }
     let limit = if job.options.single_file { None } else { Some(job.options.max_shard_size) };
     let mut cut = match limit {
-        Some(limit) => cut(lot, left, limit.unwrap_or(u64::MAX)),
-        None => vec![left],
+        Some(limit) => cut(lot, homeless, limit.unwrap_or(u64::MAX)),
+        None => vec![homeless],
     };
     last.plain = cut.first_mut().map(std::mem::take).unwrap_or_default();
     for (i, more) in cut.into_iter().enumerate().skip(1) {
         let name = PathBuf::from(names.of_unit(&format!("model-rest-{:05}", i + 1)));
         files.push(FilePlan { name, plain: more, ..FilePlan::default() });
     }
-    // Even if nothing is left for it: loaders look for a file of this name.
+    // The last file is written even if it is empty: loaders look for a file of this name.
     files.push(last);
     files
 }
 
-/// The file of the unit that a tensor's module is, or is in.
+/// Finds the file of the unit whose module is, or contains, a tensor's module.
 fn home_of(name: &str, home: &HashMap<&str, usize>) -> Option<usize> {
     let dots = name.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at);
     dots.take(DEEPEST).filter_map(|dot| home.get(&name[..dot]).copied()).last()
 }
 
-/// Files as in the source, or cut anew where a size is asked for or a header would grow too long.
+/// Plans the same files as the source has. Cuts anew where the options set a size, or where a
+/// header would grow too long.
 fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) -> Vec<FilePlan<'a>> {
     let mut of_file: Vec<Vec<&str>> = vec![Vec::new(); lot.files.len()];
     let (mut header, mut bytes) = (vec![0; lot.files.len()], vec![0; lot.files.len()]);
@@ -382,7 +386,7 @@ fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) ->
         bytes[file] += lot.at((file, at)).1.bytes();
     }
     let limit = job.options.max_shard_size.unwrap_or(u64::MAX);
-    let fits = header.iter().all(|&h| h <= MOST_HEADER) && bytes.iter().all(|&b| b <= limit);
+    let fits = header.iter().all(|&h| h <= MAX_PLANNED_HEADER) && bytes.iter().all(|&b| b <= limit);
     if fits {
         let files = of_file.into_iter().enumerate().map(|(i, plain)| {
             let name = Path::new(&lot.files[i].name);
@@ -404,15 +408,15 @@ fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) ->
     files.collect()
 }
 
-/// Cuts tensors into files of at most `limit` bytes each, as they are in the source, with headers
-/// that readers accept.
+/// Cuts tensors, in the order of the source, into files of at most `limit` bytes each whose headers
+/// readers accept.
 fn cut<'a>(lot: &Weights, names: Vec<&'a str>, limit: u64) -> Vec<Vec<&'a str>> {
     let mut files: Vec<Vec<&str>> = vec![Vec::new()];
     let (mut bytes, mut header) = (0u64, 0);
     for name in names {
         let size = lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
         let record = record_bytes(name);
-        let is_full = header + record > MOST_HEADER || bytes.saturating_add(size) > limit;
+        let is_full = header + record > MAX_PLANNED_HEADER || bytes.saturating_add(size) > limit;
         if is_full && files.last().is_some_and(|file| !file.is_empty()) {
             files.push(Vec::new());
             (bytes, header) = (0, 0);
@@ -425,13 +429,13 @@ fn cut<'a>(lot: &Weights, names: Vec<&'a str>, limit: u64) -> Vec<Vec<&'a str>> 
     files
 }
 
-/// About how many bytes the header of a file has for a tensor and its record.
+/// Estimates the bytes that a tensor and its record take in the header of a file.
 fn record_bytes(name: &str) -> u64 {
     2 * name.len() as u64 + 340
 }
 
 impl FilePlan<'_> {
-    /// About how many bytes more than its data the record of a file takes.
+    /// Estimates how many bytes the record of a file takes in addition to its data.
     fn record_bytes(&self, lot: &Weights) -> u64 {
         let of_units = self.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
         let names = of_units.chain(self.plain.iter().copied()).chain(self.frames.iter().copied());
@@ -439,7 +443,7 @@ impl FilePlan<'_> {
         names.map(in_header).sum()
     }
 
-    /// The bytes of its tensors as they were.
+    /// Sums the original sizes of its tensors in bytes.
     pub(super) fn source_bytes(&self, lot: &Weights) -> u64 {
         let single = |name: &&str| lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
         self.units.iter().map(|unit| 2 * unit.spec.elements).sum::<u64>()
@@ -448,7 +452,7 @@ impl FilePlan<'_> {
     }
 }
 
-/// The metadata of the files that the tensors come from: loaders look for `format` in it.
+/// Collects the metadata of the files that the tensors come from. Loaders look for `format` in it.
 fn original_metadata(lot: &Weights, file: &FilePlan<'_>) -> BTreeMap<String, String> {
     let of_units = file.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
     let names = of_units.chain(file.plain.iter().copied()).chain(file.frames.iter().copied());
@@ -468,23 +472,22 @@ fn original_metadata(lot: &Weights, file: &FilePlan<'_>) -> BTreeMap<String, Str
         }
     }
     let bytes: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MOST_METADATA && !is_rest {
+    if bytes > MAX_METADATA && !is_rest {
         all.retain(|key, value| key == "format" && value.len() < 64);
     }
     all
 }
 
-/// Names of files, none twice.
+/// Hands out file names, none of them twice.
 #[derive(Default)]
 struct FileNames {
     taken: HashMap<String, usize>,
 }
 
 impl FileNames {
-    /// The name of a unit's file: its module path with dots as underscores, unless another has
-    /// that.
+    /// Names a unit's file: the module path with dots as underscores, unless that name is taken.
     fn of_unit(&mut self, path: &str) -> String {
-        /// File systems allow 255 bytes; what follows the name needs some of them.
+        /// File systems allow 255 bytes. The suffix needs some of them.
         const LONGEST: usize = 200;
         let safe: String = path
             .chars()
@@ -493,7 +496,7 @@ impl FileNames {
             .collect();
         self.taken.entry("model".to_owned()).or_insert(1);
         loop {
-            // Some file systems take upper and lower case for the same.
+            // Some file systems do not distinguish upper and lower case.
             let number = self.taken.entry(safe.to_lowercase()).or_default();
             *number += 1;
             if *number == 1 {
@@ -510,7 +513,7 @@ impl FileNames {
 }
 
 impl PreparedUnit<'_> {
-    /// The figures of the unit as it will be.
+    /// Returns the figures of the unit once it is written.
     pub(crate) fn report(&self, largest_block: u32, file: &str) -> UnitReport {
         let (elements, bytes_after) = (self.spec.elements, self.plan.sizes().total());
         UnitReport {
@@ -530,7 +533,7 @@ impl PreparedUnit<'_> {
     }
 }
 
-/// Why a tensor stays as it is.
+/// Returns the reason why a tensor stays plain.
 pub(super) fn reason(codec: Codec, dtype: Dtype) -> &'static str {
     match codec {
         Codec::Df11 if dtype == Dtype::BF16 => IN_NO_UNIT,
@@ -539,7 +542,7 @@ pub(super) fn reason(codec: Codec, dtype: Dtype) -> &'static str {
     }
 }
 
-/// Sorts what reports list by name.
+/// Sorts the lists of a report by name.
 pub(super) fn by_name<T>(list: &mut [T], name: impl Fn(&T) -> &str) {
     list.sort_by(|a, b| natural_order(name(a), name(b)));
 }

@@ -1,4 +1,4 @@
-//! Compressing a checkpoint: scan, layout, write, check, publish.
+//! Compresses a checkpoint: scan, layout, write, check, publish.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ use report::Report;
 use scan::Scan;
 use write::{Context, Written, write_file};
 
-/// What is done for whom.
+/// One compression: its input, its options and its output.
 struct Job<'a> {
     source: &'a Source,
     lots: &'a [Weights],
@@ -50,14 +50,14 @@ struct Job<'a> {
 /// [`single_file`](CompressOptions::single_file), into the file `output` if its name ends in
 /// `.safetensors`).
 ///
-/// Everything below a directory comes along, but for what the report lists as left out. All that
-/// was written is decoded and compared with the digests of what was read before any of it becomes
-/// visible. A run that was cut short can be repeated: files that it finished are kept if they hold
-/// what they should. Where nothing would be gained, nothing is written.
+/// Everything below a directory comes along, except for what the report lists as left out. All
+/// output is decoded and compared with digests of the input before any of it becomes visible. A run
+/// that was interrupted can be repeated: it keeps each finished file whose content is right. If
+/// compression would gain nothing, nothing is written.
 ///
 /// # Errors
 ///
-/// [`Error`], which names the file. What was there before is then unchanged.
+/// [`Error`], which names the file. Nothing that existed before the call is then changed.
 pub fn compress(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -81,10 +81,11 @@ pub fn compress(
             .map(|lot| Units::find(lot, options.pattern_dict.as_ref()))
             .collect::<Result<_, _>>()?,
     };
-    // Before anything is written, so that a config that cannot be extended is known at once.
+    // This comes before any write, so that a config that cannot be extended fails early.
     let configs = new_configs(&lots, &units)?;
     let staging = begin(&job, input)?;
-    // A directory that is not empty holds this run already, or is refused before anything is read.
+    // A directory that is not empty holds this run's output already, or is refused before anything
+    // is read.
     staging.expect_done(may_be_done(&job, &staging))?;
     pool(options.threads)?.install(|| {
         let scan = Scan::run(&job)?;
@@ -105,7 +106,7 @@ pub fn compress(
     })
 }
 
-/// Refuses what is compressed already, and names that could not be given back.
+/// Refuses input that is compressed already, and names that could not be restored.
 fn refuse_what_cannot_be(source: &Source, lots: &[Weights], to_file: bool) -> Result<(), Error> {
     for lot in lots {
         let (units, _) = unit::units(lot)?;
@@ -154,8 +155,8 @@ fn begin(job: &Job<'_>, input: &Path) -> Result<Staging, Error> {
     Staging::directory(job.output, &format!("df11 compress {}", input.display()), &inputs, job.options.force)
 }
 
-/// Whether the manifest of the output records files of these names: more is seen when they are
-/// read.
+/// Tells whether the manifest of the output records files of these names. Their content is compared
+/// when they are read.
 fn may_be_done(job: &Job<'_>, staging: &Staging) -> bool {
     let outputs: BTreeSet<&str> = staging.old().iter().map(|output| output.name.as_str()).collect();
     let others = job.source.others.iter().filter(|name| !is_index(name));
@@ -163,7 +164,7 @@ fn may_be_done(job: &Job<'_>, staging: &Staging) -> bool {
         && others.filter_map(|name| portable(name)).all(|name| outputs.contains(name.as_str()))
 }
 
-/// Plans with the codec that was asked for, or with the one that pays.
+/// Plans with the codec that the options name, or with the one that saves more.
 fn choose<'a>(job: &'a Job<'_>, units: &'a [Units], scan: &Scan) -> Result<(Layout<'a>, Codec), Error> {
     let asked = job.options.codec;
     if asked != Codec::Choose {
@@ -178,14 +179,14 @@ fn choose<'a>(job: &'a Job<'_>, units: &'a [Units], scan: &Scan) -> Result<(Layo
 }
 
 impl Job<'_> {
-    /// The folder of the output that the tensors of a lot go to.
+    /// Returns the output folder for the tensors of a lot.
     fn folder_of_lot(&self, lot: usize) -> PathBuf {
         let lot = &self.lots[lot];
         if self.to_file || lot.duplicates == 0 {
             return lot.folder.clone();
         }
-        // Loaders would read tensors of one name twice; they look into no folder that they do not
-        // know.
+        // Loaders would read tensors of one name twice. They do not look into folders that they do
+        // not know.
         let is_taken = |folder: &Path| {
             let files = self.source.weights.iter().chain(&self.source.others);
             files.into_iter().any(|name| name.starts_with(folder))
@@ -198,10 +199,10 @@ impl Job<'_> {
     }
 }
 
-/// The text of a config that is extended, where that begins, and how many bytes it has.
+/// The text of an extended config, the offset of the insertion and its length in bytes.
 type NewConfig = (String, usize, usize);
 
-/// The config of each lot that has units: the original, extended by the dictionary, or a new one.
+/// Makes the config of each lot with units: the original, extended by the dictionary, or a new one.
 fn new_configs(lots: &[Weights], units: &[Units]) -> Result<Vec<Option<NewConfig>>, Error> {
     let of_lot = |(lot, units): (&Weights, &Units)| {
         if units.units.is_empty() || lot.duplicates > 0 {
@@ -214,7 +215,7 @@ fn new_configs(lots: &[Weights], units: &[Units]) -> Result<Vec<Option<NewConfig
     lots.iter().zip(units).map(of_lot).collect()
 }
 
-/// Writes all weight files, and checks them.
+/// Writes all weight files and checks them.
 fn write_all(
     job: &Job<'_>,
     layout: &Layout<'_>,
@@ -238,7 +239,7 @@ fn write_all(
     written.into_iter().collect()
 }
 
-/// A tensor by its name.
+/// Finds a tensor by its name.
 pub(crate) fn source<'a>(lot: &'a Weights, name: &str) -> Result<Located<'a>, Error> {
     lot.get(name).ok_or_else(|| Error::tensor(&lot.path, name, "is missing"))
 }

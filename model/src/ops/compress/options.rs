@@ -1,37 +1,38 @@
-//! What to compress for, and into what.
+//! Options of compression: the codec, and what the output is for.
 
 use crate::error::Error;
 use crate::packed::frame;
 use crate::partition::pattern::PatternDict;
 
-/// What weights are stored as.
+/// The form in which weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// Units in the published DF11 layout, which published loaders read; what fits none stays
-    /// plain.
+    /// Units in the published DF11 layout, which published loaders read. Tensors that fit no unit
+    /// stay plain.
     #[default]
     Df11,
-    /// Frames, which are smaller and hold every element type, but which only this program reads; a
+    /// Frames. They are smaller and hold every element type, but only this program reads them. A
     /// tensor that would not shrink stays plain.
     Rans,
     /// Frames with dictionaries: a little larger than with rANS, smaller than DF11, and the fastest
-    /// to decode. A frame is held in memory until it is written.
+    /// to decode. Each frame is held in memory until it is written.
     Fast,
-    /// For each unit the smaller of DF11 and rANS, DF11 on a tie; frames for tensors in no unit.
+    /// For each unit, the smaller of DF11 and rANS, with DF11 on a tie. Tensors in no unit become
+    /// frames.
     Auto,
-    /// [`Df11`](Self::Df11), or [`Auto`](Self::Auto) for a model of which the layout would save
-    /// less than one percent and frames at least five.
+    /// [`Df11`](Self::Df11), or [`Auto`](Self::Auto) for a model where the layout would save less
+    /// than one percent and frames at least five.
     Choose,
 }
 
 impl Codec {
-    /// Whether no unit is written.
+    /// Tells whether this codec writes no units.
     pub(super) const fn is_of_frames(self) -> bool {
         matches!(self, Codec::Rans | Codec::Fast)
     }
 
-    /// That of the frames that are written.
+    /// Returns the codec of the frames that are written.
     const fn of_frames(self) -> df11::frame::Codec {
         match self {
             Codec::Fast => df11::frame::Codec::Dictionary,
@@ -43,44 +44,44 @@ impl Codec {
 /// How to compress.
 #[derive(Clone, Debug, Default)]
 pub struct CompressOptions {
-    /// What weights are stored as.
+    /// The form in which weights are stored.
     pub codec: Codec,
-    /// Which tensors make which units; by default the model family's dictionary, or the general
-    /// rule.
+    /// The dictionary that says which tensors make which units. By default it is that of the model
+    /// family, or the general rule applies.
     pub pattern_dict: Option<PatternDict>,
-    /// Write one file instead of one for each unit.
+    /// Writes one file instead of one for each unit.
     pub single_file: bool,
-    /// Replace what an earlier run wrote. Other files are never replaced, but for an output that is
+    /// Replaces what an earlier run wrote. Other files are never replaced, except an output that is
     /// one file.
     pub force: bool,
-    /// Threads; 0 for as many as there are processors.
+    /// The number of threads; 0 means one for each processor.
     pub threads: usize,
-    /// Cut what belongs to no unit into files of at most this many bytes (of the original). By
-    /// default, frames are in files like those of the original, and what belongs to no unit is in
-    /// one.
+    /// The size in bytes (of the original) at which tensors in no unit are cut into further files.
+    /// By default, frames go to files like those of the original, and all other tensors that are in
+    /// no unit go to one file.
     pub max_shard_size: Option<u64>,
-    /// Elements in each chunk of a frame, a multiple of 64 (with dictionaries, of 4,096) from 4,096
-    /// to 65,536; by default 65,536. Short chunks make larger frames, and give a GPU more to do at
-    /// once.
+    /// The number of elements in each chunk of a frame: a multiple of 64 (with dictionaries, of
+    /// 4,096) from 4,096 to 65,536. The default is 65,536. Short chunks make larger frames, but
+    /// give a GPU more chunks to decode at once.
     pub chunk_len: Option<usize>,
 }
 
-/// What a compressed checkpoint is to be good for.
+/// The purpose of a compressed checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purpose {
     /// The fewest bytes: rANS in frames, or DF11 units where these are smaller.
     Size,
-    /// The fastest decoding on processors: dictionaries.
+    /// The fastest decoding on CPUs: dictionaries.
     Speed,
-    /// The fastest decoding on GPUs: dictionaries; with codec rANS, chunks of 16,384 elements.
+    /// The fastest decoding on GPUs: dictionaries or, with codec rANS, chunks of 16,384 elements.
     Gpu,
-    /// What published programs load: the DF11 layout.
+    /// The form that published programs load: the DF11 layout.
     Loader,
 }
 
 impl CompressOptions {
-    /// The options for a purpose, with its codec unless another is given.
+    /// Returns the options for a purpose, with its codec unless the caller names another.
     ///
     /// ```
     /// use df11_model::{Codec, CompressOptions, Purpose};
@@ -100,7 +101,7 @@ impl CompressOptions {
         CompressOptions { codec, chunk_len, ..CompressOptions::default() }
     }
 
-    /// How frames are written.
+    /// Returns the form in which frames are written.
     pub(super) fn form(&self) -> Result<frame::Form, Error> {
         let chunk_len = self.chunk_len.unwrap_or(df11::frame::BLOCK);
         let form = frame::Form { codec: self.codec.of_frames(), chunk_len };

@@ -10,7 +10,7 @@ use crate::checkpoint::Weights;
 use crate::ops::report::{CompressReport, FrameReport, PlainReport};
 use crate::partition::Units;
 
-/// What a report is made from.
+/// The data that a report is made from.
 pub(super) struct Report<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) units: &'a [Units],
@@ -20,7 +20,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The report of a run that wrote nothing.
+    /// Makes the report of a run that wrote nothing.
     pub(super) fn without_gain(&self) -> CompressReport {
         let mut report = self.empty();
         report.nothing_to_gain = true;
@@ -32,7 +32,7 @@ impl Report<'_> {
         report
     }
 
-    /// The report of a run that wrote these files.
+    /// Makes the report of a run that wrote these files.
     pub(super) fn of(&self, written: Vec<Written>) -> CompressReport {
         let mut report = self.empty();
         for (file, plan) in written.into_iter().zip(&self.layout.files) {
@@ -114,7 +114,7 @@ impl Report<'_> {
         all
     }
 
-    /// A tensor that stays as it is, unless its unit is reported as a whole.
+    /// Reports a tensor that stays plain, unless its unit is reported as a whole.
     fn plain(&self, name: &str, dtype: safetensors::Dtype, bytes: u64) -> Option<PlainReport> {
         if self.layout.in_refused.contains(name) {
             return None;

@@ -1,8 +1,8 @@
-//! Scan: every byte of the input is read once, for digests and histograms.
+//! Scan: reads every byte of the input once, for digests and histograms.
 //!
-//! What is written later is compared with these digests, not with the source as it then is.
-//! Companions and files that are left out are read as well, so that one that cannot be read is
-//! known before any weight is written.
+//! Output is later compared with these digests, not with the source as it is by then. Companions
+//! and files that are left out are read as well, so that an unreadable one is reported before any
+//! weight is written.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,51 +20,53 @@ use crate::packed::{file_bytes, frame::element_type};
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 
-/// Bytes of the pieces that tensors are scanned in: those that units are encoded in.
+/// The size in bytes of the pieces that tensors are scanned in. Units are encoded in the same
+/// pieces.
 const PIECE_BYTES: usize = 2 * Counts::PIECE_LEN;
 
-/// Tensors up to this many bytes are read together.
+/// Tensors of at most this size in bytes are read together.
 const SMALL: u64 = 1 << 16;
 
-/// What was found in the input.
+/// The digests and histograms of the input.
 #[derive(Debug)]
 pub(crate) struct Scan {
     files: HashMap<String, FileScan>,
-    /// Length and SHA-256 of each companion, in the order of the source's list.
+    /// The length and SHA-256 of each companion, in the order of the source's list.
     pub(super) others: Vec<(u64, String)>,
-    /// The same of what is left out; 0 and nothing for what is no file.
+    /// The length and SHA-256 of each file that is left out; 0 and an empty text for an entry that
+    /// is not a file.
     pub(super) left_out: Vec<(u64, String)>,
 }
 
-/// What was found in a weight file.
+/// The digests and histograms of a weight file.
 #[derive(Debug)]
 pub(super) struct FileScan {
     pub(super) bytes: u64,
     pub(super) sha256: String,
-    /// In the order of the header's tensors.
+    /// One entry for each tensor, in the order of the header.
     tensors: Vec<TensorScan>,
 }
 
-/// What was found in a tensor.
+/// The digest and histograms of a tensor.
 #[derive(Debug)]
 pub(crate) struct TensorScan {
     pub(super) sha256: [u8; 32],
-    /// How often each coded byte occurs, piece by piece.
+    /// How often each coded byte occurs, for each piece.
     pieces: Vec<Histogram>,
 }
 
-/// How often bytes occur, but for those that do not.
+/// A histogram of bytes that omits those that do not occur.
 #[derive(Debug)]
 struct Histogram(Box<[(u8, u32)]>);
 
 impl Histogram {
     fn new(counts: &[u64; 256]) -> Self {
-        // Few of them occur, side by side.
+        // Few byte values occur, and they lie side by side.
         let mut occur = Vec::with_capacity(16);
         for (row, counts) in counts.as_chunks::<16>().0.iter().enumerate() {
             if *counts != [0; 16] {
-                let some = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-                occur.extend(some.map(|(i, &count)| ((16 * row + i) as u8, count as u32)));
+                let nonzero = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+                occur.extend(nonzero.map(|(i, &count)| ((16 * row + i) as u8, count as u32)));
             }
         }
         Histogram(occur.into_boxed_slice())
@@ -76,14 +78,14 @@ impl Histogram {
 }
 
 impl TensorScan {
-    /// How often each coded byte occurs.
+    /// Counts how often each coded byte occurs in the tensor.
     pub(crate) fn counts(&self) -> [u64; 256] {
         let mut counts = [0; 256];
         self.pieces.iter().for_each(|piece| piece.add_to(&mut counts));
         counts
     }
 
-    /// The same, piece by piece.
+    /// Returns the histogram of each piece.
     pub(super) fn pieces(&self) -> impl Iterator<Item = [u64; 256]> {
         self.pieces.iter().map(|piece| {
             let mut counts = [0; 256];
@@ -94,7 +96,7 @@ impl TensorScan {
 }
 
 impl Scan {
-    /// Reads the input.
+    /// Scans the input.
     pub(super) fn run(job: &Job<'_>) -> Result<Self, Error> {
         let mut scan = Scan::weights(job.lots, job.progress)?;
         let source = job.source;
@@ -104,7 +106,7 @@ impl Scan {
         };
         scan.others = source.others.par_iter().map(|name| read(name)).collect::<Result<_, Error>>()?;
         let left_out = source.left_out.par_iter().map(|left| {
-            // What cannot be read is no reason to fail: it is left out.
+            // An unreadable file is no reason to fail here, because it is left out.
             if left.is_file { read(&left.name).unwrap_or_default() } else { Default::default() }
         });
         scan.left_out = left_out.collect();
@@ -133,7 +135,7 @@ impl Scan {
         self.files.get(name)
     }
 
-    /// What was found in a tensor of a lot.
+    /// Finds the scan of a tensor of a lot.
     pub(crate) fn tensor(&self, lot: &Weights, name: &str) -> Result<&TensorScan, Error> {
         let found = lot.tensors.get(name).and_then(|&(file, at)| {
             self.files.get(&lot.files[file].name).and_then(|file| file.tensors.get(at))
@@ -149,7 +151,7 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
     let mut tensors = Vec::with_capacity(container.tensors.len());
     let mut rest = container.tensors.as_slice();
     while let Some(first) = rest.first() {
-        // Small tensors that follow one another are read at once.
+        // Small tensors that follow one another are read together.
         let small = rest.iter().take_while(|tensor| tensor.bytes() <= SMALL);
         let together = small.take_while(|t| t.range.end - first.range.start <= PIECE_BYTES as u64).count();
         if together == 0 {
@@ -157,15 +159,15 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
             rest = &rest[1..];
             continue;
         }
-        let (now, later) = rest.split_at(together);
-        let range = first.range.start..now.last().map_or(first.range.start, |last| last.range.end);
+        let (batch, after) = rest.split_at(together);
+        let range = first.range.start..batch.last().map_or(first.range.start, |last| last.range.end);
         let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
         container.read_range(range, PIECE_BYTES, |chunk| {
             bytes.extend_from_slice(chunk);
             Ok(())
         })?;
         whole.update(&bytes);
-        for tensor in now {
+        for tensor in batch {
             let at = (tensor.range.start - first.range.start) as usize;
             let bytes = &bytes[at..at + tensor.bytes() as usize];
             let pieces = if bytes.is_empty() { Vec::new() } else { vec![count(container, tensor, bytes)?] };
@@ -173,12 +175,13 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
         }
         progress.advance(bytes.len() as u64);
         go_on(progress)?;
-        rest = later;
+        rest = after;
     }
     Ok(FileScan { bytes: container.len, sha256: hex::encode(whole.finalize()), tensors })
 }
 
-/// Reads one tensor: while one thread digests the file, another digests the tensor and counts.
+/// Scans one tensor. One thread computes the digest of the file while another computes that of the
+/// tensor and its histograms.
 fn scan_tensor(
     container: &Container,
     tensor: &Tensor,

@@ -1,8 +1,8 @@
-//! Write: one file of the output at a time, encoded straight into its place.
+//! Write: writes one file of the output at a time, and encodes straight into its place.
 //!
-//! Units and plain tensors have known sizes, and so known places. Frames follow them; how long each
-//! is shows when it is encoded, so the header, for which enough was left free, is written last.
-//! Nothing is encoded twice.
+//! Units and plain tensors have known sizes and therefore known places. Frames follow them. The
+//! length of a frame is known only once it is encoded, so space is reserved for the header, and the
+//! header is written last. Nothing is encoded twice.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -25,37 +25,37 @@ use crate::packed::{frame, unit::dtype};
 use crate::progress::go_on;
 use crate::staging::{Partial, Staging};
 
-/// Frames of tensors up to this many bytes are encoded side by side, in memory.
+/// Frames of tensors of at most this size in bytes are encoded in parallel, in memory.
 const SMALL_FRAME: u64 = 4 << 20;
 
-/// Bytes of tensors whose frames are encoded side by side.
+/// The total size in bytes of the tensors whose frames are encoded in parallel.
 const BATCH: u64 = 64 << 20;
 
 /// A file that was written and checked.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) record: OutputRecord,
-    /// Tensors that became frames, with the bytes of these.
+    /// The tensors that became frames, with the sizes of these frames in bytes.
     pub(super) frames: Vec<(String, u64)>,
-    /// Tensors that stayed as they are.
+    /// The tensors that stayed plain.
     pub(super) plain: Vec<String>,
-    /// Elements in the largest block of each unit.
+    /// The number of elements in the largest block of each unit.
     pub(super) largest_blocks: Vec<u32>,
     /// Whether an earlier run had finished it.
     pub(super) kept: bool,
 }
 
-/// What a file is made from.
+/// The data that a file is made from.
 pub(super) struct Context<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) lot: &'a Weights,
     pub(super) plan: &'a FilePlan<'a>,
     pub(super) scan: &'a Scan,
-    /// More metadata for the header: the manifest, where the output is one file.
+    /// Additional metadata for the header: the manifest, where the output is one file.
     pub(super) manifest: Option<(&'a str, &'a str)>,
 }
 
-/// Writes a file, or keeps what an earlier run wrote, and checks it.
+/// Writes a file, or keeps the one that an earlier run wrote, and checks it.
 pub(super) fn write_file(context: &Context<'_>, staging: &Staging) -> Result<Written, Error> {
     let Context { job, lot, plan, .. } = context;
     if let Some(candidate) = staging.candidate(&plan.name)
@@ -82,7 +82,7 @@ fn written(plan: &FilePlan<'_>, checked: Checked, kept: bool) -> Result<Written,
     Ok(Written { record, frames, plain, largest_blocks, kept })
 }
 
-/// What a file says of itself, with these tensors as frames.
+/// Makes the metadata of a file that holds these tensors as frames.
 pub(super) fn metadata(
     context: &Context<'_>,
     is_frame: impl Fn(&str) -> bool,
@@ -111,10 +111,10 @@ pub(super) fn metadata(
     Ok(FileMetadata::new(units.collect(), tensors))
 }
 
-/// The header of a file, with frames of these lengths.
+/// The header of a file whose frame lengths may not be known yet.
 struct Header<'a> {
     context: &'a Context<'a>,
-    /// Entries of known sizes: parts of units, plain tensors.
+    /// Entries of known sizes: parts of units, and plain tensors.
     known: Vec<Layout>,
 }
 
@@ -131,7 +131,7 @@ impl<'a> Header<'a> {
         Ok(Header { context, known })
     }
 
-    /// The text, with each frame as long as it is, or as a plain tensor.
+    /// Writes the text. Each frame has its known length, or the length of a plain tensor.
     fn text(&self, frames: &[(&str, Option<u64>)], len: Option<usize>) -> Result<String, String> {
         let mut entries = self.known.clone();
         for (name, bytes) in frames {
@@ -158,7 +158,7 @@ fn plain_entry(lot: &Weights, name: &str) -> Result<Layout, String> {
     Layout::new(name.to_owned(), tensor.dtype, tensor.shape.clone())
 }
 
-/// The six tensors of a unit, as a header lists them.
+/// Lists the six tensors of a unit as header entries.
 fn unit_entries(unit: &PreparedUnit<'_>) -> Result<Vec<Layout>, String> {
     let sizes = unit.plan.sizes();
     let shapes = [
@@ -175,12 +175,12 @@ fn unit_entries(unit: &PreparedUnit<'_>) -> Result<Vec<Layout>, String> {
         .collect()
 }
 
-/// Encodes all that belongs to a file.
+/// Encodes everything that belongs to a file.
 fn encode_file(context: &Context<'_>, partial: &Partial) -> Result<(), Error> {
     let Context { job, lot, plan, .. } = context;
     let cannot = |problem| Error::file(&job.output.join(&plan.name), problem);
     let header = Header::new(context).map_err(cannot)?;
-    // Enough room for the header, whatever becomes of the frames.
+    // Enough room for the header, whether or not the tensors become frames.
     let size = |name: &&str| lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
     let bounds: Vec<_> = plan.frames.iter().map(|name| (*name, Some(size(name)))).collect();
     let none: Vec<_> = plan.frames.iter().map(|name| (*name, None)).collect();
@@ -214,7 +214,7 @@ fn encode_file(context: &Context<'_>, partial: &Partial) -> Result<(), Error> {
     partial.write_at(&head(&text), 0)
 }
 
-/// Copies a tensor as it is.
+/// Copies a tensor unchanged.
 fn copy_tensor(context: &Context<'_>, name: &str, partial: &Partial, start: u64) -> Result<(), Error> {
     let (container, tensor) = source(context.lot, name)?;
     let mut at = start;
@@ -240,7 +240,7 @@ fn encode_unit(
     for name in &unit.spec.tensors {
         context.scan.tensor(lot, name)?.pieces().for_each(|piece| counts.push(piece));
     }
-    // What was scanned is what is encoded, or the code does not fit.
+    // The encoder must see what the scan saw, or the code does not fit.
     let changed = |error: df11::Error| {
         let problem = format!("unit {}: {error}; did the source change while it was read?", unit.spec.path);
         Error::file(&lot.path, problem)
@@ -256,7 +256,7 @@ fn encode_unit(
     Ok(())
 }
 
-/// Encodes a unit, a large one on as many threads as there are.
+/// Encodes a unit. A large one uses all threads.
 fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit, df11::Error> {
     if rayon::current_num_threads() == 1 || plan.sizes().sign_mantissa <= Counts::PIECE_LEN {
         return plan.encode(tensors);
@@ -266,8 +266,8 @@ fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit
     Ok(unit)
 }
 
-/// Encodes the frames of a file, one after the other from `end` on. Gives their lengths; `None` for
-/// one that is no smaller than its tensor after all, which is there as it was.
+/// Encodes the frames of a file, one after the other, from `end` on. Returns their lengths, with
+/// `None` for a frame that turned out no smaller than its tensor. Such a tensor is stored plain.
 fn encode_frames<'a>(
     context: &Context<'a>,
     partial: &Partial,
@@ -275,7 +275,7 @@ fn encode_frames<'a>(
 ) -> Result<Vec<(&'a str, Option<u64>)>, Error> {
     let Context { job, lot, plan, scan, .. } = context;
     let form = job.form;
-    let mut done = Vec::with_capacity(plan.frames.len());
+    let mut lengths = Vec::with_capacity(plan.frames.len());
     let mut rest = plan.frames.as_slice();
     while let Some(first) = rest.first() {
         let size = |name: &str| source(lot, name).map(|(_, tensor)| tensor.bytes());
@@ -295,12 +295,12 @@ fn encode_frames<'a>(
                 partial.write_at(bytes, end + at)
             };
             let len = frame::encode(container, tensor, &counts, form, write)?;
-            end = finish_frame(context, partial, first, len, end, &mut done)?;
+            end = finish_frame(context, partial, first, len, end, &mut lengths)?;
             rest = &rest[1..];
             continue;
         }
-        let (now, later) = rest.split_at(batch);
-        let encoded = now.par_iter().map(|name| {
+        let (names, after) = rest.split_at(batch);
+        let encoded = names.par_iter().map(|name| {
             go_on(job.progress)?;
             let (container, tensor) = source(lot, name)?;
             let mut frame = Vec::with_capacity(tensor.bytes() as usize);
@@ -310,39 +310,39 @@ fn encode_frames<'a>(
             })?;
             Ok(frame)
         });
-        for (name, frame) in now.iter().zip(encoded.collect::<Result<Vec<_>, Error>>()?) {
+        for (name, frame) in names.iter().zip(encoded.collect::<Result<Vec<_>, Error>>()?) {
             partial.write_at(&frame, end)?;
-            end = finish_frame(context, partial, name, frame.len() as u64, end, &mut done)?;
+            end = finish_frame(context, partial, name, frame.len() as u64, end, &mut lengths)?;
         }
-        rest = later;
+        rest = after;
     }
     // A longer frame may have been written before the last plain tensor.
     partial.set_len(end)?;
     job.progress.advance(0);
-    Ok(done)
+    Ok(lengths)
 }
 
-/// Notes a frame that was written at `at`, or puts the tensor itself there if it is no larger.
+/// Records a frame that was written at `at`, or writes the plain tensor there if that is no larger.
 fn finish_frame<'a>(
     context: &Context<'a>,
     partial: &Partial,
     name: &'a str,
     len: u64,
     at: u64,
-    done: &mut Vec<(&'a str, Option<u64>)>,
+    lengths: &mut Vec<(&'a str, Option<u64>)>,
 ) -> Result<u64, Error> {
     let (_, tensor) = source(context.lot, name)?;
     if len < tensor.bytes() {
         context.job.progress.advance(tensor.bytes());
-        done.push((name, Some(len)));
+        lengths.push((name, Some(len)));
         return Ok(at + len);
     }
     copy_tensor(context, name, partial, at)?;
-    done.push((name, None));
+    lengths.push((name, None));
     Ok(at + tensor.bytes())
 }
 
-/// The name of an output file for errors.
+/// Returns the path of an output file for use in errors.
 pub(super) fn shown(job: &Job<'_>, name: &Path) -> std::path::PathBuf {
     job.output.join(name)
 }
