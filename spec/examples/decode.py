@@ -14,7 +14,8 @@ PARTS = {"luts": "U8", "encoded_exponent": "U8", "sign_mantissa": "U8", "output_
 
 def rule(clause, holds):
     if not holds:
-        sys.exit(f"refused: {clause}")
+        print(f"refused: {clause}", file=sys.stderr)
+        sys.exit(10)  # what df11 judge calls invalid
 
 
 def read(path):

@@ -4,6 +4,7 @@
 
 pub mod corpus;
 mod dictionary_vectors;
+pub mod faults;
 pub mod fixtures;
 pub mod foreign;
 pub mod frame_sample;
