@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand};
 use df11_model::Error;
 
 use crate::command::{
-    bench::Bench, compress::Compress, conformance::Conformance, decompress::Decompress, demo, gpu,
-    inspect::Inspect, lint::Lint, transcode::Transcode, verify::Verify,
+    bench::Bench, compress::Compress, decompress::Decompress, demo, gpu, inspect::Inspect, judge::Judge,
+    lint::Lint, transcode::Transcode, verify::Verify,
 };
 use crate::output::{Output, Verdict};
 use crate::progress::Bars;
@@ -82,8 +82,8 @@ enum Command {
     #[command(subcommand)]
     Gpu(gpu::Gpu),
     /// Judge another implementation of DF11 with the test vectors.
-    #[command(subcommand)]
-    Conformance(Conformance),
+    #[command(subcommand, alias = "conformance")]
+    Judge(Judge),
 }
 
 impl Command {
@@ -99,7 +99,7 @@ impl Command {
             Command::Transcode(command) => command.run(output),
             Command::Devices => gpu::devices(output),
             Command::Gpu(command) => command.run(output),
-            Command::Conformance(command) => command.run(output),
+            Command::Judge(command) => command.run(output),
         }
     }
 }

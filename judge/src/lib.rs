@@ -1,7 +1,10 @@
 //! Judges implementations of DF11, and of frames.
 //!
-//! * [`judge`]: runs a program on every vector, and says what it did wrong, by clause; the command
-//!   `df11 conformance` is thin over it.
+//! * [`judge`]: asks an implementation every question of the vectors, and says what it did wrong,
+//!   by clause; the command `df11 judge` is thin over it.
+//! * [`campaign`]: questions without end, made up, and answered by the reference.
+//! * [`subject`]: who is judged: a program, a shared library, a type in Rust.
+//! * [`report`]: a judgement as text, XML, a document to keep, and a badge.
 //! * [`lint`]: every rule that a unit or a frame bends, by clause of `spec/DF11.md` or
 //!   `spec/FRAME.md`.
 //! * [`vectors`]: the vectors themselves, parsed, for an implementation in Rust that is to be
@@ -29,6 +32,11 @@
 //! Versions follow those of the other crates of df11: semantic, and before 1.0 a minor version may
 //! break programs.
 
+pub mod campaign;
+pub mod export;
 pub mod judge;
 pub mod lint;
+pub mod question;
+pub mod report;
+pub mod subject;
 pub mod vectors;

@@ -29,6 +29,20 @@ pub struct Vectors {
     pub test_groups: Vec<Group>,
 }
 
+/// What tells one set of vectors from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fingerprint {
+    /// SHA-256 of the lines `SHA256  NAME` of all files, in the order of their names, as
+    /// `sha256sum` prints them.
+    pub sha256: String,
+    /// SHA-256 of each file.
+    pub files: std::collections::BTreeMap<String, String>,
+    /// The version of `DF11.md` that they test.
+    pub units: String,
+    /// The version of `FRAME.md`.
+    pub frames: String,
+}
+
 /// What a flag means.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,7 +54,7 @@ pub struct Note {
 }
 
 /// What is asked of an implementation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Task {
     /// Decode a unit, or refuse it.
     UnitDecode,
@@ -48,6 +62,35 @@ pub enum Task {
     UnitEncode,
     /// Decode a frame, or refuse it.
     FrameDecode,
+    /// Decode an archive of dietgpu, or refuse it.
+    ArchiveDecode,
+}
+
+impl Task {
+    /// Every task.
+    pub const ALL: [Task; 4] = [Task::UnitDecode, Task::UnitEncode, Task::FrameDecode, Task::ArchiveDecode];
+
+    /// What a program that does it is called.
+    #[must_use]
+    pub fn judged(self) -> &'static str {
+        match self {
+            Task::UnitDecode => "decoder",
+            Task::UnitEncode => "encoder",
+            Task::FrameDecode => "frame decoder",
+            Task::ArchiveDecode => "archive decoder",
+        }
+    }
+
+    /// Its word in the batch protocol and in files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Task::UnitDecode => "unit",
+            Task::UnitEncode => "encode",
+            Task::FrameDecode => "frame",
+            Task::ArchiveDecode => "archive",
+        }
+    }
 }
 
 /// Tests of one kind and origin.
@@ -74,7 +117,7 @@ pub struct Source {
 }
 
 /// What an implementation has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Give exactly the bits.
@@ -131,6 +174,34 @@ impl Vectors {
         serde_json::from_str(df11_vectors::DF11).map_err(|error| error.to_string())
     }
 
+    /// What tells one set of vectors from another.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn fingerprint() -> Result<Fingerprint, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Frames {
+            spec_version: String,
+        }
+        let frames: Frames = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
+        let texts =
+            [("df11.json", df11_vectors::DF11.as_bytes()), ("frames.json", df11_vectors::FRAMES.as_bytes())];
+        let files: std::collections::BTreeMap<String, String> = texts
+            .into_iter()
+            .chain(df11_vectors::FILES)
+            .map(|(name, bytes)| (name.to_owned(), hex::encode(Sha256::digest(bytes))))
+            .collect();
+        let list: String = files.iter().map(|(name, sha256)| format!("{sha256}  {name}\n")).collect();
+        Ok(Fingerprint {
+            sha256: hex::encode(Sha256::digest(list.as_bytes())),
+            files,
+            units: Vectors::load()?.spec_version,
+            frames: frames.spec_version,
+        })
+    }
+
     /// All tests with what is asked in each.
     pub fn tests(&self) -> impl Iterator<Item = (Task, &Test)> {
         self.test_groups.iter().flat_map(|group| group.tests.iter().map(|test| (group.task, test)))
@@ -183,7 +254,7 @@ impl Test {
 }
 
 /// Whether bytes have a digest, if there is one.
-fn is_digest(expected: &Option<String>, bytes: &[u8]) -> bool {
+pub(crate) fn is_digest(expected: &Option<String>, bytes: &[u8]) -> bool {
     Some(hex::encode(Sha256::digest(bytes))) == *expected
 }
 
@@ -201,7 +272,21 @@ fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)
     Ok(found)
 }
 
-/// A test of a frame, as `frames.json` holds it.
+/// A group of `frames.json`. Those of other kinds are not for decoders.
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum FrameGroup {
+    FrameDecode {
+        tests: Vec<FrameTest>,
+    },
+    ArchiveDecode {
+        tests: Vec<FrameTest>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// A test of a frame or an archive, as `frames.json` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FrameTest {
@@ -220,7 +305,8 @@ pub struct FrameTest {
     pub result: Outcome,
     /// The kind of error, of those that are refused.
     pub error: Option<String>,
-    /// The frame, in hexadecimal.
+    /// The frame, or the archive, in hexadecimal.
+    #[serde(alias = "archive")]
     pub frame: String,
     /// What its elements are; `null` where there is no sound answer.
     pub element_type: Option<String>,
@@ -243,28 +329,32 @@ impl FrameTest {
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Vec<Self>, String> {
-        /// The groups of the file.
+        Self::load_groups(|group| match group {
+            FrameGroup::FrameDecode { tests } => tests,
+            _ => Vec::new(),
+        })
+    }
+
+    /// The tests of dietgpu's archives that are compiled in, in the same form.
+    ///
+    /// # Errors
+    ///
+    /// If they are damaged, which a test of this crate rules out.
+    pub fn load_archives() -> Result<Vec<Self>, String> {
+        Self::load_groups(|group| match group {
+            FrameGroup::ArchiveDecode { tests } => tests,
+            _ => Vec::new(),
+        })
+    }
+
+    fn load_groups(each: impl Fn(FrameGroup) -> Vec<Self>) -> Result<Vec<Self>, String> {
         #[derive(Deserialize)]
         struct File {
             #[serde(rename = "testGroups")]
             groups: Vec<FrameGroup>,
         }
-        /// A group; those of other kinds are for others.
-        #[derive(Deserialize)]
-        #[serde(tag = "type")]
-        enum FrameGroup {
-            FrameDecode {
-                tests: Vec<FrameTest>,
-            },
-            #[serde(other)]
-            Other,
-        }
         let file: File = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
-        let tests = file.groups.into_iter().map(|group| match group {
-            FrameGroup::FrameDecode { tests } => tests,
-            FrameGroup::Other => vec![],
-        });
-        Ok(tests.flatten().collect())
+        Ok(file.groups.into_iter().flat_map(each).collect())
     }
 
     /// Whether these are the elements that a reader has to give.

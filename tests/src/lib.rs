@@ -6,6 +6,7 @@ mod archive_vectors;
 pub mod clauses;
 pub mod corpus;
 mod dictionary_vectors;
+pub mod faults;
 pub mod fixtures;
 pub mod foreign;
 mod frame_pieces;

@@ -329,7 +329,7 @@ fn kernels_are_counted_and_judged() {
     assert!(stdout(&df11(&["gpu", "report", &path])).contains("these are not times"));
 
     let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/ptx/df11_decode.sm_75.ptx");
-    let judge = |more: &[&str]| df11(&[&["conformance", "run", "--ptx", kernel], more].concat());
+    let judge = |more: &[&str]| df11(&[&["judge", "run", "--ptx", kernel], more].concat());
     let output = judge(&["--entry", "df11_decode", "--block-threads", "256"]);
     assert_eq!(code(&output), 0, "{}", stdout(&output));
     assert!(stdout(&output).contains(" passed (0 refused)"));
@@ -361,11 +361,10 @@ fn the_linter_and_the_judge_tell_by_exit_code_and_in_one_document() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((code(&output), &json["units"][0]["findings"][0]["clause"]), (1, &Value::from("D-7.2")));
 
-    let list: Value = serde_json::from_slice(&df11(&["conformance", "list", "--json"]).stdout).unwrap();
+    let list: Value = serde_json::from_slice(&df11(&["judge", "list", "--json"]).stdout).unwrap();
     assert!(list["numberOfTests"].as_u64().unwrap() >= 150);
-    let run = |decoder: &str, extra: &[&str]| {
-        df11(&[&["conformance", "run", "--decoder", decoder], extra].concat())
-    };
+    let run =
+        |decoder: &str, extra: &[&str]| df11(&[&["judge", "run", "--decoder", decoder], extra].concat());
     let junit = temp.path().join("junit.xml");
     // `false` refuses everything, so it fails what is valid; `cp` writes no weights.
     let output = run("false {unit} {out}", &["--filter", "size-1", "--json", "--junit", text(&junit)]);
@@ -380,7 +379,7 @@ fn the_linter_and_the_judge_tell_by_exit_code_and_in_one_document() {
         stdout(&output)
     );
     assert_eq!(code(&run("false {unit} {out}", &["--filter", "gaps-cut"])), 0);
-    assert_eq!(code(&df11(&["conformance", "run"])), 2);
+    assert_eq!(code(&df11(&["judge", "run"])), 2);
 }
 
 #[test]

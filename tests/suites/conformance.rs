@@ -8,8 +8,9 @@ use std::time::Duration;
 use df11::Level;
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use df11::{Decoder, Parts, Unit};
-use df11_judge::judge::{Job, Report, run};
+use df11_judge::judge::{Report, Terms, run};
 use df11_judge::lint::{Severity, lint, lint_frame};
+use df11_judge::subject::{Commands, Limits, Program};
 use df11_judge::vectors::{FrameTest, Outcome, Task, Vectors, unit};
 use df11_reference::dictionary::Model;
 use df11_reference::frame::{Coding, encode_as};
@@ -207,16 +208,21 @@ fn by_ranges(unit: &Unit<'_>, out: &mut [u8]) -> Result<(), df11::Error> {
     Ok(())
 }
 
+/// Judges a command.
+fn try_commands(commands: Commands, seconds: f64, filter: Option<&str>) -> Result<Report, String> {
+    let limits = Limits { time: Duration::from_secs_f64(seconds), memory: Some(1 << 30) };
+    let terms = Terms { limits, filter: filter.map(str::to_owned), ..Terms::default() };
+    run("a program", &mut Program::new(commands, limits)?, &terms)
+}
+
 fn judge(decoder: Option<&str>, encoder: Option<&str>, filter: Option<&str>) -> Report {
     let faulty = |fault: &str, names: &str| format!("{} {fault} {names}", env!("CARGO_BIN_EXE_faulty"));
-    run(&Job {
+    let commands = Commands {
         decoder: decoder.map(|fault| faulty(fault, "{unit} {out}")),
         encoder: encoder.map(|fault| faulty(fault, "{bf16} {unit}")),
-        frame_decoder: None,
-        time_limit: Duration::from_secs(20),
-        filter: filter.map(str::to_owned),
-    })
-    .unwrap()
+        ..Commands::default()
+    };
+    try_commands(commands, 20.0, filter).unwrap()
 }
 
 /// The failures of a faulty program, of which one must say this.
@@ -264,14 +270,28 @@ fn a_decoder_that_crashes_on_a_missing_output_position_is_found() {
 
 #[test]
 fn a_decoder_that_never_ends_is_found() {
-    let job = Job {
-        decoder: Some(format!("{} never-ends-on-jumps {{unit}} {{out}}", env!("CARGO_BIN_EXE_faulty"))),
-        encoder: None,
-        frame_decoder: None,
-        time_limit: Duration::from_millis(500),
-        filter: Some("tables-2".to_owned()),
-    };
-    assert_eq!(found(&run(&job).unwrap(), "did not end within 0.5 s"), 1);
+    let decoder = Some(format!("{} never-ends-on-jumps {{unit}} {{out}}", env!("CARGO_BIN_EXE_faulty")));
+    let commands = Commands { decoder, ..Commands::default() };
+    let report = try_commands(commands, 0.5, Some("tables-2")).unwrap();
+    assert_eq!(found(&report, "did not end within 0.5 s"), 1);
+}
+
+#[test]
+fn a_decoder_that_ends_with_another_code_than_10_and_11_on_bad_input_is_found() {
+    let report = judge(Some("dies-on-bad-units"), None, Some("gap"));
+    assert!(found(&report, "crashed with exit code 1: refused: TypeError") >= 5);
+    assert!(report.failures().all(|(case, _)| case.result == Outcome::Invalid));
+}
+
+#[test]
+fn a_decoder_that_dies_of_a_signal_is_found() {
+    assert_eq!(found(&judge(Some("dies-of-a-signal"), None, Some("gaps-cut")), "crashed (signal: 6"), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decoder_that_takes_all_memory_is_stopped() {
+    assert_eq!(found(&judge(Some("takes-all-memory"), None, Some("gaps-cut")), "crashed"), 1);
 }
 
 #[test]
@@ -294,8 +314,7 @@ fn decoders_of_frames_pass_or_are_found() {
     let judge = |fault: &str| {
         let program = env!("CARGO_BIN_EXE_faulty");
         let frame_decoder = Some(format!("{program} {fault} {{frame}} {{out}}"));
-        let time_limit = Duration::from_secs(20);
-        run(&Job { decoder: None, encoder: None, frame_decoder, time_limit, filter: None }).unwrap()
+        try_commands(Commands { frame_decoder, ..Commands::default() }, 20.0, None).unwrap()
     };
     let report = judge("frame");
     assert!(report.passed(), "{}", report.to_text());
@@ -390,17 +409,14 @@ fn the_linter_accepts_code_behind_the_last_codeword_and_says_how_much_there_is()
 
 #[test]
 fn commands_that_cannot_be_run_are_errors() {
-    let job = |decoder: &str| Job {
-        decoder: Some(decoder.to_owned()),
-        encoder: None,
-        frame_decoder: None,
-        time_limit: Duration::from_secs(1),
-        filter: None,
+    let error = |decoder: &str, filter| {
+        let commands = Commands { decoder: Some(decoder.to_owned()), ..Commands::default() };
+        try_commands(commands, 1.0, filter).unwrap_err()
     };
-    assert!(run(&job("/no/such/program {unit} {out}")).unwrap_err().contains("cannot start"));
-    assert!(run(&job("cat {unit}")).unwrap_err().contains("{out}"));
-    assert!(run(&job("'open {unit} {out}")).unwrap_err().contains("open quote"));
-    assert!(run(&Job { filter: Some("none of them".to_owned()), ..job("cat {unit} {out}") }).is_err());
+    assert!(error("/no/such/program {unit} {out}", None).contains("cannot start"));
+    assert!(error("cat {unit}", None).contains("{out}"));
+    assert!(error("'open {unit} {out}", None).contains("open quote"));
+    assert!(error("cat {unit} {out}", Some("none of them")).contains("no test was run"));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 /* A decoder that can be judged:
  *
- *     df11 conformance run --decoder       './decode unit {unit} {out}'
- *     df11 conformance run --frame-decoder './decode frame {frame} {out}'
+ *     df11 judge run --decoder         './decode unit {unit} {out}'
+ *     df11 judge run --frame-decoder   './decode frame {frame} {out}'
+ *     df11 judge run --archive-decoder './decode archive {archive} {out}'
  *
- * Checks every rule, writes the elements as they were, and ends with the df11_status of what was wrong.
+ * Checks every rule, writes the elements as they were, and ends with 0; with 10 if the input is
+ * invalid, with 11 if it is of a kind that the library does not know.
  */
 #include <df11.h>
 #include <df11_files.h>
@@ -20,8 +22,20 @@ static void leave(int code, const char *problem) {
 
 /* Ends the program unless a call went well. */
 static void expect(df11_status status) {
-    if (status != DF11_OK) {
-        leave((int)status, error.message);
+    switch (status) {
+    case DF11_OK:
+        return;
+    case DF11_TRUNCATED:
+    case DF11_CORRUPT:
+    case DF11_LIMIT_EXCEEDED:
+    case DF11_CHECKSUM:
+        leave(10, error.message);
+        break;
+    case DF11_UNSUPPORTED:
+        leave(11, error.message);
+        break;
+    default:
+        leave(70, error.message);
     }
 }
 
@@ -36,14 +50,14 @@ static uint8_t *allocate(size_t len) {
 static uint8_t *read_file(const char *path, size_t *len) {
     FILE *file = fopen(path, "rb");
     if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
-        leave(DF11_IO, "cannot open the input");
+        leave(66, "cannot open the input");
     }
     long end = ftell(file);
     rewind(file);
     *len = end > 0 ? (size_t)end : 0;
     uint8_t *bytes = allocate(*len);
     if (fread(bytes, 1, *len, file) != *len) {
-        leave(DF11_IO, "cannot read the input");
+        leave(66, "cannot read the input");
     }
     fclose(file);
     return bytes;
@@ -52,7 +66,7 @@ static uint8_t *read_file(const char *path, size_t *len) {
 static void write_file(const char *path, const uint8_t *bytes, size_t len) {
     FILE *file = fopen(path, "wb");
     if (file == NULL || fwrite(bytes, 1, len, file) != len || fclose(file) != 0) {
-        leave(DF11_IO, "cannot write the output");
+        leave(73, "cannot write the output");
     }
 }
 
@@ -90,13 +104,27 @@ static void decode_frame(const char *from, const char *to) {
     free(bytes);
 }
 
+static void decode_archive(const char *from, const char *to) {
+    size_t len;
+    uint8_t *bytes = read_file(from, &len);
+    df11_dietgpu_info info;
+    expect(df11_dietgpu_describe(bytes, len, &info, &error));
+    uint8_t *elements = allocate(info.elements_bytes);
+    expect(df11_dietgpu_decode(bytes, len, elements, info.elements_bytes, &error));
+    write_file(to, elements, info.elements_bytes);
+    free(elements);
+    free(bytes);
+}
+
 int main(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "unit") == 0) {
         decode_unit(argv[2], argv[3]);
     } else if (argc == 4 && strcmp(argv[1], "frame") == 0) {
         decode_frame(argv[2], argv[3]);
+    } else if (argc == 4 && strcmp(argv[1], "archive") == 0) {
+        decode_archive(argv[2], argv[3]);
     } else {
-        leave(64, "usage: decode unit|frame INPUT OUTPUT");
+        leave(64, "usage: decode unit|frame|archive INPUT OUTPUT");
     }
     return 0;
 }

@@ -94,5 +94,5 @@ fn the_example_decoder_gives_the_weights_of_a_fixture_and_refuses_a_damaged_one(
     let damaged = temp.path().join("damaged.safetensors");
     std::fs::write(&damaged, bytes).unwrap();
     let output = Command::new(&program).args([Path::new("unit"), &damaged, &out]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "DF11_CORRUPT");
+    assert_eq!(output.status.code(), Some(10), "invalid");
 }

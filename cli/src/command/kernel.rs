@@ -8,7 +8,7 @@ use df11::hazmat::layout::BLOCK_BYTES;
 use df11::{PUBLISHED_SHARED_MEMORY, Unit};
 use df11_emulator::{Kind, Module, Options};
 use df11_gpu_lab::emulate::{self, Shape};
-use df11_judge::judge::{Case, Report};
+use df11_judge::judge::{Case, Report, Terms};
 use df11_judge::vectors::{Outcome, Task, Test, Vectors, unit};
 use df11_model::Error;
 
@@ -21,7 +21,7 @@ pub(crate) struct Judged {
 
 /// Gives a kernel every vector whose buffer lengths match its sizes. A kernel cannot check the
 /// lengths of buffers.
-pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Error> {
+pub(crate) fn judge(judged: &Judged, terms: &Terms) -> Result<Report, Error> {
     let text = fs::read_to_string(&judged.ptx).map_err(|source| Error::Io {
         action: "cannot read",
         path: judged.ptx.clone(),
@@ -30,7 +30,9 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
     let module = Module::parse(&text)
         .map_err(|error| Error::File { path: judged.ptx.clone(), problem: error.to_string() })?;
     let vectors = Vectors::load().map_err(Error::Usage)?;
-    let mut report = Report { cases: Vec::new() };
+    let judged_name = format!("the kernel {} of {}", judged.entry, judged.ptx.display());
+    let mut report = Report { judged: judged_name, terms: terms.clone(), cases: Vec::new() };
+    let filter = terms.filter.as_deref();
     for (task, test) in vectors.tests() {
         if task != Task::UnitDecode || filter.is_some_and(|filter| !test.id.contains(filter)) {
             continue;
@@ -56,8 +58,9 @@ pub(crate) fn judge(judged: &Judged, filter: Option<&str>) -> Result<Report, Err
             task,
             comment: test.comment.clone(),
             clauses: test.clauses.clone(),
+            result: test.result,
+            answer: "accepted",
             failure: verdict(test, &found, &ran.findings).err(),
-            refused: false,
             seconds: started.elapsed().as_secs_f64(),
         });
     }

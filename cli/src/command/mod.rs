@@ -8,7 +8,6 @@ use df11_model::{Error, PatternDict};
 
 pub(crate) mod bench;
 pub(crate) mod compress;
-pub(crate) mod conformance;
 pub(crate) mod decompress;
 pub(crate) mod demo;
 pub(crate) mod gpu;
@@ -16,6 +15,8 @@ pub(crate) mod gpu;
 mod gpu_device;
 mod gpu_report;
 pub(crate) mod inspect;
+pub(crate) mod judge;
+mod judge_fuzz;
 mod kernel;
 pub(crate) mod lint;
 pub(crate) mod transcode;

@@ -1,6 +1,6 @@
-//! A decoder and an encoder with a fault of choice, for the tests of the judge:
-//! `faulty FAULT INPUT OUTPUT`. With `none` they are right; decoders always refuse what is invalid,
-//! so that nothing but the fault shows.
+//! A decoder and an encoder with a fault of choice, for the tests of the judge: `faulty FAULT INPUT
+//! OUTPUT`, or `faulty FAULT --batch`. With `none` they are right; decoders always refuse what is
+//! invalid, so that nothing but the fault shows.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use bitvec::prelude::*;
+use df11_judge::subject::{Answer, INVALID, Subject, UNSUPPORTED, serve};
+use df11_judge::vectors::Task;
+use df11_tests::faults::Faulty;
 use df11_tests::{foreign, weights};
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView};
@@ -20,110 +22,82 @@ use safetensors::{SafeTensors, serialize};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, fault, input, output] = args.as_slice() else { panic!("usage: faulty FAULT INPUT OUTPUT") };
-    let bytes = fs::read(input).unwrap();
-    if fault.starts_with("frame") {
-        return decode_frame(fault, &bytes, output);
-    }
-    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| refuse(&error.to_string()));
-    if fault.starts_with("encode") {
-        encode(fault, &file, output);
-    } else {
-        decode(fault, &file, output);
-    }
-}
-
-fn decode_frame(fault: &str, frame: &[u8], output: &str) {
-    let mut elements = match (df11_reference::frame::decode(frame), fault) {
-        (Ok(tensor), _) => tensor.elements,
-        (Err(_), "frame-takes-anything") => vec![0; 10],
-        (Err(violation), _) => refuse(&violation.to_string()),
-    };
-    if fault == "frame-stops-early" {
-        elements.pop();
-    }
-    fs::write(output, elements).unwrap();
-}
-
-fn refuse(why: &str) -> ! {
-    eprintln!("refused: {why}");
-    std::process::exit(1);
-}
-
-fn decode(fault: &str, file: &SafeTensors<'_>, output: &str) {
-    let part = |key: &str| match file.tensor(&format!("unit.{key}")) {
-        Ok(view)
-            if (view.dtype() == Dtype::I64) == (key == "split_positions") && view.dtype() != Dtype::I8 =>
-        {
-            view.data().to_vec()
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [_, fault, "--batch"] => {
+            serve(&mut Really(Faulty(fault)), std::io::stdin().lock(), std::io::stdout().lock()).unwrap();
         }
-        _ => refuse("D-10.2"),
-    };
-    let unit = df11_reference::Unit {
-        luts: part("luts"),
-        encoded_exponent: part("encoded_exponent"),
-        sign_mantissa: part("sign_mantissa"),
-        output_positions: part("output_positions"),
-        gaps: part("gaps"),
-        split_positions: part("split_positions"),
-    };
-    let sound = df11_reference::decode(&unit).unwrap_or_else(|violation| refuse(&violation.to_string()));
-    let mut sound: Vec<u16> = sound.iter().map(|w| w.to_bits()).collect();
-    let n = sound.len();
-    match fault {
-        "none" => {}
-        "stops-early" => sound[n - 1] &= 0x807f,
-        "crashes-on-short-positions" => {
-            let blocks = unit.encoded_exponent.len().div_ceil(4096);
-            let last = &unit.output_positions[4 * blocks..][..4];
-            assert_eq!(u32::from_le_bytes(last.try_into().unwrap()) as usize, n);
-        }
-        "never-ends-on-jumps" if unit.luts.len() > 512 => loop {
-            std::thread::sleep(std::time::Duration::from_secs(1));
-        },
-        "never-ends-on-jumps" => {}
-        "ignores-jumps" => {
-            let code = unit.encoded_exponent.view_bits::<Msb0>();
-            let mut p = 0;
-            for weight in &mut sound {
-                let index =
-                    (0..8).fold(0, |i, j| 2 * i + usize::from(code.get(p + j).is_some_and(|bit| *bit)));
-                let symbol = unit.luts[index];
-                *weight = *weight & 0x807f | u16::from(symbol) << 7;
-                p += usize::from(unit.luts[unit.luts.len() - 256 + usize::from(symbol)]).max(1);
+        [_, fault, input, output] => {
+            let bytes = fs::read(input).unwrap();
+            if fault.starts_with("encode") {
+                encode(fault, &SafeTensors::deserialize(&bytes).unwrap(), output);
+                return;
+            }
+            let task = if fault.starts_with("frame") { Task::FrameDecode } else { Task::UnitDecode };
+            match Really(Faulty(fault)).answer(task, &bytes).unwrap() {
+                Answer::Accepted(elements) => fs::write(output, elements).unwrap(),
+                Answer::Invalid(why) => leave(INVALID, &why),
+                Answer::Unsupported(why) => leave(UNSUPPORTED, &why),
+                Answer::Crashed(how) => panic!("{how}"),
             }
         }
-        "gaps-lsb-first" => {
-            let gaps = unit.gaps.view_bits::<Msb0>();
-            let code = unit.encoded_exponent.view_bits::<Msb0>();
-            let lengths = &unit.luts[unit.luts.len() - 256..];
-            let mut exponents = Vec::new();
-            for window in 0..unit.encoded_exponent.len().div_ceil(8) {
-                let gap = (0..5).fold(0, |gap, bit| gap + (usize::from(gaps[5 * window + bit]) << bit));
-                let mut p = 64 * window + gap;
-                while p < 64 * (window + 1) {
-                    let byte = |d: usize| {
-                        (0..8).fold(0, |i, j| {
-                            2 * i + usize::from(code.get(p + 8 * d + j).is_some_and(|bit| *bit))
-                        })
-                    };
-                    let (mut value, mut depth) = (unit.luts[byte(0)], 0);
-                    while value >= 240 && depth < 3 {
-                        depth += 1;
-                        value = unit.luts[256 * (256 - usize::from(value)) + byte(depth)];
-                    }
-                    exponents.push(value);
-                    p += usize::from(lengths[usize::from(value)]).max(1);
+        _ => panic!("usage: faulty FAULT INPUT OUTPUT, or faulty FAULT --batch"),
+    }
+}
+
+/// A decoder whose crashes are crashes, and that may also never end.
+struct Really<'a>(Faulty<'a>);
+
+impl Subject for Really<'_> {
+    fn tasks(&self) -> Vec<Task> {
+        self.0.tasks()
+    }
+
+    fn answer(&mut self, task: Task, input: &[u8]) -> Result<Answer, String> {
+        let parsed = SafeTensors::deserialize(input);
+        let rows =
+            |file: &SafeTensors<'_>| file.tensor("unit.luts").map_or(0, |luts| luts.data().len() / 256);
+        let positions = |file: &SafeTensors<'_>| {
+            let len = |key: &str| file.tensor(key).map_or(0, |part| part.data().len());
+            (len("unit.encoded_exponent").div_ceil(4096) * 4, len("unit.output_positions"))
+        };
+        match (self.0.0, &parsed) {
+            ("never-ends-on-jumps", Ok(file)) if rows(file) > 2 => loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            },
+            ("crashes-on-short-positions", Ok(file)) => {
+                let (short, found) = positions(file);
+                let answer = self.0.answer(task, input)?;
+                let sound = matches!(answer, Answer::Accepted(_));
+                assert!(!sound || short != found, "the last output position is missing");
+                return Ok(answer);
+            }
+            ("dies-of-a-signal", _) => std::process::abort(),
+            ("takes-all-memory", _) => {
+                let mut all: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    all.push(vec![1; 64 << 20]);
                 }
             }
-            exponents.resize(n, 0);
-            for (weight, exponent) in sound.iter_mut().zip(exponents) {
-                *weight = *weight & 0x807f | u16::from(exponent) << 7;
+            // As an exception that nobody catches ends Node, Java and Ruby.
+            ("dies-on-bad-units", _) => {
+                let answer = Faulty("none").answer(task, input)?;
+                if !matches!(answer, Answer::Accepted(_)) {
+                    leave(1, "TypeError: the weights are null");
+                }
+                return Ok(answer);
             }
+            _ => {}
         }
-        _ => panic!("no fault {fault}"),
+        match self.0.answer(task, input)? {
+            Answer::Crashed(how) => panic!("{how}"),
+            answer => Ok(answer),
+        }
     }
-    fs::write(output, weights::bytes(&sound)).unwrap();
+}
+
+fn leave(code: u8, why: &str) -> ! {
+    eprintln!("refused: {why}");
+    std::process::exit(code.into());
 }
 
 fn encode(fault: &str, file: &SafeTensors<'_>, output: &str) {
@@ -153,7 +127,7 @@ fn encode(fault: &str, file: &SafeTensors<'_>, output: &str) {
                 split_positions: Vec::new(),
             }
         }
-        Err(violation) => refuse(&violation.to_string()),
+        Err(violation) => leave(UNSUPPORTED, &violation.to_string()),
     };
     let mut unit = unit;
     if fault == "encode-short" && unit.encoded_exponent.len() > 4096 {
