@@ -12,21 +12,23 @@
 #include <stdint.h>
 #include "df11.h"
 
-// An open checkpoint. Made by `df11_open`, ended by `df11_close`. Its files stay memory-mapped meanwhile, and must not be
-// changed. Many threads may use one at the same time.
+// An open checkpoint. `df11_open` makes it, `df11_close` ends it. Its files stay memory-mapped
+// meanwhile, and must not be changed. Several threads may use it at the same time.
 typedef struct df11_checkpoint df11_checkpoint;
 
-// A tensor of a checkpoint, as it was before compression. What is pointed to lives as long as the checkpoint is open.
+// A tensor of a checkpoint, as it was before compression. Its pointers are valid while the
+// checkpoint is open.
 typedef struct df11_tensor {
-  // Its name; up to the first zero byte, should it have one.
+  // The tensor's name, cut at its first zero byte if it contains one.
   const char *name;
-  // The type of its elements, as safetensors calls it: "BF16", "F32", ….
+  // The element type, as safetensors names it: "BF16", "F32", ….
   const char *dtype;
   // The number of dimensions.
   size_t rank;
-  // The dimensions, the last of which is contiguous; not to be followed if there are none.
+  // The dimensions; the last one is contiguous. Do not dereference this pointer when `rank` is
+  // 0.
   const size_t *shape;
-  // The bytes that it decodes to: its elements, little-endian.
+  // The size of the decoded elements in bytes; they are little-endian.
   uint64_t bytes;
 } df11_tensor;
 
@@ -34,30 +36,34 @@ typedef struct df11_tensor {
 extern "C" {
 #endif // __cplusplus
 
-// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights, compressed (units of DF11, by this
-// library or the published program, or frames) or not. Maps its files into memory; decodes nothing yet. `path` is in UTF-8 on
-// Windows, and in the bytes of the file system elsewhere.
+// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights. It may
+// be compressed (as units of DF11, by this library or the published program, or as frames) or not.
+// Maps its files into memory, and decodes nothing yet. `path` is UTF-8 on Windows, and in the
+// bytes of the file system elsewhere.
 //
-// `*checkpoint` is the caller's to close; it is NULL if this fails.
+// The caller must close `*checkpoint`. It is NULL after a failure.
 //
-// Pointers must be NULL or valid.
-df11_status df11_open(const char *path,
-                      struct df11_checkpoint **checkpoint,
-                      df11_error *error);
+// `path` must be a text that ends with a zero byte, or NULL. `checkpoint` must be valid for writes
+// of a pointer, or NULL. `error` must be valid for writes of a `df11_error`, or NULL. None may
+// overlap with another.
+df11_status df11_open(const char *path, struct df11_checkpoint **checkpoint, df11_error *error);
 
-// Closes a checkpoint. What it pointed out, names and parts of units among them, is gone then. NULL is closed already.
+// Closes a checkpoint. All pointers that it gave out, such as names and parts of units, become
+// invalid. Closing NULL does nothing.
 //
-// `checkpoint` must be NULL or come from `df11_open`, and not be closed yet; nobody may use it any more.
+// `checkpoint` must be NULL, or come from `df11_open` and not be closed yet. No one may use it, or
+// any pointer that it gave out, after this call.
 void df11_close(struct df11_checkpoint *checkpoint);
 
-// The number of tensors; 0 for NULL.
+// Returns the number of tensors; 0 for NULL.
 //
 // `checkpoint` must be NULL or open.
 size_t df11_tensor_count(const struct df11_checkpoint *checkpoint);
 
-// Describes the tensor of this number, in the order of names, which begins at 0.
+// Describes the tensor of this number. Numbers begin at 0 and follow the order of names.
 //
-// `checkpoint` must be NULL or open; other pointers NULL or valid.
+// `checkpoint` must be NULL or open. `tensor` must be valid for writes of a `df11_tensor`, or
+// NULL, and `error` for writes of a `df11_error`, or NULL. The two must not overlap.
 df11_status df11_tensor_at(const struct df11_checkpoint *checkpoint,
                            size_t index,
                            struct df11_tensor *tensor,
@@ -65,27 +71,34 @@ df11_status df11_tensor_at(const struct df11_checkpoint *checkpoint,
 
 // Describes the tensor of this name.
 //
-// `checkpoint` must be NULL or open; other pointers NULL or valid.
+// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+// `tensor` must be valid for writes of a `df11_tensor`, or NULL, and `error` for writes of a
+// `df11_error`, or NULL. What is written must not overlap with anything else.
 df11_status df11_tensor_find(const struct df11_checkpoint *checkpoint,
                              const char *name,
                              struct df11_tensor *tensor,
                              df11_error *error);
 
-// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes up to 300 KiB from the
-// allocator while it runs.
+// Decodes a tensor to `out`. `out_len` must be its `bytes`. The call runs on the calling thread,
+// and takes up to 300 KiB from the allocator while it runs.
 //
-// If it fails, what is in `out` is unspecified.
+// After a failure, the content of `out` is unspecified.
 //
-// `checkpoint` must be NULL or open; other pointers NULL or valid.
+// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
+// `df11_error`, or NULL. What is written must not overlap with anything else.
 df11_status df11_tensor_decode(const struct df11_checkpoint *checkpoint,
                                const char *name,
                                uint8_t *out,
                                size_t out_len,
                                df11_error *error);
 
-// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are stored: rows of a matrix, say.
+// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are
+// stored, such as rows of a matrix. `out_len` must be the size of these elements.
 //
-// `checkpoint` must be NULL or open; other pointers NULL or valid.
+// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
+// `df11_error`, or NULL. What is written must not overlap with anything else.
 df11_status df11_tensor_decode_range(const struct df11_checkpoint *checkpoint,
                                      const char *name,
                                      uint64_t start,
@@ -94,15 +107,18 @@ df11_status df11_tensor_decode_range(const struct df11_checkpoint *checkpoint,
                                      size_t out_len,
                                      df11_error *error);
 
-// The number of units; 0 in a checkpoint of frames, in one that is not compressed, and for NULL.
+// Returns the number of units. It is 0 for a checkpoint of frames, for one that is not compressed,
+// and for NULL.
 //
 // `checkpoint` must be NULL or open.
 size_t df11_unit_count(const struct df11_checkpoint *checkpoint);
 
-// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`; and its module path, if `path` is not
-// NULL. They live as long as the checkpoint is open.
+// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`. If `path` is
+// not NULL, it also gives the module path. All pointers are valid while the checkpoint is open.
 //
-// `checkpoint` must be NULL or open; other pointers NULL or valid.
+// `checkpoint` must be NULL or open. `tensors` must be valid for writes of a `df11_tensors`, or
+// NULL, `path` for writes of a pointer, or NULL, and `error` for writes of a `df11_error`, or
+// NULL. None may overlap with another.
 df11_status df11_unit_at(const struct df11_checkpoint *checkpoint,
                          size_t index,
                          df11_tensors *tensors,

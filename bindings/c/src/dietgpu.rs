@@ -1,4 +1,4 @@
-//! The archives of dietgpu.
+//! Archives of dietgpu.
 
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::ElementType;
@@ -8,18 +8,18 @@ use crate::boundary::{df11_buffer, df11_bytes, run, span, write};
 use crate::frame::{DF11_TYPE_U8, element_type};
 use crate::status::{Failure, df11_error, df11_status};
 
-/// What an archive of dietgpu holds.
+/// The description of a dietgpu archive.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_dietgpu_info {
-    /// The type of its elements: F16, BF16 or F32 of a float archive, `DF11_TYPE_U8` of an archive
-    /// of bytes.
+    /// The element type: F16, BF16 or F32 for a float archive, `DF11_TYPE_U8` for an archive of
+    /// bytes.
     pub element_type: u8,
     /// The number of elements.
     pub elements: usize,
-    /// The bytes that they take, decoded.
+    /// The size of the decoded elements in bytes.
     pub elements_bytes: usize,
-    /// The bytes of the archive; what follows it belongs to something else.
+    /// The size of the archive in bytes. Bytes behind it are ignored.
     pub archive_bytes: usize,
 }
 
@@ -31,7 +31,7 @@ enum Any<'a> {
 
 impl<'a> Any<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, Failure> {
-        // They begin with different marks.
+        // The two kinds begin with different marks.
         if bytes.starts_with(&dietgpu::FLOAT_MAGIC.to_le_bytes()) {
             Ok(Any::Floats(FloatArchive::new(bytes)?))
         } else {
@@ -40,12 +40,13 @@ impl<'a> Any<'a> {
     }
 }
 
-/// Checks an archive of dietgpu, of floats or of bytes, at the front of `data`, and says what it
-/// holds.
+/// Checks the archive of dietgpu, of floats or of bytes, at the front of `data`, and describes it.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `data` must be valid for reads of `len` bytes, or NULL. `info` must be valid for writes of a
+/// `df11_dietgpu_info`, or NULL. `error` must be valid for writes of a `df11_error`, or NULL. What
+/// is written must not overlap with the archive.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_dietgpu_describe(
     data: *const u8,
@@ -53,7 +54,8 @@ pub unsafe extern "C" fn df11_dietgpu_describe(
     info: *mut df11_dietgpu_info,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `get` needs for `data` and `len`, `write` for
+    // `info`, and `run` for `error`.
     unsafe {
         run(error, || {
             let (element_type, elements, archive_bytes) = match Any::new(df11_bytes { data, len }.get()?)? {
@@ -73,14 +75,16 @@ pub unsafe extern "C" fn df11_dietgpu_describe(
     }
 }
 
-/// Decodes an archive of dietgpu, of floats or of bytes; `out_len` must be its `elements_bytes`.
-/// Uses some 30 KiB of stack, and the allocator for nothing.
+/// Decodes an archive of dietgpu, of floats or of bytes. `out_len` must be its `elements_bytes`.
+/// The call uses some 30 KiB of stack and no allocator.
 ///
-/// If it fails, what is in `out` is unspecified.
+/// After a failure, the content of `out` is unspecified.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `data` must be valid for reads of `len` bytes, or NULL. `out` must be valid for writes of
+/// `out_len` bytes, or NULL; it must not overlap with the archive, which is checked. `error` must
+/// be valid for writes of a `df11_error`, or NULL, and must not overlap with either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_dietgpu_decode(
     data: *const u8,
@@ -89,7 +93,8 @@ pub unsafe extern "C" fn df11_dietgpu_decode(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `df11_bytes::get` needs for `data` and `len`,
+    // `df11_buffer::get` for `out` and `out_len`, and `run` for `error`.
     unsafe {
         run(error, || {
             let bytes = df11_bytes { data, len }.get()?;
@@ -103,22 +108,25 @@ pub unsafe extern "C" fn df11_dietgpu_decode(
     }
 }
 
-/// The most bytes that an archive of so many elements takes; 0 if there can be none.
+/// Returns the largest size in bytes of an archive of this many elements; 0 if there can be none.
 #[unsafe(no_mangle)]
 pub extern "C" fn df11_dietgpu_bound(element_type: u8, elements: usize) -> usize {
     let element_type = self::element_type(element_type).ok();
     element_type.and_then(|element_type| dietgpu::bound(element_type, elements)).unwrap_or(0)
 }
 
-/// Encodes elements as an archive of dietgpu, to `out`, which has room for `out_len` bytes;
-/// `*written` is how many it took. `element_type` is F16, BF16 or F32, or `DF11_TYPE_U8` for an
-/// archive of bytes; `scale_bits` is 9 to 11, and 10 in dietgpu itself; `checksum` says whether
-/// there is to be one. It takes less than four times the size of the archive, and 40 KiB, from the
-/// allocator while it runs.
+/// Encodes elements as an archive of dietgpu to `out`, which has room for `out_len` bytes, and sets
+/// `*written` to the size of the archive. `element_type` is F16, BF16 or F32, or `DF11_TYPE_U8` for
+/// an archive of bytes. `scale_bits` is 9 to 11; dietgpu itself uses 10. `checksum` says whether
+/// the archive gets a checksum. While it runs, the call takes less than four times the size of the
+/// archive, plus 40 KiB, from the allocator.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `elements` must be valid for reads of `elements_len` bytes, or NULL. `out` must be valid for
+/// writes of `out_len` bytes, or NULL; it must not overlap with the elements, which is checked.
+/// `written` must be valid for writes of a `size_t`, or NULL, and `error` for writes of a
+/// `df11_error`, or NULL. Neither may overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_dietgpu_encode(
     element_type: u8,
@@ -131,7 +139,9 @@ pub unsafe extern "C" fn df11_dietgpu_encode(
     written: *mut usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `df11_bytes::get` needs for `elements` and
+    // `elements_len`, `df11_buffer::get` for `out` and `out_len`, `write` for `written`, and `run`
+    // for `error`.
     unsafe {
         run(error, || {
             if !(9..=11).contains(&scale_bits) {

@@ -1,4 +1,4 @@
-//! Writing units of DF11.
+//! Encodes units of DF11.
 
 use df11::{EncodeOptions, Parts, Plan};
 
@@ -7,14 +7,15 @@ use crate::boundary::{
 };
 use crate::status::{Failure, df11_error, df11_status};
 
-/// Choices of an encoder; any gives a unit that every decoder of the layout reads. Pass NULL for
-/// the usual ones: 1 and 32.
+/// Options of the encoder. With any of them, every decoder of the layout reads the unit. NULL
+/// stands for the defaults, 1 and 32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_options {
-    /// The shortest codeword, in bits, 1 to 8. With 2, no block holds more than 16,384 weights.
+    /// The length of the shortest codeword in bits, 1 to 8. With 2, no block holds more than 16,384
+    /// weights.
     pub least_code_length: u8,
-    /// The longest codeword, in bits, up to 32.
+    /// The length of the longest codeword in bits, up to 32.
     pub max_code_length: u8,
 }
 
@@ -36,7 +37,7 @@ pub struct df11_sizes {
     pub split_positions: usize,
 }
 
-/// Where the parts of a unit are written; each as long as `df11_plan_sizes` says.
+/// The memory for the parts of a unit. `df11_plan_sizes` gives the length of each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_buffers {
@@ -54,16 +55,16 @@ pub struct df11_buffers {
     pub split_positions: df11_buffer,
 }
 
-/// A unit that is about to be encoded: its code, its tables, and the size of everything. Lies in
-/// memory of the caller, borrows nothing, may be copied, and needs no closing.
+/// A unit that is about to be encoded: its code, its tables, and the size of each part. It lies in
+/// the caller's memory, borrows nothing, may be copied, and needs no closing.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_plan {
-    /// The library's own.
+    /// Internal to the library.
     opaque: [u64; 1024],
 }
 
-// SAFETY: A plan borrows nothing.
+// SAFETY: a plan borrows nothing, so it may be returned for any lifetime.
 unsafe impl Opaque for df11_plan {
     type Value = Plan;
     const MARK: u64 = u64::from_le_bytes(*b"df11plan");
@@ -76,21 +77,22 @@ impl From<Parts<usize>> for df11_sizes {
     }
 }
 
-/// The tensors of a unit.
+/// Borrows the tensors of a unit.
 ///
 /// # Safety
 ///
-/// As [`array`] for the array, [`df11_bytes::get`] for each of its elements.
+/// The contract of [`array`] holds for the array, and that of [`df11_bytes::get`] for each element.
 unsafe fn slices<'a>(tensors: *const df11_bytes, count: usize) -> Result<Vec<&'a [u8]>, Failure> {
-    // SAFETY: The caller's promises.
+    // SAFETY: the caller promises the contract of `array`, and that of `get` for each element.
     unsafe { array(tensors, count)?.iter().map(|tensor| tensor.get()).collect() }
 }
 
-/// The most that each part of a unit takes, whatever the weights are.
+/// Gives the largest possible size of each part of a unit, whatever the weights are.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `sizes` must be valid for writes of a `df11_sizes`, or NULL. `error` must be valid for writes of
+/// a `df11_error`, or NULL. The two must not overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_bound(
     elements: usize,
@@ -98,7 +100,8 @@ pub unsafe extern "C" fn df11_unit_bound(
     sizes: *mut df11_sizes,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `write` needs for `sizes`, and `run` for
+    // `error`.
     unsafe {
         run(error, || {
             let bound = Parts::bound(elements, tensors);
@@ -110,16 +113,20 @@ pub unsafe extern "C" fn df11_unit_bound(
     }
 }
 
-/// Plans the unit that these tensors make, in this order. Each is BF16, little-endian; pointers
-/// need no alignment. Reads every weight once. From 65,536 weights on it takes up to 136 KiB from
-/// the allocator while it runs.
+/// Plans the unit of these tensors, in this order. Each is BF16, little-endian, and needs no
+/// alignment. Reads every weight once. For 65,536 weights or more, the call takes up to 136 KiB
+/// from the allocator while it runs.
 ///
-/// Weights whose magnitude is 2^113 or more, infinities and NaN have no place in a unit:
-/// `DF11_UNSUPPORTED`. Frames take them.
+/// A unit cannot hold weights whose magnitude is 2^113 or more, infinities and NaN: the result is
+/// `DF11_UNSUPPORTED`. Frames can hold them.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `plan` must be valid for writes of a `df11_plan`, or NULL. `tensors` must be valid for reads of
+/// `count` structures, or NULL, and the `data` of each for reads of `len` bytes, or NULL. `options`
+/// must be valid for reads of a `df11_options`, or NULL. `error` must be valid for writes of a
+/// `df11_error`, or NULL. The plan must not overlap with the tensors, which is checked. `error`
+/// must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_plan_new(
     plan: *mut df11_plan,
@@ -128,7 +135,8 @@ pub unsafe extern "C" fn df11_plan_new(
     options: *const df11_options,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `read` needs for `options`, `slices` for
+    // `tensors` and `count`, `put` for `plan`, and `run` for `error`.
     unsafe {
         run(error, || {
             let options = if options.is_null() {
@@ -152,14 +160,17 @@ pub unsafe extern "C" fn df11_plan_new(
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `plan` must be valid for reads of a `df11_plan`, or NULL. `sizes` must be valid for writes of a
+/// `df11_sizes`, or NULL; it must not overlap with the plan, which is checked. `error` must be
+/// valid for writes of a `df11_error`, or NULL, and must not overlap with either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_plan_sizes(
     plan: *const df11_plan,
     sizes: *mut df11_sizes,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `get` needs for `plan`, `write` for `sizes`, and
+    // `run` for `error`.
     unsafe {
         run(error, || {
             apart(sizes, &[span_of(plan)])?;
@@ -169,14 +180,19 @@ pub unsafe extern "C" fn df11_plan_sizes(
 }
 
 /// Encodes the tensors that were planned. The same tensors and options always give the same bytes.
-/// For 65,536 weights and more it takes up to 576 KiB from the allocator while it runs.
+/// For 65,536 weights or more, the call takes up to 576 KiB from the allocator while it runs.
 ///
-/// If it fails, what is in the buffers is unspecified. Verify what you keep: `df11_unit_verify`,
-/// then compare.
+/// After a failure, the content of the buffers is unspecified. Verify what you keep: call
+/// `df11_unit_verify`, then compare.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `plan` must be valid for reads of a `df11_plan`, or NULL. `tensors` must be valid for reads of
+/// `count` structures, or NULL, and the `data` of each for reads of `len` bytes, or NULL. `buffers`
+/// must be valid for reads of a `df11_buffers`, or NULL, and the `data` of each of its buffers for
+/// writes of `len` bytes, or NULL. No buffer may overlap with another, with a tensor or with the
+/// plan, which is checked. `error` must be valid for writes of a `df11_error`, or NULL, and must
+/// not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_plan_encode(
     plan: *const df11_plan,
@@ -185,8 +201,9 @@ pub unsafe extern "C" fn df11_plan_encode(
     buffers: *const df11_buffers,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on; that buffers do not overlap with one another is
-    // checked before any of them becomes a slice.
+    // SAFETY: this function's caller promises what `get` needs for `plan`, `slices` for `tensors`
+    // and `count`, `read` for `buffers`, `df11_buffer::get` for each buffer, and `run` for `error`.
+    // The buffers are checked not to overlap with one another before any of them becomes a slice.
     unsafe {
         run(error, || {
             let place = span_of(plan);
@@ -209,7 +226,7 @@ pub unsafe extern "C" fn df11_plan_encode(
     }
 }
 
-/// Checks that no two of these overlap.
+/// Checks that no two of the buffers overlap.
 fn expect_apart(buffers: &df11_buffers) -> Result<(), Failure> {
     let df11_buffers { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions } =
         buffers;

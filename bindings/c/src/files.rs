@@ -1,4 +1,4 @@
-//! Whole checkpoints, for hosts with a file system.
+//! Reads whole checkpoints, for hosts with a file system.
 
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::path::PathBuf;
@@ -10,31 +10,32 @@ use crate::boundary::{df11_buffer, df11_bytes, run, write};
 use crate::status::{Failure, df11_error, df11_status};
 use crate::unit::df11_tensors;
 
-/// An open checkpoint. Made by `df11_open`, ended by `df11_close`. Its files stay memory-mapped
-/// meanwhile, and must not be changed. Many threads may use one at the same time.
+/// An open checkpoint. `df11_open` makes it, `df11_close` ends it. Its files stay memory-mapped
+/// meanwhile, and must not be changed. Several threads may use it at the same time.
 #[derive(Debug)]
 pub struct df11_checkpoint {
     reader: Reader,
-    /// Names as C has them, in the order of the reader's tensors.
+    /// Names and element types as C strings, in the order of the reader's tensors.
     names: Vec<[CString; 2]>,
-    /// Module paths as C has them, in the order of the reader's units.
+    /// Module paths as C strings, in the order of the reader's units.
     paths: Vec<CString>,
 }
 
-/// A tensor of a checkpoint, as it was before compression. What is pointed to lives as long as the
+/// A tensor of a checkpoint, as it was before compression. Its pointers are valid while the
 /// checkpoint is open.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_tensor {
-    /// Its name; up to the first zero byte, should it have one.
+    /// The tensor's name, cut at its first zero byte if it contains one.
     pub name: *const c_char,
-    /// The type of its elements, as safetensors calls it: "BF16", "F32", ….
+    /// The element type, as safetensors names it: "BF16", "F32", ….
     pub dtype: *const c_char,
     /// The number of dimensions.
     pub rank: usize,
-    /// The dimensions, the last of which is contiguous; not to be followed if there are none.
+    /// The dimensions; the last one is contiguous. Do not dereference this pointer when `rank` is
+    /// 0.
     pub shape: *const usize,
-    /// The bytes that it decodes to: its elements, little-endian.
+    /// The size of the decoded elements in bytes; they are little-endian.
     pub bytes: u64,
 }
 
@@ -58,12 +59,12 @@ impl df11_checkpoint {
     }
 }
 
-/// A name, with a zero byte behind it; up to the first one, should it have one in the middle.
+/// Converts a name to a C string. A name with a zero byte in the middle is cut there.
 fn c_string(name: &str) -> CString {
     CString::new(name.split('\0').next().unwrap_or("")).unwrap_or_default()
 }
 
-/// A path from C.
+/// Converts a C string to a path.
 fn path(path: &CStr) -> PathBuf {
     #[cfg(unix)]
     {
@@ -74,48 +75,52 @@ fn path(path: &CStr) -> PathBuf {
     PathBuf::from(OsStr::new(&*path.to_string_lossy()))
 }
 
-/// Reads a text of the caller.
+/// Borrows a text of the caller.
 ///
 /// # Safety
 ///
-/// `text` must be NULL or point to bytes that end with a zero byte, and that nobody writes while
-/// `'a` lasts.
+/// `text` must be NULL, or point to bytes that end with a zero byte and that no one writes during
+/// `'a`.
 unsafe fn text<'a>(text: *const c_char) -> Result<&'a CStr, Failure> {
     if text.is_null() {
         return Err(Failure::Input("a text", "is NULL"));
     }
-    // SAFETY: Not NULL; the caller's promise for the rest.
+    // SAFETY: `text` is not NULL. The caller promises that it ends with a zero byte and is not
+    // written during `'a`.
     Ok(unsafe { CStr::from_ptr(text) })
 }
 
-/// Looks at an open checkpoint.
+/// Borrows an open checkpoint.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or come from `df11_open`, and must not be closed while `'a` lasts.
+/// `checkpoint` must be NULL, or come from `df11_open` and stay open during `'a`.
 unsafe fn open<'a>(checkpoint: *const df11_checkpoint) -> Result<&'a df11_checkpoint, Failure> {
-    // SAFETY: NULL, or made by `Box::into_raw` and not freed yet, as the caller promises; it is
-    // never written.
+    // SAFETY: the pointer is NULL, or was made by `Box::into_raw` and is not freed yet, as the
+    // caller promises. The checkpoint is never written.
     unsafe { checkpoint.as_ref() }.ok_or(Failure::Input("the checkpoint", "is NULL"))
 }
 
-/// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights,
-/// compressed (units of DF11, by this library or the published program, or frames) or not. Maps its
-/// files into memory; decodes nothing yet. `path` is in UTF-8 on Windows, and in the bytes of the
-/// file system elsewhere.
+/// Opens a checkpoint: one safetensors file, or a directory with `config.json` and weights. It may
+/// be compressed (as units of DF11, by this library or the published program, or as frames) or not.
+/// Maps its files into memory, and decodes nothing yet. `path` is UTF-8 on Windows, and in the
+/// bytes of the file system elsewhere.
 ///
-/// `*checkpoint` is the caller's to close; it is NULL if this fails.
+/// The caller must close `*checkpoint`. It is NULL after a failure.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `path` must be a text that ends with a zero byte, or NULL. `checkpoint` must be valid for writes
+/// of a pointer, or NULL. `error` must be valid for writes of a `df11_error`, or NULL. None may
+/// overlap with another.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_open(
     path: *const c_char,
     checkpoint: *mut *mut df11_checkpoint,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `text` needs for `path`, `write` for
+    // `checkpoint`, and `run` for `error`.
     unsafe {
         run(error, || {
             write(checkpoint, ptr::null_mut())?;
@@ -129,37 +134,39 @@ pub unsafe extern "C" fn df11_open(
     }
 }
 
-/// Closes a checkpoint. What it pointed out, names and parts of units among them, is gone then.
-/// NULL is closed already.
+/// Closes a checkpoint. All pointers that it gave out, such as names and parts of units, become
+/// invalid. Closing NULL does nothing.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or come from `df11_open`, and not be closed yet; nobody may use it any
-/// more.
+/// `checkpoint` must be NULL, or come from `df11_open` and not be closed yet. No one may use it, or
+/// any pointer that it gave out, after this call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_close(checkpoint: *mut df11_checkpoint) {
     if !checkpoint.is_null() {
-        // SAFETY: Made by `Box::into_raw`, and not freed yet, as the caller promises.
+        // SAFETY: the pointer was made by `Box::into_raw` and is not freed yet, as the caller
+        // promises.
         drop(unsafe { Box::from_raw(checkpoint) });
     }
 }
 
-/// The number of tensors; 0 for NULL.
+/// Returns the number of tensors; 0 for NULL.
 ///
 /// # Safety
 ///
 /// `checkpoint` must be NULL or open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_tensor_count(checkpoint: *const df11_checkpoint) -> usize {
-    // SAFETY: The caller's promise.
+    // SAFETY: this function's caller promises what `open` needs: NULL or an open checkpoint.
     unsafe { open(checkpoint) }.map_or(0, |checkpoint| checkpoint.names.len())
 }
 
-/// Describes the tensor of this number, in the order of names, which begins at 0.
+/// Describes the tensor of this number. Numbers begin at 0 and follow the order of names.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or open; other pointers NULL or valid.
+/// `checkpoint` must be NULL or open. `tensor` must be valid for writes of a `df11_tensor`, or
+/// NULL, and `error` for writes of a `df11_error`, or NULL. The two must not overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_tensor_at(
     checkpoint: *const df11_checkpoint,
@@ -167,7 +174,8 @@ pub unsafe extern "C" fn df11_tensor_at(
     tensor: *mut df11_tensor,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `open` needs for `checkpoint`, `write` for
+    // `tensor`, and `run` for `error`.
     unsafe { run(error, || write(tensor, open(checkpoint)?.tensor(index)?)) }
 }
 
@@ -175,7 +183,9 @@ pub unsafe extern "C" fn df11_tensor_at(
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or open; other pointers NULL or valid.
+/// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+/// `tensor` must be valid for writes of a `df11_tensor`, or NULL, and `error` for writes of a
+/// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_tensor_find(
     checkpoint: *const df11_checkpoint,
@@ -183,7 +193,8 @@ pub unsafe extern "C" fn df11_tensor_find(
     tensor: *mut df11_tensor,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `open` needs for `checkpoint`, `text` for
+    // `name`, `write` for `tensor`, and `run` for `error`.
     unsafe {
         run(error, || {
             let (checkpoint, name) = (open(checkpoint)?, text(name)?);
@@ -194,12 +205,12 @@ pub unsafe extern "C" fn df11_tensor_find(
     }
 }
 
-/// Decodes something of a tensor.
+/// Decodes a tensor, or a range of it, with `f`.
 ///
 /// # Safety
 ///
-/// As [`open`] for `checkpoint`, [`text`] for `name`, [`df11_buffer::get`] for `out`, [`run`] for
-/// `error`.
+/// The contract of [`open`] holds for `checkpoint`, that of [`text`] for `name`, that of
+/// [`df11_buffer::get`] for `out`, and that of [`run`] for `error`.
 unsafe fn decode(
     checkpoint: *const df11_checkpoint,
     name: *const c_char,
@@ -207,8 +218,9 @@ unsafe fn decode(
     error: *mut df11_error,
     f: impl FnOnce(&Reader, &str, &mut [u8]) -> Result<(), df11_model::Error>,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on. The files are mapped for reading alone: `out`
-    // cannot overlap with them and be memory that can be written, as the caller promises it is.
+    // SAFETY: the caller promises the contracts of `open`, `text`, `df11_buffer::get` and `run` for
+    // these arguments. The files are mapped read-only, so `out`, which the caller promises to be
+    // writable, cannot overlap with them.
     unsafe {
         run(error, || {
             let out = out.get(&[])?;
@@ -217,14 +229,16 @@ unsafe fn decode(
     }
 }
 
-/// Decodes a tensor to `out`; `out_len` must be its `bytes`. Works on the calling thread, and takes
-/// up to 300 KiB from the allocator while it runs.
+/// Decodes a tensor to `out`. `out_len` must be its `bytes`. The call runs on the calling thread,
+/// and takes up to 300 KiB from the allocator while it runs.
 ///
-/// If it fails, what is in `out` is unspecified.
+/// After a failure, the content of `out` is unspecified.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or open; other pointers NULL or valid.
+/// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+/// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
+/// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_tensor_decode(
     checkpoint: *const df11_checkpoint,
@@ -234,16 +248,18 @@ pub unsafe extern "C" fn df11_tensor_decode(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `decode` needs for its arguments.
     unsafe { decode(checkpoint, name, out, error, |reader, name, out| reader.decode_into(name, out)) }
 }
 
 /// Decodes the elements from `start` to before `end` of a tensor, in the order in which they are
-/// stored: rows of a matrix, say.
+/// stored, such as rows of a matrix. `out_len` must be the size of these elements.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or open; other pointers NULL or valid.
+/// `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
+/// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
+/// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_tensor_decode_range(
     checkpoint: *const df11_checkpoint,
@@ -255,7 +271,7 @@ pub unsafe extern "C" fn df11_tensor_decode_range(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `decode` needs for its arguments.
     unsafe {
         decode(checkpoint, name, out, error, |reader, name, out| {
             reader.decode_range_into(name, start..end, out)
@@ -263,23 +279,26 @@ pub unsafe extern "C" fn df11_tensor_decode_range(
     }
 }
 
-/// The number of units; 0 in a checkpoint of frames, in one that is not compressed, and for NULL.
+/// Returns the number of units. It is 0 for a checkpoint of frames, for one that is not compressed,
+/// and for NULL.
 ///
 /// # Safety
 ///
 /// `checkpoint` must be NULL or open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_count(checkpoint: *const df11_checkpoint) -> usize {
-    // SAFETY: The caller's promise.
+    // SAFETY: this function's caller promises what `open` needs: NULL or an open checkpoint.
     unsafe { open(checkpoint) }.map_or(0, |checkpoint| checkpoint.paths.len())
 }
 
-/// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`; and its
-/// module path, if `path` is not NULL. They live as long as the checkpoint is open.
+/// Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`. If `path` is
+/// not NULL, it also gives the module path. All pointers are valid while the checkpoint is open.
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL or open; other pointers NULL or valid.
+/// `checkpoint` must be NULL or open. `tensors` must be valid for writes of a `df11_tensors`, or
+/// NULL, `path` for writes of a pointer, or NULL, and `error` for writes of a `df11_error`, or
+/// NULL. None may overlap with another.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_at(
     checkpoint: *const df11_checkpoint,
@@ -288,7 +307,8 @@ pub unsafe extern "C" fn df11_unit_at(
     path: *mut *const c_char,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `open` needs for `checkpoint`, `write` for
+    // `path` and `tensors`, and `run` for `error`.
     unsafe {
         run(error, || {
             let checkpoint = open(checkpoint)?;

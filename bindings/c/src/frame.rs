@@ -7,10 +7,10 @@ use df11::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Encoder, Frame, 
 use crate::boundary::{Opaque, apart, array, df11_buffer, df11_bytes, get, put, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
 
-/// The most dimensions of a tensor in a frame.
+/// The largest number of dimensions of a tensor in a frame.
 pub const DF11_MAX_RANK: usize = 32;
 
-/// Plain bytes, and whatever has no type of its own.
+/// Plain bytes, and any type without a number of its own.
 pub const DF11_TYPE_U8: u8 = 0;
 /// BF16.
 pub const DF11_TYPE_BF16: u8 = 1;
@@ -34,81 +34,83 @@ const _: () = assert!(DF11_MAX_RANK == MAX_RANK);
 const _: () = assert!(Codec::Dictionary.number() == DF11_CODEC_DICTIONARY);
 const _: () = assert!(ElementType::ALL[DF11_TYPE_F8_E5M2 as usize].number() == DF11_TYPE_F8_E5M2);
 
-/// An open frame. Lies in memory of the caller, and may be copied; needs no closing. It borrows the
-/// bytes that it was opened with, which must stay where they are, unchanged, as long as it is used.
-/// Many threads may use one at the same time.
+/// An open frame. It lies in the caller's memory, may be copied, and needs no closing. It borrows
+/// the bytes that it was opened with, which must stay in place, unchanged, while it is used.
+/// Several threads may use it at the same time.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_frame {
-    /// The library's own.
+    /// Internal to the library.
     opaque: [u64; 128],
 }
 
-/// The table that decoding of frames needs: 52 KiB, in memory of the caller. One that has been
-/// built for a frame can be used by many threads at the same time; it borrows nothing and needs no
-/// closing. Build it where it stays: a copy may be refused, since the table begins where a line of
-/// the cache does.
+/// The table for decoding frames: 52 KiB, in the caller's memory. Several threads may use a table
+/// that was built for a frame at the same time. It borrows nothing and needs no closing. Build it
+/// where it stays: the table is aligned to a cache line, so a copy may be refused.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_table {
-    /// The library's own.
+    /// Internal to the library.
     opaque: [u64; 6656],
 }
 
-/// What a frame holds.
+/// The description of a frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_frame_info {
-    /// The type of its elements: `DF11_TYPE_BF16` and so on.
+    /// The element type: `DF11_TYPE_BF16` and so on.
     pub element_type: u8,
-    /// How they are stored: `DF11_CODEC_RAW`, `DF11_CODEC_RANS` or `DF11_CODEC_DICTIONARY`.
+    /// The codec: `DF11_CODEC_RAW`, `DF11_CODEC_RANS` or `DF11_CODEC_DICTIONARY`.
     pub codec: u8,
-    /// How many dimensions there are.
+    /// The number of dimensions.
     pub rank: usize,
-    /// The dimensions, the last of which is contiguous; 0 behind them.
+    /// The dimensions; the last one is contiguous. The rest of the array is 0.
     pub shape: [u64; DF11_MAX_RANK],
     /// The number of elements.
     pub elements: usize,
-    /// The bytes that they take, decoded.
+    /// The size of the decoded elements in bytes.
     pub elements_bytes: usize,
     /// The number of blocks.
     pub blocks: usize,
-    /// The elements of every block but the last, which may have fewer.
+    /// The number of elements of every block but the last, which may have fewer.
     pub block_elements: usize,
-    /// CRC-32 of all elements, as they were encoded.
+    /// The CRC-32 of all elements, as they were encoded.
     pub digest: u32,
 }
 
-/// What stands in a [`df11_frame`].
+/// The value in a [`df11_frame`].
 #[derive(Clone, Debug)]
 pub(crate) struct Open<'a>(Frame<'a>);
 
-// SAFETY: The lifetime is that of the bytes, which the caller of every function here promises to
-// keep.
+// SAFETY: the value borrows the bytes of the frame. The caller of every function here promises that
+// they stay valid while the frame is used.
 unsafe impl Opaque for df11_frame {
     type Value = Open<'static>;
     const MARK: u64 = u64::from_le_bytes(*b"df11fram");
 }
 
-// SAFETY: A table borrows nothing.
+// SAFETY: a table borrows nothing, so it may be returned for any lifetime.
 unsafe impl Opaque for df11_table {
     type Value = DecodeTable;
     const MARK: u64 = u64::from_le_bytes(*b"df11rans");
 }
 
-/// The type of this number.
+/// Returns the element type of this number.
 pub(crate) fn element_type(number: u8) -> Result<ElementType, Failure> {
     let found = ElementType::ALL.into_iter().find(|element_type| element_type.number() == number);
-    found.ok_or(Failure::Input("the element type", "is none that there is"))
+    found.ok_or(Failure::Input("the element type", "is unknown"))
 }
 
-/// Opens the frame that these bytes are: checks its header, its directory and its trailer, by their
-/// checksums, too. The checksum of a block is checked when it is decoded. `frame` is memory of the
+/// Opens the frame in these bytes. Checks its header, its directory and its trailer, including
+/// their checksums. The checksum of a block is checked when it is decoded. `frame` is memory of the
 /// caller.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid, and the bytes stay as long as the frame is used.
+/// `frame` must be valid for writes of a `df11_frame`, or NULL. `data` must be valid for reads of
+/// `len` bytes, or NULL, and the bytes must stay unchanged while the frame is used. The frame must
+/// not overlap with the bytes, which is checked. `error` must be valid for writes of a
+/// `df11_error`, or NULL, and must not overlap with either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_open(
     frame: *mut df11_frame,
@@ -116,7 +118,8 @@ pub unsafe extern "C" fn df11_frame_open(
     len: usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `df11_bytes::get` needs for `data` and `len`,
+    // for as long as the frame is used, `put` for `frame`, and `run` for `error`.
     unsafe {
         run(error, || {
             let bytes = df11_bytes { data, len }.get()?;
@@ -126,18 +129,22 @@ pub unsafe extern "C" fn df11_frame_open(
     }
 }
 
-/// Says what a frame holds.
+/// Describes a frame.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `frame` must be valid for reads of a `df11_frame`, or NULL, and the bytes that it was opened
+/// with must be unchanged. `info` must be valid for writes of a `df11_frame_info`, or NULL; it must
+/// not overlap with the frame, which is checked. `error` must be valid for writes of a
+/// `df11_error`, or NULL, and must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_describe(
     frame: *const df11_frame,
     info: *mut df11_frame_info,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `get` needs for `frame`, `write` for `info`, and
+    // `run` for `error`.
     unsafe {
         run(error, || {
             apart(info, &[span_of(frame)])?;
@@ -163,19 +170,23 @@ pub unsafe extern "C" fn df11_frame_describe(
     }
 }
 
-/// Builds the table for decoding the blocks of a frame; takes some microseconds. `table` is memory
-/// of the caller.
+/// Builds the table for decoding the blocks of a frame, which takes some microseconds. `table` is
+/// memory of the caller.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `frame` must be valid for reads of a `df11_frame`, or NULL, and the bytes that it was opened
+/// with must be unchanged. `table` must be valid for writes of a `df11_table`, or NULL; it must not
+/// overlap with the frame or its bytes, which is checked. `error` must be valid for writes of a
+/// `df11_error`, or NULL, and must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_build_table(
     frame: *const df11_frame,
     table: *mut df11_table,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `get` needs for `frame`, `put` for `table`, and
+    // `run` for `error`.
     unsafe {
         run(error, || {
             let place = span_of(frame);
@@ -188,12 +199,12 @@ pub unsafe extern "C" fn df11_frame_build_table(
     }
 }
 
-/// Decodes blocks of a frame, all if none are named.
+/// Decodes some blocks of a frame, or all of them if `blocks` is `None`.
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `frame` and `table`, [`df11_buffer::get`] for `out`,
-/// [`run`] for `error`.
+/// The contract of [`get`](crate::boundary::get) holds for `frame` and `table`, that of
+/// [`df11_buffer::get`] for `out`, and that of [`run`] for `error`.
 unsafe fn decode(
     frame: *const df11_frame,
     table: *const df11_table,
@@ -201,7 +212,8 @@ unsafe fn decode(
     out: df11_buffer,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: the caller promises the contracts of `get`, `df11_buffer::get` and `run` for these
+    // arguments.
     unsafe {
         run(error, || {
             let (frame_place, table_place) = (span_of(frame), span_of(table));
@@ -217,12 +229,17 @@ unsafe fn decode(
 /// Decodes all elements of a frame, little-endian, with the table that was built for it. `out_len`
 /// must be `elements_bytes`.
 ///
-/// If it fails, what is in `out` is unspecified. It fails if it needs a table, and this is that of
-/// another frame. For more than 4 MiB of BF16 it takes 256 KiB from the allocator while it runs.
+/// After a failure, the content of `out` is unspecified. The call fails if the frame needs a table
+/// and this one was built for another frame. For more than 4 MiB of BF16, it takes 256 KiB from the
+/// allocator while it runs.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `frame` and `table` must be valid for reads of a `df11_frame` and a `df11_table`, or NULL, and
+/// the bytes that the frame was opened with must be unchanged. `out` must be valid for writes of
+/// `out_len` bytes, or NULL; it must not overlap with the frame, its bytes or the table, which is
+/// checked. `error` must be valid for writes of a `df11_error`, or NULL, and must not overlap with
+/// anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_decode(
     frame: *const df11_frame,
@@ -232,16 +249,16 @@ pub unsafe extern "C" fn df11_frame_decode(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `decode` needs for its arguments.
     unsafe { decode(frame, table, None, out, error) }
 }
 
-/// Decodes the blocks from `first` to before `last`; `out_len` must be what their elements take.
+/// Decodes the blocks from `first` to before `last`. `out_len` must be the size of their elements.
 /// Calls for different blocks may run on different threads.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// The requirements are those of `df11_frame_decode`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_decode_blocks(
     frame: *const df11_frame,
@@ -253,18 +270,19 @@ pub unsafe extern "C" fn df11_frame_decode_blocks(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `decode` needs for its arguments.
     unsafe { decode(frame, table, Some(first..last), out, error) }
 }
 
-/// The most bytes that the frame of a tensor of this type and shape takes; 0 if there can be none.
+/// Returns the largest size in bytes of a frame for a tensor of this type and shape; 0 if there can
+/// be none.
 ///
 /// # Safety
 ///
-/// `shape` must point to `rank` dimensions.
+/// `shape` must be valid for reads of `rank` dimensions, or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_bound(element_type: u8, shape: *const u64, rank: usize) -> usize {
-    // SAFETY: The caller's promise.
+    // SAFETY: this function's caller promises what `array` needs for `shape` and `rank`.
     let shape = unsafe { array(shape, rank) };
     match (self::element_type(element_type), shape) {
         (Ok(element_type), Ok(shape)) if rank <= MAX_RANK => frame::bound(element_type, shape).unwrap_or(0),
@@ -272,14 +290,18 @@ pub unsafe extern "C" fn df11_frame_bound(element_type: u8, shape: *const u64, r
     }
 }
 
-/// Encodes a tensor as a frame, to `out`, which has room for `out_len` bytes; `df11_frame_bound`
-/// says how many are always enough. `*written` is how many it took. What does not become smaller is
-/// kept as it is, inside the frame. It takes less than 3 MiB, and 64 bytes for every 65,536
-/// elements, from the allocator while it runs.
+/// Encodes a tensor as a frame to `out`, which has room for `out_len` bytes, and sets `*written` to
+/// the size of the frame. `df11_frame_bound` gives a size that is always enough. If compression
+/// would not make the tensor smaller, the frame stores it uncompressed. While it runs, the call
+/// takes less than 3 MiB, plus 64 bytes for every 65,536 elements, from the allocator.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `shape` must be valid for reads of `rank` dimensions, or NULL, and `elements` for reads of
+/// `elements_len` bytes, or NULL. `out` must be valid for writes of `out_len` bytes, or NULL; it
+/// must not overlap with the elements or the shape, which is checked. `written` must be valid for
+/// writes of a `size_t`, or NULL, and `error` for writes of a `df11_error`, or NULL. Neither may
+/// overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_frame_encode(
     element_type: u8,
@@ -292,7 +314,9 @@ pub unsafe extern "C" fn df11_frame_encode(
     written: *mut usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `df11_bytes::get` needs for `elements` and
+    // `elements_len`, `array` for `shape` and `rank`, `df11_buffer::get` for `out` and `out_len`,
+    // `write` for `written`, and `run` for `error`.
     unsafe {
         run(error, || {
             let element_type = self::element_type(element_type)?;
@@ -313,15 +337,15 @@ pub unsafe extern "C" fn df11_frame_encode(
     }
 }
 
-/// Encodes blocks one after the other to where they belong.
+/// Encodes the blocks of a frame, one after the other, straight into `out`.
 fn encode(
     element_type: ElementType,
     shape: &[u64],
     elements: &[u8],
     out: &mut [u8],
 ) -> Result<usize, Failure> {
-    /// Blocks at a time.
-    const MANY: usize = 4;
+    /// The number of blocks that are encoded at a time.
+    const BLOCKS_AT_A_TIME: usize = 4;
     let mut encoder = Encoder::new(element_type, shape, &frame::count(element_type, elements)?)?;
     let mut at = 0;
     let mut append = |bytes: &[u8]| {
@@ -335,8 +359,8 @@ fn encode(
         Ok::<(), Failure>(())
     };
     append(&encoder.header())?;
-    for some in elements.chunks(MANY * BLOCK * element_type.bytes()) {
-        append(encoder.blocks(some)?)?;
+    for part in elements.chunks(BLOCKS_AT_A_TIME * BLOCK * element_type.bytes()) {
+        append(encoder.blocks(part)?)?;
     }
     append(&encoder.finish()?)?;
     Ok(at)
@@ -361,7 +385,8 @@ mod tests {
             let mut info = MaybeUninit::<df11_frame_info>::uninit();
             let (frame, table, info) = (frame.as_mut_ptr(), table.as_mut_ptr(), info.as_mut_ptr());
             let error = ptr::null_mut();
-            // SAFETY: the memory is there for each, and the bytes stay until the end.
+            // SAFETY: every pointer is to a live allocation of its type, and the bytes stay until
+            // the end.
             unsafe {
                 assert_eq!(df11_frame_open(frame, bytes.as_ptr(), bytes.len(), error), df11_status::DF11_OK);
                 assert_eq!(df11_frame_describe(frame, info, error), df11_status::DF11_OK);

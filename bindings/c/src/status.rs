@@ -1,29 +1,28 @@
-//! How functions end.
+//! Status codes and error descriptions.
 
 use std::ffi::c_char;
 use std::fmt::Write as _;
 
 use df11::ErrorKind;
 
-/// How a function ended.
+/// The status of a finished call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum df11_status {
     /// All went well.
     DF11_OK = 0,
-    /// Bytes are missing: more of the same input could make it valid.
+    /// Bytes are missing. More of the same input could make it valid.
     DF11_TRUNCATED = 1,
-    /// The bytes are there and contradict the format.
+    /// The bytes are complete and contradict the format.
     DF11_CORRUPT = 2,
-    /// The data is sound, but the layout has no way to hold it.
+    /// The data is valid, but the layout cannot hold it.
     DF11_UNSUPPORTED = 3,
     /// A stated limit of the layout is exceeded.
     DF11_LIMIT_EXCEEDED = 4,
-    /// The data decodes, but not to what its checksum promises.
+    /// The data decodes, but does not match its checksum.
     DF11_CHECKSUM = 5,
-    /// The caller passed something that cannot be meant: a NULL pointer, a buffer of the wrong
-    /// length, a range that is not there, memory that overlaps or was never opened, a name that no
-    /// tensor has.
+    /// The call is wrong: a NULL pointer, a buffer of the wrong length, an index out of range,
+    /// memory that overlaps or was never opened, or the name of a tensor that does not exist.
     DF11_INVALID_INPUT = 6,
     /// The operating system refused to open, read or map a file.
     DF11_IO = 7,
@@ -31,29 +30,30 @@ pub enum df11_status {
     DF11_INTERNAL = 8,
 }
 
-/// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
+/// The description of a failure, in the caller's memory. Pass NULL if you do not need it.
 ///
-/// Written by every function that takes one, also when all went well. Texts are UTF-8, end with a
-/// zero byte, and are cut where they would be longer.
+/// Every function that takes one writes it, also when it succeeds. Texts are UTF-8 and end with a
+/// zero byte. A text that is too long is cut.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_error {
-    /// The same as the function returned.
+    /// The status that the function returned.
     pub status: df11_status,
-    /// The clause of the specification that is broken, as in "D-5.6" (DF11.md), "F-3.1" (FRAME.md),
-    /// "R-2.1" (RANS.md) or "G-2.2" (DIETGPU.md); empty where no clause is.
+    /// The broken clause of the specification, as in "D-5.6" (DF11.md), "F-3.1" (FRAME.md), "R-2.1"
+    /// (RANS.md) or "G-2.2" (DIETGPU.md); empty where no clause is broken.
     pub clause: [c_char; 12],
-    /// One line: the rule, where it is broken (file, tensor, offset), the values that break it.
+    /// One line: the rule, the place where it is broken (file, tensor, offset), and the values that
+    /// break it.
     pub message: [c_char; 240],
 }
 
-/// Why something failed, on this side of the boundary.
+/// The reason for a failure, on this side of the boundary.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Core(df11::Error),
     #[cfg(feature = "files")]
     Model(df11_model::Error),
-    /// Something that the caller passed.
+    /// A wrong argument of the caller.
     Input(&'static str, &'static str),
 }
 
@@ -77,7 +77,7 @@ const fn status_of(error: &df11::Error) -> df11_status {
         ErrorKind::LimitExceeded => df11_status::DF11_LIMIT_EXCEEDED,
         ErrorKind::Checksum => df11_status::DF11_CHECKSUM,
         ErrorKind::InvalidInput => df11_status::DF11_INVALID_INPUT,
-        // Kinds are non-exhaustive; whatever is new is at least not sound.
+        // Kinds are non-exhaustive. Data of a new kind of error is at least not valid.
         _ => df11_status::DF11_CORRUPT,
     }
 }
@@ -123,7 +123,7 @@ impl Failure {
     }
 }
 
-/// A text in an array of C, which always ends with a zero byte.
+/// A text in a C array, which always ends with a zero byte.
 struct Text<'a> {
     array: &'a mut [c_char],
     len: usize,
@@ -144,16 +144,16 @@ impl std::fmt::Write for Text<'_> {
             *to = from.cast_signed() as c_char;
         }
         self.len += fits;
-        // What comes after a cut would only mislead.
+        // Text after a cut would only mislead.
         if fits < text.len() { Err(std::fmt::Error) } else { Ok(()) }
     }
 }
 
 impl df11_error {
-    /// An error of nothing, or of this failure.
+    /// Makes the description of success, of this failure, or of a panic.
     pub(crate) fn of(failure: Option<&Failure>, panicked: bool) -> Self {
         let mut error = df11_error { status: df11_status::DF11_OK, clause: [0; 12], message: [0; 240] };
-        // Only what is too long fails, and that is cut.
+        // Writing fails only for a text that is too long, and that is cut.
         if let Some(failure) = failure {
             error.status = failure.status();
             let _ = Text::new(&mut error.clause).write_str(failure.clause());

@@ -7,7 +7,7 @@ use df11::{Parts, Unit};
 use crate::boundary::{Opaque, apart, df11_buffer, df11_bytes, get, put, read, run, span, span_of, write};
 use crate::status::{Failure, df11_error, df11_status};
 
-/// The six parts of a unit, as they lie in a file. They are borrowed, not copied.
+/// The six parts of a unit, as a file stores them. They are borrowed, not copied.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_tensors {
@@ -15,49 +15,49 @@ pub struct df11_tensors {
     pub luts: df11_bytes,
     /// Codewords of the exponents.
     pub encoded_exponent: df11_bytes,
-    /// Signs and mantissas, a byte each.
+    /// Signs and mantissas, one byte each.
     pub sign_mantissa: df11_bytes,
-    /// Where each block's weights begin.
+    /// The positions where each block's weights begin.
     pub output_positions: df11_bytes,
-    /// Where the first codeword of each window begins.
+    /// The bit offset of the first codeword of each window.
     pub gaps: df11_bytes,
-    /// Where one tensor ends and the next begins.
+    /// The positions where one tensor ends and the next begins.
     pub split_positions: df11_bytes,
 }
 
-/// An open unit. Lies in memory of the caller, and may be copied; needs no closing. It borrows the
-/// parts that it was opened with, which must stay where they are, unchanged, as long as it is used.
-/// Many threads may use one at the same time.
+/// An open unit. It lies in the caller's memory, may be copied, and needs no closing. It borrows
+/// the parts that it was opened with, which must stay in place, unchanged, while it is used.
+/// Several threads may use it at the same time.
 #[repr(C)]
 #[derive(Debug)]
 pub struct df11_unit {
-    /// The library's own.
+    /// Internal to the library.
     opaque: [u64; 32],
 }
 
-/// What a unit holds.
+/// The description of a unit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_unit_info {
-    /// Weights, of two bytes each.
+    /// The number of weights. Each has two bytes.
     pub elements: usize,
-    /// Tensors that they make.
+    /// The number of tensors.
     pub tensors: usize,
-    /// Blocks, which can be decoded one by one.
+    /// The number of blocks. Each can be decoded on its own.
     pub blocks: usize,
-    /// Weights of the largest block.
+    /// The number of weights in the largest block.
     pub largest_block: usize,
 }
 
-/// What stands in a [`df11_unit`].
+/// The value in a [`df11_unit`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open<'a> {
     tensors: Parts<&'a [u8]>,
     unit: Unit<'a>,
 }
 
-// SAFETY: The lifetime is that of the parts, which the caller of every function here promises to
-// keep.
+// SAFETY: the value borrows the parts of the unit. The caller of every function here promises that
+// they stay valid while the unit is used.
 unsafe impl Opaque for df11_unit {
     type Value = Open<'static>;
     const MARK: u64 = u64::from_le_bytes(*b"df11unit");
@@ -66,9 +66,9 @@ unsafe impl Opaque for df11_unit {
 impl df11_tensors {
     /// # Safety
     ///
-    /// As [`df11_bytes::get`] for each part.
+    /// The contract of [`df11_bytes::get`] holds for each part.
     unsafe fn get<'a>(&self) -> Result<Parts<&'a [u8]>, Failure> {
-        // SAFETY: The caller's promise.
+        // SAFETY: the caller promises the contract of `df11_bytes::get` for each part.
         let get = |bytes: df11_bytes| unsafe { bytes.get() };
         Ok(Parts {
             luts: get(self.luts)?,
@@ -85,15 +85,16 @@ impl df11_tensors {
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `unit`, [`df11_buffer::get`] for `out`, [`run`] for
-/// `error`.
+/// The contract of [`get`](crate::boundary::get) holds for `unit`, that of [`df11_buffer::get`] for
+/// `out`, and that of [`run`] for `error`.
 unsafe fn with(
     unit: *const df11_unit,
     out: df11_buffer,
     error: *mut df11_error,
     f: impl FnOnce(&Unit<'_>, &mut [u8]) -> Result<(), df11::Error>,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: the caller promises the contracts of `get`, `df11_buffer::get` and `run` for these
+    // arguments.
     unsafe {
         run(error, || {
             let place = span_of(unit);
@@ -108,8 +109,8 @@ unsafe fn with(
 ///
 /// # Safety
 ///
-/// As [`get`](crate::boundary::get) for `unit`, [`write`] for `start` and `end`, [`run`] for
-/// `error`.
+/// The contract of [`get`](crate::boundary::get) holds for `unit`, that of [`write`] for `start`
+/// and `end`, and that of [`run`] for `error`.
 unsafe fn give_range(
     unit: *const df11_unit,
     start: *mut usize,
@@ -117,7 +118,7 @@ unsafe fn give_range(
     error: *mut df11_error,
     find: impl FnOnce(&Unit<'_>) -> Result<Range<usize>, Failure>,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: the caller promises the contracts of `get`, `write` and `run` for these arguments.
     unsafe {
         run(error, || {
             apart(start, &[span_of(unit)])?;
@@ -130,21 +131,26 @@ unsafe fn give_range(
     }
 }
 
-/// Opens a unit: checks its tables, its output and split positions and all lengths. Takes time in
-/// proportion to the number of blocks; codewords and gaps are checked as they are decoded.
+/// Opens a unit. Checks its tables, its output and split positions, and all lengths. The time is
+/// proportional to the number of blocks. Codewords and gaps are checked when they are decoded.
 ///
-/// `unit` is memory of the caller; whatever it held is replaced if all goes well.
+/// `unit` is memory of the caller. A success replaces its content.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid, and the parts stay as long as the unit is used.
+/// `unit` must be valid for writes of a `df11_unit`, or NULL. `tensors` must be valid for reads of
+/// a `df11_tensors`, or NULL, and the `data` of each part for reads of `len` bytes, or NULL. The
+/// parts must stay unchanged while the unit is used. The unit must not overlap with the parts,
+/// which is checked. `error` must be valid for writes of a `df11_error`, or NULL, and must not
+/// overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_open(
     unit: *mut df11_unit,
     tensors: *const df11_tensors,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `read` needs for `tensors`, `df11_tensors::get`
+    // for its parts, for as long as the unit is used, `put` for `unit`, and `run` for `error`.
     unsafe {
         run(error, || {
             let tensors = read(tensors)?.get()?;
@@ -154,18 +160,22 @@ pub unsafe extern "C" fn df11_unit_open(
     }
 }
 
-/// Says what a unit holds.
+/// Describes a unit.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `unit` must be valid for reads of a `df11_unit`, or NULL, and the parts that it was opened with
+/// must be unchanged. `info` must be valid for writes of a `df11_unit_info`, or NULL; it must not
+/// overlap with the unit, which is checked. `error` must be valid for writes of a `df11_error`, or
+/// NULL, and must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_describe(
     unit: *const df11_unit,
     info: *mut df11_unit_info,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `get` needs for `unit`, `write` for `info`, and
+    // `run` for `error`.
     unsafe {
         run(error, || {
             apart(info, &[span_of(unit)])?;
@@ -179,11 +189,14 @@ pub unsafe extern "C" fn df11_unit_describe(
     }
 }
 
-/// Gives the weights of a tensor of the unit: from `*start` to before `*end`.
+/// Gives the range of a tensor's weights in the unit: from `*start` to before `*end`.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `unit` must be valid for reads of a `df11_unit`, or NULL, and the parts that it was opened with
+/// must be unchanged. `start` and `end` must each be valid for writes of a `size_t`, or NULL; they
+/// must not overlap with the unit, which is checked. `error` must be valid for writes of a
+/// `df11_error`, or NULL, and must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_tensor_range(
     unit: *const df11_unit,
@@ -193,15 +206,15 @@ pub unsafe extern "C" fn df11_unit_tensor_range(
     error: *mut df11_error,
 ) -> df11_status {
     let missing = Failure::Input("the number of a tensor", "is none of this unit");
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `give_range` needs for its arguments.
     unsafe { give_range(unit, start, end, error, |unit| unit.tensor_range(tensor).ok_or(missing)) }
 }
 
-/// Gives the weights of a block: from `*start` to before `*end`.
+/// Gives the range of a block's weights in the unit: from `*start` to before `*end`.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// The requirements are those of `df11_unit_tensor_range`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_block_range(
     unit: *const df11_unit,
@@ -212,19 +225,22 @@ pub unsafe extern "C" fn df11_unit_block_range(
 ) -> df11_status {
     let missing = Failure::Input("the number of a block", "is none of this unit");
     let find = |unit: &Unit<'_>| (block < unit.blocks()).then(|| unit.block_range(block)).ok_or(missing);
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `give_range` needs for its arguments.
     unsafe { give_range(unit, start, end, error, find) }
 }
 
-/// Decodes all weights of a unit to `out`, all tensors one after the other: two bytes each,
-/// little-endian. `out_len` must be twice the number of elements. From 1,024 weights on it takes 48
-/// KiB from the allocator while it runs.
+/// Decodes all weights of a unit to `out`, tensor by tensor: two bytes each, little-endian.
+/// `out_len` must be twice the number of elements. For 1,024 weights or more, the call takes 48 KiB
+/// from the allocator while it runs.
 ///
-/// If it fails, what is in `out` is unspecified.
+/// After a failure, the content of `out` is unspecified.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// `unit` must be valid for reads of a `df11_unit`, or NULL, and the parts that it was opened with
+/// must be unchanged. `out` must be valid for writes of `out_len` bytes, or NULL; it must not
+/// overlap with the unit or its parts, which is checked. `error` must be valid for writes of a
+/// `df11_error`, or NULL, and must not overlap with anything else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_decode(
     unit: *const df11_unit,
@@ -232,17 +248,17 @@ pub unsafe extern "C" fn df11_unit_decode(
     out_len: usize,
     error: *mut df11_error,
 ) -> df11_status {
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `with` needs for its arguments.
     unsafe { with(unit, df11_buffer { data: out, len: out_len }, error, |unit, out| unit.decode_into(out)) }
 }
 
-/// Decodes the weights from `start` to before `end`; `out_len` must be twice their number. Where
-/// whole blocks of 1,024 weights and more lie within, it takes 48 KiB from the allocator while it
-/// runs.
+/// Decodes the weights from `start` to before `end`. `out_len` must be twice their number. If the
+/// range contains whole blocks with 1,024 weights or more, the call takes 48 KiB from the allocator
+/// while it runs.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// The requirements are those of `df11_unit_decode`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_decode_range(
     unit: *const df11_unit,
@@ -253,18 +269,18 @@ pub unsafe extern "C" fn df11_unit_decode_range(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `with` needs for its arguments.
     unsafe { with(unit, out, error, |unit, out| unit.decode_range_into(start..end, out)) }
 }
 
-/// Decodes the blocks from `first` to before `last`; `out_len` must be twice the number of their
-/// weights. Calls for different blocks may run on different threads. From 1,024 weights on, each
-/// call takes 48 KiB from the allocator and builds tables there, which takes as long as decoding
-/// some ten thousand weights: so decode many blocks in a call.
+/// Decodes the blocks from `first` to before `last`. `out_len` must be twice the number of their
+/// weights. Calls for different blocks may run on different threads. For 1,024 weights or more,
+/// each call takes 48 KiB from the allocator and builds tables there, which takes as long as
+/// decoding some ten thousand weights. Decode many blocks in a call for this reason.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// The requirements are those of `df11_unit_decode`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_decode_blocks(
     unit: *const df11_unit,
@@ -275,17 +291,17 @@ pub unsafe extern "C" fn df11_unit_decode_blocks(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `with` needs for its arguments.
     unsafe { with(unit, out, error, |unit, out| unit.decode_blocks_into(first..last, out)) }
 }
 
-/// Decodes all weights like `df11_unit_decode`, and checks every rule of the format: also the gaps,
-/// on which decoders for GPUs rely. From 1,024 weights on it takes up to 112 KiB from the allocator
-/// while it runs.
+/// Decodes all weights like `df11_unit_decode`, and checks every rule of the format, including the
+/// gaps, on which decoders for GPUs rely. For 1,024 weights or more, the call takes up to 112 KiB
+/// from the allocator while it runs.
 ///
 /// # Safety
 ///
-/// Pointers must be NULL or valid.
+/// The requirements are those of `df11_unit_decode`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_unit_verify(
     unit: *const df11_unit,
@@ -294,6 +310,6 @@ pub unsafe extern "C" fn df11_unit_verify(
     error: *mut df11_error,
 ) -> df11_status {
     let out = df11_buffer { data: out, len: out_len };
-    // SAFETY: The caller's promises, passed on.
+    // SAFETY: this function's caller promises what `with` needs for its arguments.
     unsafe { with(unit, out, error, |unit, out| unit.verify_blocks_into(0..unit.blocks(), out)) }
 }

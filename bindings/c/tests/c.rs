@@ -1,5 +1,5 @@
-//! The library from C, with the C compiler that Rust's own linker is: `test.sh` does it with
-//! others, and under sanitizers.
+//! Tests the library from C, with the C compiler that Rust uses as its linker. `test.sh` runs the
+//! tests with other compilers, and under sanitizers.
 #![cfg(all(unix, feature = "files"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 use df11::hazmat::frame::crc;
 use df11_model::{Codec, CompressOptions, Reader, compress};
 
-// Cargo builds the library for C where it builds the one for Rust, if something needs that.
+// Cargo builds the C library beside the Rust library, but only if something needs the latter.
 use df11_capi as _;
 
 fn here() -> &'static Path {

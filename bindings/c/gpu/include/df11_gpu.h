@@ -35,26 +35,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// How a function ended.
+// The status of a finished call.
 typedef enum df11_gpu_status {
-  // All went well.
+  // The call succeeded.
   DF11_GPU_OK = 0,
-  // There is no CUDA driver, or no device of this number, or one that is too old.
+  // There is no CUDA driver, no device of this number, or the device is too old.
   DF11_GPU_NO_DEVICE = 1,
-  // The driver refused; `code` says what it returned.
+  // The driver refused a call. `code` is the code that it returned.
   DF11_GPU_DRIVER = 2,
-  // A unit or frame is not valid: its parts contradict the format, a kernel found a block that
-  // does, or a checksum is wrong.
+  // A unit or frame is invalid: its parts contradict the format, a kernel found an invalid
+  // block, or a checksum is wrong.
   DF11_GPU_INVALID_DATA = 3,
   // A frame is not compressed: copy its elements.
   DF11_GPU_RAW_FRAME = 4,
-  // Elements would begin at an address that is no multiple of their size.
+  // Elements would begin at an address that is not a multiple of their size.
   DF11_GPU_ALIGNMENT = 5,
   // Memory, a unit or a frame belongs to another device or context.
   DF11_GPU_OTHER_DEVICE = 6,
-  // The stream is captured, and what was asked for waits.
+  // The stream is captured, and the call would have to wait.
   DF11_GPU_CAPTURING = 7,
-  // The caller passed something that cannot be meant: NULL, a wrong length or number.
+  // The call is wrong: NULL, a wrong length, or a number out of range.
   DF11_GPU_INVALID_INPUT = 8,
   // A defect of the library; please report the message.
   DF11_GPU_INTERNAL = 9,
@@ -72,33 +72,33 @@ typedef struct df11_gpu_frame df11_gpu_frame;
 // A unit on a device.
 typedef struct df11_gpu_unit df11_gpu_unit;
 
-// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
+// The description of a failure, in the caller's memory. Pass NULL if you do not need it.
 //
-// Written by every function that takes one, also when all went well. The text is UTF-8, ends with
-// a zero byte, and is cut where it would be longer.
+// Every function that takes one writes it, also when it succeeds. The text is UTF-8 and ends with
+// a zero byte. A text that is too long is cut.
 typedef struct df11_gpu_error {
-  // The same as the function returned.
+  // The status that the function returned.
   enum df11_gpu_status status;
-  // The driver's code, from cuda.h; 0 where it was not the driver.
+  // The driver's code, from cuda.h; 0 if the driver did not fail.
   int32_t code;
-  // The item of the batch, and its block, where a kernel or a checksum found something wrong, or
-  // an item is not aligned.
+  // The item of the batch where a kernel or a checksum found a fault, or where an item is not
+  // aligned.
   size_t item;
-  // See `item`.
+  // The block of that item.
   size_t block;
-  // What was to be done, what is wrong, what to do about it.
+  // The action that failed, the fault, and the remedy.
   char message[480];
 } df11_gpu_error;
 
-// Bytes of the host, which are only read. `data` may be NULL if `len` is 0.
+// Bytes of the host that are only read. `data` may be NULL if `len` is 0.
 typedef struct df11_gpu_bytes {
   // The first byte.
   const uint8_t *data;
-  // How many there are.
+  // The number of bytes.
   size_t len;
 } df11_gpu_bytes;
 
-// The parts of a unit in memory of the host: DF11.md, section 2.
+// The parts of a unit in the host's memory: DF11.md, section 2.
 typedef struct df11_gpu_parts {
   // The prefix tables and the code lengths.
   struct df11_gpu_bytes luts;
@@ -114,7 +114,7 @@ typedef struct df11_gpu_parts {
   struct df11_gpu_bytes split_positions;
 } df11_gpu_parts;
 
-// The parts of a unit in memory of the device, each at any address: DF11.md, section 2.
+// The parts of a unit in the device's memory, each at any address: DF11.md, section 2.
 typedef struct df11_gpu_raw_unit {
   // The prefix tables and the code lengths: 256 bytes for each of `tables`.
   uint64_t luts;
@@ -126,32 +126,33 @@ typedef struct df11_gpu_raw_unit {
   uint64_t output_positions;
   // The gaps: 320 bytes for each block of 4096 bytes of code.
   uint64_t gaps;
-  // How many prefix tables there are, the code lengths among them.
+  // The number of prefix tables, including the code lengths.
   size_t tables;
-  // Bytes of code.
+  // The number of bytes of code.
   size_t code_bytes;
-  // Weights.
+  // The number of weights.
   size_t elements;
 } df11_gpu_raw_unit;
 
-// Something to decode: a unit or a frame, the other being NULL.
+// An item to decode: a unit or a frame. The other pointer is NULL.
 typedef struct df11_gpu_item {
   // A unit, decoded to two little-endian bytes for each weight; or NULL.
   const struct df11_gpu_unit *unit;
   // A frame, decoded to its elements, little-endian; or NULL.
   const struct df11_gpu_frame *frame;
-  // Where its elements go, in bytes from the address that df11_gpu_batch_enqueue is given.
+  // The offset of its elements in bytes, from the address that is passed to
+  // df11_gpu_batch_enqueue.
   uint64_t offset;
 } df11_gpu_item;
 
-// What kernels found wrong with an item.
+// A fault that kernels found in an item.
 typedef struct df11_gpu_fault {
-  // 0 if nothing is wrong, otherwise 1.
+  // 1 if there is a fault, otherwise 0.
   int32_t is_wrong;
-  // The first block that is not valid; of codec dictionary, the chunk of 4096 elements.
+  // The first invalid block or, for codec dictionary, chunk of 4096 elements.
   size_t block;
-  // The clause that is broken, as in "D-8.6" (DF11.md), "R-5.4" (RANS.md) or "V-3.3"
-  // (DICTIONARY.md); ends with a zero byte.
+  // The broken clause, as in "D-8.6" (DF11.md), "R-5.4" (RANS.md) or "V-3.3" (DICTIONARY.md). It
+  // ends with a zero byte.
   char clause[12];
 } df11_gpu_fault;
 
@@ -161,92 +162,96 @@ extern "C" {
 
 // Opens a device by its number, in its primary context.
 //
-// `gpu` must point to memory for a handle. Pointers to results may be NULL nowhere, `error`
-// anywhere.
+// `gpu` must be valid for writes of a handle, or NULL, which is refused. `error` must be valid for
+// writes of a `df11_gpu_error`, or NULL.
 enum df11_gpu_status df11_gpu_open(uint32_t number, struct df11_gpu **gpu, struct df11_gpu_error *error);
 
 // Opens a device in the caller's context.
 //
-// As for df11_gpu_open. `context` must be a CUcontext that stays until every handle that was made
-// with the device is closed.
+// The requirements of df11_gpu_open hold. `context` must be a CUcontext that stays until every
+// handle that was made with the device is closed.
 enum df11_gpu_status df11_gpu_open_context(void *context, struct df11_gpu **gpu, struct df11_gpu_error *error);
 
-// Opens the first of several emulated devices: kernels are run instruction by instruction on the
-// processor, for tests. From then on this process has no other driver; df11_gpu_open opens the
-// others.
+// Opens the first of several emulated devices, which run kernels instruction by instruction on the
+// CPU, for tests. After this call the process has no other driver. df11_gpu_open opens the other
+// devices.
 //
-// As for df11_gpu_open.
+// The requirements are those of df11_gpu_open.
 enum df11_gpu_status df11_gpu_open_emulated(size_t devices, struct df11_gpu **gpu, struct df11_gpu_error *error);
 
-// Closes a device. What was made with it stays as it is.
+// Closes a device. Handles that were made with it stay valid.
 //
 // `gpu` must be NULL or a handle that is not used after this.
 void df11_gpu_close(struct df11_gpu *gpu);
 
-// The context of a device, a CUcontext; NULL for NULL.
+// Returns the context of a device, a CUcontext; NULL for NULL.
 //
-// `gpu` must be NULL or a handle.
+// `gpu` must be NULL or an open handle.
 void *df11_gpu_context(const struct df11_gpu *gpu);
 
-// Checks a unit and uploads it. It is there when this returns, for every stream.
+// Checks a unit and uploads it. When this returns, every stream can use it.
 //
-// `gpu` must be a handle; `parts` must point to parts whose bytes can be read; `unit` must point
-// to memory for a handle.
+// `gpu` must be an open handle, or NULL. `parts` must be valid for reads of a `df11_gpu_parts`, or
+// NULL, and the `data` of each part for reads of `len` bytes, or NULL. `unit` must be valid for
+// writes of a handle. `error` must be NULL, or valid for writes of a `df11_gpu_error`.
 enum df11_gpu_status df11_gpu_unit_upload(const struct df11_gpu *gpu,
                                           const struct df11_gpu_parts *parts,
                                           struct df11_gpu_unit **unit,
                                           struct df11_gpu_error *error);
 
-// Takes a unit whose parts are in the memory of the device already, wherever they are. The prefix
-// tables are downloaded and checked; nothing else is copied.
+// Adopts a unit whose parts are in the device's memory already, at any address. The prefix tables
+// are downloaded and checked. Nothing else is copied.
 //
-// As for df11_gpu_unit_upload. Until the unit, and every batch that it is in, is closed: at each
-// address are as many bytes as `parts` says, in memory that kernels of this context can read, and
-// nobody writes them. They are there now: copies of them are done, not only enqueued. They need
-// not be a valid unit; weights are then unspecified, and that is all.
+// The requirements of df11_gpu_unit_upload hold for `gpu`, `parts`, `unit` and `error`. Until the
+// unit, and every batch that contains it, is closed, each address must hold the number of bytes
+// that `parts` says, in memory that kernels of this context can read, and no one may write them.
+// They must be there now: copies must be done, not only enqueued. They need not form a valid unit.
+// If they do not, the weights are unspecified, but nothing else goes wrong.
 enum df11_gpu_status df11_gpu_unit_adopt(const struct df11_gpu *gpu,
                                          const struct df11_gpu_raw_unit *parts,
                                          struct df11_gpu_unit **unit,
                                          struct df11_gpu_error *error);
 
-// Closes a unit. Batches that it is in stay as they are.
+// Closes a unit. Batches that contain it stay valid.
 //
 // `unit` must be NULL or a handle that is not used after this.
 void df11_gpu_unit_close(struct df11_gpu_unit *unit);
 
-// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this
-// returns, for every stream.
+// Checks a frame, including the checksums of its blocks, and uploads it. When this returns, every
+// stream can use it.
 //
-// `gpu` must be a handle, `bytes` those of a frame that can be read; `frame` must point to memory
-// for a handle.
+// `gpu` must be an open handle, or NULL. The `data` of `bytes` must be valid for reads of `len`
+// bytes, or NULL. `frame` must be valid for writes of a handle. `error` must be NULL, or valid for
+// writes of a `df11_gpu_error`.
 enum df11_gpu_status df11_gpu_frame_upload(const struct df11_gpu *gpu,
                                            struct df11_gpu_bytes bytes,
                                            struct df11_gpu_frame **frame,
                                            struct df11_gpu_error *error);
 
-// Takes a frame whose bytes are in the memory of the device already, wherever they are. The host's
-// copy is checked as df11_gpu_frame_upload does it, and says where everything is; it is not needed
-// after this.
+// Adopts a frame whose bytes are in the device's memory already, at any address. The host's copy
+// is checked as df11_gpu_frame_upload does, and tells where everything is. It is not needed after
+// this call.
 //
-// As for df11_gpu_frame_upload. Until the frame, and every batch that it is in, is closed: at the
-// address are the same bytes, in memory that kernels of this context can read, and nobody writes
-// them. They are there now: copies are done, not only enqueued.
+// The requirements of df11_gpu_frame_upload hold. Until the frame, and every batch that contains
+// it, is closed, the same bytes must be at the address, in memory that kernels of this context can
+// read, and no one may write them. They must be there now: copies must be done, not only enqueued.
 enum df11_gpu_status df11_gpu_frame_adopt(const struct df11_gpu *gpu,
                                           struct df11_gpu_bytes bytes,
                                           uint64_t address,
                                           struct df11_gpu_frame **frame,
                                           struct df11_gpu_error *error);
 
-// Closes a frame. Batches that it is in stay as they are.
+// Closes a frame. Batches that contain it stay valid.
 //
 // `frame` must be NULL or a handle that is not used after this.
 void df11_gpu_frame_close(struct df11_gpu_frame *frame);
 
-// Prepares a batch: everything that takes long is done here, once. The units and frames may be
-// closed after this.
+// Prepares a batch. This one call does everything that takes long. The units and frames may be
+// closed after it.
 //
-// `gpu` must be a handle, `items` point to as many items, of open units and frames; `batch` must
-// point to memory for a handle.
+// `gpu` must be an open handle, or NULL. `items` must be valid for reads of this many items, whose
+// units and frames are open. `batch` must be valid for writes of a handle. `error` must be NULL,
+// or valid for writes of a `df11_gpu_error`.
 enum df11_gpu_status df11_gpu_batch_new(const struct df11_gpu *gpu,
                                         const struct df11_gpu_item *items,
                                         size_t number,
@@ -255,53 +260,55 @@ enum df11_gpu_status df11_gpu_batch_new(const struct df11_gpu *gpu,
 
 // Closes a batch.
 //
-// `batch` must be NULL or a handle that is not used after this; no stream, and no graph that is
-// still launched, decodes it.
+// `batch` must be NULL, or a handle that is not used after this. No stream, and no graph that is
+// still launched, may decode it.
 void df11_gpu_batch_close(struct df11_gpu_batch *batch);
 
-// The bytes from the address that df11_gpu_batch_enqueue is given to the end of all outputs; 0 for
-// NULL.
+// Returns the number of bytes from the address that is passed to df11_gpu_batch_enqueue to the end
+// of all outputs; 0 for NULL.
 //
-// `batch` must be NULL or a handle.
+// `batch` must be NULL or an open handle.
 uint64_t df11_gpu_batch_output_bytes(const struct df11_gpu_batch *batch);
 
-// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
-// allocates nothing, copies nothing and waits for nothing, so the stream may be captured. Elements
-// must begin at multiples of their size; that is checked.
+// Decodes all items on a stream, to their offsets from `outputs`. The call launches kernels and
+// returns: it allocates nothing, copies nothing and waits for nothing, so the stream may be
+// captured. Elements must begin at multiples of their size, which is checked.
 //
-// `batch` must be a handle, `stream` a CUstream of its context, or NULL for the legacy stream.
-// From `outputs` on, kernels of the context must be able to write every item at its offset, and
-// nobody else may use what they write, until the stream is done. The batch, and what was adopted
-// for it, must stay until then; with a captured stream, as long as the graph is launched.
+// `batch` must be an open handle, or NULL. `stream` must be a CUstream of its context, or NULL for
+// the legacy stream. From `outputs` on, kernels of the context must be able to write every item at
+// its offset, and no one else may use this memory, until the stream is done. The batch, and the
+// memory that was adopted for it, must stay until then. If the stream is captured, they must stay
+// for as long as the graph is launched. `error` must be NULL, or valid for writes of a
+// `df11_gpu_error`.
 enum df11_gpu_status df11_gpu_batch_enqueue(const struct df11_gpu_batch *batch,
                                             void *stream,
                                             uint64_t outputs,
                                             struct df11_gpu_error *error);
 
-// What kernels have found wrong with each item since this, or df11_gpu_batch_check, was called
-// last, on whatever stream. Waits for the stream.
+// Reads what kernels have found wrong with each item, on any stream, since the last call of this
+// or of df11_gpu_batch_check. Waits for the stream.
 //
-// As for df11_gpu_batch_enqueue; on no other stream is the batch being decoded. `faults` must
-// point to memory for as many faults, one for each item.
+// The requirements of df11_gpu_batch_enqueue hold, and no other stream may be decoding the batch.
+// `faults` must be valid for writes of one fault for each item.
 enum df11_gpu_status df11_gpu_batch_statuses(const struct df11_gpu_batch *batch,
                                              void *stream,
                                              struct df11_gpu_fault *faults,
                                              size_t number,
                                              struct df11_gpu_error *error);
 
-// The same, and DF11_GPU_INVALID_DATA if something is wrong with an item: `error` names the first,
-// its block and the clause.
+// Reads the faults as df11_gpu_batch_statuses does. Returns DF11_GPU_INVALID_DATA if an item has
+// one: `error` names the first item, its block and the clause.
 //
-// As for df11_gpu_batch_statuses.
+// The requirements are those of df11_gpu_batch_statuses, without `faults`.
 enum df11_gpu_status df11_gpu_batch_check(const struct df11_gpu_batch *batch,
                                           void *stream,
                                           struct df11_gpu_error *error);
 
-// Compares the checksums of coded bytes of frames of codec rANS (FRAME.md, F-5.4) with what was
-// decoded: downloads all elements, and computes them on the processor. Kernels do not compare
-// them. Waits for the stream.
+// Compares the checksums of the coded bytes of frames of codec rANS (FRAME.md, F-5.4) with what
+// was decoded. Downloads all elements, and computes the checksums on the CPU, since kernels do not
+// compare them. Waits for the stream.
 //
-// As for df11_gpu_batch_enqueue, with the same `outputs`.
+// The requirements are those of df11_gpu_batch_enqueue, with the same `outputs`.
 enum df11_gpu_status df11_gpu_batch_compare_checksums(const struct df11_gpu_batch *batch,
                                                       void *stream,
                                                       uint64_t outputs,

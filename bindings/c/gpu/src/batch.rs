@@ -1,4 +1,4 @@
-//! Units and frames that are decoded together.
+//! Batches of units and frames that are decoded together.
 
 use std::ffi::c_void;
 
@@ -9,13 +9,14 @@ use crate::types::{
     df11_gpu, df11_gpu_batch, df11_gpu_error, df11_gpu_fault, df11_gpu_item, df11_gpu_status,
 };
 
-/// Prepares a batch: everything that takes long is done here, once. The units and frames may be
-/// closed after this.
+/// Prepares a batch. This one call does everything that takes long. The units and frames may be
+/// closed after it.
 ///
 /// # Safety
 ///
-/// `gpu` must be a handle, `items` point to as many items, of open units and frames; `batch` must
-/// point to memory for a handle.
+/// `gpu` must be an open handle, or NULL. `items` must be valid for reads of this many items, whose
+/// units and frames are open. `batch` must be valid for writes of a handle. `error` must be NULL,
+/// or valid for writes of a `df11_gpu_error`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_new(
     gpu: *const df11_gpu,
@@ -25,7 +26,8 @@ pub unsafe extern "C" fn df11_gpu_batch_new(
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
     let prepare = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's caller promises that `gpu` is NULL or an open handle, which is
+        // what `get` needs.
         let gpu = unsafe { get(gpu)? };
         let can_be =
             number.checked_mul(size_of::<df11_gpu_item>()).is_some_and(|n| isize::try_from(n).is_ok());
@@ -34,11 +36,13 @@ pub unsafe extern "C" fn df11_gpu_batch_new(
         }
         let items: &[df11_gpu_item] = match number {
             0 => &[],
-            // SAFETY: Not NULL, and no more than can be; the caller's promise for the rest.
+            // SAFETY: the pointer is not NULL, and the length is possible. This function's caller
+            // promises that the items are readable.
             _ => unsafe { std::slice::from_raw_parts(items, number) },
         };
         let item = |item: &df11_gpu_item| {
-            // SAFETY: the caller's promise.
+            // SAFETY: this function's caller promises that the item's unit and frame are NULL or
+            // open.
             let parts = unsafe { (item.unit.as_ref(), item.frame.as_ref()) };
             match parts {
                 (Some(unit), None) => Ok((Item::Unit(&unit.0), item.offset)),
@@ -49,7 +53,7 @@ pub unsafe extern "C" fn df11_gpu_batch_new(
         let items = items.iter().map(item).collect::<Result<Vec<_>, _>>()?;
         Ok(df11_gpu_batch(Batch::new(&gpu.0, &items)?))
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `batch`, and `run` for `error`.
     unsafe { run(error, || give(batch, prepare)) }
 }
 
@@ -57,36 +61,38 @@ pub unsafe extern "C" fn df11_gpu_batch_new(
 ///
 /// # Safety
 ///
-/// `batch` must be NULL or a handle that is not used after this; no stream, and no graph that is
-/// still launched, decodes it.
+/// `batch` must be NULL, or a handle that is not used after this. No stream, and no graph that is
+/// still launched, may decode it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_close(batch: *mut df11_gpu_batch) {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `close` needs for `batch`.
     unsafe { close(batch) }
 }
 
-/// The bytes from the address that df11_gpu_batch_enqueue is given to the end of all outputs; 0 for
-/// NULL.
+/// Returns the number of bytes from the address that is passed to df11_gpu_batch_enqueue to the end
+/// of all outputs; 0 for NULL.
 ///
 /// # Safety
 ///
-/// `batch` must be NULL or a handle.
+/// `batch` must be NULL or an open handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_output_bytes(batch: *const df11_gpu_batch) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises that `batch` is NULL or an open handle.
     unsafe { batch.as_ref() }.map_or(0, |batch| batch.0.output_bytes())
 }
 
-/// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
-/// allocates nothing, copies nothing and waits for nothing, so the stream may be captured. Elements
-/// must begin at multiples of their size; that is checked.
+/// Decodes all items on a stream, to their offsets from `outputs`. The call launches kernels and
+/// returns: it allocates nothing, copies nothing and waits for nothing, so the stream may be
+/// captured. Elements must begin at multiples of their size, which is checked.
 ///
 /// # Safety
 ///
-/// `batch` must be a handle, `stream` a CUstream of its context, or NULL for the legacy stream.
-/// From `outputs` on, kernels of the context must be able to write every item at its offset, and
-/// nobody else may use what they write, until the stream is done. The batch, and what was adopted
-/// for it, must stay until then; with a captured stream, as long as the graph is launched.
+/// `batch` must be an open handle, or NULL. `stream` must be a CUstream of its context, or NULL for
+/// the legacy stream. From `outputs` on, kernels of the context must be able to write every item at
+/// its offset, and no one else may use this memory, until the stream is done. The batch, and the
+/// memory that was adopted for it, must stay until then. If the stream is captured, they must stay
+/// for as long as the graph is launched. `error` must be NULL, or valid for writes of a
+/// `df11_gpu_error`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_enqueue(
     batch: *const df11_gpu_batch,
@@ -94,17 +100,18 @@ pub unsafe extern "C" fn df11_gpu_batch_enqueue(
     outputs: u64,
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `get` needs for `batch`, `enqueue` for `stream`
+    // and `outputs`, and `run` for `error`.
     unsafe { run(error, || Ok(get(batch)?.0.enqueue(stream, outputs)?)) }
 }
 
-/// What kernels have found wrong with each item since this, or df11_gpu_batch_check, was called
-/// last, on whatever stream. Waits for the stream.
+/// Reads what kernels have found wrong with each item, on any stream, since the last call of this
+/// or of df11_gpu_batch_check. Waits for the stream.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_batch_enqueue; on no other stream is the batch being decoded. `faults` must
-/// point to memory for as many faults, one for each item.
+/// The requirements of df11_gpu_batch_enqueue hold, and no other stream may be decoding the batch.
+/// `faults` must be valid for writes of one fault for each item.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_statuses(
     batch: *const df11_gpu_batch,
@@ -114,50 +121,52 @@ pub unsafe extern "C" fn df11_gpu_batch_statuses(
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
     let read = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's caller promises that `batch` is NULL or an open handle.
         let batch = unsafe { get(batch)? };
         if number != batch.0.len() || (number > 0 && faults.is_null()) {
             return Err(Failure::Input("there must be room for a fault for each item"));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's caller promises what `statuses` needs for `stream`.
         for (at, fault) in unsafe { batch.0.statuses(stream)? }.into_iter().enumerate() {
             let mut told = df11_gpu_fault { is_wrong: 0, block: 0, clause: [0; 12] };
             if let Some(Fault { block, clause }) = fault {
                 (told.is_wrong, told.block) = (1, block);
                 put(&mut told.clause, clause);
             }
-            // SAFETY: there are as many as the batch has items, by the caller's promise.
+            // SAFETY: `faults` has room for one fault for each item, as this function's caller
+            // promises.
             unsafe { faults.add(at).write(told) };
         }
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `run` needs for `error`.
     unsafe { run(error, read) }
 }
 
-/// The same, and DF11_GPU_INVALID_DATA if something is wrong with an item: `error` names the first,
-/// its block and the clause.
+/// Reads the faults as df11_gpu_batch_statuses does. Returns DF11_GPU_INVALID_DATA if an item has
+/// one: `error` names the first item, its block and the clause.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_batch_statuses.
+/// The requirements are those of df11_gpu_batch_statuses, without `faults`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_check(
     batch: *const df11_gpu_batch,
     stream: *mut c_void,
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `get` needs for `batch`, `check` for `stream`,
+    // and `run` for `error`.
     unsafe { run(error, || Ok(get(batch)?.0.check(stream)?)) }
 }
 
-/// Compares the checksums of coded bytes of frames of codec rANS (FRAME.md, F-5.4) with what was
-/// decoded: downloads all elements, and computes them on the processor. Kernels do not compare
-/// them. Waits for the stream.
+/// Compares the checksums of the coded bytes of frames of codec rANS (FRAME.md, F-5.4) with what
+/// was decoded. Downloads all elements, and computes the checksums on the CPU, since kernels do not
+/// compare them. Waits for the stream.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_batch_enqueue, with the same `outputs`.
+/// The requirements are those of df11_gpu_batch_enqueue, with the same `outputs`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_batch_compare_checksums(
     batch: *const df11_gpu_batch,
@@ -165,6 +174,7 @@ pub unsafe extern "C" fn df11_gpu_batch_compare_checksums(
     outputs: u64,
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `get` needs for `batch`, `compare_checksums` for
+    // `stream` and `outputs`, and `run` for `error`.
     unsafe { run(error, || Ok(get(batch)?.0.compare_checksums(stream, outputs)?)) }
 }

@@ -1,5 +1,5 @@
-//! The rules of the boundary, in one place: no panic crosses, NULL is noticed, and whoever asks is
-//! told what went wrong.
+//! The rules of the boundary, in one place: no panic crosses it, NULL is detected, and failures are
+//! described to the caller.
 
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use ::df11_gpu::Error;
 
 use crate::types::{df11_gpu_bytes, df11_gpu_error, df11_gpu_status};
 
-/// Why something failed, on this side of the boundary.
+/// The reason for a failure, on this side of the boundary.
 pub(crate) enum Failure {
     Gpu(Error),
     Input(&'static str),
@@ -26,7 +26,7 @@ impl From<df11::Error> for Failure {
     }
 }
 
-/// Puts text into an array of C, which always ends with a zero byte.
+/// Copies text into a C array, which always ends with a zero byte.
 pub(crate) fn put(array: &mut [c_char], text: &str) {
     array.fill(0);
     let fits = text.floor_char_boundary(array.len() - 1);
@@ -84,16 +84,16 @@ const fn nothing() -> df11_gpu_error {
     df11_gpu_error { status: df11_gpu_status::DF11_GPU_OK, code: 0, item: 0, block: 0, message: [0; 480] }
 }
 
-/// Runs a function of the boundary: keeps panics in, and tells the caller what went wrong.
+/// Runs a function of the boundary. Catches panics, and describes failures to the caller.
 ///
 /// # Safety
 ///
-/// `error` must be NULL or point to memory for a [`df11_gpu_error`] that can be written.
+/// `error` must be NULL or valid for writes of a [`df11_gpu_error`].
 pub(crate) unsafe fn run(
     error: *mut df11_gpu_error,
     f: impl FnOnce() -> Result<(), Failure>,
 ) -> df11_gpu_status {
-    // What a panic leaves behind is not used again: handles are given out at the end.
+    // State that a panic leaves behind is not used again, because handles are given out at the end.
     let told = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => nothing(),
         Ok(Err(failure)) => failure.told(),
@@ -105,19 +105,20 @@ pub(crate) unsafe fn run(
         }
     };
     if !error.is_null() {
-        // SAFETY: Not NULL; the caller's promise for the rest.
+        // SAFETY: `error` is not NULL. The caller promises that it is valid for writes of a
+        // `df11_gpu_error`.
         unsafe { error.write(told) };
     }
     told.status
 }
 
-/// Looks at what a handle stands for.
+/// Borrows the object behind a handle.
 ///
 /// # Safety
 ///
-/// `handle` must be NULL or a handle that this library gave and that was not closed.
+/// `handle` must be NULL, or a handle that this library gave out and that stays open during `'a`.
 pub(crate) unsafe fn get<'a, T>(handle: *const T) -> Result<&'a T, Failure> {
-    // SAFETY: the caller's promise; NULL is noticed.
+    // SAFETY: the caller promises NULL or an open handle, and NULL is detected.
     unsafe { handle.as_ref() }.ok_or(Failure::Input("a handle is NULL"))
 }
 
@@ -125,7 +126,7 @@ pub(crate) unsafe fn get<'a, T>(handle: *const T) -> Result<&'a T, Failure> {
 ///
 /// # Safety
 ///
-/// `to` must be NULL or point to memory for a pointer that can be written.
+/// `to` must be NULL or valid for writes of a pointer.
 pub(crate) unsafe fn give<T>(
     to: *mut *mut T,
     value: impl FnOnce() -> Result<T, Failure>,
@@ -133,10 +134,10 @@ pub(crate) unsafe fn give<T>(
     if to.is_null() {
         return Err(Failure::Input("the place for a handle is NULL"));
     }
-    // SAFETY: Not NULL; the caller's promise for the rest.
+    // SAFETY: `to` is not NULL. The caller promises that it is valid for writes of a pointer.
     unsafe { to.write(std::ptr::null_mut()) };
     let made = Box::into_raw(Box::new(value()?));
-    // SAFETY: as above.
+    // SAFETY: `to` is not NULL, and valid for writes of a pointer, as above.
     unsafe { to.write(made) };
     Ok(())
 }
@@ -145,22 +146,21 @@ pub(crate) unsafe fn give<T>(
 ///
 /// # Safety
 ///
-/// As for [`get`]; nobody uses it after this.
+/// `handle` must be NULL, or a handle that this library gave out. No one may use it after this.
 pub(crate) unsafe fn close<T>(handle: *mut T) {
     if !handle.is_null() {
-        // A panic must not cross; there should be none.
-        // SAFETY: the caller's promise: `give` made it of a box.
+        // A panic must not cross the boundary, and none is expected. SAFETY: the handle was made of
+        // a box by `give`, and is not freed yet, as the caller promises.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(unsafe { Box::from_raw(handle) })));
     }
 }
 
 impl df11_gpu_bytes {
-    /// The bytes.
+    /// Returns the bytes.
     ///
     /// # Safety
     ///
-    /// `data` must point to `len` bytes that can be read, and that nobody writes while `'a` lasts;
-    /// or be NULL.
+    /// `data` must be NULL, or valid for reads of `len` bytes that no one writes during `'a`.
     pub(crate) unsafe fn get<'a>(self) -> Result<&'a [u8], Failure> {
         if self.len == 0 {
             return Ok(&[]);
@@ -168,7 +168,8 @@ impl df11_gpu_bytes {
         if self.data.is_null() || isize::try_from(self.len).is_err() {
             return Err(Failure::Input("a pointer to bytes is NULL, or their number impossible"));
         }
-        // SAFETY: Not NULL, and no more than can be; the caller's promise for the rest.
+        // SAFETY: the pointer is not NULL, and the length is possible. The caller promises that the
+        // bytes are readable and not written during `'a`.
         Ok(unsafe { std::slice::from_raw_parts(self.data, self.len) })
     }
 }

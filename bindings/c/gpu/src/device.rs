@@ -11,15 +11,15 @@ use crate::types::{df11_gpu, df11_gpu_error, df11_gpu_status};
 ///
 /// # Safety
 ///
-/// `gpu` must point to memory for a handle. Pointers to results may be NULL nowhere, `error`
-/// anywhere.
+/// `gpu` must be valid for writes of a handle, or NULL, which is refused. `error` must be valid for
+/// writes of a `df11_gpu_error`, or NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_open(
     number: u32,
     gpu: *mut *mut df11_gpu,
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `gpu`, and `run` for `error`.
     unsafe { run(error, || give(gpu, || Ok(df11_gpu(Gpu::open(number)?)))) }
 }
 
@@ -27,25 +27,26 @@ pub unsafe extern "C" fn df11_gpu_open(
 ///
 /// # Safety
 ///
-/// As for df11_gpu_open. `context` must be a CUcontext that stays until every handle that was made
-/// with the device is closed.
+/// The requirements of df11_gpu_open hold. `context` must be a CUcontext that stays until every
+/// handle that was made with the device is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_open_context(
     context: *mut c_void,
     gpu: *mut *mut df11_gpu,
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `gpu`, `Gpu::from_context` for
+    // `context`, and `run` for `error`.
     unsafe { run(error, || give(gpu, || Ok(df11_gpu(Gpu::from_context(context, &[])?)))) }
 }
 
-/// Opens the first of several emulated devices: kernels are run instruction by instruction on the
-/// processor, for tests. From then on this process has no other driver; df11_gpu_open opens the
-/// others.
+/// Opens the first of several emulated devices, which run kernels instruction by instruction on the
+/// CPU, for tests. After this call the process has no other driver. df11_gpu_open opens the other
+/// devices.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_open.
+/// The requirements are those of df11_gpu_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_open_emulated(
     devices: usize,
@@ -58,28 +59,28 @@ pub unsafe extern "C" fn df11_gpu_open_emulated(
         }
         Ok(df11_gpu(Gpu::emulated(Emulation { devices, ..Emulation::default() })?))
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `gpu`, and `run` for `error`.
     unsafe { run(error, || give(gpu, open)) }
 }
 
-/// Closes a device. What was made with it stays as it is.
+/// Closes a device. Handles that were made with it stay valid.
 ///
 /// # Safety
 ///
 /// `gpu` must be NULL or a handle that is not used after this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_close(gpu: *mut df11_gpu) {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `close` needs for `gpu`.
     unsafe { close(gpu) }
 }
 
-/// The context of a device, a CUcontext; NULL for NULL.
+/// Returns the context of a device, a CUcontext; NULL for NULL.
 ///
 /// # Safety
 ///
-/// `gpu` must be NULL or a handle.
+/// `gpu` must be NULL or an open handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_context(gpu: *const df11_gpu) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises that `gpu` is NULL or an open handle.
     unsafe { gpu.as_ref() }.map_or(std::ptr::null_mut(), |gpu| gpu.0.context())
 }

@@ -1,14 +1,14 @@
 //! `libdf11gpu`: decoding on GPUs for engines in C and C++.
 //!
-//! The header `include/df11_gpu.h` is made of what stands here, and is where users read about it.
-//! There is no logic in this crate: it checks what comes over the boundary, and passes it on to
+//! The header `include/df11_gpu.h` is generated from these doc comments, so users read them there.
+//! This crate contains no logic: it checks what crosses the boundary, and passes it on to
 //! `df11-gpu`.
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the boundary to C")]
 #![allow(non_camel_case_types, reason = "the names are those of the header")]
 
-// In the order in which the header has them, not in that of the alphabet.
+// The modules are in the order of the header, not in alphabetical order.
 mod types;
 
 mod boundary;

@@ -4,64 +4,64 @@ use std::ffi::c_char;
 
 use ::df11_gpu::{Batch, Frame, Gpu, Unit};
 
-/// How a function ended.
+/// The status of a finished call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum df11_gpu_status {
-    /// All went well.
+    /// The call succeeded.
     DF11_GPU_OK = 0,
-    /// There is no CUDA driver, or no device of this number, or one that is too old.
+    /// There is no CUDA driver, no device of this number, or the device is too old.
     DF11_GPU_NO_DEVICE = 1,
-    /// The driver refused; `code` says what it returned.
+    /// The driver refused a call. `code` is the code that it returned.
     DF11_GPU_DRIVER = 2,
-    /// A unit or frame is not valid: its parts contradict the format, a kernel found a block that
-    /// does, or a checksum is wrong.
+    /// A unit or frame is invalid: its parts contradict the format, a kernel found an invalid
+    /// block, or a checksum is wrong.
     DF11_GPU_INVALID_DATA = 3,
     /// A frame is not compressed: copy its elements.
     DF11_GPU_RAW_FRAME = 4,
-    /// Elements would begin at an address that is no multiple of their size.
+    /// Elements would begin at an address that is not a multiple of their size.
     DF11_GPU_ALIGNMENT = 5,
     /// Memory, a unit or a frame belongs to another device or context.
     DF11_GPU_OTHER_DEVICE = 6,
-    /// The stream is captured, and what was asked for waits.
+    /// The stream is captured, and the call would have to wait.
     DF11_GPU_CAPTURING = 7,
-    /// The caller passed something that cannot be meant: NULL, a wrong length or number.
+    /// The call is wrong: NULL, a wrong length, or a number out of range.
     DF11_GPU_INVALID_INPUT = 8,
     /// A defect of the library; please report the message.
     DF11_GPU_INTERNAL = 9,
 }
 
-/// What went wrong, in memory of the caller. Pass NULL where nobody wants to know.
+/// The description of a failure, in the caller's memory. Pass NULL if you do not need it.
 ///
-/// Written by every function that takes one, also when all went well. The text is UTF-8, ends with
-/// a zero byte, and is cut where it would be longer.
+/// Every function that takes one writes it, also when it succeeds. The text is UTF-8 and ends with
+/// a zero byte. A text that is too long is cut.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_error {
-    /// The same as the function returned.
+    /// The status that the function returned.
     pub status: df11_gpu_status,
-    /// The driver's code, from cuda.h; 0 where it was not the driver.
+    /// The driver's code, from cuda.h; 0 if the driver did not fail.
     pub code: i32,
-    /// The item of the batch, and its block, where a kernel or a checksum found something wrong, or
-    /// an item is not aligned.
+    /// The item of the batch where a kernel or a checksum found a fault, or where an item is not
+    /// aligned.
     pub item: usize,
-    /// See `item`.
+    /// The block of that item.
     pub block: usize,
-    /// What was to be done, what is wrong, what to do about it.
+    /// The action that failed, the fault, and the remedy.
     pub message: [c_char; 480],
 }
 
-/// Bytes of the host, which are only read. `data` may be NULL if `len` is 0.
+/// Bytes of the host that are only read. `data` may be NULL if `len` is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_bytes {
     /// The first byte.
     pub data: *const u8,
-    /// How many there are.
+    /// The number of bytes.
     pub len: usize,
 }
 
-/// The parts of a unit in memory of the host: DF11.md, section 2.
+/// The parts of a unit in the host's memory: DF11.md, section 2.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_parts {
@@ -79,7 +79,7 @@ pub struct df11_gpu_parts {
     pub split_positions: df11_gpu_bytes,
 }
 
-/// The parts of a unit in memory of the device, each at any address: DF11.md, section 2.
+/// The parts of a unit in the device's memory, each at any address: DF11.md, section 2.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_raw_unit {
@@ -93,11 +93,11 @@ pub struct df11_gpu_raw_unit {
     pub output_positions: u64,
     /// The gaps: 320 bytes for each block of 4096 bytes of code.
     pub gaps: u64,
-    /// How many prefix tables there are, the code lengths among them.
+    /// The number of prefix tables, including the code lengths.
     pub tables: usize,
-    /// Bytes of code.
+    /// The number of bytes of code.
     pub code_bytes: usize,
-    /// Weights.
+    /// The number of weights.
     pub elements: usize,
 }
 
@@ -113,7 +113,7 @@ pub struct df11_gpu_frame(pub(crate) Frame);
 /// Units and frames that are decoded together.
 pub struct df11_gpu_batch(pub(crate) Batch);
 
-/// Something to decode: a unit or a frame, the other being NULL.
+/// An item to decode: a unit or a frame. The other pointer is NULL.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_item {
@@ -121,19 +121,20 @@ pub struct df11_gpu_item {
     pub unit: *const df11_gpu_unit,
     /// A frame, decoded to its elements, little-endian; or NULL.
     pub frame: *const df11_gpu_frame,
-    /// Where its elements go, in bytes from the address that df11_gpu_batch_enqueue is given.
+    /// The offset of its elements in bytes, from the address that is passed to
+    /// df11_gpu_batch_enqueue.
     pub offset: u64,
 }
 
-/// What kernels found wrong with an item.
+/// A fault that kernels found in an item.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct df11_gpu_fault {
-    /// 0 if nothing is wrong, otherwise 1.
+    /// 1 if there is a fault, otherwise 0.
     pub is_wrong: i32,
-    /// The first block that is not valid; of codec dictionary, the chunk of 4096 elements.
+    /// The first invalid block or, for codec dictionary, chunk of 4096 elements.
     pub block: usize,
-    /// The clause that is broken, as in "D-8.6" (DF11.md), "R-5.4" (RANS.md) or "V-3.3"
-    /// (DICTIONARY.md); ends with a zero byte.
+    /// The broken clause, as in "D-8.6" (DF11.md), "R-5.4" (RANS.md) or "V-3.3" (DICTIONARY.md). It
+    /// ends with a zero byte.
     pub clause: [c_char; 12],
 }

@@ -9,12 +9,13 @@ use crate::types::{
     df11_gpu_unit,
 };
 
-/// Checks a unit and uploads it. It is there when this returns, for every stream.
+/// Checks a unit and uploads it. When this returns, every stream can use it.
 ///
 /// # Safety
 ///
-/// `gpu` must be a handle; `parts` must point to parts whose bytes can be read; `unit` must point
-/// to memory for a handle.
+/// `gpu` must be an open handle, or NULL. `parts` must be valid for reads of a `df11_gpu_parts`, or
+/// NULL, and the `data` of each part for reads of `len` bytes, or NULL. `unit` must be valid for
+/// writes of a handle. `error` must be NULL, or valid for writes of a `df11_gpu_error`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_unit_upload(
     gpu: *const df11_gpu,
@@ -23,9 +24,10 @@ pub unsafe extern "C" fn df11_gpu_unit_upload(
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
     let upload = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's caller promises that `gpu` is NULL or an open handle, and that
+        // `parts` is NULL or readable.
         let (gpu, parts) = unsafe { (get(gpu)?, get(parts)?) };
-        // SAFETY: as above.
+        // SAFETY: this function's caller promises that the bytes of each part are readable.
         let bytes = |bytes: df11_gpu_bytes| unsafe { bytes.get() };
         let tensors = Parts {
             luts: bytes(parts.luts)?,
@@ -37,19 +39,20 @@ pub unsafe extern "C" fn df11_gpu_unit_upload(
         };
         Ok(df11_gpu_unit(gpu.0.upload(&tensors)?))
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `unit`, and `run` for `error`.
     unsafe { run(error, || give(unit, upload)) }
 }
 
-/// Takes a unit whose parts are in the memory of the device already, wherever they are. The prefix
-/// tables are downloaded and checked; nothing else is copied.
+/// Adopts a unit whose parts are in the device's memory already, at any address. The prefix tables
+/// are downloaded and checked. Nothing else is copied.
 ///
 /// # Safety
 ///
-/// As for df11_gpu_unit_upload. Until the unit, and every batch that it is in, is closed: at each
-/// address are as many bytes as `parts` says, in memory that kernels of this context can read, and
-/// nobody writes them. They are there now: copies of them are done, not only enqueued. They need
-/// not be a valid unit; weights are then unspecified, and that is all.
+/// The requirements of df11_gpu_unit_upload hold for `gpu`, `parts`, `unit` and `error`. Until the
+/// unit, and every batch that contains it, is closed, each address must hold the number of bytes
+/// that `parts` says, in memory that kernels of this context can read, and no one may write them.
+/// They must be there now: copies must be done, not only enqueued. They need not form a valid unit.
+/// If they do not, the weights are unspecified, but nothing else goes wrong.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_unit_adopt(
     gpu: *const df11_gpu,
@@ -58,7 +61,8 @@ pub unsafe extern "C" fn df11_gpu_unit_adopt(
     error: *mut df11_gpu_error,
 ) -> df11_gpu_status {
     let adopt = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's caller promises that `gpu` is NULL or an open handle, and that
+        // `parts` is NULL or readable.
         let (gpu, parts) = unsafe { (get(gpu)?, *get(parts)?) };
         let df11_gpu_raw_unit {
             luts,
@@ -72,20 +76,21 @@ pub unsafe extern "C" fn df11_gpu_unit_adopt(
         } = parts;
         let raw =
             RawUnit { luts, codes, sign_mantissa, output_positions, gaps, tables, code_bytes, elements };
-        // SAFETY: the caller's promise for what is at the addresses.
+        // SAFETY: this function's caller promises what `adopt` needs for the memory at the
+        // addresses.
         Ok(df11_gpu_unit(unsafe { gpu.0.adopt(raw)? }))
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `give` needs for `unit`, and `run` for `error`.
     unsafe { run(error, || give(unit, adopt)) }
 }
 
-/// Closes a unit. Batches that it is in stay as they are.
+/// Closes a unit. Batches that contain it stay valid.
 ///
 /// # Safety
 ///
 /// `unit` must be NULL or a handle that is not used after this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn df11_gpu_unit_close(unit: *mut df11_gpu_unit) {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's caller promises what `close` needs for `unit`.
     unsafe { close(unit) }
 }
