@@ -101,8 +101,8 @@ fn of_ten(codes: &[u8]) -> Vec<u8> {
     sample.repair()
 }
 
-/// A frame of ten symbols whose alphabet has none, with everything else right: a chunk of one group,
-/// whose codes are 0.
+/// A frame of ten symbols whose alphabet has none, with everything else right: a chunk of one
+/// group, whose codes are 0.
 fn of_no_alphabet() -> Vec<u8> {
     let mut frame = of_ten(&[6, 1, 0])[..40].to_vec();
     frame.extend([0; 32 + 4]);
