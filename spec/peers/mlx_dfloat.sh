@@ -13,4 +13,4 @@ if [ ! -e $venv/installed ]; then
     touch $venv/installed
 fi
 cargo run --quiet -p df11-tests --bin units -- "${1:-10000}" target/mlx_dfloat/units.safetensors
-$venv/bin/python spec/peers/mlx_dfloat.py target/mlx_dfloat/units.safetensors
+$venv/bin/python spec/peers/with_mlx_dfloat.py target/mlx_dfloat/units.safetensors

@@ -49,6 +49,7 @@ fn decode(archive: &[u8], element_type: Option<ElementType>) -> Result<Vec<u8>, 
 struct Archives(Tests);
 
 impl Archives {
+    #[expect(clippy::too_many_arguments, reason = "one for each field of a vector")]
     fn push(
         &mut self,
         id: &str,

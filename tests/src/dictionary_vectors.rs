@@ -63,6 +63,11 @@ pub(crate) fn valid() -> Vec<(String, &'static str, &'static str, Tensor, Vec<u8
     for (id, comment, model) in [
         ("dictionary-12-bits", "codes of 12 bits, costs of its own, blocks of one chunk", model(12, 70, 273)),
         ("dictionary-ties", "of the strings of the highest cost, some are in", model(8, 64, 3)),
+        (
+            "dictionary-symbol-at-limit",
+            "a string of one symbol costs one more than the limit, and takes nothing of the remainder",
+            model(8, 59, 2),
+        ),
         ("dictionary-no-remainder", "no string costs more than the limit", model(8, 64, 0)),
         ("dictionary-large-remainder", "all strings that cost one more are in", model(8, 63, 65535)),
         ("dictionary-no-limit", "strings of one symbol alone", model(12, 0, 0)),
@@ -70,6 +75,11 @@ pub(crate) fn valid() -> Vec<(String, &'static str, &'static str, Tensor, Vec<u8
         let frame = encode_as(&some, &Coding::Dictionary(model), 4096).unwrap();
         frames.push((id.to_owned(), comment, "Field", some.clone(), frame));
     }
+    // Ten symbols 255: seven, two, and one by a number that is that of no string.
+    let ten = tensor(ElementType::U8, &[255; 10]);
+    let frame = of_ten(&[6, 1, 7]);
+    let comment = "an alphabet of one symbol, and the number after that of the last string";
+    frames.push(("dictionary-number-of-none".to_owned(), comment, "Alphabet", ten, frame));
     // Planes over several blocks.
     let trained = bytes(&like_trained(18_000, 1));
     for element_type in [ElementType::F32, ElementType::Bf16] {
@@ -81,6 +91,27 @@ pub(crate) fn valid() -> Vec<(String, &'static str, &'static str, Tensor, Vec<u8
         frames.push((id, "three blocks", "Blocks", some, frame));
     }
     frames
+}
+
+/// The frame of ten symbols 255, with these codes in place of those that it has.
+fn of_ten(codes: &[u8]) -> Vec<u8> {
+    let mut sample = FrameSample::new(encode(&tensor(ElementType::U8, &[255; 10]), 3).unwrap());
+    let at = sample.blocks[0];
+    sample.put(at, codes);
+    sample.repair()
+}
+
+/// A frame of ten symbols whose alphabet has none, with everything else right: a chunk of one
+/// group, whose codes are 0.
+fn of_no_alphabet() -> Vec<u8> {
+    let mut frame = of_ten(&[6, 1, 0])[..40].to_vec();
+    frame.extend([0; 32 + 4]);
+    frame.extend(crc(0, &frame).to_le_bytes());
+    frame.extend([&[1, 0][..], &[0; 14], &[0; 16]].concat());
+    let mut end = [&96u64.to_le_bytes()[..], &crc(0, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).to_le_bytes()].concat();
+    end.extend([&112u64.to_le_bytes()[..], &1u64.to_le_bytes(), &[0; 4]].concat());
+    end.extend(crc(0, &end).to_le_bytes());
+    [frame, end].concat()
 }
 
 /// Invalid frames: name, comment, the clause that they break, and their bytes.
@@ -158,6 +189,35 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     let comment = "only the checksum in the directory is wrong";
     frames.push(("dictionary-crc-in-directory", comment, "F-5.8", other));
     frames.push(("dictionary-no-alphabet", "an alphabet of no symbols", "F-3.3", empty));
+
+    let comment = "the last string goes on behind the last symbol";
+    frames.push(("dictionary-string-too-long", comment, "V-3.3", of_ten(&[6, 6])));
+    let mut free = FrameSample::new(of_ten(&[6, 1, 0]));
+    free.put(40 + 32 + 1, &[0]);
+    let comment = "a following cost of 0, by which the strings are the same";
+    frames.push(("dictionary-following-cost-0", comment, "F-3.3", free.repair()));
+    let comment = "an alphabet of no symbols, and a chunk of codes 0";
+    frames.push(("dictionary-no-alphabet-and-codes", comment, "F-3.3", of_no_alphabet()));
+    // Symbol 103 does not occur, and its strings are the last.
+    let some = tensor(ElementType::U8, &u8s(500));
+    let coding = Coding::Dictionary(model(12, 8, 0));
+    let mut free = FrameSample::new(encode_as(&some, &coding, 4096).unwrap());
+    free.put(40 + 32 + 3, &[0]);
+    let comment = "a first cost of 0 of a symbol that does not occur";
+    frames.push(("dictionary-first-cost-0", comment, "F-3.3", free.repair()));
+    let coding = Coding::Dictionary(model(10, 8, 0));
+    let wide = encode_as(&tensor(ElementType::U8, &u8s(500)), &coding, 4096).unwrap();
+    frames.push(("dictionary-width-10", "codes of 10 bits, and all else for them", "F-3.1", wide));
+    // One string more than codes of 8 bits can number, behind those that are used.
+    let mut counts = [0; 256];
+    u8s(5000).iter().for_each(|symbol| counts[usize::from(*symbol)] += 1);
+    let model = reference::Model::of_counts(&counts, 8);
+    let first = model.costs.iter().min_by_key(|(symbol, costs)| (costs.1, **symbol)).unwrap();
+    let some = tensor(ElementType::U8, &[*first.0; 100]);
+    let mut full = FrameSample::new(encode_as(&some, &Coding::Dictionary(model.clone()), 4096).unwrap());
+    let remainder = 40 + 32 + 2 * model.costs.len() + 2;
+    full.put(remainder, &(model.r as u16 + 1).to_le_bytes());
+    frames.push(("dictionary-257-strings", "257 strings, for codes of 8 bits", "V-2.5", full.repair()));
 
     // One group more or less, in place of padding that is as long.
     for (id, comment, is_odd) in [

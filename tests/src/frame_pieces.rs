@@ -1,5 +1,5 @@
-//! A frame taken to pieces, so that one of them can be changed and all that depends on it made right
-//! again: sizes, offsets and checksums.
+//! A frame taken to pieces, so that one of them can be changed and all that depends on it made
+//! right again: sizes, offsets and checksums.
 
 use df11_reference::frame::crc;
 

@@ -1,5 +1,5 @@
-//! Frames of codecs raw and rANS that say what others do not: every size of a field, and damage that
-//! breaks one rule alone.
+//! Frames of codecs raw and rANS that say what others do not: every size of a field, and damage
+//! that breaks one rule alone.
 
 use df11::frame::ElementType;
 use df11_reference::frame::{Coding, encode, encode_as};
@@ -17,6 +17,7 @@ pub(crate) fn single_frames(frames: &mut Frames) {
     checksums(frames);
     padding(frames);
     states_and_words(frames);
+    states_out_of_range(frames);
     numbers(frames);
 }
 
@@ -119,6 +120,9 @@ fn header(frames: &mut Frames) {
     frame[at] ^= 1;
     let comment = "version 2, and a wrong checksum of the header: the version counts first";
     frames.unsupported("version-2-checksum", comment, &["F-1.3"], &frame);
+    frames.invalid("magic-greater", "the magic's last byte is one more", &["OneRule"], &["F-3.1"], &{
+        coded.with_header(7, &[0x1b]).frame()
+    });
     let mut invalid = |id: &str, comment: &str, clause, pieces: &Pieces| {
         frames.invalid(id, comment, &["OneRule"], &[clause], &pieces.frame());
     };
@@ -153,6 +157,10 @@ fn header(frames: &mut Frames) {
     empty.blocks.clear();
     invalid("empty-with-rans", "no elements, and codec rANS", "F-3.3", &empty);
     // Dimensions.
+    let mut rank = Pieces::of(&encode(&tensor(ElementType::U8, &[1; 32], &u8s(1)), 0).unwrap());
+    rank.header[13] = 33;
+    rank.header.splice(32..32, 1u64.to_le_bytes());
+    invalid("rank-33-of-1", "33 dimensions of 1", "F-3.1", &rank);
     let mut product = Pieces::of(&encode(&tensor(ElementType::U8, &[1, 0], &[]), 0).unwrap());
     product.header[32..48].copy_from_slice(&[(1u64 << 32).to_le_bytes(); 2].concat());
     invalid("product-2-64", "dimensions of 2^32 and 2^32, and no elements", "F-3.2", &product);
@@ -376,6 +384,31 @@ fn states_and_words(frames: &mut Frames) {
     frames.invalid("words-501-of-500", "more words than symbols", &["OneRule"], &["F-5.3"], &more.frame());
     let none = long.with_words(0, 0, |words| words.extend([0; 2]));
     frames.invalid("word-of-none", "a word where none is needed", &["OneRule"], &["R-5.4"], &none.frame());
+}
+
+/// States out of their range from which everything else decodes as it must: a lane wrote its word
+/// too late, or too early.
+fn states_out_of_range(frames: &mut Frames) {
+    let mut f = [0; 256];
+    (f[0], f[1]) = (2048, 2048);
+    let coding = Coding::Rans(Box::new(Frequencies { scale_bits: 12, f }));
+    let of = |steps: usize| {
+        // Lane 0 has zeros alone, each of which doubles its state.
+        let symbols: Vec<u8> =
+            (0..32 * steps).map(|i| u8::from(i % 32 > 0 && (i / 32 + i) % 3 > 0)).collect();
+        let some = tensor(ElementType::U8, &[symbols.len() as u64], &symbols);
+        Pieces::of(&encode_as(&some, &coding, 65_536).unwrap())
+    };
+    // At the 16th step every lane writes a word, lane 0 the first.
+    let mut late = of(16).with_words(0, 0, |words| drop(words.drain(..2)));
+    late.blocks[0][12..16].copy_from_slice(&(1u32 << 31).to_le_bytes());
+    let comment = "a state of 2^31 that decodes to the start state: its lane wrote no word at the last step";
+    frames.invalid("state-2-31-and-right", comment, &["OneRule"], &["R-5.3"], &late.frame());
+    // At the 15th step none does.
+    let mut early = of(15).with_words(0, 0, |words| words.extend([0, 0]));
+    early.blocks[0][12..16].copy_from_slice(&(1u32 << 14).to_le_bytes());
+    let comment = "a state of 2^14 that decodes to the start state: its lane wrote a word too early";
+    frames.invalid("state-2-14-and-right", comment, &["OneRule"], &["R-5.3"], &early.frame());
 }
 
 /// Lengths of whole frames.

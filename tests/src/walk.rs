@@ -17,6 +17,17 @@ pub struct Walk {
     pub bits: usize,
 }
 
+impl Walk {
+    /// The gaps that a writer puts for this many windows: in one where no codeword starts, where
+    /// the last one ends, unless it ends with a byte (D-11.4).
+    #[must_use]
+    pub fn written_gaps(&self, windows: usize) -> Vec<u8> {
+        let mut gaps = self.gaps.clone();
+        gaps.resize(windows, if self.bits % 8 == 0 { 0 } else { (self.bits % 64) as u8 });
+        gaps
+    }
+}
+
 /// Walks through a unit from the first bit to the last element, looking at nothing but `luts`,
 /// `encoded_exponent` and `sign_mantissa`.
 ///

@@ -8,8 +8,8 @@ use super::cases::{Cases, Draft, about, two_bits};
 use crate::corpus::Tensor;
 use crate::weights::bytes;
 
-/// The header and the data of a file with a unit `unit`, in this order of keys, and a hole after the
-/// first part that has bytes.
+/// The header and the data of a file with a unit `unit`, in this order of keys, and a hole after
+/// the first part that has bytes.
 fn file(parts: &Draft, keys: &[&str], more: &[(&str, &str, &[u8])], hole: usize) -> (String, Vec<u8>) {
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     let luts = parts.0["luts"].bytes.len();
@@ -97,6 +97,9 @@ pub(super) fn file_cases(cases: &mut Cases) {
     let mut huge = all.clone();
     huge[..8].fill(0xff);
     bad("file-length-huge", "a header of 2^64 - 1 bytes", "Truncated", huge);
+    let mut high = all.clone();
+    high[7] = 1;
+    bad("file-length-high", "the header's length is 2^56 more than it is", "Truncated", high);
     bad("file-longer", "a byte follows", "Corrupt", [&all[..], &[0]].concat());
     bad("file-no-json", "the header is no JSON", "Corrupt", whole(&header.replacen(':', ";", 1), &data));
     bad("file-list", "the header is a list", "Corrupt", whole(&format!("[{header}]"), &data));
@@ -110,6 +113,10 @@ pub(super) fn file_cases(cases: &mut Cases) {
     let rows = parts.0["luts"].bytes.len() / 256;
     let shape = header.replace(&format!("[{rows},256]"), &format!("[{},256]", rows + 1));
     bad("file-shape", "a tensor's shape is larger than its bytes", "Corrupt", whole(&shape, &data));
+    let shape = header.replace(&format!("[{rows},256]"), &format!("[{},256]", rows - 1));
+    bad("file-shape-smaller", "a tensor's shape is smaller than its bytes", "Corrupt", whole(&shape, &data));
+    let (unknown, longer) = file(&parts, &KEYS, &[("other", "X9", &[1, 2, 3, 4])], 0);
+    bad("file-unknown-type", "a tensor of a type that there is not", "Corrupt", whole(&unknown, &longer));
     let (start, end) = (data.len() - 320, data.len());
     let turned = header.replace(&format!("[{start},{end}]"), &format!("[{end},{start}]"));
     bad("file-offsets-turned", "offsets that end before they begin", "Corrupt", whole(&turned, &data));

@@ -128,7 +128,8 @@ fn look_ups(cases: &mut Cases) {
         &assemble(with(109, 17), &ones, &[17; 12]),
         |_| {},
     );
-    // Five codewords `10` of 101, and the last element at the padding, whose zeros are those of 100.
+    // Three codewords `10` of 101, and the last element at the padding, whose zeros are those of
+    // 100.
     let code = "10".repeat(3);
     cases.invalid(
         about("length-0-last", "the last element's symbol has code length 0", ONE, &["D-5.7"]),
@@ -340,6 +341,31 @@ fn positions(cases: &mut Cases) {
         &small,
         |p| put_positions(p, &[0, 40, 40, 40]),
     );
+    let comment = "one block that begins with element 1";
+    cases.invalid(about("position-begins-1-of-one-block", comment, ONE, &["D-8.5"]), &small, |p| {
+        put_positions(p, &[1, 40])
+    });
+    // Nothing at all.
+    let comment = "no elements, and output positions that say so";
+    cases.invalid(about("no-elements-and-positions", comment, ONE, &["D-3.4"]), &small, |p| {
+        p.get("sign_mantissa").clear();
+        p.get("encoded_exponent").truncate(1);
+        put_positions(p, &[0, 0]);
+    });
+    let comment = "no code, and no gaps and output positions for it";
+    cases.invalid(about("code-empty-and-gaps", comment, ONE, &["D-6.1"]), &small, |p| {
+        p.get("encoded_exponent").clear();
+        p.get("gaps").clear();
+        p.get("output_positions").clear();
+    });
+    let comment = "two rows and a half";
+    cases.invalid(about("luts-cut-third", comment, ONE, &["D-5.1"]), &small, |p| {
+        p.get("luts").extend([0; 128])
+    });
+    let comment = "the code lengths alone";
+    cases.invalid(about("luts-lengths-alone", comment, ONE, &["D-5.1"]), &small, |p| {
+        p.get("luts").drain(..256);
+    });
     // Split positions at the ends.
     let splits = |entries: &[i64]| entries.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<u8>>();
     let weights = two_bits(40);

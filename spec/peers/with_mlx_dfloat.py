@@ -1,4 +1,4 @@
-"""Gives mlx-dfloat's NumPy reader every unit in a file that `units` wrote: python3 mlx_dfloat.py UNITS.safetensors
+"""Gives mlx-dfloat's NumPy reader every unit in a file that `units` wrote: python3 with_mlx_dfloat.py UNITS.safetensors
 
 mlx itself runs on Apple's machines alone; the reader needs nothing of it, so that an empty module takes its place.
 """
