@@ -1,6 +1,7 @@
 //! What the targets share.
 
 pub mod frames;
+pub mod quick;
 
 use df11::rans::Frequencies;
 use df11::{Decoder, EncodedUnit, Encoder, Error, Job, Level, Piece, Plan, Unit, bf16};

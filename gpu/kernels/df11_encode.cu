@@ -237,8 +237,9 @@ __device__ __forceinline__ void open(Shared &shared, const Unit &unit, u64 base,
     u32 first = u32(base / WINDOW_BITS), number = first + window;
     if (number >= unit.windows) return;
     if (number % WINDOWS_PER_BLOCK == 0) unit.positions[number / WINDOWS_PER_BLOCK] = elements;
-    // Where the last codeword straddles into a window, none begins there, and its gap is 0.
-    if (elements == unit.elements) return;
+    // Where the last codeword only straddles into a window, its entry tells where that one ends, unless
+    // it ends with a byte (D-11.4).
+    if (elements == unit.elements && gap % 8 == 0) return;
     u32 bit = GAP_BITS * number, word = bit / 32 - GAP_BITS * first / 32, at = bit % 32;
     u32 bits = gap << (32 - GAP_BITS);
     atomicOr(&shared.gaps[word], bits >> at);

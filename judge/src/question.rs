@@ -74,9 +74,7 @@ impl Question {
     }
 
     fn of_unit(task: Task, test: &Test) -> Result<Self, String> {
-        let tensors = test.tensors()?.into_iter().filter(|(name, _)| name != "all");
         let prefix = if task == Task::UnitDecode { "unit." } else { "" };
-        let named = tensors.map(|(name, view)| (format!("{prefix}{name}"), view));
         Ok(Question {
             id: test.id.clone(),
             task,
@@ -84,7 +82,7 @@ impl Question {
             clauses: test.clauses.clone(),
             result: test.result,
             either: task == Task::UnitEncode || test.error.as_deref() == Some("Unsupported"),
-            input: safetensors::serialize(named, None).map_err(|error| error.to_string())?,
+            input: test.file(prefix)?,
             sha256: test.sha256.clone().filter(|_| task == Task::UnitDecode),
         })
     }

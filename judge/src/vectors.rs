@@ -219,6 +219,22 @@ impl Test {
         tensors(&self.file, &self.prefix)
     }
 
+    /// The safetensors file that a program is given: the tensors of the test under `prefix`, but
+    /// for what is no part of the question; or, if the test has a part `file`, the bytes of that.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn file(&self, prefix: &str) -> Result<Vec<u8>, String> {
+        let tensors = self.tensors()?;
+        if let Some((_, view)) = tensors.iter().find(|(name, _)| name == "file") {
+            return Ok(view.data().to_vec());
+        }
+        let tensors = tensors.into_iter().filter(|(name, _)| name != "all");
+        let named = tensors.map(|(name, view)| (format!("{prefix}{name}"), view));
+        safetensors::serialize(named, None).map_err(|error| error.to_string())
+    }
+
     /// Whether these are the weights that a decoder has to give, as little-endian bytes.
     #[must_use]
     pub fn is_answer(&self, weights: &[u8]) -> bool {
@@ -266,17 +282,22 @@ pub struct FrameTest {
     pub id: String,
     /// What it is about.
     pub comment: String,
+    /// Flags, explained in the notes of the file.
+    pub flags: Vec<String>,
     /// Clauses of `FRAME.md`, `RANS.md` and `DICTIONARY.md` that decide it: the rule that is
     /// broken.
     pub clauses: Vec<String>,
     /// What a reader has to do.
     pub result: Outcome,
+    /// The kind of error, of those that are refused.
+    pub error: Option<String>,
     /// The frame, or the archive, in hexadecimal.
     #[serde(alias = "archive")]
     pub frame: String,
     /// What its elements are; `null` where there is no sound answer.
     pub element_type: Option<String>,
-    /// Its dimensions; `null` where there is no sound answer.
+    /// Its dimensions; `null` where there is no sound answer. Archives have none.
+    #[serde(default)]
     pub shape: Option<Vec<u64>>,
     /// SHA-256 of its elements; `null` where there is no sound answer.
     pub sha256: Option<String>,
@@ -295,14 +316,7 @@ impl FrameTest {
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Vec<Self>, String> {
-        /// The part of the file that is about frames.
-        #[derive(Deserialize)]
-        struct File {
-            frames: Vec<FrameTest>,
-        }
-        serde_json::from_str(df11_vectors::FRAMES)
-            .map(|file: File| file.frames)
-            .map_err(|error| error.to_string())
+        FrameTest::load_group("FrameDecode")
     }
 
     /// The tests of dietgpu's archives that are compiled in, in the same form.
@@ -310,16 +324,33 @@ impl FrameTest {
     /// # Errors
     ///
     /// If they are damaged, which a test of this crate rules out.
+    ///
+    /// ```
+    /// let tests = df11_judge::vectors::FrameTest::load_archives()?;
+    /// assert!(tests.iter().all(|test| test.id.starts_with("archive-")));
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn load_archives() -> Result<Vec<Self>, String> {
-        /// The part of the file that is about archives.
+        FrameTest::load_group("ArchiveDecode")
+    }
+
+    fn load_group(wanted: &str) -> Result<Vec<Self>, String> {
+        /// The groups of the file, which have tests of several kinds.
         #[derive(Deserialize)]
         struct File {
-            #[serde(default)]
-            archives: Vec<FrameTest>,
+            #[serde(rename = "testGroups")]
+            groups: Vec<FrameGroup>,
         }
-        serde_json::from_str(df11_vectors::FRAMES)
-            .map(|file: File| file.archives)
-            .map_err(|error| error.to_string())
+        #[derive(Deserialize)]
+        struct FrameGroup {
+            #[serde(rename = "type")]
+            task: String,
+            tests: Vec<serde_json::Value>,
+        }
+        let file: File = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
+        let tests =
+            file.groups.into_iter().filter(|group| group.task == wanted).flat_map(|group| group.tests);
+        tests.map(|test| serde_json::from_value(test).map_err(|error| error.to_string())).collect()
     }
 
     /// Whether these are the elements that a reader has to give.

@@ -30,7 +30,7 @@ macro_rules! official {
 }
 
 /// The files that [`DF11`] names, with their bytes.
-pub const FILES: [(&str, &[u8]); 8] = [
+pub const FILES: [(&str, &[u8]); 9] = [
     ("units.safetensors", include_bytes!("units.safetensors")),
     ("weights.safetensors", include_bytes!("weights.safetensors")),
     official!("real_two_tensors"),
@@ -39,4 +39,5 @@ pub const FILES: [(&str, &[u8]); 8] = [
     official!("long_codes"),
     official!("byte_aligned_end"),
     official!("short_output_positions"),
+    official!("gap_in_empty_window"),
 ];

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::frame_sample::FrameSample;
+use crate::frame_vectors::test;
 use crate::weights::{bytes, like_trained};
 
 fn tensor(element_type: ElementType, elements: &[u8]) -> Tensor {
@@ -28,12 +29,12 @@ fn model(w: u32, l: u64, r: usize) -> reference::Model {
     reference::Model { w, costs, l, r }
 }
 
-/// Valid frames: name, comment, what they hold, and their bytes.
-pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
+/// Valid frames: name, comment, flag, what they hold, and their bytes.
+pub(crate) fn valid() -> Vec<(String, &'static str, &'static str, Tensor, Vec<u8>)> {
     let mut frames = Vec::new();
-    let mut written = |id: String, comment, tensor: Tensor| {
+    let mut written = |id: String, comment, flag, tensor: Tensor| {
         let frame = encode(&tensor, 3).unwrap();
-        frames.push((id, comment, tensor, frame));
+        frames.push((id, comment, flag, tensor, frame));
     };
     let trained = bytes(&like_trained(1200, 1));
     for element_type in ElementType::ALL {
@@ -41,21 +42,22 @@ pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
         written(
             id,
             "coded bytes by a dictionary",
+            "ElementType",
             tensor(element_type, &trained[..600 * element_type.bytes()]),
         );
     }
     for n in [1, 7, 8, 9, 4095, 4096, 4097] {
         let comment = "a number of symbols around those of strings, groups and chunks";
-        written(format!("dictionary-{n}"), comment, tensor(ElementType::U8, &u8s(n)));
+        written(format!("dictionary-{n}"), comment, "Size", tensor(ElementType::U8, &u8s(n)));
     }
     let comment = "an alphabet of one symbol: seven strings, and other numbers stand for the first";
-    written("dictionary-one-symbol".to_owned(), comment, tensor(ElementType::U8, &[255; 500]));
+    written("dictionary-one-symbol".to_owned(), comment, "Alphabet", tensor(ElementType::U8, &[255; 500]));
     let every: Vec<u8> = (0..1024).map(|i| (i % 256) as u8).collect();
     let comment = "all 256 symbols: with 8 bits, no string has two";
-    written("dictionary-every-symbol".to_owned(), comment, tensor(ElementType::U8, &every));
+    written("dictionary-every-symbol".to_owned(), comment, "Alphabet", tensor(ElementType::U8, &every));
     let nan: Vec<u8> = (0..64).flat_map(|i| (0x7f80u16 + i).to_le_bytes()).collect();
     let comment = "infinity and NaN with payloads";
-    written("dictionary-nan".to_owned(), comment, tensor(ElementType::Bf16, &nan));
+    written("dictionary-nan".to_owned(), comment, "Special", tensor(ElementType::Bf16, &nan));
 
     let some = tensor(ElementType::U8, &u8s(5000));
     for (id, comment, model) in [
@@ -66,7 +68,17 @@ pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
         ("dictionary-no-limit", "strings of one symbol alone", model(12, 0, 0)),
     ] {
         let frame = encode_as(&some, &Coding::Dictionary(model), 4096).unwrap();
-        frames.push((id.to_owned(), comment, some.clone(), frame));
+        frames.push((id.to_owned(), comment, "Field", some.clone(), frame));
+    }
+    // Planes over several blocks.
+    let trained = bytes(&like_trained(18_000, 1));
+    for element_type in [ElementType::F32, ElementType::Bf16] {
+        let some = tensor(element_type, &trained[..9000 * element_type.bytes()]);
+        let coded = df11::frame::count(element_type, &some.elements).unwrap();
+        let coding = Coding::Dictionary(reference::Model::of_counts(&coded, 12));
+        let frame = encode_as(&some, &coding, 4096).unwrap();
+        let id = format!("blocks-{}-dictionary", element_type.name().to_lowercase());
+        frames.push((id, "three blocks", "Blocks", some, frame));
     }
     frames
 }
@@ -130,6 +142,21 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     ));
     let empty = [&sound.frame[..40], &[0; 36]].concat();
     let empty = [&empty[..], &crc(0, &empty).to_le_bytes(), &[0; 100]].concat();
+    let mut crc_alone = |id, comment, clause, at: usize| {
+        let mut frame = sound.frame.clone();
+        frame[at] ^= 1;
+        frames.push((id, comment, clause, frame));
+    };
+    let comment = "only the trailer's checksum is wrong";
+    crc_alone("dictionary-crc-of-trailer", comment, "F-6.2", end - 1);
+    let at = (limit + 4).next_multiple_of(4);
+    crc_alone("dictionary-crc-of-header", "only the header's checksum is wrong", "F-3.1", at);
+    let mut other = sound.frame.clone();
+    other[directory + 8] ^= 1;
+    let checksum = crc(0, &other[directory..end - 4]);
+    other[end - 4..].copy_from_slice(&checksum.to_le_bytes());
+    let comment = "only the checksum in the directory is wrong";
+    frames.push(("dictionary-crc-in-directory", comment, "F-5.8", other));
     frames.push(("dictionary-no-alphabet", "an alphabet of no symbols", "F-3.3", empty));
 
     // One group more or less, in place of padding that is as long.
@@ -170,10 +197,9 @@ pub(crate) fn dictionaries() -> Vec<Value> {
         assert_eq!((u64::from(model.limit()), usize::from(model.remainder())), (theirs.l, theirs.r), "{id}");
         let strings = theirs.strings().unwrap();
         let text: String = strings.iter().map(|string| hex::encode(string) + "\n").collect();
-        dictionaries.push(json!({
-            "tcId": dictionaries.len() + 1,
-            "id": id,
-            "comment": comment,
+        let clauses = ["V-4.2", "V-4.3", "V-4.4", "V-2.3", "V-2.4"];
+        let mut test = test(&format!("dictionaries-{id}"), comment, &[], &clauses);
+        let facts = json!({
             "width": width.bits(),
             "counts": all.as_slice(),
             "first": first,
@@ -182,7 +208,11 @@ pub(crate) fn dictionaries() -> Vec<Value> {
             "remainder": model.remainder(),
             "strings": strings.len(),
             "sha256": hex::encode(Sha256::digest(text)),
-        }));
+        });
+        if let (Some(test), Value::Object(facts)) = (test.as_object_mut(), facts) {
+            test.extend(facts);
+        }
+        dictionaries.push(test);
     };
     let exponents: Vec<(u8, u64)> =
         (0..20).map(|i| (120 - i, 3_000_000 >> i)).chain([(121, 900_000), (122, 7)]).collect();

@@ -30,7 +30,7 @@ pub struct Fixture {
     bytes: Vec<u8>,
 }
 
-/// All fixtures; six.
+/// All fixtures; seven.
 #[must_use]
 pub fn all() -> Vec<Fixture> {
     let text = std::fs::read_to_string(directory().join("manifest.json")).unwrap();
@@ -44,7 +44,7 @@ pub fn all() -> Vec<Fixture> {
             Fixture { name: name.clone(), manifest: entry.clone(), path, bytes }
         })
         .collect();
-    assert_eq!(fixtures.len(), 6);
+    assert_eq!(fixtures.len(), 7);
     fixtures
 }
 

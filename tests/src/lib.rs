@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
 
+mod archive_vectors;
 pub mod corpus;
 mod dictionary_vectors;
 pub mod faults;
 pub mod fixtures;
 pub mod foreign;
+mod frame_pieces;
 pub mod frame_sample;
+mod frame_single;
 pub mod frame_vectors;
+mod spec_examples;
 pub mod spec_text;
 pub mod vectors;
 pub mod walk;

@@ -1,4 +1,4 @@
-//! The parts of `spec/DF11.md` that are made by a program, so that prose and code cannot drift
+//! The parts of the specification that are made by a program, so that prose and code cannot drift
 //! apart: between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 use std::fmt::Write;
@@ -11,7 +11,11 @@ use df11::{
 };
 use half::bf16;
 
+use crate::spec_examples;
 use crate::weights::bytes;
+
+/// The documents that have such parts.
+pub const DOCUMENTS: [&str; 3] = ["DF11.md", "RANS.md", "FRAME.md"];
 
 /// A rule for units, as appendix A lists it.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +35,7 @@ const fn rule(clause: &'static str, about: &'static str, verdict: &'static str, 
 }
 
 /// Every rule for units.
-pub const RULES: [Rule; 22] = [
+pub const RULES: [Rule; 24] = [
     rule("D-3.4", "number of elements", "invalid", "Unsupported, LimitExceeded"),
     rule("D-5.1", "size of `luts`", "invalid", "Corrupt"),
     rule("D-5.3", "jumps lead to tables", "invalid", "Corrupt"),
@@ -54,6 +58,8 @@ pub const RULES: [Rule; 22] = [
     rule("D-10.1", "shapes of the parts", "acceptable", "Corrupt"),
     rule("D-10.2", "all six parts, with their types", "invalid", "Corrupt"),
     rule("D-10.3", "windows of 8 bytes, blocks of 512 windows", "invalid", "Unsupported"),
+    rule("D-10.4", "as many tensors as the dictionary names", "invalid", "Corrupt"),
+    rule("D-10.7", "the file is a safetensors file", "invalid", "Truncated, Corrupt"),
 ];
 
 /// Where the specification is.
@@ -79,6 +85,9 @@ pub fn render(text: &str) -> String {
             "rules" => rules(),
             "constants" => constants(),
             "example" => example(),
+            "windows" => spec_examples::windows(),
+            "words" => spec_examples::words(),
+            "frame" => spec_examples::frame(),
             other => panic!("nobody makes the part {other}"),
         };
         let _ = write!(out, "{before}<!-- generated: {name} -->\n{part}<!-- end -->");
@@ -136,7 +145,8 @@ fn constants() -> String {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as text, two digits for each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -154,7 +164,7 @@ fn runs(row: &[u8]) -> Vec<(usize, usize, u8)> {
 
 fn example() -> String {
     let mut out = String::new();
-    let values = [1.0f32, -2.0, 0.5, 1.5, 1.0, -1.0, 0.75];
+    let values = spec_examples::VALUES;
     let weights: Vec<u16> = values.iter().map(|v| bf16::from_f32(*v).to_bits()).collect();
     let all = bytes(&weights);
     let encoded = EncodeOptions::new().encode(&[&all[..8], &all[8..]]).unwrap();

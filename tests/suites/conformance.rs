@@ -31,14 +31,15 @@ fn checked_in_vectors_are_up_to_date() {
     for entry in std::fs::read_dir(fixtures::directory()).unwrap() {
         total += entry.unwrap().metadata().unwrap().len() as usize;
     }
-    assert!(total < 3_100_000, "the vectors have {total} bytes");
+    assert!(total < 4_000_000, "the vectors have {total} bytes");
 }
 
 #[test]
 fn generated_parts_of_the_specification_are_up_to_date() {
-    let path = spec_text::path();
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(spec_text::render(&text) == text, "spec/DF11.md: run `cargo run -p df11-tests --bin vectors`");
+    for name in spec_text::DOCUMENTS {
+        let text = std::fs::read_to_string(spec_text::path().with_file_name(name)).unwrap();
+        assert!(spec_text::render(&text) == text, "spec/{name}: run `cargo run -p df11-tests --bin vectors`");
+    }
 }
 
 #[test]
@@ -50,8 +51,9 @@ fn vectors_have_unique_names_and_explained_flags_and_cover_every_rule() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), vectors.number_of_tests);
-    // D-10.3 is about config.json, which no unit has.
-    let rules = spec_text::RULES.iter().filter(|rule| rule.verdict == "invalid" && rule.clause != "D-10.3");
+    // D-10.3 and D-10.4 are about config.json, which no unit has.
+    let of_units = |rule: &&spec_text::Rule| !["D-10.3", "D-10.4"].contains(&rule.clause);
+    let rules = spec_text::RULES.iter().filter(of_units).filter(|rule| rule.verdict == "invalid");
     for clause in rules.map(|rule| rule.clause) {
         let covers = |(_, test): (Task, &df11_judge::vectors::Test)| {
             test.result == Outcome::Invalid && test.clauses.iter().any(|c| c == clause)
@@ -375,7 +377,9 @@ fn the_linter_finds_every_invalid_frame_by_its_clause_and_nothing_in_what_we_wri
 fn the_linter_accepts_code_behind_the_last_codeword_and_says_how_much_there_is() {
     let vectors = Vectors::load().unwrap();
     let mut seen = 0;
-    for (_, test) in vectors.tests().filter(|(_, test)| test.result == Outcome::Acceptable) {
+    let is_seen =
+        |test: &df11_judge::vectors::Test| test.result == Outcome::Acceptable && test.clauses[0] != "D-10.1";
+    for (_, test) in vectors.tests().filter(|(_, test)| is_seen(test)) {
         let findings = lint(&unit(&test.tensors().unwrap()).unwrap());
         let worst = findings.first().map(|finding| finding.severity);
         assert_eq!(worst, Some(Severity::Acceptable), "{}: {findings:?}", test.id);
@@ -432,6 +436,8 @@ fn the_linter_finds_every_invalid_vector_and_nothing_in_what_we_write() {
                 );
             }
             Outcome::Unsupported => panic!("{}: of the layout, all is supported", test.id),
+            // Shapes are the container's, which the linter of units does not see.
+            Outcome::Acceptable if test.clauses[0] == "D-10.1" => {}
             Outcome::Acceptable => assert_eq!(worst, Some(Severity::Acceptable), "{}: {findings:?}", test.id),
             Outcome::Valid => assert!(worst < Some(Severity::Acceptable), "{}: {findings:?}", test.id),
         }

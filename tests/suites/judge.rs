@@ -115,7 +115,7 @@ fn failures_of_a_campaign_are_small_and_are_written_as_vectors() {
     assert_eq!(campaign::write(folder.path(), 5, &campaign.failures).unwrap(), ["frames.json"]);
     let file: Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("frames.json")).unwrap()).unwrap();
-    let frame = hex::decode(file["frames"][0]["frame"].as_str().unwrap()).unwrap();
+    let frame = hex::decode(file["testGroups"][0]["tests"][0]["frame"].as_str().unwrap()).unwrap();
     assert!(matches!(Ours.answer(Task::FrameDecode, &frame), Ok(Answer::Accepted(_))));
 }
 
@@ -189,7 +189,10 @@ fn a_report_says_what_may_be_quoted() {
     let all = document(&of_ours(&Terms { mode: Mode::Lenient, ..Terms::default() }));
     let quote = all["quote"].as_str().unwrap();
     let sha256 = all["vectors"]["sha256"].as_str().unwrap();
-    assert!(quote.starts_with("passes df11 judge 1.0 (decoder, encoder, frame decoder"), "{quote}");
+    assert!(
+        quote.starts_with("passes df11 judge 1.0 (decoder, encoder, frame decoder, archive decoder;"),
+        "{quote}"
+    );
     assert!(quote.contains("; lenient; ") && quote.contains(&sha256[..16]), "{quote}");
     assert!(all["passed"] == true && all["failures"].as_object().unwrap().is_empty());
     let totals = &all["totals"]["decoder"];

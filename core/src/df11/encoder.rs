@@ -503,10 +503,7 @@ impl Sink for WholeUnit<'_> {
         if self.opened == self.windows {
             return;
         }
-        // Where a codeword only straddles into the last window, none begins there, and its gap
-        // is 0.
-        let gap = if elements < self.elements { gap } else { 0 };
-        self.gaps.push(gap as u8);
+        self.gaps.push(gap_of(gap, elements < self.elements));
         if self.opened.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.positions.next()
         {
@@ -519,6 +516,16 @@ impl Sink for WholeUnit<'_> {
     fn close(&mut self, window: u64) -> bool {
         self.words.split_off_first_mut().map(|word| *word = window.to_be_bytes()).is_some()
     }
+}
+
+/// What the entry of a window holds, into which the codewords before it reach `gap` bits.
+///
+/// Where a codeword begins there, that is its gap (D-7.2). Where none does, since the last one only
+/// straddles into the window, the entry tells where that one ends, unless it ends with a byte
+/// (D-11.4).
+#[inline]
+pub(super) fn gap_of(gap: u32, begins: bool) -> u8 {
+    if begins || !gap.is_multiple_of(8) { gap as u8 } else { 0 }
 }
 
 /// Encodes a whole unit with `codewords` and a way to look pairs up.

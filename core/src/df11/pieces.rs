@@ -12,7 +12,7 @@ use core::ops::Range;
 
 use df11_simd::{Level, Operation, Simd};
 
-use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, pair};
+use super::encoder::{Codebook, Entry, Gaps, NO_CODEWORD, Sink, Window, gap_of, pair};
 use super::{Parts, Plan, WINDOW_BITS, WINDOW_BYTES, WINDOWS_PER_BLOCK};
 use crate::{Error, bf16};
 
@@ -422,7 +422,7 @@ impl Sink for OnePiece<'_> {
     fn open(&mut self, gap: u32, elements: usize) {
         // A window that would begin where the piece ends is not its own.
         let Some(slot) = self.parts.gaps.split_off_first_mut() else { return };
-        *slot = if elements < self.elements { gap as u8 } else { 0 };
+        *slot = gap_of(gap, elements < self.elements);
         if self.window.is_multiple_of(WINDOWS_PER_BLOCK)
             && let Some(position) = self.parts.positions.split_off_first_mut()
         {

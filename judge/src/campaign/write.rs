@@ -13,6 +13,10 @@ use crate::vectors::{FrameTest, Group, Note, Source, Task, Test, Vectors};
 /// Names of element types, by number.
 const TYPES: [&str; 6] = ["U8", "BF16", "F16", "F32", "F8_E4M3", "F8_E5M2"];
 
+/// The flag of these vectors, and the first line of their files.
+const FLAG: &str = "Fuzzed";
+const HEADER: &str = "What an implementation got wrong in a campaign.";
+
 /// Writes failures into a folder, in the form of `spec/vectors`: those of units as `df11.json` with
 /// `units.safetensors` and `weights.safetensors`, those of frames as `frames.json`. Returns the
 /// names of the files.
@@ -50,23 +54,38 @@ pub fn write(folder: &Path, seed: u64, failures: &[Failure]) -> Result<Vec<&'sta
         put("units.safetensors", serialize(parts)?)?;
         put("weights.safetensors", serialize(weights)?)?;
     }
-    let frames: Vec<FrameTest> =
-        (1..).zip(of(failures, Task::FrameDecode)).filter_map(|(n, failure)| frame(n, failure)).collect();
+    let known = FrameTest::load()?;
+    let frames: Vec<FrameTest> = (1..)
+        .zip(of(failures, Task::FrameDecode))
+        .filter_map(|(number, failure)| frame(number, failure, &known))
+        .collect();
     if !frames.is_empty() {
-        let number = frames.len();
         let file = json!({
-            "algorithm": "frames, made up",
+            "algorithm": "FRAME, RANS, DICTIONARY, DIETGPU",
+            "schema": "frames.schema.json",
             "specVersion": Vectors::fingerprint()?.frames,
             "generator": generator,
-            "numberOfTests": number,
-            "header": ["What an implementation got wrong in a campaign."],
-            "frames": frames,
-            "frequencies": [],
-            "dictionaries": [],
+            "numberOfTests": frames.len(),
+            "header": [HEADER],
+            "notes": notes(),
+            "testGroups": [{ "type": "FrameDecode", "source": source(), "tests": frames }],
         });
         put("frames.json", text(&file)?)?;
     }
     Ok(files)
+}
+
+/// What a flag of these vectors means.
+fn notes() -> BTreeMap<String, Note> {
+    let note = Note {
+        description: "Made up by a campaign, and made small.".to_owned(),
+        effect: "An implementation got it wrong.".to_owned(),
+    };
+    BTreeMap::from([(FLAG.to_owned(), note)])
+}
+
+fn source() -> Source {
+    Source { name: "df11-judge".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 fn of(failures: &[Failure], task: Task) -> impl Iterator<Item = &Failure> {
@@ -97,7 +116,7 @@ fn vectors(units: &[&Failure], generator: &str) -> Result<Vectors, String> {
             tc_id: number,
             id: question.id.clone(),
             comment: comment(failure),
-            flags: vec!["Fuzzed".to_owned()],
+            flags: vec![FLAG.to_owned()],
             clauses: question.clauses.clone(),
             result: question.result,
             error: kind.filter(|_| question.sha256.is_none()).and_then(|(_, test)| test.error.clone()),
@@ -107,33 +126,37 @@ fn vectors(units: &[&Failure], generator: &str) -> Result<Vectors, String> {
             sha256: question.sha256.clone(),
         }
     };
-    let note = Note {
-        description: "Made up by a campaign, and made small.".to_owned(),
-        effect: "An implementation got it wrong.".to_owned(),
-    };
     Ok(Vectors {
         generator: generator.to_owned(),
         number_of_tests: units.len(),
-        header: vec!["What an implementation got wrong in a campaign.".to_owned()],
-        notes: BTreeMap::from([("Fuzzed".to_owned(), note)]),
+        header: vec![HEADER.to_owned()],
+        notes: notes(),
         test_groups: vec![Group {
             task: Task::UnitDecode,
-            source: Source { name: "df11-judge".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            source: source(),
             tests: (1..).zip(units).map(test).collect(),
         }],
         ..known
     })
 }
 
-fn frame(number: usize, failure: &Failure) -> Option<FrameTest> {
+fn frame(number: usize, failure: &Failure, known: &[FrameTest]) -> Option<FrameTest> {
     let question = &failure.question;
     let Made::Frame { element_type, shape } = &failure.made else { return None };
+    let mut clauses = question.clauses.clone();
+    if clauses.is_empty() {
+        clauses.push("F-5.2".to_owned());
+    }
+    // The kind is what the vectors say of the clause.
+    let kind = known.iter().find(|test| test.error.is_some() && test.clauses.first() == clauses.first());
     Some(FrameTest {
         tc_id: number,
         id: question.id.clone(),
         comment: comment(failure),
-        clauses: question.clauses.clone(),
+        flags: vec![FLAG.to_owned()],
+        clauses,
         result: question.result,
+        error: kind.filter(|_| question.sha256.is_none()).and_then(|test| test.error.clone()),
         frame: hex::encode(&question.input),
         element_type: element_type.map(|number| TYPES[usize::from(number) % 6].to_owned()),
         shape: shape.clone(),

@@ -317,6 +317,10 @@ pub fn encode(tensors: &[&[bf16]]) -> Result<Unit, Violation> {
         code.extend_from_bitslice(&codewords[&((weight >> 7) as u8)]); // D-6.1
         unit.sign_mantissa.push((weight >> 8 & 0x80) as u8 | (weight & 0x7f) as u8); // D-3.3
     }
+    let end = code.len();
+    if end / WINDOW * 5 >= gaps.len() && end % 8 != 0 {
+        gaps.extend((0..5).map(|bit| ((end % WINDOW) >> (4 - bit)) & 1 == 1)); // D-11.4
+    }
     unit.encoded_exponent = code.into_iter().collect::<Bits>().into_vec(); // D-11.4
     let bytes = unit.encoded_exponent.len();
     rule("D-6.1", bytes <= MOST, || format!("{bytes} bytes of code"))?;

@@ -1,4 +1,4 @@
-//! Writes the vectors of `spec/vectors` the generated parts of `spec/DF11.md`, and the fuzzers'
+//! Writes the vectors of `spec/vectors`, the generated parts of the specification, and the fuzzers'
 //! seeds anew.
 
 #![allow(clippy::unwrap_used, reason = "a tool for developers")]
@@ -17,7 +17,9 @@ fn main() {
     for (name, bytes) in df11_tests::vectors::seeds(&files) {
         std::fs::write(seeds.join(name), bytes).unwrap();
     }
-    let path = df11_tests::spec_text::path();
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, df11_tests::spec_text::render(&text)).unwrap();
+    for name in df11_tests::spec_text::DOCUMENTS {
+        let path = directory.join("..").join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, df11_tests::spec_text::render(&text)).unwrap();
+    }
 }

@@ -3,7 +3,9 @@
 
 mod cases;
 mod encoder;
+mod files;
 mod invalid;
+mod single;
 mod valid;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,9 @@ use df11_judge::vectors::{Group, Note, Outcome, Source, Task, Vectors};
 
 use self::cases::{Cases, Draft, about};
 use self::encoder::encoder_cases;
+use self::files::file_cases;
 use self::invalid::invalid_cases;
+use self::single::single_cases;
 use self::valid::{foreign_cases, longer_cases, valid_cases};
 use crate::fixtures;
 
@@ -31,6 +35,8 @@ pub fn generate() -> Files {
     foreign_cases(&mut cases);
     longer_cases(&mut cases);
     invalid_cases(&mut cases);
+    single_cases(&mut cases);
+    file_cases(&mut cases);
     encoder_cases(&mut cases);
     for fixture in fixtures::all() {
         let weights = fixture.with_unit(|unit| Draft::new(&unit).verdict().unwrap());
@@ -38,7 +44,11 @@ pub fn generate() -> Files {
         let result = if short { Outcome::Acceptable } else { Outcome::Valid };
         let id = format!("official-{}", fixture.name.replace('_', "-"));
         let flags: &[&str] = if short { &["Official", "ShortPositions"] } else { &["Official"] };
-        let clauses: &[&str] = if short { &["D-8.4"] } else { &["D-12.1"] };
+        let clauses: &[&str] = match fixture.name.as_str() {
+            "short_output_positions" => &["D-8.4"],
+            "gap_in_empty_window" => &["D-7.3", "D-11.4", "D-12.1"],
+            _ => &["D-12.1"],
+        };
         let comment = fixture.manifest["note"].as_str().unwrap();
         let test = cases.push("official", &about(&id, comment, flags, clauses), result, None, Some(&weights));
         test.file = format!("official-0.5.0/{}.df11.safetensors", fixture.name);
@@ -141,6 +151,22 @@ fn notes() -> BTreeMap<String, Note> {
         ),
         ("Filler", "Bits without meaning are not what writers put there.", "Reliance on padding."),
         ("Real", "Slices of trained weights.", "Everyday use."),
+        (
+            "OneRule",
+            "Breaks one rule alone: checksums, gaps and positions were made right for it.",
+            "A check that is missing, since others notice most damage.",
+        ),
+        (
+            "EmptyWindow",
+            "No codeword starts in the last window.",
+            "Units of published encoders are refused for a gap that means nothing.",
+        ),
+        (
+            "Container",
+            "A whole safetensors file, stored as the part `file`: written out as it is.",
+            "Files of other writers are refused, or broken ones accepted.",
+        ),
+        ("Shape", "Parts of other shapes.", "Reliance on shapes, or on their absence."),
     ];
     let note = |(flag, description, effect): (&str, &str, &str)| {
         (flag.to_owned(), Note { description: description.to_owned(), effect: effect.to_owned() })
@@ -158,8 +184,10 @@ fn notes() -> BTreeMap<String, Note> {
 pub fn seeds(files: &Files) -> Files {
     let vectors: Vectors = serde_json::from_slice(&files["df11.json"]).unwrap();
     let units = safetensors::SafeTensors::deserialize(&files["units.safetensors"]).unwrap();
-    let decoded =
-        vectors.tests().filter(|(task, test)| *task == Task::UnitDecode && test.file == "units.safetensors");
+    let decoded = vectors.tests().filter(|(task, test)| {
+        let is_whole = test.flags.iter().any(|flag| flag == "Container");
+        *task == Task::UnitDecode && test.file == "units.safetensors" && !is_whole
+    });
     let seeds = decoded.map(|(_, test)| {
         let mut seed = Vec::new();
         for (key, _) in df11::PARTS {

@@ -1,0 +1,119 @@
+//! Whole safetensors files: what stands beside a unit, and files that are broken. A test of this
+//! kind has one part, `file`, which is written out as it is.
+
+use df11_judge::vectors::Outcome;
+use safetensors::tensor::Dtype;
+
+use super::cases::{Cases, Draft, about, two_bits};
+use crate::corpus::Tensor;
+use crate::weights::bytes;
+
+/// The header and the data of a file with a unit `unit`, in this order of keys, and a hole after the
+/// first part that has bytes.
+fn file(parts: &Draft, keys: &[&str], more: &[(&str, &str, &[u8])], hole: usize) -> (String, Vec<u8>) {
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    let luts = parts.0["luts"].bytes.len();
+    let mut put = |name: &str, dtype: &str, shape: String, bytes: &[u8]| {
+        if !data.is_empty() && data.len() == luts {
+            data.resize(luts + hole, 0);
+        }
+        let start = data.len();
+        data.extend(bytes);
+        entries.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{}]}}"#,
+            data.len()
+        ));
+    };
+    for key in keys {
+        let tensor = &parts.0[key];
+        let name = format!("unit.{key}");
+        put(&name, &tensor.dtype.to_string(), format!("{:?}", tensor.shape).replace(' ', ""), &tensor.bytes);
+    }
+    for (name, dtype, bytes) in more {
+        put(name, dtype, format!("[{}]", bytes.len()), bytes);
+    }
+    (format!("{{{}}}", entries.join(",")), data)
+}
+
+fn whole(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+const KEYS: [&str; 6] =
+    ["split_positions", "luts", "encoded_exponent", "sign_mantissa", "output_positions", "gaps"];
+
+pub(super) fn file_cases(cases: &mut Cases) {
+    let weights = two_bits(40);
+    let unit = df11::encode(&bytes(&weights)).unwrap();
+    let parts = Draft::new(&unit.as_slices());
+    let mut keep = |id: &str, comment: &str, clauses: &[&str], error: Option<&str>, bytes: Vec<u8>| {
+        let result = if error.is_none() { Outcome::Valid } else { Outcome::Invalid };
+        let flags: &[&str] =
+            if error.is_none() { &["Container"] } else { &["Container", "Malformed", "OneRule"] };
+        let weights = error.is_none().then_some(&weights[..]);
+        // What the safetensors library says of the file is what the test says.
+        let parsed = safetensors::SafeTensors::deserialize(&bytes);
+        let is_whole = parsed.is_ok_and(|file| {
+            df11::PARTS.iter().all(|(key, dtype)| {
+                file.tensor(&format!("unit.{key}")).is_ok_and(|part| part.dtype().to_string() == *dtype)
+            })
+        });
+        assert_eq!(is_whole, error.is_none(), "{id}");
+        let about = about(id, comment, flags, clauses);
+        cases.push("df11", &about, result, error.map(str::to_owned), weights);
+        if let Some(weights) = weights {
+            cases.weights.insert(format!("{id}.all"), Tensor::bf16(&[weights.len()], weights));
+        }
+        let tensor = Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes };
+        cases.units.insert(format!("{id}.file"), tensor);
+    };
+    let (header, data) = file(&parts, &KEYS, &[], 0);
+
+    // Beside a unit.
+    let beside = ["D-10.2"];
+    let other: [(&str, &str, &[u8]); 3] =
+        [("unit.extra", "U8", &[1, 2, 3]), ("other", "U8", &[4]), ("unit.luts.more", "U8", &[])];
+    let (more, longer) = file(&parts, &KEYS, &other, 0);
+    keep("file-other-tensors", "other tensors beside the unit", &beside, None, whole(&more, &longer));
+    let mut turned = KEYS;
+    turned.reverse();
+    let (backwards, data_backwards) = file(&parts, &turned, &[], 0);
+    let comment = "the parts in another order";
+    keep("file-other-order", comment, &beside, None, whole(&backwards, &data_backwards));
+    let metadata = r#""__metadata__":{"format":"pt","unit.luts":"no tensor","df11":"{}"},"#;
+    let described = header.replacen('{', &format!("{{{metadata}"), 1);
+    keep("file-metadata", "metadata of any kind", &["D-10.6"], None, whole(&described, &data));
+    let spaces = format!("{header}{}", " ".repeat(13));
+    keep("file-spaces", "spaces after the header", &["D-10.7"], None, whole(&spaces, &data));
+
+    // Broken.
+    let broken = ["D-10.7"];
+    let mut bad = |id, comment, error, bytes| keep(id, comment, &broken, Some(error), bytes);
+    let all = whole(&header, &data);
+    bad("file-empty", "no bytes", "Truncated", vec![]);
+    bad("file-cut-length", "four bytes of the header's length", "Truncated", all[..4].to_vec());
+    bad("file-cut-header", "the file ends in the header", "Truncated", all[..100].to_vec());
+    bad("file-cut-data", "the last byte is missing", "Truncated", all[..all.len() - 1].to_vec());
+    let mut huge = all.clone();
+    huge[..8].fill(0xff);
+    bad("file-length-huge", "a header of 2^64 - 1 bytes", "Truncated", huge);
+    bad("file-longer", "a byte follows", "Corrupt", [&all[..], &[0]].concat());
+    bad("file-no-json", "the header is no JSON", "Corrupt", whole(&header.replacen(':', ";", 1), &data));
+    bad("file-list", "the header is a list", "Corrupt", whole(&format!("[{header}]"), &data));
+    let cut = header.replacen("\"data_offsets\":[", "\"data_offset\":[", 1);
+    bad("file-no-offsets", "a tensor without offsets", "Corrupt", whole(&cut, &data));
+    let (hole, holed) = file(&parts, &KEYS, &[], 8);
+    bad("file-hole", "a hole of 8 bytes before the second tensor", "Corrupt", whole(&hole, &holed));
+    let entry = r#","other":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}"#;
+    let overlap = format!("{}{entry}", &header[..header.len() - 1]);
+    bad("file-overlap", "two tensors share bytes", "Corrupt", whole(&overlap, &data));
+    let rows = parts.0["luts"].bytes.len() / 256;
+    let shape = header.replace(&format!("[{rows},256]"), &format!("[{},256]", rows + 1));
+    bad("file-shape", "a tensor's shape is larger than its bytes", "Corrupt", whole(&shape, &data));
+    let (start, end) = (data.len() - 320, data.len());
+    let turned = header.replace(&format!("[{start},{end}]"), &format!("[{end},{start}]"));
+    bad("file-offsets-turned", "offsets that end before they begin", "Corrupt", whole(&turned, &data));
+    let beyond = header.replace(&format!("[{start},{end}]"), &format!("[{start},{}]", end + 1));
+    let beyond = beyond.replace("[320]", "[321]");
+    bad("file-offsets-beyond", "a tensor ends behind the file", "Truncated", whole(&beyond, &data));
+}
