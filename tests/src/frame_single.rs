@@ -236,6 +236,7 @@ fn checksums(frames: &mut Frames) {
     let comment = "the digest is wrong, and the trailer's checksum is of the right one";
     damaged("digest-and-crc", comment, "F-6.2", end - 8, false);
     // Blocks.
+    one_block(frames);
     let raw = Pieces::of(&encode_as(&some, &Coding::Raw, 4096).unwrap());
     let mut exchanged = raw.clone();
     exchanged.blocks.swap(0, 1);
@@ -253,6 +254,39 @@ fn checksums(frames: &mut Frames) {
     let other = pieces.with_block(2, 4, &[pieces.blocks[2][4] ^ 0x80]);
     let comment = "the checksum of the last block's coded bytes is wrong";
     frames.invalid("coded-checksum-last", comment, &["OneRule"], &["F-5.4"], &other.frame());
+}
+
+/// The same of a frame of one block, as most are.
+fn one_block(frames: &mut Frames) {
+    let some = tensor(ElementType::Bf16, &[300], &bytes(&like_trained(300, 1)));
+    let pieces = Pieces::of(&encode(&some, 1).unwrap());
+    let frame = pieces.frame();
+    let end = frame.len();
+    for (id, comment, clause, at, repair) in [
+        (
+            "one-crc-of-header",
+            "the header's checksum",
+            "F-3.1",
+            pieces.header.len().next_multiple_of(4),
+            false,
+        ),
+        ("one-crc-of-trailer", "the trailer's checksum", "F-6.2", end - 2, false),
+        ("one-crc-in-directory", "the checksum in the directory", "F-5.2 F-6.1", end - 28, true),
+        ("one-offset-in-directory", "the offset in the directory", "F-6.1", end - 36, true),
+        ("one-offset-of-directory", "the offset of the directory", "F-6.2", end - 24, true),
+        ("one-number-of-blocks", "the number of blocks", "F-6.2", end - 16, true),
+        ("one-digest-and-crc", "the digest", "F-6.2", end - 8, false),
+    ] {
+        let mut frame = frame.clone();
+        frame[at] ^= 1;
+        if repair {
+            let checksum = df11_reference::frame::crc(0, &frame[end - 36..end - 4]);
+            frame[end - 4..].copy_from_slice(&checksum.to_le_bytes());
+        }
+        let clauses: Vec<&str> = clause.split(' ').collect();
+        let comment = format!("one block, and only {comment} is wrong");
+        frames.invalid(id, &comment, &["OneRule"], &clauses, &frame);
+    }
 }
 
 /// Bytes that must be 0, and are not.

@@ -156,7 +156,7 @@ pub fn generate() -> String {
     let file = json!({
         "algorithm": "FRAME, RANS, DICTIONARY, DIETGPU",
         "schema": "frames.schema.json",
-        "specVersion": "1.0.0",
+        "specVersion": crate::vectors::VERSION,
         "generator": "cargo run -p df11-tests --bin vectors (df11 0.1.0)",
         "numberOfTests": number,
         "header": [
@@ -221,7 +221,7 @@ fn everyday_frames(frames: &mut Frames) {
             &format!("symbols-{n}"),
             comment,
             "Size",
-            &["R-3.1", "R-4.2", "R-4.3", "R-5.2", "F-7.2"],
+            &["R-3.1", "R-3.2", "R-3.3", "R-4.2", "R-4.3", "R-5.2", "F-7.2", "F-8.1"],
             &some,
             1,
         );

@@ -56,8 +56,9 @@ pub(super) fn encoder_cases(cases: &mut Cases) {
             vec![(0..=u16::MAX).step_by(7).filter(|w| bf16::exponent(*w) < 240).collect()],
         ),
     ] {
+        let many = if id == "encode-many-tables" { &["D-11.5"][..] } else { &[] };
         cases.encoder(
-            about(id, comment, &[], &["D-1.3", "D-11.2", "D-11.4"]),
+            about(id, comment, &[], &[&["D-1.3", "D-11.2", "D-11.4"], many].concat()),
             &tensors,
             Outcome::Valid,
             None,

@@ -11,6 +11,7 @@ mod valid;
 use std::collections::BTreeMap;
 
 use df11_judge::vectors::{Group, Note, Outcome, Source, Task, Vectors};
+use sha2::Digest;
 
 use self::cases::{Cases, Draft, about};
 use self::encoder::encoder_cases;
@@ -19,6 +20,38 @@ use self::invalid::invalid_cases;
 use self::single::single_cases;
 use self::valid::{foreign_cases, longer_cases, valid_cases};
 use crate::fixtures;
+
+/// The version of the vectors, and of the documents that they test.
+pub const VERSION: &str = "1.0.0";
+
+/// The files that a version consists of, and whose digests are kept.
+const FROZEN: [&str; 6] = [
+    "df11.json",
+    "df11.schema.json",
+    "frames.json",
+    "frames.schema.json",
+    "units.safetensors",
+    "weights.safetensors",
+];
+
+/// The text of `SHA256SUMS`: the digest of every file with vectors, as `sha256sum` writes it.
+///
+/// # Panics
+///
+/// If a file cannot be read.
+#[must_use]
+pub fn digests(directory: &std::path::Path) -> String {
+    let mut names: Vec<String> = FROZEN.map(str::to_owned).to_vec();
+    names.extend(
+        fixtures::all().iter().map(|fixture| format!("official-0.5.0/{}.df11.safetensors", fixture.name)),
+    );
+    names.sort();
+    let line = |name: &String| {
+        let bytes = std::fs::read(directory.join(name)).unwrap();
+        format!("{}  {name}\n", hex::encode(sha2::Sha256::digest(bytes)))
+    };
+    names.iter().map(line).collect()
+}
 
 /// The files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -72,7 +105,7 @@ pub fn generate() -> Files {
     let vectors = Vectors {
         algorithm: "DF11".to_owned(),
         schema: "df11.schema.json".to_owned(),
-        spec_version: "1.0.0".to_owned(),
+        spec_version: VERSION.to_owned(),
         generator: format!("cargo run -p df11-tests --bin vectors ({ours})"),
         number_of_tests: cases.count,
         header: vec![

@@ -205,7 +205,12 @@ fn everyday_units(cases: &mut Cases) {
     for n in [100, 5000, 14_000] {
         let id = format!("normal-{n}");
         cases.valid(
-            about(&id, "values spread like trained weights", &["Real"], &["D-12.1"]),
+            about(
+                &id,
+                "values spread like trained weights",
+                &["Real"],
+                &["D-12.1", "D-2.1", "D-2.2", "D-3.2", "D-3.3", "D-5.5", "D-6.1"],
+            ),
             &[like_trained(n, 1)],
         );
     }
