@@ -275,12 +275,11 @@ fn quick_tables() -> Seeds {
     let windows: Vec<u8> = exponents(90, 32);
     let tables = shorten(&[[0x80; 256], [0; 256]].concat());
     vec![
-        ("one".to_owned(), join(&[&lengths(1, 1), &windows, &[]])),
-        ("four".to_owned(), join(&[&lengths(4, 2), &windows, &[]])),
+        ("one".to_owned(), join(&[&lengths(1, 1), &windows, &tables])),
+        ("four".to_owned(), join(&[&lengths(4, 2), &windows, &tables])),
         ("many".to_owned(), join(&[&lengths(128, 7), &windows, &[]])),
-        ("deep".to_owned(), join(&[&deep, &windows, &[]])),
-        ("one_table".to_owned(), join(&[&[], &windows, &tables])),
-        ("jumps".to_owned(), join(&[&[], &windows, &shorten(&[[255; 256], [3; 256], [9; 256]].concat())])),
+        ("jumps".to_owned(), join(&[&lengths(100, 10), &windows[..4], &tables])),
+        ("deep".to_owned(), join(&[&deep, &windows, &shorten(&[[255; 256], [3; 256], [9; 256]].concat())])),
     ]
 }
 
