@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::Path;
 
+use df11::dietgpu;
 use df11::frame::{Codec, ElementType, EncodeOptions, encode};
+use df11_fuzz::cut;
 use df11_fuzz::frames::EDIT;
+use df11_fuzz::quick::{short_unit, shorten};
 
 /// Seeds by their names.
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -217,10 +220,77 @@ fn frame_round_trip() -> Seeds {
     seeds
 }
 
+/// Sound frames of a few hundred bytes, each with a byte before it that says what is repaired.
+fn quick_frame() -> Seeds {
+    let exponents = exponents(120, 60);
+    let mut seeds = Vec::new();
+    for element_type in ElementType::ALL {
+        for (codec, name) in [(Codec::Raw, "raw"), (Codec::Rans, "rans"), (Codec::Dictionary, "dictionary")] {
+            let elements = exponents.repeat(element_type.bytes());
+            let n = (elements.len() / element_type.bytes()) as u64;
+            let options = EncodeOptions::new().codec(codec).block_len(4096);
+            let bytes = options.encode(element_type, &[n], &elements).expect("a frame");
+            let name = format!("{}_{name}", element_type.name().to_lowercase());
+            seeds.push((name, [&[1], &bytes[..]].concat()));
+        }
+    }
+    seeds
+}
+
+/// Sound archives of some hundred bytes.
+fn quick_archive() -> Seeds {
+    let exponents = exponents(120, 48);
+    let mut seeds = Vec::new();
+    for (bits, checksum) in [(9, false), (10, true), (11, true)] {
+        let bytes = dietgpu::encode(&exponents, bits, checksum).expect("an archive");
+        seeds.push((format!("bytes_{bits}"), bytes));
+        for element_type in [ElementType::F16, ElementType::Bf16, ElementType::F32] {
+            let bytes = dietgpu::encode_floats(element_type, &exponents, bits, checksum).expect("an archive");
+            seeds.push((format!("{}_{bits}", element_type.name().to_lowercase()), bytes));
+        }
+    }
+    seeds.push(("empty".to_owned(), dietgpu::encode(&[], 10, true).expect("an archive")));
+    seeds
+}
+
+/// The smaller seeds of units, written short.
+fn quick_unit() -> Seeds {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/units");
+    let mut seeds = Vec::new();
+    for entry in fs::read_dir(folder).expect("the seeds of units") {
+        let path = entry.expect("a seed").path();
+        let seed = short_unit(cut(&fs::read(&path).expect("a seed that can be read")));
+        if seed.len() <= 400 {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            seeds.push((name, seed));
+        }
+    }
+    seeds
+}
+
+/// Code lengths with windows of code, and the tables of units, written short.
+fn quick_tables() -> Seeds {
+    let lengths = |n: u8, each: u8| (0..n).flat_map(|symbol| [symbol, each]).collect::<Vec<u8>>();
+    let deep: Vec<u8> = (0..33).flat_map(|symbol| [symbol, (symbol + 1).min(32)]).collect();
+    let windows: Vec<u8> = exponents(90, 32);
+    let tables = shorten(&[[0x80; 256], [0; 256]].concat());
+    vec![
+        ("one".to_owned(), join(&[&lengths(1, 1), &windows, &tables])),
+        ("four".to_owned(), join(&[&lengths(4, 2), &windows, &tables])),
+        ("many".to_owned(), join(&[&lengths(128, 7), &windows, &[]])),
+        ("jumps".to_owned(), join(&[&lengths(100, 10), &windows[..4], &tables])),
+        ("deep".to_owned(), join(&[&deep, &windows, &shorten(&[[255; 256], [3; 256], [9; 256]].concat())])),
+    ]
+}
+
 fn main() {
     let owned =
         |seeds: Vec<(&str, Vec<u8>)>| seeds.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
-    let targets: [(&str, Seeds); 4] = [
+    let targets: [(&str, Seeds); 8] = [
+        ("quick_unit", quick_unit()),
+        ("quick_frame", quick_frame()),
+        ("quick_archive", quick_archive()),
+        ("quick_tables", quick_tables()),
         ("rans_blocks", owned(rans_blocks())),
         ("dictionary_chunks", dictionary_chunks()),
         ("frame_decode", frame_decode()),

@@ -1,6 +1,7 @@
 //! What the targets share.
 
 pub mod frames;
+pub mod quick;
 
 use df11::hazmat::rans::Frequencies;
 use df11::{Counts, Decoder, EncodedUnit, Encoder, Level, Plan, Unit, bf16};

@@ -272,21 +272,7 @@ fn tensors(file: &str, prefix: &str) -> Result<Vec<(String, TensorView<'static>)
     Ok(found)
 }
 
-/// A group of `frames.json`. Those of other kinds are not for decoders.
-#[derive(Deserialize)]
-#[serde(tag = "type")]
-enum FrameGroup {
-    FrameDecode {
-        tests: Vec<FrameTest>,
-    },
-    ArchiveDecode {
-        tests: Vec<FrameTest>,
-    },
-    #[serde(other)]
-    Other,
-}
-
-/// A test of a frame or an archive, as `frames.json` holds it.
+/// A test of a frame, as `frames.json` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FrameTest {
@@ -310,7 +296,8 @@ pub struct FrameTest {
     pub frame: String,
     /// What its elements are; `null` where there is no sound answer.
     pub element_type: Option<String>,
-    /// Its dimensions; `null` where there is no sound answer.
+    /// Its dimensions; `null` where there is no sound answer. Archives have none.
+    #[serde(default)]
     pub shape: Option<Vec<u64>>,
     /// SHA-256 of its elements; `null` where there is no sound answer.
     pub sha256: Option<String>,
@@ -329,10 +316,7 @@ impl FrameTest {
     /// # Ok::<(), String>(())
     /// ```
     pub fn load() -> Result<Vec<Self>, String> {
-        Self::load_groups(|group| match group {
-            FrameGroup::FrameDecode { tests } => tests,
-            _ => Vec::new(),
-        })
+        FrameTest::load_group("FrameDecode")
     }
 
     /// The tests of dietgpu's archives that are compiled in, in the same form.
@@ -340,21 +324,33 @@ impl FrameTest {
     /// # Errors
     ///
     /// If they are damaged, which a test of this crate rules out.
+    ///
+    /// ```
+    /// let tests = df11_judge::vectors::FrameTest::load_archives()?;
+    /// assert!(tests.iter().all(|test| test.id.starts_with("archive-")));
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn load_archives() -> Result<Vec<Self>, String> {
-        Self::load_groups(|group| match group {
-            FrameGroup::ArchiveDecode { tests } => tests,
-            _ => Vec::new(),
-        })
+        FrameTest::load_group("ArchiveDecode")
     }
 
-    fn load_groups(each: impl Fn(FrameGroup) -> Vec<Self>) -> Result<Vec<Self>, String> {
+    fn load_group(wanted: &str) -> Result<Vec<Self>, String> {
+        /// The groups of the file, which have tests of several kinds.
         #[derive(Deserialize)]
         struct File {
             #[serde(rename = "testGroups")]
             groups: Vec<FrameGroup>,
         }
+        #[derive(Deserialize)]
+        struct FrameGroup {
+            #[serde(rename = "type")]
+            task: String,
+            tests: Vec<serde_json::Value>,
+        }
         let file: File = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
-        Ok(file.groups.into_iter().flat_map(each).collect())
+        let tests =
+            file.groups.into_iter().filter(|group| group.task == wanted).flat_map(|group| group.tests);
+        tests.map(|test| serde_json::from_value(test).map_err(|error| error.to_string())).collect()
     }
 
     /// Whether these are the elements that a reader has to give.

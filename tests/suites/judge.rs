@@ -189,7 +189,10 @@ fn a_report_says_what_may_be_quoted() {
     let all = document(&of_ours(&Terms { mode: Mode::Lenient, ..Terms::default() }));
     let quote = all["quote"].as_str().unwrap();
     let sha256 = all["vectors"]["sha256"].as_str().unwrap();
-    assert!(quote.starts_with("passes df11 judge 1.0 (decoder, encoder, frame decoder"), "{quote}");
+    assert!(
+        quote.starts_with("passes df11 judge 1.0 (decoder, encoder, frame decoder, archive decoder;"),
+        "{quote}"
+    );
     assert!(quote.contains("; lenient; ") && quote.contains(&sha256[..16]), "{quote}");
     assert!(all["passed"] == true && all["failures"].as_object().unwrap().is_empty());
     let totals = &all["totals"]["decoder"];

@@ -13,6 +13,10 @@ use crate::vectors::{FrameTest, Group, Note, Source, Task, Test, Vectors};
 /// Names of element types, by number.
 const TYPES: [&str; 6] = ["U8", "BF16", "F16", "F32", "F8_E4M3", "F8_E5M2"];
 
+/// The flag of these vectors, and the first line of their files.
+const FLAG: &str = "Fuzzed";
+const HEADER: &str = "What an implementation got wrong in a campaign.";
+
 /// Writes failures into a folder, in the form of `spec/vectors`: those of units as `df11.json` with
 /// `units.safetensors` and `weights.safetensors`, those of frames as `frames.json`. Returns the
 /// names of the files.
@@ -51,8 +55,10 @@ pub fn write(folder: &Path, seed: u64, failures: &[Failure]) -> Result<Vec<&'sta
         put("weights.safetensors", serialize(weights)?)?;
     }
     let known = FrameTest::load()?;
-    let frames = (1..).zip(of(failures, Task::FrameDecode));
-    let frames: Vec<FrameTest> = frames.filter_map(|(n, failure)| frame(n, failure, &known)).collect();
+    let frames: Vec<FrameTest> = (1..)
+        .zip(of(failures, Task::FrameDecode))
+        .filter_map(|(number, failure)| frame(number, failure, &known))
+        .collect();
     if !frames.is_empty() {
         let file = json!({
             "algorithm": "FRAME, RANS, DICTIONARY, DIETGPU",
@@ -61,7 +67,7 @@ pub fn write(folder: &Path, seed: u64, failures: &[Failure]) -> Result<Vec<&'sta
             "generator": generator,
             "numberOfTests": frames.len(),
             "header": [HEADER],
-            "notes": { FUZZED: note() },
+            "notes": notes(),
             "testGroups": [{ "type": "FrameDecode", "source": source(), "tests": frames }],
         });
         put("frames.json", text(&file)?)?;
@@ -69,17 +75,13 @@ pub fn write(folder: &Path, seed: u64, failures: &[Failure]) -> Result<Vec<&'sta
     Ok(files)
 }
 
-/// What the files say of themselves.
-const HEADER: &str = "What an implementation got wrong in a campaign.";
-
-/// The flag of every test.
-const FUZZED: &str = "Fuzzed";
-
-fn note() -> Note {
-    Note {
+/// What a flag of these vectors means.
+fn notes() -> BTreeMap<String, Note> {
+    let note = Note {
         description: "Made up by a campaign, and made small.".to_owned(),
         effect: "An implementation got it wrong.".to_owned(),
-    }
+    };
+    BTreeMap::from([(FLAG.to_owned(), note)])
 }
 
 fn source() -> Source {
@@ -114,7 +116,7 @@ fn vectors(units: &[&Failure], generator: &str) -> Result<Vectors, String> {
             tc_id: number,
             id: question.id.clone(),
             comment: comment(failure),
-            flags: vec![FUZZED.to_owned()],
+            flags: vec![FLAG.to_owned()],
             clauses: question.clauses.clone(),
             result: question.result,
             error: kind.filter(|_| question.sha256.is_none()).and_then(|(_, test)| test.error.clone()),
@@ -128,7 +130,7 @@ fn vectors(units: &[&Failure], generator: &str) -> Result<Vectors, String> {
         generator: generator.to_owned(),
         number_of_tests: units.len(),
         header: vec![HEADER.to_owned()],
-        notes: BTreeMap::from([(FUZZED.to_owned(), note())]),
+        notes: notes(),
         test_groups: vec![Group {
             task: Task::UnitDecode,
             source: source(),
@@ -141,13 +143,18 @@ fn vectors(units: &[&Failure], generator: &str) -> Result<Vectors, String> {
 fn frame(number: usize, failure: &Failure, known: &[FrameTest]) -> Option<FrameTest> {
     let question = &failure.question;
     let Made::Frame { element_type, shape } = &failure.made else { return None };
-    let kind = known.iter().find(|test| test.error.is_some() && test.clauses == question.clauses);
+    let mut clauses = question.clauses.clone();
+    if clauses.is_empty() {
+        clauses.push("F-5.2".to_owned());
+    }
+    // The kind is what the vectors say of the clause.
+    let kind = known.iter().find(|test| test.error.is_some() && test.clauses.first() == clauses.first());
     Some(FrameTest {
         tc_id: number,
         id: question.id.clone(),
         comment: comment(failure),
-        flags: vec![FUZZED.to_owned()],
-        clauses: question.clauses.clone(),
+        flags: vec![FLAG.to_owned()],
+        clauses,
         result: question.result,
         error: kind.filter(|_| question.sha256.is_none()).and_then(|test| test.error.clone()),
         frame: hex::encode(&question.input),

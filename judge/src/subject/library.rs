@@ -278,8 +278,8 @@ impl Subject for Library {
         let result = match task {
             Task::UnitDecode => {
                 // The container is no affair of the library.
-                let file = SafeTensors::deserialize(input).map_err(|error| error.to_string())?;
-                match unit_of(&file) {
+                let file = SafeTensors::deserialize(input);
+                match file.map_err(|error| error.to_string()).and_then(|file| unit_of(&file)) {
                     Ok(parts) => self.unit(&parts, &mut error),
                     Err(why) => return Ok(Answer::Invalid(why)),
                 }
