@@ -14,10 +14,10 @@ weights! {
 
 static BUFFER: Buffer = Ram::new([0; 2 * FRAME_BLOCK]);
 
-/// What codes mean.
+/// The decoding table.
 static TABLE: Ram<DecodeTable<256>> = Ram::new(DecodeTable::EMPTY);
 
-/// [`framed::run`].
+/// Runs [`framed::run`].
 pub(crate) fn run() -> bool {
     let image = Image { codec: "dictionary", frame: &FRAME, damaged: &DAMAGED };
     framed::run(&image, &TABLE, &BUFFER)
