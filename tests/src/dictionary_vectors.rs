@@ -21,14 +21,14 @@ fn u8s(n: usize) -> Vec<u8> {
     (0..n).map(|i| 100 + (i * i % 7) as u8).collect()
 }
 
-/// Seven symbols, whose costs have nothing to do with them.
+/// Makes a model of seven symbols, whose costs do not follow their frequencies.
 fn model(w: u32, l: u64, r: usize) -> reference::Model {
     let costs: BTreeMap<u8, (u64, u64)> =
         (100..107).map(|s| (s, (160 - u64::from(s), 3 + u64::from(s) % 4))).collect();
     reference::Model { w, costs, l, r }
 }
 
-/// Valid frames: name, comment, what they hold, and their bytes.
+/// Makes valid frames: name, comment, content, and bytes.
 pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
     let mut frames = Vec::new();
     let mut written = |id: String, comment, tensor: Tensor| {
@@ -71,10 +71,10 @@ pub(crate) fn valid() -> Vec<(String, &'static str, Tensor, Vec<u8>)> {
     frames
 }
 
-/// Invalid frames: name, comment, the clause that they break, and their bytes.
+/// Makes invalid frames: name, comment, the broken clause, and bytes.
 pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
     let trained = bytes(&like_trained(1200, 1));
-    // One whose last group is not full, with padding after it.
+    // The last group of this frame is not full, and padding follows it.
     let of = |n: usize| FrameSample::new(encode(&tensor(ElementType::Bf16, &trained[..2 * n]), 3).unwrap());
     let sound = (1100..1200).map(of).find(|sample| {
         let groups = sample.groups.clone().unwrap().start;
@@ -132,7 +132,7 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     let empty = [&empty[..], &crc(0, &empty).to_le_bytes(), &[0; 100]].concat();
     frames.push(("dictionary-no-alphabet", "an alphabet of no symbols", "F-3.3", empty));
 
-    // One group more or less, in place of padding that is as long.
+    // One group more or less, with padding of the corresponding length.
     for (id, comment, is_odd) in [
         ("dictionary-group-too-many", "a group of zeros more than is needed", true),
         ("dictionary-group-missing", "a group less than is needed", false),
@@ -154,7 +154,7 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     frames
 }
 
-/// Dictionaries with the counts that they are made of.
+/// Makes dictionaries, with the counts that they are made from.
 pub(crate) fn dictionaries() -> Vec<Value> {
     let mut dictionaries = Vec::new();
     let mut of = |id: &str, comment: &str, counts: &[(u8, u64)], width: Width| {

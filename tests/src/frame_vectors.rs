@@ -17,7 +17,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     frame.decode_into(&mut elements).map(|()| elements)
 }
 
-/// The text of the file.
+/// Makes the text of the file.
 ///
 /// # Panics
 ///
@@ -271,7 +271,7 @@ pub fn generate() -> String {
     on_one_line(&serde_json::to_string_pretty(&file).unwrap()) + "\n"
 }
 
-/// What a vector says of the elements.
+/// Returns the facts about the elements that a vector states.
 fn facts(tensor: &reference::Tensor) -> Value {
     json!({
         "elementType": ElementType::ALL[usize::from(tensor.element_type)].name(),
@@ -280,7 +280,7 @@ fn facts(tensor: &reference::Tensor) -> Value {
     })
 }
 
-/// Puts lists that hold numbers alone on one line.
+/// Puts lists that contain only numbers on one line.
 fn on_one_line(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! The parts of `spec/DF11.md` that are made by a program, so that prose and code cannot drift
-//! apart: between `<!-- generated: NAME -->` and `<!-- end -->`.
+//! Generates parts of `spec/DF11.md`, so that text and code cannot drift apart. They stand between
+//! `<!-- generated: NAME -->` and `<!-- end -->`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ use crate::weights::bytes;
 pub struct Rule {
     /// The clause.
     pub clause: &'static str,
-    /// What it is about, in a few words.
+    /// The subject of the rule, in a few words.
     pub about: &'static str,
-    /// What a unit is that breaks it.
+    /// The verdict on a unit that breaks the rule.
     pub verdict: &'static str,
     /// The kind of error.
     pub kind: &'static str,
@@ -56,17 +56,17 @@ pub const RULES: [Rule; 22] = [
     rule("D-10.3", "windows of 8 bytes, blocks of 512 windows", "invalid", "Unsupported"),
 ];
 
-/// Where the specification is.
+/// Returns the path of the specification.
 #[must_use]
 pub fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/DF11.md")
 }
 
-/// The text with its generated parts made anew.
+/// Returns the text with its generated parts made anew.
 ///
 /// # Panics
 ///
-/// If a part has no end, or nobody knows how to make it.
+/// If a part has no end, or an unknown name.
 #[must_use]
 pub fn render(text: &str) -> String {
     let mut out = String::new();
@@ -140,7 +140,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs of equal entries of a table.
+/// Finds runs of equal entries in a table.
 fn runs(row: &[u8]) -> Vec<(usize, usize, u8)> {
     let mut runs: Vec<(usize, usize, u8)> = Vec::new();
     for (i, &value) in row.iter().enumerate() {

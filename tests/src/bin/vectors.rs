@@ -1,5 +1,5 @@
-//! Writes the vectors of `spec/vectors` the generated parts of `spec/DF11.md`, and the fuzzers'
-//! seeds anew.
+//! Rewrites the vectors of `spec/vectors`, the generated parts of `spec/DF11.md`, and the fuzzers'
+//! seeds.
 
 #![allow(clippy::unwrap_used, reason = "a tool for developers")]
 

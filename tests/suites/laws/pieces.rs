@@ -1,4 +1,5 @@
-//! The fast encoders: on every level, whole and in pieces, they write the bytes of the plan.
+//! The fast encoders: on every instruction set, whole and in pieces, they write the bytes of the
+//! plan.
 
 use df11::huffman::CodeLengths;
 use df11::{EncodeOptions, EncodedUnit, Encoder, Error, Job, Level, Piece, Plan, bf16, encode};
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::support::{steps, to_reference, units};
 
-/// The histograms of the pieces of these tensors.
+/// Returns the histograms of the pieces of these tensors.
 fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
     let histogram = |piece: Piece| {
         let mut frequencies = [0; 256];
@@ -19,7 +20,7 @@ fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
     Piece::cut(tensors, most).map(histogram).collect()
 }
 
-/// Buffers of the right sizes, full of what must be overwritten.
+/// Makes buffers of the right sizes, full of bytes that must be overwritten.
 fn dirty(plan: &Plan) -> EncodedUnit {
     let sizes = plan.sizes();
     let mut unit = encode(&[0, 0]).unwrap();
@@ -37,7 +38,7 @@ fn backwards(jobs: &mut [Job<'_>]) {
     jobs.iter_mut().rev().for_each(Job::run);
 }
 
-/// Runs jobs from several threads at once.
+/// Runs jobs on several threads at once.
 fn side_by_side(jobs: &mut [Job<'_>]) {
     std::thread::scope(|scope| {
         for jobs in jobs.chunks_mut(jobs.len().div_ceil(3)) {
@@ -46,7 +47,7 @@ fn side_by_side(jobs: &mut [Job<'_>]) {
     });
 }
 
-/// Encodes on every level, whole and in pieces, and compares the bytes.
+/// Encodes on every instruction set, whole and in pieces, and compares the bytes.
 fn every_level_encodes(tensors: &[Vec<u8>], plan: &Plan, mosts: &[usize]) {
     let parts: Vec<&[u8]> = tensors.iter().map(Vec::as_slice).collect();
     let expected = plan.encode(&parts).unwrap();
@@ -193,7 +194,7 @@ fn histograms_of_other_pieces_are_an_error_and_nothing_panics() {
         for (name, frequencies) in &wrong {
             let mut unit = dirty(&plan);
             let result = encoder.encode_pieces(&parts, 4000, frequencies, unit.as_mut_slices(), backwards);
-            // A symbol without a codeword has no bits: that it was counted does not matter.
+            // A symbol without a codeword has no bits, so its count does not matter.
             if name.starts_with("without a codeword") {
                 assert!(result.is_err() || unit == plan.encode(&parts).unwrap());
             } else {
@@ -230,7 +231,7 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
                 let result =
                     encoder.encode_pieces(&[&other], 1000, frequencies, unit.as_mut_slices(), side_by_side);
                 match result {
-                    // As for a plan: another unit with, by chance, as many bits.
+                    // As for a plan, another unit may happen to have the same number of bits.
                     Ok(()) => assert!(bytes(&walk(&unit.as_slices()).weights) == other),
                     Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
                 }
