@@ -1,5 +1,5 @@
-//! Each operation of the codec on one thread, beside the bare work that every BF16 codec shares:
-//! splitting weights into two planes and merging them. `cargo bench -p df11-bench`
+//! Measures each operation of the codec on one thread, beside the minimum work that every BF16
+//! codec shares: splitting weights into two planes and merging them. `cargo bench -p df11-bench`
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench; criterion's macros write no docs")]
 

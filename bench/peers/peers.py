@@ -86,7 +86,7 @@ def openzl_codecs(weights):
         context.ref_compressor(compressor)
         context.set_parameter(zl.CParam.StickyParameters, 1)
         context.set_parameter(zl.CParam.FormatVersion, zl.MAX_FORMAT_VERSION)
-        # Nobody else's frames have checksums.
+        # The frames of the other codecs have no checksums.
         context.set_parameter(zl.CParam.CompressedChecksum, off)
         context.set_parameter(zl.CParam.ContentChecksum, off)
         return (

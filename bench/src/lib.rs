@@ -1,10 +1,10 @@
-//! What the benches measure on.
+//! The weights that the benches use.
 
 use df11_tests::corpus;
 
-/// Weights to measure on, as little-endian BF16, with their name: the word embeddings of the real
-/// corpus (11.7 million weights), or, where it has not been fetched, the weights that ship with the
-/// command, 64 times over.
+/// Returns the weights to measure on, as little-endian BF16, with their name. They are the word
+/// embeddings of the real corpus (11.7 million weights) or, where it has not been fetched, the
+/// weights that ship with the command, repeated 64 times.
 #[must_use]
 pub fn weights() -> (&'static str, Vec<u8>) {
     let corpus = corpus::directory().join("bf16/model.safetensors");

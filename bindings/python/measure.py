@@ -27,7 +27,7 @@ CHECKPOINT = pathlib.Path(__file__).resolve().parents[2] / ".corpus" / "bf16" / 
 
 
 def least(rounds, work):
-    """The least seconds that each of these takes, measured in turn."""
+    """The least seconds that each of these takes, measured alternately."""
     best = {name: float("inf") for name in work}
     for _ in range(rounds):
         for name, function in work.items():
@@ -38,7 +38,7 @@ def least(rounds, work):
 
 
 def load_files(plain, folder):
-    """Loading a whole file: ours, safetensors, ZipNN."""
+    """Load a whole file with df11, safetensors and ZipNN."""
     size = plain.stat().st_size
     packed = {}
     for codec in ("df11", "rans", "fast"):
@@ -113,7 +113,7 @@ def quiet(nowhere):
 
 
 def published():
-    """The module of dfloat11, without the GPU libraries that it asks for at once."""
+    """Import the module of dfloat11 without the GPU libraries that it imports at once."""
     cupy, resources = types.ModuleType("cupy"), types.ModuleType("pkg_resources")
     cupy.RawModule = lambda **_: types.SimpleNamespace(get_function=lambda name: None)
     resources.resource_filename = lambda *_: ""
@@ -124,7 +124,7 @@ def published():
 
 
 def compress_models(folder):
-    """compress_model: ours and dfloat11's, of the same module, on one core."""
+    """Time compress_model of df11 and of dfloat11 on the same module, on one core."""
     patterns = {r"\d+": ["0", "1"]}
 
     def model():

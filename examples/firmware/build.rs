@@ -1,4 +1,5 @@
-//! Puts the weights where `include_bytes!` finds them, and names the linker script of the machine.
+//! Writes the weights where `include_bytes!` finds them, and passes the linker script of the
+//! machine.
 
 use std::path::Path;
 use std::{env, fs};
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "riscv32" => "riscv.x",
         machine => return Err(format!("there is no linker script for {machine}; see README.md").into()),
     };
-    // Scripts are searched for where libraries are.
+    // The linker searches for scripts where it searches for libraries.
     println!("cargo::rustc-link-search={}/link", env::var("CARGO_MANIFEST_DIR")?);
     println!("cargo::rustc-link-arg-bins=-T{script}");
     Ok(())

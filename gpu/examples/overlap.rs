@@ -6,10 +6,10 @@
 //! cargo run --release -p df11-gpu --example overlap cuda:0
 //! ```
 //!
-//! What an engine does: at load, parts on the device and a [`Batch`] for each transformer block.
-//! For each token and block, one launch on a stream of its own, to one of two buffers in turn;
-//! events keep the two streams from treading on each other. Here, a copy stands for what an engine
-//! computes.
+//! An engine works in this way. When it loads, it places the parts on the device and makes a
+//! [`Batch`] for each transformer block. For each token and block, one launch on a separate stream
+//! decodes to one of two buffers, alternately. Events prevent the two streams from overwriting each
+//! other's data. Here, a copy stands for the engine's computation.
 
 #![allow(unsafe_code, reason = "an engine gives the device bare addresses and streams")]
 #![allow(clippy::print_stdout, reason = "an example that says what it did")]
@@ -33,7 +33,7 @@ mod linux {
     use df11::encode;
     use df11_gpu::{Batch, Emulation, Error, Event, Gpu, Item, Memory, Stream, Target, Unit};
 
-    /// Transformer blocks, tensors of each, weights of a tensor.
+    /// The number of transformer blocks, of tensors in each, and of weights in a tensor.
     const BLOCKS: usize = 6;
     const TENSORS: usize = 7;
     const WEIGHTS: usize = 3000;
@@ -44,7 +44,8 @@ mod linux {
         batch: Batch,
     }
 
-    /// Uploads a transformer block, and prepares its batch: what takes long is done here, once.
+    /// Uploads a transformer block and prepares its batch. Everything that takes long is done here,
+    /// once.
     fn load(gpu: &Gpu, number: usize) -> Result<Block, Error> {
         let weight = |tensor: usize, i: usize| (0x3c00 + (number * 31 + tensor * 7 + i * i) % 800) as u16;
         let weights: Vec<Vec<u8>> = (0..TENSORS)
@@ -56,18 +57,18 @@ mod linux {
         Ok(Block { weights, batch: Batch::packed(gpu, &items)? })
     }
 
-    /// One of two places for weights, and what is known of it.
+    /// One of two buffers for weights, and its state.
     struct Buffer {
         memory: Memory,
-        /// The weights are there.
+        /// Happens when the weights are decoded.
         decoded: Event,
-        /// They are not needed any more.
+        /// Happens when the weights are no longer needed.
         used: Event,
     }
 
-    /// What stands for computing: copies the weights to where they are compared in the end.
+    /// Stands for computing: copies the weights to where they are compared in the end.
     fn compute(gpu: &Gpu, stream: &Stream, from: &Memory, to: &Memory) -> Result<(), Error> {
-        // SAFETY: both are memory of this device, of the same length, and stay until the stream is
+        // SAFETY: both are memory of this device, of equal length, and stay until the stream is
         // done.
         unsafe { gpu.enqueue_copy(stream.as_raw(), from.address(), to.address(), to.len()) }
     }
@@ -92,27 +93,27 @@ mod linux {
 
         let decode = |number: usize| -> Result<(), Error> {
             let (Some(block), buffer) = (blocks.get(number), &buffers[number % 2]) else { return Ok(()) };
-            // Not before what was in the buffer is used; an event that was never recorded is not
-            // waited for.
+            // Decoding waits until the buffer's content is used. There is no wait for an event that
+            // was never recorded.
             decoding.wait_for(&buffer.used)?;
-            // SAFETY: the buffer has room for the largest batch; buffers, batches and streams stay
+            // SAFETY: the buffer has room for the largest batch. Buffers, batches and streams stay
             // to the end, and events keep others from the buffer until it is decoded.
             unsafe { block.batch.enqueue(decoding.as_raw(), buffer.memory.address())? };
             buffer.decoded.record(&decoding)
         };
         decode(0)?;
         for number in 0..BLOCKS {
-            // While this one is computed.
+            // This decodes the next block while the current one is computed.
             decode(number + 1)?;
             let buffer = &buffers[number % 2];
             computing.wait_for(&buffer.decoded)?;
             compute(&gpu, &computing, &buffer.memory, &seen[number])?;
             buffer.used.record(&computing)?;
         }
-        // Nobody has waited so far. Once a token is enough to ask whether all was well.
+        // No call has waited so far. Checking for faults once a token is enough.
         computing.wait()?;
         for (block, seen) in blocks.iter().zip(&seen) {
-            // SAFETY: the stream is of this device, and the batch in flight on no other.
+            // SAFETY: the stream is of this device, and no other stream is decoding the batch.
             unsafe { block.batch.check(decoding.as_raw())? };
             let seen = seen.to_host()?;
             for (item, weights) in block.weights.iter().enumerate() {

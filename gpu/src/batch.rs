@@ -1,5 +1,5 @@
-//! Batches: many units and frames, prepared once, and decoded as often as is wanted by launches
-//! alone.
+//! Batches: units and frames that are prepared once, and then decoded any number of times by
+//! launches alone.
 
 #![allow(unsafe_code, reason = "launches of kernels: they get bare addresses")]
 
@@ -16,24 +16,25 @@ use crate::memory::{Memory, Pinned};
 use crate::units::Coded;
 use crate::{Error, Frame, Gpu, Unit};
 
-/// What the kernels begin a status with: nothing is wrong.
+/// The initial value of a status: nothing is wrong.
 const ALL_RIGHT: u32 = u32::MAX;
 
-/// Outputs that are packed begin at multiples of this: what the kernels' widest stores want.
+/// Packed outputs begin at multiples of this number of bytes, which the kernels' widest stores
+/// need.
 const ALIGNMENT: u64 = 16;
 
-/// Something to decode.
+/// An item to decode.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Item<'a> {
-    /// A unit, to two little-endian bytes for each weight.
+    /// A unit, decoded to two little-endian bytes for each weight.
     Unit(&'a Unit),
-    /// A frame, to its elements, little-endian.
+    /// A frame, decoded to its elements, little-endian.
     Frame(&'a Frame),
 }
 
 impl Item<'_> {
-    /// The bytes that it is decoded to.
+    /// Returns the number of bytes that the item decodes to.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         match self {
@@ -42,7 +43,7 @@ impl Item<'_> {
         }
     }
 
-    /// What the address of its elements must be a multiple of.
+    /// Returns the number that the address of its elements must be a multiple of.
     fn alignment(&self) -> u64 {
         match self {
             Item::Unit(_) => 2,
@@ -50,7 +51,7 @@ impl Item<'_> {
         }
     }
 
-    /// Which kernel decodes it.
+    /// Returns the kind of kernel that decodes it.
     const fn kind(&self) -> Kind {
         match self {
             Item::Unit(_) => Kind::Units,
@@ -69,35 +70,35 @@ impl Item<'_> {
     }
 }
 
-/// What a kernel found wrong with an item.
+/// A fault that a kernel found in an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The block of the unit or frame, the first if there are several; of codec dictionary, the
-    /// chunk of 4,096 elements.
+    /// The block of the unit or frame, the first one if there are several. For codec dictionary, it
+    /// is the chunk of 4,096 elements.
     pub block: usize,
-    /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
+    /// The broken clause of DF11.md, RANS.md or DICTIONARY.md.
     pub clause: &'static str,
 }
 
-/// The clause that is broken where a chunk of codec dictionary is not valid.
+/// The clause that an invalid chunk of codec dictionary breaks.
 const DICTIONARY_CLAUSE: &str = "V-3.3";
 
-/// The clause that is broken, by what `rans_decode_batch` says.
+/// The broken clause for each fault code of `rans_decode_batch`.
 const RANS_CLAUSES: [&str; 4] = ["R-5.3", "R-5.4", "R-5.4", "R-5.5"];
 
 /// The clause that is broken where a block has fewer symbols than its output positions say.
 const DF11_CLAUSE: &str = "D-8.6";
 
-/// What stays of an item.
+/// The state that a batch keeps of an item.
 #[derive(Debug)]
 struct Kept {
     offset: u64,
     alignment: u64,
-    /// Its place among the statuses.
+    /// The position of its status among all statuses.
     status: usize,
-    /// For its checksums.
+    /// The frame, for comparing its checksums.
     frame: Option<Frame>,
-    /// What was uploaded for it.
+    /// The uploaded memory of the item.
     _memory: Arc<Memory>,
 }
 
@@ -105,10 +106,10 @@ struct Kept {
 #[derive(Debug)]
 struct Launch {
     kernel: Kernel,
-    /// The address of the kernel's description of each, and how many there are.
+    /// The address of the kernel's descriptions, and their number.
     described: u64,
     items: u32,
-    /// Blocks of all of them.
+    /// The total number of their blocks.
     blocks: u32,
     grid: u32,
     /// The address of their statuses.
@@ -117,21 +118,20 @@ struct Launch {
 
 /// Units and frames that are decoded together.
 ///
-/// Everything that takes long is done when it is made: tables, descriptions and statuses are on the
-/// device then. [`enqueue`](Self::enqueue) launches kernels and does nothing else, one for each
-/// kind of item; so a stream can be captured meanwhile, and the graph be launched as often as is
-/// wanted.
+/// Making a batch does everything that takes long: tables, descriptions and statuses are on the
+/// device afterwards. [`enqueue`](Self::enqueue) only launches kernels, one for each kind of item.
+/// A stream can therefore be captured meanwhile, and the graph launched any number of times.
 ///
-/// Kernels write what is wrong with an item to the device, and go on. Whoever wants to know asks
-/// for the [statuses](Self::statuses), once for many launches if that is enough.
+/// Kernels record a faulty item on the device, and go on. A caller reads the faults with
+/// [`statuses`](Self::statuses), once for several launches if that is enough.
 #[derive(Debug)]
 pub struct Batch {
-    /// In the order in which they were given.
+    /// The items, in the caller's order.
     items: Vec<Kept>,
     launches: Vec<Launch>,
-    /// A word for each item, by kind.
+    /// A word for each item, ordered by kind.
     statuses: Memory,
-    /// Where they are copied to, to be read.
+    /// The host memory that statuses are copied to.
     read: Mutex<Pinned>,
     bytes: u64,
     _described: Memory,
@@ -139,8 +139,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Prepares items, each with the offset of its outputs, in bytes, from the address that
-    /// [`enqueue`](Self::enqueue) is given. (An absolute address is an offset from 0.)
+    /// Prepares items. Each has the offset of its outputs in bytes, from the address that is passed
+    /// to [`enqueue`](Self::enqueue). (An absolute address is an offset from 0.)
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Batch {
         unsafe { shared.fill(shared.stream.as_raw(), &statuses, 0xff)? };
         let (described, addresses) = shared.place(&kinds.each_ref().map(|kind| &kind.bytes[..]))?;
 
-        // Of each kind, the first status.
+        // The first status of each kind.
         let mut first = [0; Kind::ALL.len()];
         let mut next = 0;
         let mut launches = Vec::new();
@@ -204,11 +204,11 @@ impl Batch {
         })
     }
 
-    /// Prepares items whose outputs follow one another, each from a multiple of 16 on.
+    /// Prepares items whose outputs follow one another. Each begins at a multiple of 16 bytes.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn packed(gpu: &Gpu, items: &[Item<'_>]) -> Result<Self, Error> {
         let (mut next, mut placed) = (0u64, Vec::with_capacity(items.len()));
         for item in items {
@@ -218,46 +218,47 @@ impl Batch {
         Batch::new(gpu, &placed)
     }
 
-    /// How many items it has.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether it has none.
+    /// Tells whether the batch has no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// The offset of an item's outputs; `None` if there is no such item.
+    /// Returns the offset of an item's outputs; `None` if there is no such item.
     #[must_use]
     pub fn offset(&self, item: usize) -> Option<u64> {
         self.items.get(item).map(|item| item.offset)
     }
 
-    /// The bytes from the address that [`enqueue`](Self::enqueue) is given to the end of all
-    /// outputs.
+    /// Returns the number of bytes from the address that is passed to [`enqueue`](Self::enqueue) to
+    /// the end of all outputs.
     #[must_use]
     pub const fn output_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Decodes all items on a stream, to their offsets from `outputs`. Launches and returns: it
-    /// allocates nothing, copies nothing and waits for nothing, so the stream may be captured.
+    /// Decodes all items on a stream, to their offsets from `outputs`. The call launches kernels
+    /// and returns: it allocates nothing, copies nothing and waits for nothing, so the stream may
+    /// be captured.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
-    /// `outputs` is an address such that, for each item, kernels of this context can write its
-    /// [bytes](Item::bytes) from its offset on, and nobody else reads or writes them until the
-    /// stream is done. The batch, and the memory of what was adopted, stay until then; with a
-    /// captured stream, as long as the graph is launched.
+    /// `stream` must be a stream (`CUstream`) of this device's context, or null for its legacy
+    /// stream. For each item, kernels of this context must be able to write its
+    /// [bytes](Item::bytes) from its offset on after `outputs`, and no one else may read or write
+    /// them until the stream is done. The batch, and adopted memory, must stay until then. If the
+    /// stream is captured, they must stay for as long as the graph is launched.
     ///
     /// # Errors
     ///
-    /// [`Error::Alignment`] if an item's elements would begin at an address that is no multiple of
-    /// their size; nothing is launched then. [`Error::Driver`] if the driver refuses a launch.
+    /// [`Error::Alignment`] if an item's elements would begin at an address that is not a multiple
+    /// of their size; nothing is launched then. [`Error::Driver`] if the driver refuses a launch.
     pub unsafe fn enqueue(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
         for (number, item) in self.items.iter().enumerate() {
             let (address, alignment) = (outputs.wrapping_add(item.offset), item.alignment);
@@ -277,12 +278,13 @@ impl Batch {
                 ptr::from_mut(&mut statuses).cast(),
             ];
             let (function, arguments) = (launch.kernel.function(), arguments.as_mut_ptr());
-            // SAFETY: kernels of batches have five parameters: the address of the descriptions, how
-            // many there are, the blocks of all of them, the address that the offsets in the
-            // descriptions count from, and the address of a status for each. The descriptions are
-            // those of `Described`, and stay with this; what they refer to stays by the caller's
-            // promise, or because this keeps it. A kernel reads within the lengths that they say
-            // and writes as many bytes as an item has, which the caller promises to be there.
+            // SAFETY: kernels of batches have five parameters: the address of the descriptions,
+            // their number, the number of blocks of all of them, the address that the offsets in
+            // the descriptions count from, and the address of a status for each. The descriptions
+            // are those of `Described`, and live as long as this batch. The memory that they refer
+            // to stays by the caller's promise, or because this batch keeps it. A kernel reads
+            // within the lengths that they state, and writes the bytes of each item, which the
+            // caller promises to be writable.
             let code = unsafe {
                 cuLaunchKernel(
                     function,
@@ -303,52 +305,52 @@ impl Batch {
         Ok(())
     }
 
-    /// What kernels have found wrong with each item since this was asked last, on whatever stream;
-    /// `None` where nothing is. Waits for the stream.
+    /// Returns what kernels have found wrong with each item since the last call, on any stream;
+    /// `None` for an item without a fault. Waits for the stream.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
-    /// On no other stream is the batch being decoded.
+    /// `stream` must be a stream (`CUstream`) of this device's context, or null for its legacy
+    /// stream. No other stream may be decoding the batch.
     ///
     /// # Errors
     ///
-    /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if something that the
-    /// stream had to do went wrong.
+    /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if earlier work of the
+    /// stream failed.
     pub unsafe fn statuses(&self, stream: *mut c_void) -> Result<Vec<Option<Fault>>, Error> {
         let _current = self.shared.enter()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
         unsafe { self.shared.refuse_capture(stream)? };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), 4 * self.items.len());
         if bytes > 0 {
-            // SAFETY: there are a word for each item here and on the device. The pinned memory is
-            // this batch's, under its lock, and is not read before the stream is done; the caller's
-            // promise for the stream.
+            // SAFETY: the host and the device both have a word for each item. The pinned memory is
+            // this batch's, under its lock, and is not read before the stream is done. The caller
+            // promises that `stream` is a stream of this context, or null.
             let code = unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) };
             call("read what became of a batch", code)?;
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that `stream` is a stream of this context, or null.
             unsafe { self.shared.fill(stream, &self.statuses, 0xff)? };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
         unsafe { self.shared.wait(stream)? };
         let words: Vec<u32> =
             read.as_slice().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         Ok(self.items.iter().map(|item| item.fault(&words)).collect())
     }
 
-    /// Asks for the [statuses](Self::statuses), and fails if something is wrong with an item.
+    /// Reads the [statuses](Self::statuses), and fails if an item has a fault.
     ///
     /// # Safety
     ///
-    /// As for [`statuses`](Self::statuses).
+    /// The requirements are those of [`statuses`](Self::statuses).
     ///
     /// # Errors
     ///
-    /// [`Error::Block`] for the first item that is not valid; otherwise as
+    /// [`Error::Block`] for the first invalid item; otherwise the errors of
     /// [`statuses`](Self::statuses).
     pub unsafe fn check(&self, stream: *mut c_void) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises what `statuses` needs for `stream`.
         let statuses = unsafe { self.statuses(stream)? };
         let first = statuses.into_iter().enumerate().find_map(|(item, fault)| Some((item, fault?)));
         match first {
@@ -357,25 +359,25 @@ impl Batch {
         }
     }
 
-    /// Compares the checksums of frames' coded bytes (F-5.4) with what was decoded: downloads all
-    /// elements of frames and computes them here. Kernels do not compare them. Waits for the
-    /// stream.
+    /// Compares the checksums of the coded bytes of frames (F-5.4) with what was decoded. Downloads
+    /// all elements of frames, and computes the checksums on the host, since kernels do not compare
+    /// them. Waits for the stream.
     ///
     /// # Safety
     ///
-    /// As for [`enqueue`](Self::enqueue), with the same `outputs`.
+    /// The requirements are those of [`enqueue`](Self::enqueue), with the same `outputs`.
     ///
     /// # Errors
     ///
-    /// [`Error::Checksum`] for the first frame that has another, [`Error::Capturing`],
+    /// [`Error::Checksum`] for the first frame whose checksum differs, [`Error::Capturing`],
     /// [`Error::Driver`].
     pub unsafe fn compare_checksums(&self, stream: *mut c_void, outputs: u64) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
         unsafe { self.shared.refuse_capture(stream)? };
         for (item, kept) in self.items.iter().enumerate() {
             let Some(frame) = &kept.frame else { continue };
             let address = outputs.wrapping_add(kept.offset);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that `stream` is a stream of this context, or null.
             let elements = unsafe { self.shared.download_after(stream, address, frame.elements_bytes)? };
             if let Some(block) = frame.wrong_block(&elements) {
                 return Err(Error::Checksum { item, block });
@@ -384,13 +386,13 @@ impl Batch {
         Ok(())
     }
 
-    /// Decodes all items to memory of the device, and waits: everything is checked that can be.
+    /// Decodes all items to memory of the device, waits, and performs all checks.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if the memory is too short, [`Error::OtherDevice`] if it is another
-    /// device's; [`Error::Block`], [`Error::Checksum`] if an item is not valid. The content of the
-    /// memory is then unspecified.
+    /// [`Error::Length`] if the memory is too short, [`Error::OtherDevice`] if it belongs to
+    /// another device; [`Error::Block`] or [`Error::Checksum`] if an item is invalid. After an
+    /// error, the content of the memory is unspecified.
     pub fn decode(&self, outputs: &mut Memory) -> Result<(), Error> {
         let found = outputs.len();
         if self.bytes > found as u64 {
@@ -398,8 +400,8 @@ impl Batch {
         }
         outputs.expect_context(&self.shared)?;
         let (stream, address) = (self.shared.stream.as_raw(), outputs.address());
-        // SAFETY: the stream is the context's own. The memory has room for all outputs; it is
-        // borrowed until the stream is done, which the status is read after.
+        // SAFETY: the stream is the context's own. The memory has room for all outputs. It is
+        // borrowed until the stream is done, because reading the statuses waits for that.
         unsafe {
             self.enqueue(stream, address)?;
             self.check(stream)?;
@@ -409,7 +411,7 @@ impl Batch {
 }
 
 impl Kept {
-    /// What its status says.
+    /// Decodes the words of a status.
     fn fault(&self, words: &[u32]) -> Option<Fault> {
         let word = words.get(self.status).copied().filter(|word| *word != ALL_RIGHT)?;
         let (block, code) = ((word >> 3) as usize, (word & 7) as usize);
@@ -428,7 +430,7 @@ impl Kept {
 struct Described {
     bytes: Vec<u8>,
     items: u32,
-    /// Blocks of all of them: the next one's first.
+    /// The number of blocks of all items so far. It is the first block of the next item.
     blocks: u32,
 }
 
@@ -437,7 +439,7 @@ impl Described {
         Described { bytes: Vec::new(), items: 0, blocks: 0 }
     }
 
-    /// Adds an item of some blocks; its number among those of its kind.
+    /// Adds an item with this number of blocks, and returns its number among those of its kind.
     fn add(&mut self, fields: &[u64], blocks: usize) -> Result<usize, Error> {
         self.bytes.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
         let number = self.items as usize;
@@ -447,7 +449,7 @@ impl Described {
         Ok(number)
     }
 
-    /// `struct Unit` of df11_decode.cu.
+    /// Adds a unit: `struct Unit` of df11_decode.cu.
     fn add_unit(&mut self, unit: &Unit, offset: u64) -> Result<usize, Error> {
         let raw = &unit.raw;
         let fields = [
@@ -467,7 +469,7 @@ impl Described {
         self.add(&fields, unit.blocks())
     }
 
-    /// `struct Frame` of rans_decode.cu, `struct Dictionary` of fast_decode.cu.
+    /// Adds a frame: `struct Frame` of rans_decode.cu, or `struct Dictionary` of fast_decode.cu.
     fn add_frame(&mut self, frame: &Frame, offset: u64) -> Result<usize, Error> {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let (first, kind) = (u64::from(self.blocks), pair(frame.kind, 0));

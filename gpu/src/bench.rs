@@ -1,7 +1,7 @@
-//! How fast a device decodes: `df11 gpu bench`.
+//! Measures how fast a device decodes: `df11 gpu bench`.
 //!
-//! Times are those of events on the device's own stream, which has nothing else to do: medians of
-//! many repetitions, each of which decodes so many different bytes that no cache holds them.
+//! Times are those of events on the device's own stream, which has no other work. They are medians
+//! of several repetitions. Each repetition decodes more distinct bytes than any cache holds.
 
 #![allow(unsafe_code, reason = "launches on the device's own stream")]
 
@@ -10,25 +10,26 @@ use serde::Serialize;
 
 use crate::{Batch, Error, Frame, Gpu, Item, Memory, Unit};
 
-/// What is timed, in which order.
+/// The chunk lengths that are timed, in this order.
 const CHUNKS: [usize; 3] = [65_536, 16_384, 4096];
 
-/// How long something took, again and again.
+/// The times of one operation, repeated.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Row {
-    /// What was done.
+    /// The name of the operation.
     pub name: String,
-    /// Bytes of BF16 that come out of one repetition; of a copy, bytes read and written.
+    /// Bytes of BF16 that one repetition yields. For a copy, it counts the bytes read and written.
     pub bytes: u64,
-    /// Bytes that went in, of those that come out: 1 for a copy.
+    /// Input bytes for each output byte; 1 for a copy.
     pub size: f64,
-    /// Seconds of each repetition, least first.
+    /// Seconds of each repetition, in ascending order.
     pub seconds: Vec<f64>,
 }
 
 impl Row {
-    /// The median of the repetitions, in bytes a second; nothing where the clock stands still.
+    /// Returns the median speed of the repetitions, in bytes per second; `None` if the clock did
+    /// not advance.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         let seconds = self.seconds.get(self.seconds.len() / 2).copied()?;
@@ -36,13 +37,13 @@ impl Row {
     }
 }
 
-/// Decodes these BF16 weights with every kernel, in copies of `at_least` bytes in all; compares
-/// what comes out with them, and then decodes it `repetitions` times.
+/// Decodes these BF16 weights with every kernel, in copies of at least `at_least` bytes in all.
+/// Compares the output with the weights, and then decodes it `repetitions` times.
 ///
 /// # Errors
 ///
-/// What cannot be encoded; [`Error::Driver`]; [`Error::Different`] for a kernel that gives other
-/// weights.
+/// An error for weights that cannot be encoded; [`Error::Driver`]; [`Error::Different`] for a
+/// kernel that gives other weights.
 pub fn rows(gpu: &Gpu, weights: &[u8], at_least: usize, repetitions: usize) -> Result<Vec<Row>, Error> {
     let copies = at_least.div_ceil(weights.len().max(1)).max(1);
     let bench = Bench { gpu, weights, copies, repetitions };
@@ -73,19 +74,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Copies bytes on the device: what memory can give at most.
+    /// Times a copy on the device, which shows the speed of its memory.
     fn copy(&self, bytes: usize) -> Result<Row, Error> {
         let (from, to) = (self.gpu.allocate(bytes)?, self.gpu.allocate(bytes)?);
         let work = || {
             let stream = self.gpu.stream().as_raw();
-            // SAFETY: both are memory of this device of so many bytes, and stay until the time has
-            // been told, when the stream is done.
+            // SAFETY: both are memory of this device of this many bytes, and stay until the time
+            // has been read, when the stream is done.
             unsafe { self.gpu.enqueue_copy(stream, from.address(), to.address(), bytes) }
         };
         self.repeat("copy, bytes read and written", 2 * bytes as u64, 1.0, work)
     }
 
-    /// Frames of these weights; nothing where the codec gains nothing.
+    /// Makes frames of these weights; none where the codec gains nothing.
     fn frames(&self, name: &str, options: &EncodeOptions, shape: &[u64]) -> Result<Option<Row>, Error> {
         let bytes = options.encode(ElementType::Bf16, shape, self.weights)?;
         let frame = frame::Frame::new(&bytes)?;
@@ -97,7 +98,7 @@ impl Bench<'_> {
         self.decode(name, bytes.len(), frames.iter().map(Item::Frame).collect()).map(Some)
     }
 
-    /// Decodes items that are all alike, in one batch.
+    /// Times the decoding of identical items in one batch.
     fn decode(&self, name: &str, size: usize, items: Vec<Item<'_>>) -> Result<Row, Error> {
         let batch = Batch::packed(self.gpu, &items)?;
         let outputs = self.gpu.allocate(batch.output_bytes() as usize)?;
@@ -117,7 +118,7 @@ impl Bench<'_> {
     }
 
     fn enqueue(&self, batch: &Batch, outputs: &Memory) -> Result<(), Error> {
-        // SAFETY: the stream is the device's own. The memory has room for all outputs; it and the
+        // SAFETY: the stream is the device's own. The memory has room for all outputs. It and the
         // batch stay until the stream has been waited for.
         unsafe { batch.enqueue(self.gpu.stream().as_raw(), outputs.address()) }
     }
@@ -130,7 +131,7 @@ impl Bench<'_> {
         work: impl Fn() -> Result<(), Error>,
     ) -> Result<Row, Error> {
         let time = || self.gpu.time(self.gpu.stream(), &work).map(|time| time.as_secs_f64());
-        // The first loads what is loaded when it is first used.
+        // The first repetition includes loading on first use, so it does not count.
         time()?;
         let mut seconds: Vec<f64> = (0..self.repetitions).map(|_| time()).collect::<Result<_, Error>>()?;
         seconds.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! Contexts: which one is current, and what belongs to it.
+//! Contexts: which one is current, and which objects belong to it.
 //!
-//! A driver works for the context that is current on the thread. So every function here that calls
-//! the driver makes its own context current while it runs, and puts back what was current before:
-//! callers may have several devices, other libraries, and any threads.
+//! A driver works for the context that is current on the thread. Every function here that calls the
+//! driver therefore makes its own context current while it runs, and then restores the previous
+//! one. Callers may use several devices, other libraries, and any threads.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
@@ -34,18 +34,18 @@ pub(crate) struct Handle(pub(crate) *mut c_void);
 
 // SAFETY: a handle of the driver may be used on every thread.
 unsafe impl Send for Handle {}
-// SAFETY: as above; the driver has locks of its own.
+// SAFETY: a handle of the driver may be used on every thread, and the driver has locks of its own.
 unsafe impl Sync for Handle {}
 
-/// While it lives, a context is current on this thread.
+/// Keeps a context current on this thread while it lives.
 pub(crate) struct Current {
-    /// It belongs to this thread's stack of contexts.
+    /// The guard belongs to this thread's stack of contexts.
     _here: std::marker::PhantomData<*const ()>,
 }
 
 impl Current {
     pub(crate) fn enter(context: Handle) -> Result<Self, Error> {
-        // SAFETY: the handle is that of a context which this crate retains, or which the caller of
+        // SAFETY: the handle is that of a context that this crate retains, or that the caller of
         // `Gpu::from_context` keeps.
         call("make the context current", unsafe { cuCtxPushCurrent_v2(context.0) })?;
         Ok(Current { _here: std::marker::PhantomData })
@@ -54,16 +54,15 @@ impl Current {
 
 impl Drop for Current {
     fn drop(&mut self) {
-        // SAFETY: the driver takes NULL for a caller who does not want to know which context it
-        // was.
+        // SAFETY: NULL tells the driver that the caller does not need the popped context.
         unsafe { cuCtxPopCurrent_v2(ptr::null_mut()) };
     }
 }
 
-/// Retains the primary context of a device, and leaves current what is current.
+/// Retains the primary context of a device, and leaves the current context unchanged.
 pub(crate) fn retain(device: Device) -> Result<Context, Error> {
     let mut before = ptr::null_mut();
-    // SAFETY: the place for the handle is there.
+    // SAFETY: the pointer is to a local variable for the handle.
     call("ask which context is current", unsafe { cuCtxGetCurrent(&mut before) })?;
     let context = driver("retain the primary context of the device", Context::new(device))?;
     // SAFETY: the context was current a moment ago; NULL stands for none.
@@ -71,48 +70,48 @@ pub(crate) fn retain(device: Device) -> Result<Context, Error> {
     Ok(context)
 }
 
-/// The device whose context is current.
+/// Returns the device of the current context.
 pub(crate) fn current_device() -> Result<u32, Error> {
     let device = driver("ask for the device of the context", CurrentContext::get_device())?;
     Ok(device.as_raw().unsigned_abs())
 }
 
-/// A kernel that is loaded, and how many of its thread blocks a multiprocessor can hold.
+/// A loaded kernel, and the number of its thread blocks that a multiprocessor can hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernel {
     function: Handle,
     resident: u32,
-    /// What launching it is called in a message.
+    /// The name of its launch in messages.
     action: &'static str,
 }
 
 impl Kernel {
     fn find(module: &Module, name: &str, action: &'static str) -> Result<Self, Error> {
-        // By this the driver loads it, too, which it must not have to do while a stream is
-        // captured.
+        // This call also makes the driver load the function. Loading is not allowed while a stream
+        // is captured.
         let function = driver("find a kernel", module.get_function(name))?;
         let function: *mut c_void = Function::to_raw(&function).cast();
         let (mut resident, threads) = (0, THREADS as c_int);
-        // SAFETY: the function was found in a module of the current context; the place for the
-        // number is there.
+        // SAFETY: the function was found in a module of the current context, and the pointer is to
+        // a local variable for the number.
         let code =
             unsafe { cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut resident, function, threads, 0) };
         call("ask how many thread blocks fit on a multiprocessor", code)?;
         Ok(Kernel { function: Handle(function), resident: resident.max(1).unsigned_abs(), action })
     }
 
-    /// Its handle.
+    /// Returns the kernel's handle.
     pub(crate) const fn function(&self) -> *mut c_void {
         self.function.0
     }
 
-    /// What launching it is called in a message.
+    /// Returns the name of its launch in messages.
     pub(crate) const fn action(&self) -> &'static str {
         self.action
     }
 }
 
-/// Where a kernel is found.
+/// The source of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source {
     /// The name of its module, as a [`Cubin`] has it.
@@ -121,11 +120,11 @@ pub(crate) struct Source {
     pub(crate) ptx: &'static [Ptx],
     /// The name of the kernel.
     pub(crate) entry: &'static str,
-    /// What launching it is called in a message.
+    /// The name of its launch in messages.
     pub(crate) action: &'static str,
 }
 
-/// What kernels of batches are for: the kinds of items.
+/// The kinds of items, each with its own batch kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Units,
@@ -136,7 +135,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::Units, Kind::Rans, Kind::Dictionary];
 
-    /// Its kernel.
+    /// Returns the source of its kernel.
     pub(crate) const fn source(self) -> Source {
         let (module, ptx, entry, action): (_, &[Ptx], _, _) = match self {
             Kind::Units => ("df11_decode", &DF11_DECODE, "df11_decode_batch", "launch df11_decode_batch"),
@@ -148,7 +147,7 @@ impl Kind {
         Source { module, ptx, entry, action }
     }
 
-    /// How many of its blocks a thread block decodes at a time.
+    /// Returns the number of its blocks that a thread block decodes at a time.
     pub(crate) const fn at_a_time(self) -> u32 {
         match self {
             Kind::Units => 1,
@@ -157,29 +156,29 @@ impl Kind {
     }
 }
 
-/// The modules and kernels that are loaded, by name, each when it is first needed: a driver may
-/// take a third of a second to compile a module.
+/// The loaded modules and kernels, by name. Each is loaded when it is first needed, because a
+/// driver may take a third of a second to compile a module.
 #[derive(Debug, Default)]
 struct Loaded {
     modules: BTreeMap<&'static str, Module>,
     kernels: BTreeMap<&'static str, Kernel>,
 }
 
-/// Who keeps the context.
+/// The owner of the context.
 #[derive(Debug)]
 enum Owner {
-    /// This is a share of the device's primary context.
+    /// This holds a share of the device's primary context.
     Primary(#[expect(dead_code, reason = "released when it is dropped")] Context),
-    /// The caller.
+    /// The caller owns the context.
     Caller,
 }
 
-/// 90 for 9.0.
+/// Returns the compute capability as one number: 90 for 9.0.
 const fn compute_capability(info: &DeviceInfo) -> i32 {
     10 * info.capability.0 + info.capability.1
 }
 
-/// What belongs to a context: whatever is made in it keeps this alive.
+/// The state of a context. Every object that is made in the context keeps this state alive.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) context: Handle,
@@ -188,19 +187,19 @@ pub(crate) struct Shared {
     pub(crate) stream: ManuallyDrop<Stream>,
     loaded: ManuallyDrop<Mutex<Loaded>>,
     cubins: Vec<OwnedCubin>,
-    /// Dropped last.
+    /// The owner, which must be dropped last.
     _owner: Owner,
 }
 
 impl Shared {
-    /// Takes the primary context of a device.
+    /// Uses the primary context of a device.
     pub(crate) fn primary(info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         let device = driver("get the device", Device::get_device(info.number))?;
         let context = retain(device)?;
         Shared::new(Handle(context.as_raw().cast()), info, Owner::Primary(context), cubins)
     }
 
-    /// Takes the caller's context.
+    /// Uses the caller's context.
     pub(crate) fn of_caller(context: Handle, info: DeviceInfo, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         Shared::new(context, info, Owner::Caller, cubins)
     }
@@ -219,7 +218,7 @@ impl Shared {
         Ok(Shared { context, info, multiprocessors, stream, loaded, cubins, _owner: owner })
     }
 
-    /// A kernel, loaded if it is not yet.
+    /// Returns a kernel, and loads it first if necessary.
     pub(crate) fn kernel(&self, source: Source) -> Result<Kernel, Error> {
         let Source { module, ptx, entry, action } = source;
         let _current = self.enter()?;
@@ -239,15 +238,15 @@ impl Shared {
         Ok(kernel)
     }
 
-    /// Thread blocks that fill the device, or as many as there is work for.
+    /// Returns the number of thread blocks that fill the device, or fewer if there is less work.
     pub(crate) fn grid(&self, kernel: &Kernel, work: u32) -> u32 {
         let most = kernel.resident.saturating_mul(self.multiprocessors).max(1);
-        // As many rounds for each thread block: fewer of them, rather than some that have less to
-        // do.
+        // All thread blocks run the same number of rounds. There are rather fewer thread blocks
+        // than some with less to do.
         work.div_ceil(work.div_ceil(most).max(1)).max(1)
     }
 
-    /// Makes the context current on this thread, while what is returned lives.
+    /// Makes the context current on this thread, while the returned guard lives.
     pub(crate) fn enter(&self) -> Result<Current, Error> {
         Current::enter(self.context)
     }
@@ -255,10 +254,10 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Where the context cannot be made current, it is gone, and all that was in it.
+        // If the context cannot be made current, it no longer exists, nor does anything in it.
         let current = self.enter();
         if current.is_ok() {
-            // SAFETY: neither is used after this; the context that they belong to is current.
+            // SAFETY: neither is used after this, and their context is current.
             unsafe {
                 ManuallyDrop::drop(&mut self.loaded);
                 ManuallyDrop::drop(&mut self.stream);

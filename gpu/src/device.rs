@@ -1,4 +1,4 @@
-//! Devices, and what is loaded on them.
+//! Devices, and the kernels that are loaded on them.
 
 #![allow(unsafe_code, reason = "contexts of the caller")]
 
@@ -16,26 +16,26 @@ use crate::context::{Current, Handle, Shared, current_device};
 use crate::error::{call, driver};
 use crate::{Backend, Batch, Cubin, Error, Event, Memory, Stream, backend};
 
-/// What is known of a device.
+/// The properties of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// Its number.
     pub number: u32,
     /// Its name.
     pub name: String,
-    /// Compute capability: 9 and 0.
+    /// The compute capability, such as 9 and 0.
     pub capability: (i32, i32),
     /// Bytes of memory.
     pub memory: usize,
-    /// The version of CUDA that the driver is for: 12 and 8.
+    /// The CUDA version that the driver supports, such as 12 and 8.
     pub driver: (i32, i32),
 }
 
-/// The devices that the driver of this machine has; none without a driver.
+/// Lists the devices of this machine's driver; none without a driver.
 ///
 /// # Errors
 ///
-/// [`Error::Driver`] if there is a driver that refuses to tell.
+/// [`Error::Driver`] if there is a driver and it refuses the query.
 ///
 /// ```
 /// for device in df11_gpu::devices()? {
@@ -70,7 +70,7 @@ fn capability(device: Device) -> Result<(i32, i32), CudaError> {
     ))
 }
 
-/// The device of a number.
+/// Finds the device of a number.
 fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
     if devices.is_empty() {
         return Err(Error::no_driver());
@@ -82,16 +82,16 @@ fn find(devices: Vec<DeviceInfo>, number: u32) -> Result<DeviceInfo, Error> {
 
 /// A device, in one context. Kernels are loaded into it when they are first needed.
 ///
-/// It may be used on any thread, and beside others: each function makes the context current while
-/// it runs, and puts back what was.
+/// It may be used on any thread, and beside other devices. Each function makes the context current
+/// while it runs, and then restores the previous one.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     shared: Arc<Shared>,
 }
 
 impl Gpu {
-    /// Opens a device by its number, in its primary context: the one that other libraries use. What
-    /// is current on this thread stays so.
+    /// Opens a device by its number, in its primary context, which other libraries use as well. The
+    /// current context of this thread stays the same.
     ///
     /// # Errors
     ///
@@ -101,17 +101,18 @@ impl Gpu {
         unsafe { Gpu::open_with(number, &[]) }
     }
 
-    /// The same with kernels that were assembled for cards. Of those that are for this one the best
-    /// is loaded; without any, or where the driver does not take it, the driver compiles the PTX of
-    /// this crate, which takes a while, and a compiler that containers often lack.
+    /// Opens a device with kernels that were assembled for cards. Of the cubins that fit this card,
+    /// the best is loaded. If there is none, or if the driver refuses it, the driver compiles the
+    /// PTX of this crate. That takes a while, and needs a compiler that containers often lack.
     ///
     /// # Safety
     ///
-    /// Each cubin is a whole file that `ptxas` has made of the PTX of this version of this crate.
+    /// Each cubin must be a whole file that `ptxas` has made of the PTX of this version of this
+    /// crate.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub unsafe fn open_with(number: u32, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
         let info = find(devices()?, number)?;
         Ok(Gpu { shared: Arc::new(Shared::primary(info, cubins)?) })
@@ -122,14 +123,15 @@ impl Gpu {
     ///
     /// # Safety
     ///
-    /// `context` is a context (`CUcontext`) of the driver, and stays until everything that was made
-    /// with this is gone. For cubins see [`open_with`](Self::open_with).
+    /// `context` must be a context (`CUcontext`) of the driver, and stay until everything that was
+    /// made with this device is gone. For cubins, the requirements are those of
+    /// [`open_with`](Self::open_with).
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub unsafe fn from_context(context: *mut c_void, cubins: &[Cubin<'_>]) -> Result<Self, Error> {
-        // By this the driver is started, which the caller has done already.
+        // This call starts the driver, which the caller has done already.
         let devices = devices()?;
         let context = Handle(context);
         let current = Current::enter(context)?;
@@ -139,7 +141,7 @@ impl Gpu {
         Ok(Gpu { shared: Arc::new(Shared::of_caller(context, info, cubins)?) })
     }
 
-    /// Opens the emulator as a device. From then on this process has no other driver;
+    /// Opens the emulator as a device. After this call the process has no other driver.
     /// [`open`](Self::open) opens more of its devices, if it has several.
     ///
     /// # Errors
@@ -154,57 +156,57 @@ impl Gpu {
         &self.shared
     }
 
-    /// What is known of the device.
+    /// Returns the properties of the device.
     #[must_use]
     pub fn info(&self) -> &DeviceInfo {
         &self.shared.info
     }
 
-    /// Whether this is no card.
+    /// Tells whether the device is emulated.
     #[must_use]
     pub fn is_emulated(&self) -> bool {
         backend() == Backend::Emulator
     }
 
-    /// Its own stream, on which it copies.
+    /// Returns the device's own stream, which it uses for copies.
     #[must_use]
     pub fn stream(&self) -> &Stream {
         &self.shared.stream
     }
 
-    /// Its context, a `CUcontext`.
+    /// Returns its context, a `CUcontext`.
     #[must_use]
     pub fn context(&self) -> *mut c_void {
         self.shared.context.0
     }
 
-    /// Memory on the device, with nothing in it yet; at least one byte.
+    /// Allocates memory on the device, at least one byte. Its content is undefined.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], most likely because there is not so much.
+    /// [`Error::Driver`], most likely because the device lacks this much memory.
     pub fn allocate(&self, bytes: usize) -> Result<Memory, Error> {
         Memory::new(&self.shared, bytes)
     }
 
-    /// Memory on the device with a copy of these bytes, which is there when this returns, for every
-    /// stream.
+    /// Allocates memory on the device with a copy of these bytes. When this returns, every stream
+    /// can use it.
     ///
     /// # Errors
     ///
-    /// As [`allocate`](Self::allocate).
+    /// The errors of [`allocate`](Self::allocate).
     pub fn copy(&self, bytes: &[u8]) -> Result<Memory, Error> {
         Ok(self.shared.place(&[bytes])?.0)
     }
 
-    /// Copies from one place on the device to another, on a stream, and returns before that is
+    /// Copies from one address of the device to another on a stream, and returns before the copy is
     /// done.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of this device's context, or null for its legacy stream.
-    /// At both addresses are this many bytes of memory of this context until the stream is done,
-    /// which nobody else writes, or reads at the second, meanwhile.
+    /// `stream` must be a stream (`CUstream`) of this device's context, or null for its legacy
+    /// stream. Both addresses must have this many bytes of memory of this context until the stream
+    /// is done. Meanwhile no one may write the source, or read or write the target.
     ///
     /// # Errors
     ///
@@ -217,15 +219,16 @@ impl Gpu {
         bytes: usize,
     ) -> Result<(), Error> {
         let _current = self.shared.enter()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that both addresses have this many bytes until the stream is
+        // done, and that `stream` is of this context, or null.
         call("copy on the device", unsafe { cuMemcpyDtoDAsync_v2(to, from, bytes, stream) })
     }
 
-    /// Decodes one item and downloads what comes of it.
+    /// Decodes one item and downloads the result.
     ///
     /// # Errors
     ///
-    /// As [`Batch::new`] and [`Batch::decode`].
+    /// The errors of [`Batch::new`] and [`Batch::decode`].
     pub fn decode_to_host(&self, item: Item<'_>) -> Result<Vec<u8>, Error> {
         let batch = Batch::packed(self, &[item])?;
         let mut outputs = self.allocate(item.bytes())?;
@@ -235,8 +238,8 @@ impl Gpu {
         Ok(found)
     }
 
-    /// How long a stream takes for what `work` gives it to do, by the clock of the device. (That of
-    /// the emulator says nothing about a card.)
+    /// Measures how long a stream takes for the work that `work` submits, by the device's clock.
+    /// (The emulator's clock says nothing about a card.)
     ///
     /// # Errors
     ///

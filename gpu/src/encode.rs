@@ -1,10 +1,10 @@
-//! Encoding on a GPU: DF11 units and frames, byte for byte what the encoders of `df11` write.
+//! Encodes DF11 units and frames on a GPU, byte for byte as the encoders of `df11` do.
 //!
-//! What is done is described once, as a list of [`Pass`]es over memory of a [`Machine`]: launches
-//! of kernels, one after the other, with their arguments. Between the first, which counts, and the
-//! others the host makes the code or the frequencies of 256 counts. Nothing else comes from the
-//! machine but whether all went well, and of a frame its size and its directory, for which the host
-//! makes the trailer. Elements must not change until all passes are done.
+//! An encoding is described once, as a list of [`Pass`]es over memory of a [`Machine`]: launches of
+//! kernels with their arguments, one after the other. The first pass counts. From the 256 counts,
+//! the host makes the code or the frequencies for the other passes. The machine returns nothing
+//! else except whether all went well and, for a frame, its size and its directory, for which the
+//! host makes the trailer. Elements must not change until all passes are done.
 //!
 //! A [`Gpu`](crate::Gpu) has such a machine; `df11-gpu-lab` has one that needs no card:
 //!
@@ -31,25 +31,25 @@ pub use unit::{EncodedUnit, Tiling, planned_unit, unit};
 
 use crate::kernels::{DF11_ENCODE, Ptx, RANS_ENCODE};
 
-/// Addresses of what kernels write are multiples of this many bytes, and there is room up to the
-/// next one.
+/// Addresses that kernels write to are multiples of this number of bytes, and there is room up to
+/// the next multiple.
 const ALIGNMENT: usize = 16;
 
-/// The kernels of a file.
+/// The kernels of one source file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kernels {
-    /// Those that encode DF11 units.
+    /// The kernels that encode DF11 units.
     Df11,
-    /// Those that encode frames.
+    /// The kernels that encode frames.
     Rans,
 }
 
 impl Kernels {
-    /// All of them.
+    /// Both sets of kernels.
     pub const ALL: [Kernels; 2] = [Kernels::Df11, Kernels::Rans];
 
-    /// Their text for each generation of cards.
+    /// Returns their PTX for each generation of cards.
     #[must_use]
     pub const fn ptx(self) -> &'static [Ptx] {
         match self {
@@ -59,76 +59,76 @@ impl Kernels {
     }
 }
 
-/// A launch of a kernel with [`THREADS`](crate::kernels::THREADS) threads a thread block.
+/// A launch of a kernel with [`THREADS`](crate::kernels::THREADS) threads in each thread block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// Where the kernel is.
+    /// The source file of the kernel.
     pub kernels: Kernels,
-    /// Its name.
+    /// The kernel's name.
     pub entry: &'static str,
-    /// How many thread blocks have something to do. Any other number gives the same result.
+    /// The number of thread blocks that have work to do. Any other number gives the same result.
     pub thread_blocks: u32,
-    /// Addresses and numbers, one for each parameter. Parameters of fewer than 8 bytes take the low
-    /// ones.
+    /// Addresses and numbers, one for each parameter. A parameter of fewer than 8 bytes takes the
+    /// low ones.
     pub arguments: Vec<u64>,
 }
 
-/// What has memory and runs kernels, one after the other.
+/// A device or emulator that has memory and runs kernels, one after the other.
 pub trait Machine {
-    /// What can go wrong; also that something cannot be encoded.
+    /// The error type. It also covers data that cannot be encoded.
     type Error: From<df11::Error>;
 
-    /// Memory of at least so many bytes, at a multiple of 16. What is in it is undefined.
+    /// Allocates at least this many bytes, at a multiple of 16. Their content is undefined.
     ///
     /// # Errors
     ///
-    /// Most likely that there is not so much.
+    /// An error, most likely because the machine lacks this much memory.
     fn allocate(&mut self, bytes: usize) -> Result<u64, Self::Error>;
 
-    /// Gives memory back when all passes before are done.
+    /// Frees memory once all earlier passes are done.
     ///
     /// # Errors
     ///
-    /// What the machine says.
+    /// The error of the machine.
     fn free(&mut self, address: u64) -> Result<(), Self::Error>;
 
-    /// Copies bytes to memory before the passes after it.
+    /// Copies bytes to memory, before all later passes.
     ///
     /// # Errors
     ///
-    /// What the machine says.
+    /// The error of the machine.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Copies bytes from memory after the passes before it.
+    /// Copies bytes from memory, after all earlier passes.
     ///
     /// # Errors
     ///
-    /// What the machine says, also of these passes.
+    /// The error of the machine, including that of an earlier pass.
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Runs a kernel after the passes before it.
+    /// Runs a kernel after all earlier passes.
     ///
     /// # Errors
     ///
-    /// What the machine says.
+    /// The error of the machine.
     fn run(&mut self, pass: &Pass) -> Result<(), Self::Error>;
 
-    /// Memory with these bytes in it.
+    /// Allocates memory that holds these bytes.
     ///
     /// # Errors
     ///
-    /// As [`allocate`](Self::allocate).
+    /// The errors of [`allocate`](Self::allocate).
     fn upload(&mut self, bytes: &[u8]) -> Result<u64, Self::Error> {
         let address = self.allocate(bytes.len())?;
         self.write(address, bytes)?;
         Ok(address)
     }
 
-    /// The bytes at an address.
+    /// Returns the bytes at an address.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     fn download(&mut self, address: u64, bytes: usize) -> Result<Vec<u8>, Self::Error> {
         let mut found = vec![0; bytes];
         self.read(address, &mut found)?;
@@ -136,16 +136,16 @@ pub trait Machine {
     }
 }
 
-/// Elements of one tensor in the memory of a machine, at any address, little-endian.
+/// The elements of one tensor in the memory of a machine, at any address, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// Where the first is.
+    /// The address of the first element.
     pub address: u64,
-    /// How many there are.
+    /// The number of elements.
     pub elements: usize,
 }
 
-/// Memory that is given back in the end, whatever happens.
+/// Memory that is freed in the end, whatever happens.
 struct Scratch<'m, M: Machine> {
     machine: &'m mut M,
     held: Vec<u64>,
@@ -164,13 +164,13 @@ impl<M: Machine> Scratch<'_, M> {
         Ok(address)
     }
 
-    /// Leaves it to the caller to give this back.
+    /// Leaves it to the caller to free these addresses.
     fn keep(&mut self, addresses: &[u64]) {
         self.held.retain(|held| !addresses.contains(held));
     }
 }
 
-/// Does something with memory that is given back afterwards.
+/// Runs `work` with memory that is freed afterwards.
 fn with_scratch<M: Machine, T>(
     machine: &mut M,
     work: impl FnOnce(&mut Scratch<'_, M>) -> Result<T, M::Error>,
@@ -178,17 +178,17 @@ fn with_scratch<M: Machine, T>(
     let mut scratch = Scratch { machine, held: Vec::new() };
     let result = work(&mut scratch);
     let Scratch { machine, held } = scratch;
-    // What went wrong first is what matters.
+    // The first error is the one that matters.
     let freed = held.into_iter().map(|address| machine.free(address)).fold(Ok(()), Result::and);
     result.and_then(|value| freed.map(|()| value))
 }
 
-/// Numbers of 8 bytes.
+/// Reads numbers of 8 bytes.
 fn u64s(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number))
 }
 
-/// Counts of 256 symbols.
+/// Reads the counts of 256 symbols.
 fn counts(bytes: &[u8]) -> [u64; 256] {
     let mut counts = [0; 256];
     counts.iter_mut().zip(u64s(bytes)).for_each(|(count, found)| *count = found);

@@ -1,4 +1,4 @@
-//! A device as a [`Machine`]: what is encoded by it.
+//! Uses a device as a [`Machine`], to encode on it.
 
 #![allow(unsafe_code, reason = "launches of kernels, which get bare addresses")]
 
@@ -19,16 +19,15 @@ use crate::memory::Memory;
 use crate::{Error, Gpu};
 
 impl Gpu {
-    /// Encodes the unit that these tensors of BF16 weights make, in this order, to the bytes that
-    /// [`df11::encode`] gives. Each has two little-endian bytes a weight.
+    /// Encodes the unit of these tensors of BF16 weights, in this order. The bytes are those of
+    /// [`df11::encode`]. Each weight has two little-endian bytes.
     ///
     /// The device must have room for the weights, the unit, and 540 bytes for each tile (4,096
-    /// weights, or 16,384 of a unit of 2^23 or more); all is given back before this returns.
+    /// weights, or 16,384 of a unit of 2^23 or more). All of it is freed before this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with what [`df11::Plan::new`] says, [`Error::Driver`]
-    /// otherwise.
+    /// [`Error::Invalid`] with the error of [`df11::Plan::new`], [`Error::Driver`] otherwise.
     ///
     /// ```
     /// use df11::EncodeOptions;
@@ -41,7 +40,7 @@ impl Gpu {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn encode_unit(&self, tensors: &[&[u8]], options: &EncodeOptions) -> Result<EncodedUnit, Error> {
-        // What is wrong with lengths is known before anything is copied.
+        // Wrong lengths are detected before anything is copied.
         if let Some(odd) = tensors.iter().find(|tensor| !tensor.len().is_multiple_of(bf16::BYTES)) {
             return Err(df11::Error::OddBytes { bytes: odd.len() }.into());
         }
@@ -55,8 +54,8 @@ impl Gpu {
         let placed: Vec<Tensor> = placed
             .map(|(tensor, address)| Tensor { address, elements: tensor.len() / bf16::BYTES })
             .collect();
-        // SAFETY: the weights are in memory of this context, which stays until the end of this, and
-        // which nobody else knows.
+        // SAFETY: the weights are in memory of this context, which stays until the end of this
+        // function. No one else knows the memory.
         unsafe { self.encode_unit_at(&placed, options) }
     }
 
@@ -64,16 +63,17 @@ impl Gpu {
     ///
     /// # Safety
     ///
-    /// Until this returns: at the address of each tensor are its weights, two bytes each, in memory
-    /// that kernels of this context can read. They are there now: copies of them are done, not only
-    /// enqueued.
+    /// Until this returns, the address of each tensor must hold its weights, two bytes each, in
+    /// memory that kernels of this context can read. They must be there now: copies of them must be
+    /// done, not only enqueued.
     ///
-    /// If they change meanwhile, this fails or gives some unit, and that is all.
+    /// If the weights change meanwhile, this fails or gives an arbitrary unit, but nothing else
+    /// goes wrong.
     ///
     /// # Errors
     ///
-    /// As [`encode_unit`](Self::encode_unit); [`Error::OtherDevice`] for an address of another
-    /// device.
+    /// The errors of [`encode_unit`](Self::encode_unit), and [`Error::OtherDevice`] for an address
+    /// of another device.
     pub unsafe fn encode_unit_at(
         &self,
         tensors: &[Tensor],
@@ -90,15 +90,15 @@ impl Gpu {
         unit.download(&mut encoder)
     }
 
-    /// Encodes elements of this type and shape, in C order and little-endian, to the frame that
-    /// [`df11::frame::encode`] gives.
+    /// Encodes elements of this type and shape, in C order and little-endian. The bytes are those
+    /// of [`df11::frame::encode`].
     ///
     /// The device must have room for the elements, the frame, and for each element two bytes and a
-    /// little more; all is given back before this returns.
+    /// little more. All of it is freed before this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with what [`df11::frame::encode`] says, [`Error::Driver`] otherwise.
+    /// [`Error::Invalid`] with the error of [`df11::frame::encode`], [`Error::Driver`] otherwise.
     ///
     /// ```
     /// use df11::frame::{self, ElementType};
@@ -118,8 +118,8 @@ impl Gpu {
     ) -> Result<Vec<u8>, Error> {
         expect_elements(element_type, shape, elements)?;
         let memory = self.copy(elements)?;
-        // SAFETY: the elements are as many as the shape says, in memory of this context, which
-        // stays until the end of this, and which nobody else knows.
+        // SAFETY: the number of elements matches the shape. They are in memory of this context,
+        // which stays until the end of this function. No one else knows the memory.
         unsafe { self.encode_frame_at(element_type, shape, memory.address()) }
     }
 
@@ -127,17 +127,17 @@ impl Gpu {
     ///
     /// # Safety
     ///
-    /// Until this returns: at the address are as many elements as the shape says, in memory that
-    /// kernels of this context can read. They are there now: copies of them are done, not only
-    /// enqueued.
+    /// Until this returns, the address must hold the number of elements that the shape says, in
+    /// memory that kernels of this context can read. They must be there now: copies of them must be
+    /// done, not only enqueued.
     ///
-    /// If they change meanwhile, this gives a frame of something else, which may not be valid, and
-    /// that is all.
+    /// If the elements change meanwhile, this gives a frame of other elements, which may be
+    /// invalid, but nothing else goes wrong.
     ///
     /// # Errors
     ///
-    /// As [`encode_frame`](Self::encode_frame); [`Error::OtherDevice`] for an address of another
-    /// device.
+    /// The errors of [`encode_frame`](Self::encode_frame), and [`Error::OtherDevice`] for an
+    /// address of another device.
     pub unsafe fn encode_frame_at(
         &self,
         element_type: ElementType,
@@ -153,11 +153,11 @@ impl Gpu {
     }
 }
 
-/// An error, the one of [`frame::encode`], if these are not the elements of a shape that a frame
-/// can have.
+/// Returns the error of [`frame::encode`] if these are not the elements of a shape that a frame can
+/// have.
 fn expect_elements(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<(), df11::Error> {
     if !elements.len().is_multiple_of(element_type.bytes()) {
-        // It says so before it counts anything.
+        // It returns this error before it counts anything.
         frame::count(element_type, elements)?;
     }
     let empty = frame::EncodeOptions::new().encoder(element_type, shape, &[0; 256])?;
@@ -170,10 +170,10 @@ fn expect_elements(element_type: ElementType, shape: &[u64], elements: &[u8]) ->
     Err(df11::Error::BufferLength { buffer: "elements", expected, found })
 }
 
-/// A device that encodes on its own stream, and the memory that is held for that, by address. What
-/// is left of it when this is dropped is freed: the driver waits for kernels before.
+/// A device that encodes on its own stream, and the memory that it holds for that, by address.
+/// Dropping it frees the remaining memory; the driver first waits for kernels.
 ///
-/// It is nobody's but this module's: whoever could call it could let kernels access any memory.
+/// It is private to this module, because its caller could make kernels access any memory.
 struct Encoder<'g> {
     gpu: &'g Gpu,
     held: BTreeMap<u64, Memory>,
@@ -185,7 +185,7 @@ impl<'g> Encoder<'g> {
     }
 }
 
-/// Where the kernel of a pass is.
+/// Returns the source of a pass's kernel.
 fn source(pass: &Pass) -> Source {
     let Pass { kernels, entry, .. } = *pass;
     let module = match kernels {
@@ -195,7 +195,7 @@ fn source(pass: &Pass) -> Source {
     Source { module, ptx: kernels.ptx(), entry, action: action(entry) }
 }
 
-/// What launching a kernel is called in a message.
+/// Returns the name of a kernel's launch in messages.
 fn action(entry: &str) -> &'static str {
     match entry {
         "df11_encode_count" => "launch df11_encode_count",
@@ -227,7 +227,8 @@ impl Machine for Encoder<'_> {
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Error> {
-        // SAFETY: passes write within what they have allocated here, which no other stream knows.
+        // SAFETY: passes write only within memory that was allocated here, which no other stream
+        // knows.
         unsafe { self.gpu.shared().write(address, bytes) }
     }
 
@@ -247,10 +248,11 @@ impl Machine for Encoder<'_> {
         let (function, arguments) = (kernel.function(), arguments.as_mut_ptr());
         let (stream, none) = (shared.stream.as_raw(), ptr::null_mut());
         let _current = shared.enter()?;
-        // SAFETY: a pass has a value of 8 bytes for each parameter of its kernel; parameters have
-        // no more, and drivers copy them from the low ones before this returns. The memory that a
-        // pass refers to is held here while it may run, or is there by the promise of whoever
-        // encodes; kernels access it within the sizes that are among the arguments.
+        // SAFETY: a pass has a value of 8 bytes for each parameter of its kernel. Parameters have
+        // at most 8 bytes, and drivers copy them from the low ones before this returns. The memory
+        // that a pass refers to is held here while it may run, or exists by the promise of the
+        // caller of the encoding function. Kernels access it within the sizes that are among the
+        // arguments.
         let code = unsafe { cuLaunchKernel(function, grid, 1, 1, THREADS, 1, 1, 0, stream, arguments, none) };
         call(kernel.action(), code)
     }

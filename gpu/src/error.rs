@@ -1,4 +1,4 @@
-//! What can go wrong between here and a card.
+//! Errors of the GPU functions.
 
 #![allow(unsafe_code, reason = "the driver's words for its codes")]
 
@@ -13,25 +13,25 @@ use df11_cuda_driver::{cuGetErrorString, last_failure, why_none};
 /// `CUDA_ERROR_NO_DEVICE`
 const NO_DEVICE: c_int = df11_cuda_driver::NO_DRIVER;
 
-/// Why something could not be done on a GPU.
+/// The reason why a GPU operation failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no CUDA driver, or no device.
     NoDriver {
-        /// Why the driver's library cannot be opened, where that is so.
+        /// The reason why the driver's library cannot be opened, if it cannot.
         reason: Option<&'static str>,
     },
-    /// A device decodes an item to something else than the CPU.
+    /// A device decodes an item to other bytes than the CPU.
     Different {
         /// The number of the item.
         item: usize,
     },
     /// There is no device of this number.
     NoDevice {
-        /// The number that was asked for.
+        /// The requested number.
         number: u32,
-        /// How many there are.
+        /// The number of devices.
         devices: u32,
     },
     /// The device is older than every kernel.
@@ -39,22 +39,22 @@ pub enum Error {
         /// Its compute capability, such as 7 and 0.
         capability: (i32, i32),
     },
-    /// The driver in this process works for an emulator already, or for a card.
+    /// The driver in this process already works for another backend, an emulator or a card.
     OtherBackend,
     /// The driver refused.
     Driver(Box<Refusal>),
-    /// What was to be uploaded is not valid, or what was to be encoded cannot be.
+    /// The data to upload is invalid, or the data to encode cannot be encoded.
     Invalid(df11::Error),
-    /// A block of an item is not valid, the kernel says.
+    /// A kernel found an invalid block in an item.
     Block {
         /// The number of the item in the batch.
         item: usize,
         /// The number of the block.
         block: usize,
-        /// The clause of DF11.md, RANS.md or DICTIONARY.md that is broken.
+        /// The broken clause of DF11.md, RANS.md or DICTIONARY.md.
         clause: &'static str,
     },
-    /// A block of a frame was decoded, but not to what its checksum promises (F-5.4).
+    /// A decoded block of a frame does not match its checksum (F-5.4).
     Checksum {
         /// The number of the item in the batch.
         item: usize,
@@ -63,49 +63,49 @@ pub enum Error {
     },
     /// A frame of codec raw has nothing to decode.
     RawFrame,
-    /// Memory on the device is too short for what is decoded into it.
+    /// Memory on the device is too short for the decoded items.
     Length {
-        /// The bytes it must have.
+        /// The number of bytes that it must have.
         expected: u64,
-        /// The bytes it has.
+        /// The number of bytes that it has.
         found: usize,
     },
-    /// Elements would begin at an address that is no multiple of their size, which a card cannot
+    /// Elements would begin at an address that is not a multiple of their size, which a card cannot
     /// write to.
     Alignment {
         /// The number of the item in the batch.
         item: usize,
         /// The address.
         address: u64,
-        /// What it must be a multiple of.
+        /// The number that the address must be a multiple of.
         alignment: u64,
     },
     /// Memory, or an item, belongs to another device or context.
     OtherDevice {
-        /// The device that is asked.
+        /// The device that was called.
         expected: u32,
         /// The device that it belongs to.
         found: u32,
     },
     /// A batch has more blocks than a launch can have: 2^32 or more.
     TooMuch,
-    /// The stream is captured, and what was asked for waits.
+    /// The stream is captured, and the call would have to wait.
     Capturing,
 }
 
-/// What the driver refused.
+/// A call that the driver refused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What it was to do.
+    /// The action that failed.
     pub action: &'static str,
     /// The function of the driver that failed.
     pub function: &'static str,
     /// The code that it returned, from cuda.h.
     pub code: i32,
-    /// What it says about PTX that it does not take.
+    /// The driver's message about PTX that it refused.
     pub log: Option<String>,
-    /// What the emulator has found, if that is what runs.
+    /// The findings of the emulator, if it is the driver.
     pub findings: Vec<Finding>,
 }
 
@@ -115,7 +115,7 @@ impl Error {
     }
 }
 
-/// What to do about a code of the driver.
+/// Returns the advice for a code of the driver.
 const fn advice(code: i32) -> &'static str {
     match code {
         2 => "free memory of the device, or decode less at once",
@@ -136,17 +136,17 @@ const fn advice(code: i32) -> &'static str {
     }
 }
 
-/// A code in the driver's words.
+/// Describes a code in the driver's words.
 fn words(code: i32) -> String {
     let mut text = ptr::null();
     let known = u32::try_from(code).is_ok_and(|code| {
-        // SAFETY: the place for the text is there.
+        // SAFETY: the pointer is to a local variable for the text.
         unsafe { cuGetErrorString(code, &mut text) == 0 }
     });
     if !known || text.is_null() {
         return "an unknown error".to_owned();
     }
-    // SAFETY: the driver gives a text that ends in a zero and stays.
+    // SAFETY: the driver's text ends in a zero, and is never freed.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
@@ -232,9 +232,9 @@ impl From<df11::Error> for Error {
     }
 }
 
-/// The error of a call that has just failed on this thread.
+/// Makes the error of a call that has just failed on this thread.
 fn refusal(action: &'static str, code: i32) -> Error {
-    // The code that `cust` knows may stand for a newer one.
+    // The code that `cust` knows may stand in for a newer one.
     let (function, code) = match last_failure() {
         Some(failure) => (failure.function, failure.code),
         None => ("the driver", code),
@@ -246,10 +246,10 @@ fn refusal(action: &'static str, code: i32) -> Error {
     Error::Driver(Box::new(Refusal { action, function, code, log: None, findings }))
 }
 
-/// Says what the driver was to do, where it refuses.
+/// Adds the action to an error of `cust`.
 pub(crate) fn driver<T>(action: &'static str, result: Result<T, CudaError>) -> Result<T, Error> {
     result.map_err(|code| match code {
-        // What `cust` refuses without asking the driver.
+        // `cust` refuses this itself, without a call to the driver.
         CudaError::InvalidMemoryAllocation => Error::Driver(Box::new(Refusal {
             action,
             function: "cust",
@@ -261,7 +261,7 @@ pub(crate) fn driver<T>(action: &'static str, result: Result<T, CudaError>) -> R
     })
 }
 
-/// The same for functions that are called directly.
+/// Adds the action to the code of a driver function that is called directly.
 pub(crate) fn call(action: &'static str, code: c_int) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(refusal(action, code)) }
 }
@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn codes_that_users_meet_come_with_what_to_do() {
-        // Whose words these are: the other tests of this process want the same.
+        // The message depends on the driver; the other tests of this process want the emulator,
+        // too.
         assert!(df11_cuda_driver::emulate(Emulation::default()));
         for (code, expected) in [
             (2, "free memory"),

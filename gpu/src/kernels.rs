@@ -5,16 +5,16 @@ use df11::frame::ElementType;
 /// A kernel, for one generation of cards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ptx {
-    /// The least compute capability that it is for: 75 for 7.5.
+    /// The minimum compute capability that it is for: 75 for 7.5.
     pub capability: i32,
-    /// The text.
+    /// The PTX text.
     pub text: &'static str,
 }
 
-/// Threads of a thread block, of all kernels.
+/// The number of threads of a thread block, for all kernels.
 pub const THREADS: u32 = 256;
 
-/// Warps of a thread block, each of which takes a block of rANS.
+/// The number of warps of a thread block. Each warp takes a block of rANS.
 pub const WARPS: u32 = THREADS / 32;
 
 macro_rules! ptx {
@@ -46,7 +46,7 @@ pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");
 /// `frame_encode_pack`, `frame_encode_check`.
 pub const RANS_ENCODE: [Ptx; 4] = ptx!("rans_encode");
 
-/// The best of some kernels for a compute capability; `None` if it is below all.
+/// Returns the best of some kernels for a compute capability; `None` if all need a higher one.
 ///
 /// ```
 /// use df11_gpu::kernels::{DF11_DECODE, best};
@@ -59,8 +59,8 @@ pub fn best(kernels: &[Ptx], capability: i32) -> Option<Ptx> {
     kernels.iter().filter(|ptx| ptx.capability <= capability).max_by_key(|ptx| ptx.capability).copied()
 }
 
-/// What kernels call the way in which an element is put together of its coded byte and its raw
-/// part: `BYTES`, `BF16`, `F16` and `F32` of `gpu/kernels/elements.cuh`.
+/// Returns the kernels' number for the way in which an element is put together from its coded byte
+/// and its raw part: `BYTES`, `BF16`, `F16` and `F32` of `gpu/kernels/elements.cuh`.
 #[must_use]
 pub const fn element_kind(element_type: ElementType) -> u32 {
     match element_type {
@@ -71,23 +71,23 @@ pub const fn element_kind(element_type: ElementType) -> u32 {
     }
 }
 
-/// What `rans_decode` takes for a block: offsets in bytes, and numbers.
+/// The description of a block for `rans_decode`: offsets in bytes, and numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RansBlock {
-    /// Where its states are.
+    /// The offset of its states.
     pub states: usize,
-    /// Where its words are.
+    /// The range of its words.
     pub words: std::ops::Range<usize>,
-    /// Where the planes of its raw part are.
+    /// The offset of the planes of its raw part.
     pub raw: usize,
-    /// Its first element.
+    /// The number of its first element.
     pub first: usize,
-    /// Its symbols.
+    /// The number of its symbols.
     pub symbols: usize,
 }
 
 impl RansBlock {
-    /// The same in the form of the kernel.
+    /// Returns the description in the form of the kernel.
     #[must_use]
     pub fn describe(&self) -> [u64; 5] {
         let RansBlock { states, words, raw, first, symbols } = self;

@@ -1,4 +1,4 @@
-//! Decoding and encoding of DF11 units and of frames on GPUs, launched through `cust`.
+//! Decodes and encodes DF11 units and frames on GPUs, launched through `cust`.
 //!
 //! ```
 //! # #[cfg(all(target_os = "linux", feature = "emulator"))] {
@@ -18,32 +18,31 @@
 //!
 //! # For engines
 //!
-//! An engine loads once and decodes often. When it loads, it brings [units](Unit) and
-//! [frames](Frame) to the device, or says where they are already, at whatever addresses
-//! ([`Gpu::adopt`], [`Gpu::adopt_frame`]), and makes a [`Batch`] of those that are decoded
-//! together, such as those of a transformer block. [`Batch::enqueue`] then launches kernels on the
-//! engine's own stream and does nothing else: no allocation, no copy, no waiting. So it can be
-//! captured in a CUDA graph, and run on a second stream while the first computes:
-//! `examples/overlap.rs`. Contexts that are current stay so; any thread may use anything here.
+//! An engine loads once and decodes often. When it loads, it uploads [units](Unit) and
+//! [frames](Frame) to the device, or adopts those that are there already, at any addresses
+//! ([`Gpu::adopt`], [`Gpu::adopt_frame`]). It then makes a [`Batch`] of those that are decoded
+//! together, such as those of a transformer block. [`Batch::enqueue`] only launches kernels on the
+//! engine's own stream: it does not allocate, copy or wait. It can therefore be captured in a CUDA
+//! graph, and run on a second stream while the first computes: `examples/overlap.rs`. Current
+//! contexts stay current, and any thread may use anything here.
 //!
-//! Kernels write what they find wrong with a block to the device, where [`Batch::statuses`] reads
-//! it. They do not compare the checksums of frames' coded bytes, as F-5.4 of FRAME.md wants:
-//! [`Batch::compare_checksums`] does that on the host, after downloading what was decoded, when it
-//! is called.
+//! Kernels record faulty blocks on the device, and [`Batch::statuses`] reads the records. They do
+//! not compare the checksums of frames' coded bytes, which F-5.4 of FRAME.md demands.
+//! [`Batch::compare_checksums`] does that on the host, after downloading the decoded elements.
 //!
 //! # Encoding
 //!
-//! [`Gpu::encode_unit`] and [`Gpu::encode_frame`] give, byte for byte, what the encoders of
-//! `df11` do. What is to be encoded may be on the device already. [`encode`] says how.
+//! [`Gpu::encode_unit`] and [`Gpu::encode_frame`] give, byte for byte, what the encoders of `df11`
+//! do. The data to encode may be on the device already. [`encode`] describes the method.
 //!
 //! # The kernels
 //!
-//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]; drivers
-//! compile that for the card they find. `df11-emulator` runs them instruction by instruction in
-//! every test run; which cards they have run on, and how fast, `docs/gpu.md` says.
+//! The kernels are in `gpu/kernels`, as PTX for four generations of cards in [`kernels`]. Drivers
+//! compile this PTX for their card. `df11-emulator` runs the kernels instruction by instruction in
+//! every test run. `docs/gpu.md` lists the cards that they have run on, and their speed.
 //!
-//! Without CUDA, everything here compiles, links and runs, and says [`Error::NoDriver`]. Devices
-//! are for Linux alone. `df11-gpu-lab` runs the kernels in the emulator without a driver, on all
+//! Without CUDA, everything here compiles, links and runs, and returns [`Error::NoDriver`]. Devices
+//! exist only on Linux. `df11-gpu-lab` runs the kernels in the emulator without a driver, on all
 //! systems.
 //!
 //! # Features
@@ -101,7 +100,7 @@ pub use stream::{Event, Stream};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use units::{Frame, RawUnit, Unit};
 
-/// Where to decode: `cpu`, `cuda:0` (or another number), `emulated`.
+/// The place where to decode: `cpu`, `cuda:0` (or another number), `emulated`.
 ///
 /// ```
 /// use df11_gpu::Target;
@@ -112,7 +111,7 @@ pub use units::{Frame, RawUnit, Unit};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
-    /// This machine's processor.
+    /// The CPU of this machine.
     #[default]
     Cpu,
     /// A CUDA device, by its number.

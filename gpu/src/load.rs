@@ -1,5 +1,5 @@
-//! Loading of kernels: what was assembled for a card, where it is at hand, and otherwise PTX, which
-//! the driver compiles.
+//! Loads kernels: the cubin that was assembled for the card, if there is one, and otherwise PTX,
+//! which the driver compiles.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
@@ -16,25 +16,25 @@ use crate::kernels::{Ptx, best};
 /// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`
 const ERROR_LOG: [u32; 2] = [5, 6];
 
-/// How a cubin begins: it is an ELF file.
+/// The first bytes of a cubin, which is an ELF file.
 const ELF: &[u8] = b"\x7fELF";
 
-/// Bytes of what the driver may say about PTX that it does not take.
+/// The size of the buffer for the driver's message about PTX that it refuses.
 const LOG_BYTES: usize = 4 << 10;
 
 /// Kernels that were assembled for one card, as `ptxas` writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Cubin<'a> {
-    /// What they were compiled from: `df11_decode`, `rans_decode`, `fast_decode`, `df11_encode` or
+    /// The name of the source: `df11_decode`, `rans_decode`, `fast_decode`, `df11_encode` or
     /// `rans_encode`.
     pub name: &'a str,
     /// The compute capability that they were assembled for: 86 for 8.6.
     pub capability: i32,
-    /// The file.
+    /// The content of the file.
     pub bytes: &'a [u8],
 }
 
-/// The same, kept until it is needed.
+/// An owned [`Cubin`].
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedCubin {
     name: String,
@@ -50,7 +50,7 @@ impl From<&Cubin<'_>> for OwnedCubin {
 }
 
 impl OwnedCubin {
-    /// Whether a card can run it: one of the same generation, and no older.
+    /// Tells whether a card can run it. The card must be of the same generation, and not older.
     const fn is_for(&self, capability: i32) -> bool {
         self.capability / 10 == capability / 10 && self.capability <= capability
     }
@@ -70,7 +70,7 @@ pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i
     load_text(ptx.text)
 }
 
-/// Loads PTX, and tells what the driver says about it where it refuses.
+/// Loads PTX. If the driver refuses it, returns the driver's message.
 pub(crate) fn load_text(text: &str) -> Result<Module, Error> {
     driver("load the kernels", Module::from_ptx(text, &[])).map_err(|error| match error {
         Error::Driver(mut refusal) => {
@@ -81,22 +81,22 @@ pub(crate) fn load_text(text: &str) -> Result<Module, Error> {
     })
 }
 
-/// What the driver says about PTX that it has refused: asked in a second try, since `cust` has no
-/// way to ask.
+/// Returns the driver's message about PTX that it has refused. This needs a second call, since
+/// `cust` cannot pass the message on.
 fn log_of(text: &str) -> Option<String> {
     let text = CString::new(text).ok()?;
     let mut log = vec![0u8; LOG_BYTES];
     let mut options = ERROR_LOG;
     let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(log.len())];
     let mut module = ptr::null_mut();
-    // SAFETY: the text ends in a zero; there are two options, each with its value: a buffer, and
-    // how many bytes it has.
+    // SAFETY: the text ends in a zero. There are two options, each with its value: a buffer, and
+    // its size in bytes.
     let code = unsafe {
         let image = text.as_ptr().cast();
         cuModuleLoadDataEx(&mut module, image, 2, options.as_mut_ptr(), values.as_mut_ptr())
     };
     if code == 0 {
-        // SAFETY: it was loaded just now, and nobody else knows it.
+        // SAFETY: the module was loaded just now, and no one else knows it.
         unsafe { cuModuleUnload(module) };
     }
     let len = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());

@@ -19,21 +19,21 @@ use crate::{Error, Gpu};
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: u32 = 1;
 
-/// A stream of a context: what is given to it is done in order, and not in any order with what
-/// other streams do.
+/// A stream of a context. Its work is done in order. There is no defined order between its work and
+/// that of other streams.
 ///
-/// It does not wait for the legacy stream, nor that for it. (Streams of `cust` 0.3.2 do wait: it
-/// drops the flag.)
+/// It does not wait for the legacy stream, and the legacy stream does not wait for it. (Streams of
+/// `cust` 0.3.2 do wait, because `cust` drops the flag.)
 #[derive(Debug)]
 pub struct Stream {
     handle: Handle,
     context: Handle,
-    /// Nothing for the stream that `Shared` itself has.
+    /// `None` for the stream that `Shared` itself has.
     _shared: Option<Arc<Shared>>,
 }
 
 impl Stream {
-    /// A new stream of a device.
+    /// Makes a stream of a device.
     ///
     /// # Errors
     ///
@@ -48,30 +48,29 @@ impl Stream {
 
     pub(crate) fn in_current(context: Handle) -> Result<Self, Error> {
         let mut handle = ptr::null_mut();
-        // SAFETY: the place for the handle is there.
+        // SAFETY: the pointer is to a local variable for the handle.
         call("make a stream", unsafe { cuStreamCreate(&mut handle, NON_BLOCKING) })?;
         Ok(Stream { handle: Handle(handle), context, _shared: None })
     }
 
-    /// Its handle, a `CUstream`.
+    /// Returns its handle, a `CUstream`.
     #[must_use]
     pub const fn as_raw(&self) -> *mut c_void {
         self.handle.0
     }
 
-    /// Waits until it is done.
+    /// Waits until its work is done.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`] if something that it had to do went wrong.
+    /// [`Error::Driver`] if earlier work of the stream failed.
     pub fn wait(&self) -> Result<(), Error> {
         let _current = Current::enter(self.context)?;
         // SAFETY: the stream lives, and its context is current.
         call("finish what was asked for", unsafe { cuStreamSynchronize(self.handle.0) })
     }
 
-    /// Makes what is given to this stream from now on wait for an event. The caller goes on at
-    /// once.
+    /// Makes all later work of this stream wait for an event. The call itself does not wait.
     ///
     /// # Errors
     ///
@@ -86,13 +85,14 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Ok(_current) = Current::enter(self.context) {
-            // SAFETY: nobody has the stream after this. The driver destroys it when it is done.
+            // SAFETY: no one has the stream after this. The driver destroys it when its work is
+            // done.
             unsafe { cuStreamDestroy_v2(self.handle.0) };
         }
     }
 }
 
-/// A point in what a stream has to do.
+/// A point in the work of a stream.
 #[derive(Debug)]
 pub struct Event {
     handle: Handle,
@@ -100,7 +100,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// A new event of a device, which has not been recorded.
+    /// Makes an event of a device. It has not been recorded yet.
     ///
     /// # Errors
     ///
@@ -109,40 +109,42 @@ impl Event {
         let shared = Arc::clone(gpu.shared());
         let mut handle = ptr::null_mut();
         let current = shared.enter()?;
-        // SAFETY: the place for the handle is there.
+        // SAFETY: the pointer is to a local variable for the handle.
         call("make an event", unsafe { cuEventCreate(&mut handle, 0) })?;
         drop(current);
         Ok(Event { handle: Handle(handle), shared })
     }
 
-    /// Its handle, a `CUevent`.
+    /// Returns its handle, a `CUevent`.
     #[must_use]
     pub const fn as_raw(&self) -> *mut c_void {
         self.handle.0
     }
 
-    /// Records it on a stream: it happens when the stream has done what it has been given so far.
+    /// Records it on a stream. The event happens once the stream has done all of its work so far.
     ///
     /// # Errors
     ///
     /// [`Error::Driver`].
     pub fn record(&self, stream: &Stream) -> Result<(), Error> {
-        // SAFETY: the stream lives.
+        // SAFETY: the stream is borrowed, so it lives.
         unsafe { self.record_raw(stream.as_raw()) }
     }
 
-    /// The same on any stream.
+    /// Records it on any stream.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream (`CUstream`) of the event's context, or null for its legacy stream.
+    /// `stream` must be a stream (`CUstream`) of the event's context, or null for its legacy
+    /// stream.
     ///
     /// # Errors
     ///
     /// [`Error::Driver`].
     pub unsafe fn record_raw(&self, stream: *mut c_void) -> Result<(), Error> {
         let _current = self.shared.enter()?;
-        // SAFETY: the event lives; the caller's promise for the stream.
+        // SAFETY: the event lives. The caller promises that `stream` is a stream of the event's
+        // context, or null.
         call("record an event", unsafe { cuEventRecord(self.handle.0, stream) })
     }
 
@@ -157,7 +159,7 @@ impl Event {
         call("wait for an event", unsafe { cuEventSynchronize(self.handle.0) })
     }
 
-    /// How long after another it happened, by the clock of the device.
+    /// Returns the time from another event to this one, by the device's clock.
     ///
     /// # Errors
     ///
@@ -165,7 +167,7 @@ impl Event {
     pub fn since(&self, start: &Event) -> Result<Duration, Error> {
         let _current = self.shared.enter()?;
         let mut milliseconds = 0.0;
-        // SAFETY: both events live, and the place for the number is there.
+        // SAFETY: both events live, and the pointer is to a local variable for the number.
         let code = unsafe { cuEventElapsedTime(&mut milliseconds, start.handle.0, self.handle.0) };
         call("ask how long it took", code)?;
         Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1000.0))
@@ -175,7 +177,7 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         if let Ok(_current) = self.shared.enter() {
-            // SAFETY: nobody has the event after this.
+            // SAFETY: no one has the event after this.
             unsafe { cuEventDestroy_v2(self.handle.0) };
         }
     }

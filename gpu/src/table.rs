@@ -1,29 +1,30 @@
-//! Tables that kernels look codewords up in, made on the host: once for a unit, not once for each
-//! thread block.
+//! Tables in which kernels look up codewords. The host makes them once for a unit, not once for
+//! each thread block.
 
-/// The bytes of a prefix table: D-5.1 of spec/DF11.md.
+/// The size of a prefix table in bytes: D-5.1 of spec/DF11.md.
 const TABLE_BYTES: usize = 256;
 
-/// Bits of code that index a table: `TABLE_BITS` of `gpu/kernels/df11_decode.cu`.
+/// The number of bits of code that index a table: `TABLE_BITS` of `gpu/kernels/df11_decode.cu`.
 const BITS: u32 = 11;
-/// Entries of a table.
+/// The number of entries of a table.
 const ENTRIES: usize = 1 << BITS;
 /// The length of an entry whose first codeword is longer than [`BITS`]: `LONG_CODE` of the kernel.
 const LONG_CODE: u32 = 32 | 64;
-/// Exponents from here on are jumps to another prefix table (D-5.1 of spec/DF11.md).
+/// Exponents from this one on are jumps to another prefix table (D-5.1 of spec/DF11.md).
 const FIRST_JUMP: u8 = 240;
 
-/// The bytes of a table for `df11_decode_batch`: an entry of 8 bytes for each 11 bits, then 256
-/// code lengths.
+/// The size of a table for `df11_decode_batch` in bytes: an entry of 8 bytes for each 11 bits, then
+/// 256 code lengths.
 pub const DECODE_TABLE_BYTES: usize = 8 * ENTRIES + 256;
 
-/// An exponent turned right by one bit, as kernels keep it: see `gpu/kernels/common.cuh`.
+/// Rotates an exponent right by one bit, as kernels store it: see `gpu/kernels/common.cuh`.
 const fn symbol_of(exponent: u8) -> u8 {
     exponent.rotate_right(1)
 }
 
-/// The codeword at the top of `bits`, by the prefix tables: its exponent and its length in bits.
-/// What leads nowhere is a 0 of one bit, so that no decoder stands still, whatever the tables hold.
+/// Returns the codeword at the top of `bits`, by the prefix tables: its exponent and its length in
+/// bits. An entry that leads nowhere counts as exponent 0 with one bit, so that no decoder can
+/// loop, whatever the tables contain.
 fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
     let (tables, lengths) = luts.split_at(luts.len().saturating_sub(TABLE_BYTES));
     let at = |table: usize, level: u32| {
@@ -46,13 +47,14 @@ fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
     }
 }
 
-/// Makes the table that `df11_decode_batch` takes of the prefix tables `luts` of a unit: for each
-/// 11 bits of code the symbols of up to four whole codewords, and how many bits they take.
+/// Makes the table of `df11_decode_batch` from the prefix tables `luts` of a unit. For each 11 bits
+/// of code, it holds the symbols of up to four whole codewords, and the number of bits that they
+/// take.
 ///
-/// Entries of prefix tables that no codeword leads to may hold anything, also a symbol whose length
-/// fits the bits that are known, though with the bits that follow it would be another. So a symbol
-/// is believed if all indices that begin with its codeword lead to it. The kernels make the same
-/// table of the same bytes.
+/// Entries of prefix tables that no codeword leads to may have any content. Such an entry can name
+/// a symbol whose length fits the known bits, although the bits that follow would give another
+/// symbol. A symbol is therefore accepted only if all indices that begin with its codeword lead to
+/// it. The kernels make the same table from the same bytes.
 ///
 /// ```
 /// use df11::encode;
@@ -66,8 +68,8 @@ fn codeword(luts: &[u8], bits: u32) -> (u8, u32) {
 pub fn decode_table(luts: &[u8]) -> Vec<u8> {
     let single: Vec<(u8, u32)> =
         (0..ENTRIES as u32).map(|index| codeword(luts, index << (32 - BITS))).collect();
-    // By symbol: the first index that leads to it, and how many do that begin with the same
-    // codeword.
+    // For each symbol: the first index that leads to it, and the number of such indices that begin
+    // with the same codeword.
     let (mut first, mut count) = ([ENTRIES; 256], [0usize; 256]);
     for (index, (exponent, _)) in single.iter().enumerate() {
         let first = &mut first[usize::from(*exponent)];
@@ -85,7 +87,7 @@ pub fn decode_table(luts: &[u8]) -> Vec<u8> {
         while number < 4 {
             let at = (index << used) & (ENTRIES - 1);
             let (exponent, length) = single[at];
-            // The first 8 bits are known of the first symbol.
+            // All of the first symbol's first 8 bits are known.
             let is_sure = (number == 0 && length <= 8)
                 || (begins_alike(exponent, at, length)
                     && count[usize::from(exponent)] == 1 << (BITS - length));

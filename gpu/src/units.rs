@@ -1,4 +1,4 @@
-//! Units and frames on a device: parts that were uploaded, or adopted where they are.
+//! Units and frames on a device. Their parts were uploaded, or adopted where they are.
 
 #![allow(unsafe_code, reason = "adoption of memory that the caller has filled")]
 
@@ -18,46 +18,46 @@ use crate::memory::Memory;
 use crate::table::decode_table;
 use crate::{Error, Gpu};
 
-/// Bytes of a prefix table.
+/// The size of a prefix table in bytes.
 const TABLE: usize = 256;
 
 /// A unit on a device.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// What was uploaded for it; what was adopted is the caller's.
+    /// The uploaded memory. Adopted memory belongs to the caller.
     pub(crate) memory: Arc<Memory>,
     pub(crate) shared: Arc<Shared>,
-    /// The decode table, which the host makes.
+    /// The address of the decode table, which the host makes.
     pub(crate) table: u64,
     pub(crate) raw: RawUnit,
 }
 
 impl Unit {
-    /// The number of weights, two bytes each.
+    /// Returns the number of weights. Each has two bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.raw.elements
     }
 
-    /// Whether there are none, which no valid unit has.
+    /// Tells whether there are no weights, which is never true of a valid unit.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.raw.elements == 0
     }
 
-    /// The blocks of its code.
+    /// Returns the number of blocks of its code.
     pub(crate) const fn blocks(&self) -> usize {
         self.raw.code_bytes.div_ceil(BLOCK_BYTES)
     }
 }
 
-/// The parts of a unit in the memory of a device, each at any address. What they are is said in
-/// DF11.md, section 2.
+/// The parts of a unit in the memory of a device, each at any address. DF11.md, section 2,
+/// describes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawUnit {
     /// The address of the prefix tables: 256 bytes for each of `tables`.
     pub luts: u64,
-    /// The address of the code: `code_bytes`.
+    /// The address of the code: `code_bytes` bytes.
     pub codes: u64,
     /// The address of the signs and mantissas: `elements` bytes.
     pub sign_mantissa: u64,
@@ -66,52 +66,53 @@ pub struct RawUnit {
     pub output_positions: u64,
     /// The address of the gaps: 320 bytes for each block of 4,096 bytes of code.
     pub gaps: u64,
-    /// How many prefix tables there are, the code lengths among them.
+    /// The number of prefix tables, including the code lengths.
     pub tables: usize,
-    /// Bytes of code.
+    /// The number of bytes of code.
     pub code_bytes: usize,
-    /// Weights.
+    /// The number of weights.
     pub elements: usize,
 }
 
 /// A frame of codec rANS or dictionary on a device.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// What was uploaded for it; what was adopted is the caller's.
+    /// The uploaded memory. Adopted memory belongs to the caller.
     pub(crate) memory: Arc<Memory>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) coded: Coded,
-    /// How kernels are told to put elements together.
+    /// The kernels' number for the way in which elements are put together.
     pub(crate) kind: u32,
-    /// What kernels share among warps: blocks of codec rANS, chunks of codec dictionary.
+    /// The number of parts that kernels share among warps: blocks of codec rANS, chunks of codec
+    /// dictionary.
     pub(crate) chunks: u32,
     pub(crate) element_type: ElementType,
     pub(crate) elements_bytes: usize,
-    /// For each block of codec rANS its elements, and the checksum of its coded bytes. Codec
-    /// dictionary has no such checksums.
+    /// For each block of codec rANS: the number of its elements, and the checksum of its coded
+    /// bytes. Codec dictionary has no such checksums.
     checksums: Arc<[(usize, u32)]>,
 }
 
-/// Where the parts of a frame are on the device.
+/// The addresses of a frame's parts on the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Coded {
-    /// Its bytes; what the kernel takes for each block, in the bytes; the slots of the table.
+    /// The bytes; the kernel's description of each block in the bytes; the slots of the table.
     Rans { data: u64, chunks: u64, slots: u64, scale_bits: u32 },
-    /// An entry for each code; the codes; for each chunk the groups of codes before it; the planes,
-    /// and from one to the next.
+    /// An entry for each code; the codes; for each chunk, the groups of codes before it; the
+    /// planes, and the distance from one plane to the next.
     Dictionary { entries: u64, codes: u64, offsets: u64, planes: u64, stride: u64, width: u32 },
 }
 
 impl Frame {
-    /// The bytes of its elements.
+    /// Returns the size of its elements in bytes.
     #[must_use]
     pub const fn elements_bytes(&self) -> usize {
         self.elements_bytes
     }
 
-    /// Compares the checksums of its coded bytes (F-5.4), where it has some, with elements that
-    /// were decoded; the number of the first block that has another. `elements` are as many bytes
-    /// as the frame has.
+    /// Compares the checksums of its coded bytes (F-5.4), where it has some, with decoded elements.
+    /// Returns the number of the first block whose checksum differs. `elements` must have the
+    /// frame's size in bytes.
     pub(crate) fn wrong_block(&self, elements: &[u8]) -> Option<usize> {
         let size = self.element_type.bytes();
         let mut rest = elements;
@@ -123,7 +124,7 @@ impl Frame {
     }
 }
 
-/// The coded bytes of some elements (section 4 of FRAME.md).
+/// Returns the coded bytes of some elements (section 4 of FRAME.md).
 fn coded_bytes(element_type: ElementType, elements: &[u8]) -> Vec<u8> {
     let two = |shift: u32| {
         let elements = elements.as_chunks::<2>().0.iter();
@@ -141,11 +142,11 @@ fn coded_bytes(element_type: ElementType, elements: &[u8]) -> Vec<u8> {
 }
 
 impl Gpu {
-    /// Checks a unit and uploads it. It is there when this returns, for every stream.
+    /// Checks a unit and uploads it. When this returns, every stream can use it.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the unit breaks a rule that can be seen without decoding,
+    /// [`Error::Invalid`] if the unit breaks a rule that can be checked without decoding,
     /// [`Error::Driver`] otherwise.
     pub fn upload(&self, tensors: &Parts<&[u8]>) -> Result<Unit, Error> {
         let unit = df11::Unit::new(*tensors)?;
@@ -173,23 +174,24 @@ impl Gpu {
         Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table: address(0), raw })
     }
 
-    /// Takes a unit whose parts are in the memory of the device already, wherever they are. The
-    /// prefix tables are downloaded and checked, and the table that the kernel uses is made of
-    /// them; nothing else is copied.
+    /// Adopts a unit whose parts are in the device's memory already, at any addresses. The prefix
+    /// tables are downloaded and checked, and the kernel's table is made from them. Nothing else is
+    /// copied.
     ///
     /// # Safety
     ///
-    /// Until no batch uses the unit any more: at each address are as many bytes as [`RawUnit`]
-    /// says, in memory that kernels of this context can read, and nobody writes them. They are
-    /// there now: copies of them are done, not only enqueued.
+    /// Until no batch uses the unit any more, each address must hold the number of bytes that
+    /// [`RawUnit`] says, in memory that kernels of this context can read, and no one may write
+    /// them. They must be there now: copies of them must be done, not only enqueued.
     ///
-    /// What they hold need not be a valid unit. Where it is not, weights are unspecified, and that
-    /// is all.
+    /// The parts need not form a valid unit. If they do not, weights are unspecified, but nothing
+    /// else goes wrong.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if there are no weights, too many, or prefix tables that lead nowhere,
-    /// [`Error::OtherDevice`] for an address of another device, [`Error::Driver`] otherwise.
+    /// [`Error::Invalid`] if there are no weights, too many weights, or prefix tables that lead
+    /// nowhere, [`Error::OtherDevice`] for an address of another device, [`Error::Driver`]
+    /// otherwise.
     pub unsafe fn adopt(&self, raw: RawUnit) -> Result<Unit, Error> {
         let shared = self.shared();
         let too_many = |number: usize| number > df11::MAX_ELEMENTS;
@@ -216,8 +218,8 @@ impl Gpu {
         Ok(Unit { memory: Arc::new(memory), shared: Arc::clone(shared), table, raw })
     }
 
-    /// Checks a frame, the checksums of its blocks included, and uploads it. It is there when this
-    /// returns, for every stream.
+    /// Checks a frame, including the checksums of its blocks, and uploads it. When this returns,
+    /// every stream can use it.
     ///
     /// # Errors
     ///
@@ -227,20 +229,19 @@ impl Gpu {
         self.frame(frame, None)
     }
 
-    /// Takes a frame whose bytes are in the memory of the device already, wherever they are. The
-    /// host's copy is checked as [`upload_frame`](Self::upload_frame) does it, and says where
-    /// everything is.
+    /// Adopts a frame whose bytes are in the device's memory already, at any address. The host's
+    /// copy is checked as [`upload_frame`](Self::upload_frame) does, and tells where everything is.
     ///
     /// # Safety
     ///
-    /// Until no batch uses the frame any more: at the address are the bytes of `frame`, in memory
-    /// that kernels of this context can read, and nobody writes them. They are there now: copies of
-    /// them are done, not only enqueued.
+    /// Until no batch uses the frame any more, the address must hold the bytes of `frame`, in
+    /// memory that kernels of this context can read, and no one may write them. They must be there
+    /// now: copies of them must be done, not only enqueued.
     ///
     /// # Errors
     ///
-    /// As [`upload_frame`](Self::upload_frame), and [`Error::OtherDevice`] for an address of
-    /// another device.
+    /// The errors of [`upload_frame`](Self::upload_frame), and [`Error::OtherDevice`] for an
+    /// address of another device.
     pub unsafe fn adopt_frame(&self, frame: &frame::Frame<'_>, address: u64) -> Result<Frame, Error> {
         self.shared().expect_own(address)?;
         self.frame(frame, Some(address))
@@ -304,8 +305,8 @@ impl Gpu {
         self.made(frame, memory, coded, groups.len(), Arc::new([]))
     }
 
-    /// Places what kernels need besides the bytes of a frame, and these if they are not on the
-    /// device yet. Gives the addresses.
+    /// Uploads what kernels need besides the bytes of a frame, and these bytes if they are not on
+    /// the device yet. Returns the addresses.
     fn place_frame(
         &self,
         frame: &frame::Frame<'_>,

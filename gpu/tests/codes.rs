@@ -1,5 +1,6 @@
-//! Codes of drivers that are newer than `cust`: no undefined behaviour, and the true code in the
-//! message. One test for the process, whose driver refuses.
+//! Tests codes of drivers that are newer than `cust`. They cause no undefined behaviour, and the
+//! message has the true code. This is the only test of its process, because its driver refuses
+//! calls.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]

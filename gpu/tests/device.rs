@@ -1,5 +1,5 @@
-//! The host's side, over whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the
-//! emulator, whose streams do nothing before somebody waits for them.
+//! Tests the host's side on any device: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator,
+//! whose streams do nothing before a call waits for them.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(
@@ -16,7 +16,7 @@ use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
 use df11::{EncodedUnit, encode};
 use df11_gpu::{Batch, Error, Gpu, Item};
 
-/// Weights whose exponents are like those of trained ones, if they are many.
+/// Makes weights whose exponents are distributed like those of trained ones.
 fn weights(n: u32, seed: u32) -> Vec<u8> {
     let weight = |i: u32| {
         let random = (i ^ seed).wrapping_mul(0x9e37_79b9) >> 7;
@@ -77,7 +77,7 @@ fn items_of_all_kinds_and_of_unequal_sizes_come_back_from_one_batch_each_time() 
     let codecs = [Codec::Rans, Codec::Dictionary, Codec::Rans];
     let frames = all[3..].iter().zip(codecs).map(|(weights, codec)| frame(codec, ElementType::Bf16, weights));
     let frames: Vec<_> = frames.map(|bytes| upload(&gpu, &bytes)).collect();
-    // Kinds in turns: outputs go where the order of items says.
+    // The kinds alternate, and outputs follow the order of the items.
     let items = [
         Item::Frame(&frames[0]),
         Item::Unit(&units[0]),

@@ -1,5 +1,5 @@
-//! Encoding on whatever device there is: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator.
-//! What a device writes is what core writes, byte for byte, and what core refuses it refuses.
+//! Tests encoding on any device: `DF11_DEVICE=cuda:0` for a card, otherwise the emulator. The
+//! output of a device is that of core, byte for byte, and a device refuses the same input as core.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(
@@ -21,10 +21,10 @@ use df11_gpu::{Error, Gpu, Item};
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 use df11_tests::{cases, corpus, fixtures};
 
-/// Numbers of weights around those at which vectors, tiles and blocks end.
+/// Numbers of weights around the ends of vectors, tiles and blocks.
 const SIZES: [usize; 12] = [1, 2, 15, 17, 255, 1000, 4095, 4096, 4097, 9001, 20_000, 60_001];
 
-/// Says which part of two units is another, and from where on.
+/// Compares two units, and reports the first part that differs, and from where on.
 #[track_caller]
 fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
     for ((name, _), (found, expected)) in df11::PARTS
@@ -35,14 +35,15 @@ fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
     }
 }
 
-/// Says from where on bytes are others.
+/// Reports from where on bytes differ.
 #[track_caller]
 fn is_same_part(found: &[u8], expected: &[u8], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found != expected);
     assert_eq!((found.len(), differs), (expected.len(), None), "{what}");
 }
 
-/// Weights of some kind: trained, flat, of one exponent alone, with codewords of up to 23 bits.
+/// Makes weights of some kind: trained, flat, of a single exponent, with codewords of up to 23
+/// bits.
 fn weights(random: &mut Random, n: usize) -> Vec<u8> {
     let seed = random.next();
     let weights = match random.below(4) {
@@ -54,7 +55,7 @@ fn weights(random: &mut Random, n: usize) -> Vec<u8> {
     bytes(&weights)
 }
 
-/// Cuts weights into tensors anywhere, some of them empty.
+/// Cuts weights into tensors at random places; some tensors are empty.
 fn cut<'a>(random: &mut Random, weights: &'a [u8]) -> Vec<&'a [u8]> {
     let n = weights.len() as u64 / 2;
     let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| 2 * random.below(n + 1) as usize).collect();
@@ -83,7 +84,7 @@ fn units_of_weights_that_are_on_the_device_are_those_of_core_wherever_they_are()
     let (gpu, mut random) = (gpu(), Random(2));
     for skipped in [0, 1, 2, 6, 8, 13, 16] {
         let weights = [weights(&mut random, 5001), weights(&mut random, 4096)];
-        // The second begins at some address, too.
+        // The second tensor begins at an unaligned address, too.
         let all = [&[0xee; 16][..skipped], &weights[0], &weights[1]].concat();
         let memory = gpu.copy(&all).unwrap();
         let address = memory.address() + skipped as u64;
@@ -92,7 +93,7 @@ fn units_of_weights_that_are_on_the_device_are_those_of_core_wherever_they_are()
             Tensor { address: address + 10_002, elements: 4096 },
             Tensor { address: 0, elements: 0 },
         ];
-        // SAFETY: the weights are there, and stay.
+        // SAFETY: the weights are in memory that stays until the call returns.
         let found = unsafe { gpu.encode_unit_at(&placed, &EncodeOptions::default()) }.unwrap();
         let expected = EncodeOptions::new().encode(&[&weights[0], &weights[1], &[]]).unwrap();
         is_same(&found, &expected, &format!("{skipped} bytes skipped"));
@@ -100,7 +101,7 @@ fn units_of_weights_that_are_on_the_device_are_those_of_core_wherever_they_are()
     }
 }
 
-/// Bytes of elements, of a kind that compresses, or not.
+/// Makes bytes of elements that compress, or do not.
 fn elements(random: &mut Random, element_type: ElementType, n: usize, codec: Codec) -> Vec<u8> {
     let size = element_type.bytes();
     if codec == Codec::Raw {
@@ -148,7 +149,7 @@ fn frames_of_elements_that_are_on_the_device_are_those_of_core_wherever_they_are
         let all = [&[0xee; 16][..skipped], &elements].concat();
         let memory = gpu.copy(&all).unwrap();
         let address = memory.address() + skipped as u64;
-        // SAFETY: the elements are there, and stay.
+        // SAFETY: the elements are in memory that stays until the call returns.
         let found = unsafe { gpu.encode_frame_at(element_type, &[9001], address) }.unwrap();
         let expected = frame::encode(element_type, &[9001], &elements).unwrap();
         is_same_part(&found, &expected, &format!("{element_type:?}, {skipped} bytes skipped"));
@@ -187,10 +188,10 @@ fn units_that_the_layout_cannot_hold_are_refused_as_core_does() {
     }
     let odd = refused(&[&[0x80, 0x3f], &[0x80, 0x3f, 0x80], &[0x80]], &EncodeOptions::default());
     assert_eq!(odd, CoreError::OddBytes { bytes: 3 });
-    // No code of at most one bit is for three exponents.
+    // There is no code of at most one bit for three exponents.
     let weights = bytes(&with_exponents([1, 2, 3], 1));
     refused(&[&weights], &EncodeOptions::new().least_code_length(1).max_code_length(1));
-    // The device goes on.
+    // The device still works.
     let weights = bytes(&like_trained(100, 1));
     let expected = df11::encode(&weights).unwrap();
     is_same(&gpu.encode_unit(&[&weights], &EncodeOptions::default()).unwrap(), &expected, "afterwards");
@@ -264,8 +265,8 @@ fn trained_weights_become_the_units_and_frames_of_core_and_come_back() {
 #[test]
 fn units_and_frames_that_fill_a_device_are_those_of_core() {
     let (gpu, mut random) = (gpu(), Random(6));
-    // On a card, on both sides of the size from which on tiles are larger; for the emulator, which
-    // is like a small card, enough that thread blocks have several rounds.
+    // On a card, the sizes lie on both sides of the size from which on tiles are larger. The
+    // emulator is like a small card, so fewer weights give its thread blocks several rounds.
     let on_card = [3_000_001, (1 << 23) - 1, (1 << 23) + 1, 30_000_007];
     for n in if gpu.is_emulated() { &[150_001][..] } else { &on_card } {
         let n = *n;

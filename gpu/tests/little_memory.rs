@@ -1,5 +1,5 @@
-//! Devices whose memory is too small for what is to be encoded. They have no other tests in their
-//! process: all devices of a process are alike.
+//! Devices whose memory is too small for the data to encode. This test has a process of its own,
+//! because all devices of a process are alike.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
@@ -10,8 +10,8 @@ use df11_gpu::{Emulation, Error, Gpu};
 
 const MEMORY: usize = 1 << 20;
 
-/// Does something with ever more memory until it can be done; gives what comes of it, and how often
-/// it could not be done. Whenever it could not, nothing is left of it.
+/// Runs `work` with more and more memory until it succeeds. Returns the result, and the number of
+/// failures. After each failure, no memory is left allocated.
 fn with_ever_more<T>(gpu: &Gpu, work: impl Fn() -> Result<T, Error>) -> (T, usize) {
     let steps = (0..MEMORY).step_by(1000);
     for (failures, free) in steps.enumerate() {
@@ -38,7 +38,7 @@ fn what_does_not_fit_a_device_is_an_error_wherever_memory_ends_and_leaves_nothin
 
     let (unit, failures) = with_ever_more(&gpu, || gpu.encode_unit(&[&weights], &EncodeOptions::default()));
     assert_eq!(unit, df11::encode(&weights).unwrap());
-    // At each allocation: the weights alone are 18 steps.
+    // It fails at each allocation: the weights alone are 18 steps.
     assert!(failures > 30, "{failures}");
 
     let (found, failures) = with_ever_more(&gpu, || gpu.encode_frame(ElementType::Bf16, &[9000], &weights));

@@ -1,5 +1,5 @@
-//! What the host does wrong shows in the emulator. One test for the process: a driver that has
-//! failed stays so.
+//! Mistakes of the host show in the emulator. This is the only test of its process, because a
+//! driver that has failed stays failed.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code, reason = "a test of what must not be done")]
@@ -19,7 +19,7 @@ fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
     let outputs = gpu.allocate(weights.len()).unwrap();
     let mut early = vec![0u8; weights.len()];
     let stream = gpu.stream().as_raw();
-    // SAFETY: all live until the stream has been waited for, below.
+    // SAFETY: all memory lives until the stream has been waited for, below.
     let code = unsafe {
         batch.enqueue(stream, outputs.address()).unwrap();
         cuCtxPushCurrent_v2(gpu.context());
@@ -41,7 +41,7 @@ fn whoever_does_not_wait_has_nothing_and_what_a_kernel_does_wrong_is_named() {
     let small = gpu.copy(&[0; 8]).unwrap();
     let mut address = small.address();
     let mut parameters = [std::ptr::from_mut(&mut address).cast()];
-    // SAFETY: the emulator keeps it from doing harm.
+    // SAFETY: the emulator prevents harm.
     let code = unsafe {
         let (function, none) = (function.to_raw().cast(), std::ptr::null_mut());
         cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, parameters.as_mut_ptr(), none)

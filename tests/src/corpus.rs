@@ -1,4 +1,4 @@
-//! The real weights: where they are, and what is made of them.
+//! The real weights: their location, and the files made from them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,20 +10,23 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::json;
 
-/// Where `tests/fetch_corpus.sh` puts the corpus: `f32/` as published, `bf16/` rounded.
+/// Returns the folder where `tests/fetch_corpus.sh` puts the corpus: `f32/` as published, `bf16/`
+/// rounded.
 #[must_use]
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.corpus")
 }
 
-/// A file of the corpus, if it has been fetched; otherwise says that the test is skipped.
+/// Returns a file of the corpus, if it has been fetched; otherwise reports that the test is
+/// skipped.
 #[must_use]
 pub fn fetched(name: &str) -> Option<PathBuf> {
     let path = directory().join(name);
     if path.exists() {
         return Some(path);
     }
-    // Straight to standard error: what `eprintln!` prints is not shown for a test that passes.
+    // This writes straight to standard error, because the output of `eprintln!` is not shown for a
+    // test that passes.
     let _ = std::io::stderr()
         .write_all(b"skipped: the real weights are not there; tests/fetch_corpus.sh fetches them\n");
     None
@@ -41,7 +44,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A BF16 tensor of these bit patterns.
+    /// Makes a BF16 tensor of these bit patterns.
     #[must_use]
     pub fn bf16(shape: &[usize], weights: &[u16]) -> Self {
         Tensor { dtype: Dtype::BF16, shape: shape.to_vec(), bytes: crate::weights::bytes(weights) }
@@ -64,7 +67,7 @@ pub fn read(path: &Path) -> Tensors {
     file.tensors().into_iter().map(own).collect()
 }
 
-/// Writes tensors to a file, with the library that everyone uses.
+/// Writes tensors to a file with the safetensors library.
 pub fn write(path: &Path, tensors: &Tensors) {
     let views = tensors.iter().map(|(name, tensor)| {
         (name.as_str(), TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap())
@@ -73,7 +76,7 @@ pub fn write(path: &Path, tensors: &Tensors) {
     fs::write(path, serialize(views, metadata).unwrap()).unwrap();
 }
 
-/// Rounds every F32 tensor to BF16, nearest even; leaves the others.
+/// Rounds every F32 tensor to BF16, to nearest even, and leaves the others.
 #[must_use]
 pub fn rounded(tensors: Tensors) -> Tensors {
     let round = |(name, tensor): (String, Tensor)| {
@@ -90,8 +93,8 @@ pub fn rounded(tensors: Tensors) -> Tensors {
     tensors.into_iter().map(round).collect()
 }
 
-/// Writes tensors as shards with an index, in a directory that must exist; tensors go to the shards
-/// in order of name.
+/// Writes tensors as shards with an index, in an existing directory. Tensors go to the shards in
+/// order of name.
 pub fn write_shards(directory: &Path, tensors: &Tensors, shards: usize) {
     let mut map = serde_json::Map::new();
     let total: usize = tensors.values().map(|tensor| tensor.bytes.len()).sum();
@@ -112,7 +115,7 @@ pub fn write_shards(directory: &Path, tensors: &Tensors, shards: usize) {
     fs::write(directory.join("model.safetensors.index.json"), text).unwrap();
 }
 
-/// The part of the corpus that the command's demonstration ships: one attention matrix from each of
+/// Selects the part of the corpus that ships with the command: one attention matrix from each of
 /// two layers, and the small tensors beside them.
 #[must_use]
 pub fn demonstration(tensors: &Tensors) -> Tensors {

@@ -22,7 +22,7 @@ fn u8s(n: usize) -> Vec<u8> {
     (0..n).map(|i| 100 + (i * i % 7) as u8).collect()
 }
 
-/// Seven symbols, whose costs have nothing to do with them.
+/// Makes a model of seven symbols, whose costs do not follow their frequencies.
 fn model(w: u32, l: u64, r: usize) -> reference::Model {
     let costs: BTreeMap<u8, (u64, u64)> =
         (100..107).map(|s| (s, (160 - u64::from(s), 3 + u64::from(s) % 4))).collect();
@@ -117,7 +117,7 @@ fn of_no_alphabet() -> Vec<u8> {
 /// Invalid frames: name, comment, the clause that they break, and their bytes.
 pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
     let trained = bytes(&like_trained(1200, 1));
-    // One whose last group is not full, with padding after it.
+    // The last group of this frame is not full, and padding follows it.
     let of = |n: usize| FrameSample::new(encode(&tensor(ElementType::Bf16, &trained[..2 * n]), 3).unwrap());
     let sound = (1100..1200).map(of).find(|sample| {
         let groups = sample.groups.clone().unwrap().start;
@@ -241,7 +241,7 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     frames
 }
 
-/// Dictionaries with the counts that they are made of.
+/// Makes dictionaries, with the counts that they are made from.
 pub(crate) fn dictionaries() -> Vec<Value> {
     let mut dictionaries = Vec::new();
     let mut of = |id: &str, comment: &str, counts: &[(u8, u64)], width: Width| {

@@ -6,19 +6,19 @@ use df11::Parts;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// The directory of the fixtures.
+/// Returns the directory of the fixtures.
 #[must_use]
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/official-0.5.0")
 }
 
-/// The original of a fixture, kept for two of them.
+/// Returns the original of a fixture, which is kept for two of them.
 #[must_use]
 pub fn original(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.bf16.safetensors"))
 }
 
-/// A fixture: its name, what the manifest says of it, and its bytes.
+/// A fixture: its name, its entry in the manifest, and its bytes.
 #[derive(Debug)]
 pub struct Fixture {
     /// The name in the manifest.
@@ -63,7 +63,7 @@ impl Fixture {
         })
     }
 
-    /// The digest of the weights that the unit must decode to.
+    /// Returns the digest of the weights that the unit must decode to.
     #[must_use]
     pub fn sha256(&self) -> &str {
         self.manifest["sha256_bf16"].as_str().unwrap()

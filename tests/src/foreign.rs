@@ -1,6 +1,6 @@
-//! A writer of units that does what published encoders do and ours does not: codes that are not
-//! canonical, an end-of-stream codeword, junk in unreached table entries, `output_positions`
-//! without its last entry.
+//! Writes units with features of published encoders that this project's encoder does not use: codes
+//! that are not canonical, an end-of-stream codeword, junk in unreached table entries,
+//! `output_positions` without its last entry.
 
 use bitvec::prelude::*;
 use df11::Parts;
@@ -21,7 +21,7 @@ pub struct ForeignUnit {
 }
 
 impl ForeignUnit {
-    /// The bytes of the tensors.
+    /// Returns the bytes of the tensors.
     #[must_use]
     pub fn tensors(&self) -> Parts<&[u8]> {
         Parts {
@@ -41,8 +41,8 @@ pub type Codeword = (u16, BitVec<u8, Msb0>);
 /// The symbol that ends a stream.
 pub const END: u16 = 256;
 
-/// A Huffman code of these exponents and the end of the stream, which counts once. Children swap
-/// places by the bits of `swaps`, so that the code is as little canonical as one likes.
+/// Makes a Huffman code for these exponents and the end of the stream, which counts once. The bits
+/// of `swaps` swap the children of nodes, so that the code can be made non-canonical.
 ///
 /// # Panics
 ///
@@ -75,7 +75,7 @@ pub fn huffman(exponents: &[u8], swaps: u64) -> Vec<Codeword> {
     nodes.remove(0).1
 }
 
-/// Writes a unit the way published encoders do. Codewords must be at most 32 bits long.
+/// Writes a unit in the way of published encoders. Codewords must be at most 32 bits long.
 ///
 /// # Panics
 ///
@@ -103,7 +103,7 @@ pub fn write(weights: &[u16], code: &[Codeword]) -> ForeignUnit {
         start(bits.len(), weights.len());
         let whole = bits.len().next_multiple_of(8);
         bits.extend_from_bitslice(codeword(END));
-        // Cut to the byte, or filled up with zeros where the codeword is shorter.
+        // The prefix is truncated to the byte, or padded with zeros where the codeword is shorter.
         bits.resize(whole, false);
     }
     positions.push(weights.len() as u32);
@@ -120,8 +120,7 @@ pub fn write(weights: &[u16], code: &[Codeword]) -> ForeignUnit {
     unit
 }
 
-/// Tables with every entry that no codeword reaches filled from the one before it, across tables,
-/// too.
+/// Makes tables in which every unreached entry copies the entry before it, also across tables.
 fn tables(code: &[Codeword]) -> Vec<u8> {
     let symbols = || code.iter().filter(|(symbol, _)| *symbol != END);
     let mut prefixes: Vec<&BitSlice<u8, Msb0>> = vec![BitSlice::empty()];

@@ -1,4 +1,4 @@
-//! A frame to be damaged.
+//! A frame that tests can damage.
 
 use std::ops::Range;
 
@@ -6,27 +6,27 @@ use df11::frame::{Codec, Frame, Header};
 use df11::hazmat::frame::{ENTRY_BYTES, TRAILER_BYTES};
 use df11_reference::frame::crc;
 
-/// A sound frame that can be damaged, with its checksums made right again.
+/// A valid frame that can be damaged and then given right checksums again.
 #[derive(Clone, Debug)]
 pub struct FrameSample {
-    /// Its bytes.
+    /// The bytes of the frame.
     pub frame: Vec<u8>,
-    /// Where its header ends.
+    /// The offset of the end of its header.
     pub header: usize,
-    /// Where each block begins, and after the last, where it ends. With a dictionary, where its
-    /// codes are.
+    /// The offset of each block, and the end of the last. With a dictionary, these are the offsets
+    /// of its codes.
     pub blocks: Vec<usize>,
-    /// With a dictionary, where the numbers of groups and the planes are.
+    /// With a dictionary, the range of the numbers of groups and the planes.
     pub groups: Option<Range<usize>>,
     planes: Vec<usize>,
 }
 
 impl FrameSample {
-    /// Finds the parts of a sound frame.
+    /// Finds the parts of a valid frame.
     ///
     /// # Panics
     ///
-    /// If it is not sound.
+    /// If the frame is not valid.
     #[must_use]
     pub fn new(frame: Vec<u8>) -> Self {
         let (header, start) = Header::parse(&frame).unwrap();
@@ -56,12 +56,12 @@ impl FrameSample {
     ///
     /// # Panics
     ///
-    /// If there are not so many.
+    /// If the bytes are out of bounds.
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.frame[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Makes every checksum right, of parts that are where they were.
+    /// Corrects every checksum, for parts that have not moved.
     ///
     /// # Panics
     ///
@@ -72,7 +72,7 @@ impl FrameSample {
             let checksum = crc(seed, &sample.frame[of]).to_le_bytes();
             sample.put(at, &checksum);
         };
-        // Behind the header's checksum stand at most 12 zeros.
+        // At most 12 zeros follow the header's checksum.
         let mut places = (self.header - 16..=self.header - 4).rev().step_by(4);
         let at = places.find(|at| self.frame[*at..*at + 4] != [0; 4]).unwrap();
         put_crc(&mut self, at, 0, 0..at);
@@ -91,12 +91,12 @@ impl FrameSample {
         self.frame
     }
 
-    /// The checksum of a block of codec dictionary (F-5.7), by sizes as the frame says them.
+    /// Computes the checksum of a block of codec dictionary (F-5.7), from the sizes in the frame.
     fn of_chunks(&self, block: usize) -> u32 {
         let Some(groups) = &self.groups else { return 0 };
         let field =
             |at: usize| self.frame[at..at + 8].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte));
-        // Of the sample as it was: the header may be damaged.
+        // The sizes come from the sample before damage, since the header may be damaged.
         let chunks = groups.len() / 2;
         let of_block = chunks.div_ceil(self.blocks.len() - 1).next_power_of_two();
         let (first, last) = (block * of_block, chunks.min((block + 1) * of_block));

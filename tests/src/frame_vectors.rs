@@ -373,7 +373,7 @@ fn facts(tensor: Option<&reference::Tensor>) -> Value {
     })
 }
 
-/// Puts lists that hold numbers alone on one line.
+/// Puts lists that contain only numbers on one line.
 fn on_one_line(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! What the suites share: an independent decoder, corpora, generators.
+//! Code that the suites share: an independent decoder, corpora, generators.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
 
@@ -21,7 +21,8 @@ pub mod weights;
 
 use df11::EncodedUnit;
 
-/// A unit's parts by number, 0 to 5 in the order of [`df11::PARTS`], so that loops can damage each.
+/// Returns a unit's part by number, 0 to 5 in the order of [`df11::PARTS`], so that loops can
+/// damage each.
 pub fn part(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
     match which {
         0 => &mut unit.luts,
@@ -33,8 +34,8 @@ pub fn part(unit: &mut EncodedUnit, which: usize) -> &mut Vec<u8> {
     }
 }
 
-/// As many cases as stated, unless `PROPTEST_CASES` asks for fewer, as slow (emulated,
-/// instrumented) runs do.
+/// Returns the stated number of cases, or fewer if `PROPTEST_CASES` sets fewer, as in slow
+/// (emulated, instrumented) runs.
 #[must_use]
 pub fn cases(stated: u32) -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|number| number.parse().ok());

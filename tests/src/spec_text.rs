@@ -24,9 +24,9 @@ pub const DOCUMENTS: [&str; 3] = ["DF11.md", "RANS.md", "FRAME.md"];
 pub struct Rule {
     /// The clause.
     pub clause: &'static str,
-    /// What it is about, in a few words.
+    /// The subject of the rule, in a few words.
     pub about: &'static str,
-    /// What a unit is that breaks it.
+    /// The verdict on a unit that breaks the rule.
     pub verdict: &'static str,
     /// The kind of error.
     pub kind: &'static str,
@@ -64,17 +64,17 @@ pub const RULES: [Rule; 24] = [
     rule("D-10.7", "the file is a safetensors file", "invalid", "Truncated, Corrupt"),
 ];
 
-/// Where the specification is.
+/// Returns the path of the specification.
 #[must_use]
 pub fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/DF11.md")
 }
 
-/// The text with its generated parts made anew.
+/// Returns the text with its generated parts made anew.
 ///
 /// # Panics
 ///
-/// If a part has no end, or nobody knows how to make it.
+/// If a part has no end, or an unknown name.
 #[must_use]
 pub fn render(text: &str) -> String {
     let mut out = String::new();
@@ -152,7 +152,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs of equal entries of a table.
+/// Finds runs of equal entries in a table.
 fn runs(row: &[u8]) -> Vec<(usize, usize, u8)> {
     let mut runs: Vec<(usize, usize, u8)> = Vec::new();
     for (i, &value) in row.iter().enumerate() {

@@ -4,7 +4,7 @@
 use bitvec::prelude::*;
 use df11::Parts;
 
-/// Everything a walk through a unit's code finds out.
+/// The result of a walk through a unit's code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Walk {
     /// BF16 bit patterns.
@@ -13,7 +13,7 @@ pub struct Walk {
     pub gaps: Vec<u8>,
     /// For each 4096-byte block in which an element's codeword starts, the index of the first.
     pub positions: Vec<u32>,
-    /// Bits up to the end of the last codeword.
+    /// The number of bits up to the end of the last codeword.
     pub bits: usize,
 }
 
@@ -71,7 +71,7 @@ pub fn walk(unit: &Parts<&[u8]>) -> Walk {
     walk
 }
 
-/// The gaps that a unit states, as many as there are windows of code.
+/// Returns the gaps that a unit states, one for each window of code.
 #[must_use]
 pub fn stated_gaps(unit: &Parts<&[u8]>) -> Vec<u8> {
     let windows = unit.encoded_exponent.len().div_ceil(8);
@@ -82,7 +82,7 @@ pub fn stated_gaps(unit: &Parts<&[u8]>) -> Vec<u8> {
         .collect()
 }
 
-/// The output positions that a unit states.
+/// Returns the output positions that a unit states.
 #[must_use]
 pub fn stated_positions(unit: &Parts<&[u8]>) -> Vec<u32> {
     unit.output_positions.chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()

@@ -1,4 +1,4 @@
-//! The command itself: what it prints, what it writes, how it fails.
+//! The command itself: its output, its files and its errors.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -30,8 +30,8 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Runs a command that must fail with this code and say this, in one line, leaving standard output
-/// empty.
+/// Runs a command that must fail with this code and this text, in one line, and must leave standard
+/// output empty.
 #[track_caller]
 fn fails(args: &[&str], expected: i32, says: &str) {
     let output = df11(args);
@@ -46,7 +46,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A file with a layer that compresses.
+/// Makes a file with a layer that compresses.
 fn layer(directory: &TempDir) -> String {
     let path = directory.path().join("layer.safetensors");
     let weights = Tensor::bf16(&[256, 300], &like_trained(256 * 300, 1));
@@ -306,7 +306,7 @@ fn devices_are_listed_and_the_emulated_one_decodes_as_the_processor_does() {
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["units"].as_u64().unwrap() + report["frames"].as_u64().unwrap(), 1);
-        // An emulator has no times of a card.
+        // An emulator cannot time a card.
         assert_eq!((&report["bytes"], &report["device_seconds"]), (&(2 * 256 * 300).into(), &Value::Null));
     }
     let cpu = df11(&["gpu", "check", &path, "--device", "cpu"]);
@@ -350,7 +350,7 @@ fn the_linter_tells_by_exit_code_and_in_one_document() {
     let path = text(&fixtures::directory().join("short_output_positions.df11.safetensors")).to_owned();
     let output = df11(&["lint", &path]);
     assert!(code(&output) == 0 && stdout(&output).contains("acceptable D-8.4"), "{}", stdout(&output));
-    // A gap that is wrong: invalid, by clause, in text and in JSON.
+    // A wrong gap is invalid, with its clause, in text and in JSON.
     let mut tensors = read(Path::new(&path));
     tensors.get_mut("unit.gaps").unwrap().bytes[0] ^= 1;
     let damaged = temp.path().join("damaged.safetensors");
@@ -474,7 +474,7 @@ fn a_tensor_goes_through_every_form_and_comes_back() {
     run(&[&again, "-o", &back, "--to", "raw"]);
     assert_eq!(fs::read(&back).unwrap(), weights);
 
-    // Bytes, and what has no other form.
+    // Bytes, and data that has no other form.
     let (bytes, plain) = (at("bytes.dietgpu"), at("bytes.bin"));
     run(&[&raw, "-o", &bytes, "--to", "dietgpu", "--type", "U8"]);
     run(&[&bytes, "-o", &plain, "--to", "raw"]);

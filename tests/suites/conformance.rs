@@ -1,5 +1,5 @@
-//! The vectors, the judge and the linter: the vectors are what the generator makes, every decoder
-//! of ours keeps them, and the judge finds planted faults.
+//! Tests of the vectors, the judge and the linter: the vectors are those that the generator makes,
+//! every decoder of this project follows them, and the judge finds planted faults.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -76,7 +76,7 @@ fn vectors_have_unique_names_and_explained_flags_and_cover_every_rule() {
     }
 }
 
-/// A decoder, as every suite takes it: the weights, or a reason to refuse.
+/// A decoder in the form that every suite accepts. It returns the weights, or a reason to refuse.
 type Decode = fn(&Parts<&[u8]>) -> Result<Vec<u16>, String>;
 
 /// Judges a decoder by every vector.
@@ -86,7 +86,7 @@ fn keeps_the_vectors(decode: Decode) {
         let typed = df11::PARTS.iter().all(|(key, dtype)| {
             tensors.iter().any(|(name, view)| name == key && view.dtype().to_string() == *dtype)
         });
-        // What the container lacks, no decoder of units gets to see.
+        // Decoders of units do not see what the container lacks.
         let (Task::UnitDecode, true, Some(unit)) = (task, typed, unit(&tensors)) else { continue };
         match (decode(&unit), test.result) {
             (Ok(weights), Outcome::Valid | Outcome::Acceptable) => {
@@ -164,18 +164,18 @@ fn core(tensors: &Parts<&[u8]>, fill: Fill) -> Result<Vec<u16>, String> {
     Ok(bits(&weights))
 }
 
-/// Decoders that leave the comparison of gaps out (D-1.5): for units that were verified before.
+/// Decodes without comparing gaps (D-1.5), for units that were verified before.
 fn checked(tensors: &Parts<&[u8]>, fill: Fill) -> Result<Vec<u16>, String> {
     let verified = core(tensors, |unit, out| unit.verify_blocks_into(0..unit.blocks(), out));
     let weights = core(tensors, fill);
-    // Where they refuse, the unit is invalid, too.
+    // If these decoders refuse a unit, it is invalid as well.
     assert!(weights.is_ok() || verified.is_err());
     verified.and(weights)
 }
 
-/// With tables of many symbols whatever the size, on a level of instructions; on the best there is
-/// if the machine does not have it, so that every line says something everywhere. Block by block
-/// there is one lane, as a whole there are several.
+/// Decodes with tables of many symbols, whatever the size, on one instruction set. If the machine
+/// lacks it, the best available one is used, so that every line tests something on every machine.
+/// Block by block there is one lane; as a whole there are several.
 fn on_level(tensors: &Parts<&[u8]>, level: &str) -> Result<Vec<u16>, String> {
     let unit = Unit::new(*tensors).map_err(|error| error.to_string())?;
     let decoder = Decoder::at_level(&unit, Level::named(level).unwrap_or(Level::best()));
@@ -185,7 +185,7 @@ fn on_level(tensors: &Parts<&[u8]>, level: &str) -> Result<Vec<u16>, String> {
     let blocks = unit.block_ranges().enumerate().try_for_each(|(block, range)| {
         decoder.decode_blocks_into(block..block + 1, &mut out[2 * range.start..2 * range.end])
     });
-    // The same weights, and the same error: the first in the order of elements.
+    // Both give the same weights, and the same error: the first in the order of elements.
     assert_eq!(blocks.map(|()| bits(&out)), whole);
     assert!(verified.is_err() || verified == whole);
     verified.map_err(|error| error.to_string())
@@ -225,7 +225,7 @@ fn judge(decoder: Option<&str>, encoder: Option<&str>, filter: Option<&str>) -> 
     try_commands(commands, 20.0, filter).unwrap()
 }
 
-/// The failures of a faulty program, of which one must say this.
+/// Returns the failures of a faulty program. One of them must contain this text.
 #[track_caller]
 fn found(report: &Report, says: &str) -> usize {
     let failures: Vec<String> =
@@ -247,7 +247,7 @@ fn a_decoder_that_ignores_jumps_is_found() {
     let report = judge(Some("ignores-jumps"), None, None);
     assert!(found(&report, "longest-32: ") > 10);
     found(&report, "weights are wrong; weight ");
-    // Without jumps it is right.
+    // It is right on units without jumps.
     assert!(report.failures().all(|(case, _)| !case.id.starts_with("size-")));
     assert!(report.to_junit().contains("<failure message="));
 }
@@ -344,7 +344,7 @@ fn the_linter_finds_every_invalid_frame_by_its_clause_and_nothing_in_what_we_wri
     let ours = frame::encode(ElementType::Bf16, &[100, 1000], &trained).unwrap();
     assert_eq!(lint_frame(&ours), []);
 
-    // What others may do, with a word about it.
+    // Features that other writers may use, with a remark.
     let mut sample = FrameSample::new(ours);
     let digest = sample.frame.len() - 8;
     sample.put(digest, &[1, 2, 3, 4]);

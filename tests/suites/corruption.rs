@@ -1,5 +1,5 @@
-//! Damaged units give an error or other weights of the same number: never a panic, never an access
-//! out of bounds.
+//! Damaged units give an error, or other weights of the same number. They never cause a panic or an
+//! access out of bounds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -7,9 +7,9 @@ use df11::{Decoder, EncodeOptions, EncodedUnit, Level, Unit};
 use df11_tests::part;
 use df11_tests::weights::{Random, bytes, fibonacci_exponents, like_trained, with_exponents};
 
-/// Uses a unit in every way; returns whether all of them were content. The decoder with tables of
-/// many symbols, which small units would not get by themselves, decodes on one level of
-/// instructions: each call takes the next.
+/// Uses a unit in every way, and returns whether all uses succeeded. The decoder with tables of
+/// many symbols, which is not used for small units by default, runs on one instruction set. Each
+/// call takes the next one.
 fn exercise(unit: &EncodedUnit, out: &mut Vec<u8>, levels: &mut impl Iterator<Item = Level>) -> bool {
     let Ok(unit) = Unit::new(unit.as_slices()) else { return false };
     let mut content = true;
@@ -45,7 +45,7 @@ fn units() -> Vec<EncodedUnit> {
         .collect()
 }
 
-/// The levels of this machine, over and over.
+/// Cycles through the instruction sets of this machine.
 fn levels() -> impl Iterator<Item = Level> {
     let levels: Vec<Level> = Level::all().collect();
     levels.into_iter().cycle()
@@ -78,8 +78,8 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
             for cut in 0..len {
                 let mut damaged = unit.clone();
                 part(&mut damaged, which).truncate(cut);
-                // Split positions can lack entries: then there are fewer tensors. Nothing else can
-                // lack anything.
+                // If split positions lack entries, there are fewer tensors. No other part can lack
+                // anything.
                 let content = exercise(&damaged, &mut out, &mut levels);
                 assert!(
                     !content || (which == 5 && cut % 8 == 0),
@@ -91,8 +91,8 @@ fn every_truncation_and_extension_is_an_error_or_in_bounds() {
                 part(&mut damaged, which).extend(vec![0; more]);
                 // A split at 0 in a unit of one tensor puts an empty tensor before it.
                 let content = exercise(&damaged, &mut out, &mut levels);
-                // Code behind the last codeword is nobody's (D-6.3), as long as it needs no gaps of
-                // another block.
+                // Code behind the last codeword is ignored (D-6.3), unless it needs gaps of another
+                // block.
                 let is_ignored = which == 1 && content;
                 assert!(!is_ignored || damaged.decode() == unit.decode(), "{more} bytes of code more");
                 assert!(
@@ -112,7 +112,7 @@ fn a_million_mutated_units_never_panic() {
     let (mut content, mut rounds) = (0, 0);
     while rounds < 1_000_000 {
         let mut unit = units[rounds % units.len()].clone();
-        // One to eight damages at once: single checks must not rely on one another.
+        // One to eight damages at once, because single checks must not rely on one another.
         for _ in 0..=random.below(8) {
             let which = random.below(6) as usize;
             let tensor = part(&mut unit, which);
@@ -130,6 +130,6 @@ fn a_million_mutated_units_never_panic() {
         content += usize::from(exercise(&unit, &mut out, &mut levels));
         rounds += 1;
     }
-    // Damage to signs and mantissas alone cannot be seen; most other damage must be.
+    // Damage to signs and mantissas alone cannot be detected; most other damage must be.
     assert!(content > 0 && content < rounds / 2, "{content} of {rounds} were accepted");
 }

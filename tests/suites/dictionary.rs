@@ -35,7 +35,7 @@ fn table(model: &Model) -> Box<DecodeTable<4096>> {
     table
 }
 
-/// The string that an entry of a decoding table stands for.
+/// Returns the string that an entry of a decoding table stands for.
 fn string(entry: u64) -> Vec<u8> {
     let bytes = entry.to_le_bytes();
     assert!(bytes[7].is_multiple_of(8) && (8..=56).contains(&bytes[7]));
@@ -44,7 +44,7 @@ fn string(entry: u64) -> Vec<u8> {
     string.to_vec()
 }
 
-/// Decodes a chunk with the small table, too, if its codes are small.
+/// Decodes a chunk, and also with the small table if its codes are small.
 fn decode(model: &Model, codes: &[u8], len: usize) -> Result<Vec<u8>, Error> {
     let mut symbols = vec![0xaa; len];
     let result = table(model).decode_into(codes, &mut symbols).map(|()| symbols);
@@ -57,8 +57,8 @@ fn decode(model: &Model, codes: &[u8], len: usize) -> Result<Vec<u8>, Error> {
     result
 }
 
-/// Up to a chunk of symbols of an alphabet of any size: as frequent as each other, or each a little
-/// or much rarer than the one before.
+/// Generates up to a chunk of symbols from an alphabet of any size. All are equally frequent, or
+/// each is a little or much rarer than the previous one.
 fn chunks() -> impl Strategy<Value = Vec<u8>> {
     let lengths = prop_oneof![1usize..40, Just(CHUNK - 1), Just(CHUNK), 1usize..=CHUNK];
     (lengths, 1u64..=256, any::<u64>(), 0u32..5, any::<u8>()).prop_map(|(len, k, seed, skew, first)| {
@@ -160,7 +160,7 @@ proptest! {
             let at = at.index(codes.len());
             codes[at] = *value;
         }
-        // A group more or less, filled with anything; another number of symbols.
+        // One group more or less, filled with arbitrary bytes; another number of symbols.
         let last = codes.last().copied().unwrap_or(0);
         match resize {
             0 => codes.truncate(codes.len() - width.group_bytes()),
@@ -188,8 +188,8 @@ proptest! {
 
 #[test]
 fn the_symbols_of_every_code_are_never_written_past_the_chunk() {
-    // Strings of seven symbols each: where fewer are wanted, damaged codes lead past the end by as
-    // much as they can.
+    // Strings of seven symbols each. If fewer symbols are expected, damaged codes go past the end
+    // by the largest possible distance.
     let mut one = [0; 256];
     one[9] = 1;
     for width in WIDTHS {

@@ -100,7 +100,7 @@ fn frequencies_are_those_of_dietgpu() {
     assert_eq!(table(&some, 9), "f34ae19249aaf3ac41251c543068295ffb5752cd63bc8a7c6475b3c7b15ef57c");
 }
 
-/// Where dietgpu leaves bytes undefined, given an ANS archive that begins at `start`.
+/// Returns where dietgpu leaves bytes undefined in an ANS archive that begins at `start`.
 fn undefined(archive: &[u8], start: usize) -> Vec<usize> {
     let field =
         |at: usize| u32::from_le_bytes(archive[start + at..start + at + 4].try_into().unwrap()) as usize;
@@ -172,8 +172,7 @@ proptest! {
         let mut damaged = archive.clone();
         damaged[at.index(archive.len())] ^= 1 << bit;
         let decode = |bytes: &[u8]| if float { decode_floats(bytes) } else { decode(bytes) };
-        // There is a checksum of 8 bits at the most: damage may go unnoticed, but it never does
-        // harm.
+        // The checksum has at most 8 bits, so damage may go undetected, but it never does harm.
         let _ = decode(&damaged);
         let error = decode(&archive[..cut.index(archive.len())]).unwrap_err();
         prop_assert_eq!(error.kind(), ErrorKind::Truncated);

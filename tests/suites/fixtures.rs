@@ -83,8 +83,8 @@ fn every_fixture_encoded_again_decodes_through_the_independent_walk() {
             let encoded = EncodeOptions::new().encode(&parts).unwrap();
             assert_eq!(encoded.split_positions, tensors.split_positions);
             assert_eq!(encoded.sign_mantissa, tensors.sign_mantissa);
-            // No code for single symbols is shorter than Huffman's, and ours has no end-of-stream
-            // symbol.
+            // No code of single symbols is shorter than a Huffman code, and this project's code has
+            // no end-of-stream symbol.
             assert!(encoded.encoded_exponent.len() <= tensors.encoded_exponent.len(), "{}", fixture.name);
 
             let walk = walk(&encoded.as_slices());

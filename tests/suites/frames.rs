@@ -24,8 +24,8 @@ fn checked_in_vectors_are_up_to_date() {
     assert!(there == frame_vectors::generate(), "run `cargo run -p df11-tests --bin vectors`");
 }
 
-/// Decodes a frame whole on every level, and block by block, and block by block without the end of
-/// the frame. All must agree.
+/// Decodes a frame whole on every instruction set, block by block, and block by block without the
+/// end of the frame. All must agree.
 fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let frame = Frame::new(bytes)?;
     let mut table = Box::new(DecodeTable::new());
@@ -36,7 +36,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let found = frame.clone().at_level(level).decode_in(&mut table, &mut elements).map(|()| elements);
         match &result {
             Ok(_) => assert_eq!(found, result, "{}", level.name()),
-            // Of several damaged blocks, levels may come to another first.
+            // If several blocks are damaged, another instruction set may find another block first.
             Err(_) => assert!(found.is_err(), "{}", level.name()),
         }
     }
@@ -52,7 +52,8 @@ fn decode(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     result
 }
 
-/// Shapes with few or many elements, and their bytes: like trained weights, any, or all alike.
+/// Generates shapes with few or many elements, and their bytes: like trained weights, arbitrary, or
+/// all equal.
 fn tensors() -> impl Strategy<Value = (ElementType, Vec<u64>, Vec<u8>)> {
     let types = prop::sample::select(&ElementType::ALL[..]);
     let shapes = prop_oneof![
@@ -96,7 +97,7 @@ proptest! {
         prop_assert!(!is_coded || header.codec() == codec);
         prop_assert!(reference::encode(&tensor, number(header.codec())).unwrap() == bytes);
         prop_assert_eq!(&reference::decode(&bytes).unwrap(), &tensor);
-        // What the writer chose not to code can be read, too.
+        // The other choice of codec can be read as well.
         let other = reference::encode(&tensor, if is_coded { 0 } else { number(codec) }).unwrap();
         prop_assert_eq!(&decode(&other).unwrap(), &elements);
 
@@ -167,7 +168,7 @@ proptest! {
 
     #[test]
     fn core_and_reference_agree_on_what_checksums_cannot_tell(
-        // All but the one of several blocks, which the reference takes a second for.
+        // All samples except the one of several blocks, for which the reference takes a second.
         which in 1usize..SAMPLES,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
@@ -202,7 +203,8 @@ fn every_bit_pattern_of_every_type_comes_back() {
                     .to_vec()
             })
             .collect();
-        // Once as they are, which no codec makes smaller, and once among many others, which all do.
+        // The elements alone, which no codec makes smaller, and among many others, which all codecs
+        // make smaller.
         let many = [&elements[..], &vec![0; 8 * elements.len() + 70_000 * element_type.bytes()]].concat();
         for codec in [Codec::Rans, Codec::Dictionary] {
             for (elements, expected) in [(&elements, None), (&many, Some(codec))] {

@@ -1,5 +1,5 @@
-//! Runs that are killed, or run out of disk: nothing that looks complete is left, and the next run
-//! finishes the job.
+//! Runs that are killed, or run out of disk space. They leave nothing that looks complete, and the
+//! next run finishes the job.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
@@ -21,7 +21,7 @@ fn df11() -> Command {
     command
 }
 
-/// A model of twelve layers, 5 MB, in two shards.
+/// Makes a model of twelve layers, 5 MB, in two shards.
 fn model() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let mut tensors = Tensors::new();
@@ -43,8 +43,8 @@ fn weights(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// After an interruption: every weight file that can be seen is whole, and a config, without which
-/// no loader opens the directory, is there only if all of them are.
+/// Checks the state after an interruption. Every visible weight file is complete. A config, which
+/// every loader needs to open the directory, exists only if all of them are complete.
 fn nothing_looks_complete(packed: &Path) {
     assert!(!packed.join("config.json").exists() || weights(packed).len() == 13);
     for file in weights(packed) {
@@ -56,7 +56,7 @@ fn nothing_looks_complete(packed: &Path) {
     }
 }
 
-/// Runs the job to its end and restores; returns how many files were kept.
+/// Runs the job to its end and restores. Returns how many files were kept.
 fn finish(model: &Path, packed: &Path) -> u64 {
     let output = Command::new(env!("CARGO_BIN_EXE_df11"))
         .args(["compress", "--json", "-o"])
@@ -142,8 +142,8 @@ fn files_of_an_unfinished_run_are_kept_only_if_they_are_right() {
     fs::write(packed.join("layers_3.safetensors"), damaged).unwrap();
     fs::copy(packed.join("layers_5.safetensors"), packed.join("layers_4.safetensors")).unwrap();
     fs::write(packed.join(".df11-partial-x"), "half").unwrap();
-    // Without the marker, or with one that does not say whose it is, it is just a directory that is
-    // not empty.
+    // Without the marker, or with a marker that does not name its job, it is an ordinary directory
+    // that is not empty.
     assert!(!compress());
     fs::write(packed.join(".df11-unfinished"), "").unwrap();
     assert!(!compress());
@@ -228,8 +228,8 @@ fn two_runs_do_not_write_the_same_directory() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("another run"));
-    // Not only dropped: a process that another test is just starting may hold the file for a moment
-    // longer.
+    // The lock is released explicitly: a process that another test is just starting may hold the
+    // file for a moment longer.
     marker.unlock().unwrap();
     drop(marker);
     assert!(df11().arg("compress").arg(model.path()).arg("-o").arg(&packed).status().unwrap().success());

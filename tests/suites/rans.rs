@@ -1,4 +1,4 @@
-//! Laws of rANS blocks: core on every level against the reference, in both directions.
+//! Laws of rANS blocks: core on every instruction set against the reference, in both directions.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -11,8 +11,8 @@ use df11_tests::cases;
 use df11_tests::weights::Random;
 use proptest::prelude::*;
 
-/// What core encodes, states and words: the same on every level, alone and beside others of other
-/// lengths.
+/// Encodes with core: states and words. They are the same on every instruction set, alone and
+/// beside other blocks of other lengths.
 fn encode(frequencies: &Frequencies, symbols: &[u8]) -> ([u8; STATES_BYTES], Vec<u8>) {
     let table = EncodeTable::new(frequencies);
     let (mut states, mut words) = ([0; STATES_BYTES], vec![0xaa; words_bound(symbols.len())]);
@@ -36,8 +36,8 @@ fn encode(frequencies: &Frequencies, symbols: &[u8]) -> ([u8; STATES_BYTES], Vec
     (states, words)
 }
 
-/// Decodes on every level, with nothing and with junk after the words, and beside another block.
-/// All must agree.
+/// Decodes on every instruction set, with nothing and with junk after the words, and beside another
+/// block. All must agree.
 fn decode(
     frequencies: &Frequencies,
     states: &[u8; STATES_BYTES],
@@ -94,8 +94,8 @@ fn block_of(states: &[u8; STATES_BYTES], words: &[u8]) -> reference::Block {
     }
 }
 
-/// Symbols like exponents of weights (few, the rare ones at both ends), or spread over all bytes,
-/// or one, or crowded in the middle.
+/// Generates symbols like exponents of weights (few, the rare ones at both ends), or spread over
+/// all bytes, or only one, or crowded in the middle.
 fn blocks() -> impl Strategy<Value = Vec<u8>> {
     let geometric = (0u8..=255, 0usize..3000, any::<u64>(), 1u32..4).prop_map(|(first, len, seed, flat)| {
         let mut random = Random(seed);

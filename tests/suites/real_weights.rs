@@ -1,5 +1,5 @@
-//! All of all-MiniLM-L6-v2: 22.7 million real weights. Skipped, with a word, where they have not
-//! been fetched.
+//! Tests on all of all-MiniLM-L6-v2: 22.7 million real weights. They are skipped, with a message,
+//! where the weights have not been fetched.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use df11_model::{Codec, CompressOptions, CompressReport, DecompressOptions, compress, decompress, verify};
 use df11_tests::corpus;
 
-/// Compresses, verifies against the original, restores; compares the named files.
+/// Compresses, verifies against the original, restores, and compares the named files.
 fn there_and_back(input: &Path, names: &[&str], codec: Codec) -> CompressReport {
     let temp = tempfile::tempdir().unwrap();
     let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
@@ -24,7 +24,7 @@ fn there_and_back(input: &Path, names: &[&str], codec: Codec) -> CompressReport 
     report
 }
 
-/// Total size of the units, as a share of their BF16 bytes.
+/// Returns the total size of the units, as a share of their BF16 bytes.
 fn ratio(report: &CompressReport) -> f64 {
     let after: u64 = report.units.iter().map(|unit| unit.bytes_after).sum();
     let before: u64 = report.units.iter().map(|unit| unit.bytes_before).sum();

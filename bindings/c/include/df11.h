@@ -1,16 +1,20 @@
-// The DF11 codec: units of DF11, frames with rANS, archives of dietgpu. Checkpoints in files: df11_files.h.
+// The DF11 codec: units of DF11, frames, archives of dietgpu. df11_files.h reads checkpoint files.
 //
-// Memory. The library keeps nothing of its own and hands out no memory: the caller allocates every buffer and every structure.
-// Structures that stand for something open (df11_unit, df11_frame) lie in memory of the caller and borrow the bytes they were
-// opened with; they need no closing. Bytes need no alignment, structures that of their type. What is written must not overlap
-// with what is read, bytes or structures; that is checked. Some functions take memory from the allocator while they run, and say
-// how much; where it has none, the process is aborted. None uses more than 64 KiB of stack.
+// Memory. The library keeps no memory and hands none out: the caller allocates every buffer and
+// every structure. Structures that stand for something open (df11_unit, df11_frame) lie in the
+// caller's memory and borrow the bytes that they were opened with. They need no closing. Bytes need
+// no alignment; structures need that of their type. Output, bytes or structures, must not overlap
+// with input, which is checked. Some functions take memory from the allocator while they run; their
+// comments say how much. If the allocator has none, the process is aborted. No function uses more
+// than 64 KiB of stack.
 //
-// Results. Functions return DF11_OK (0) or what kind of failure it was; a df11_error tells more, to whoever passes one. NULL,
-// wrong lengths and numbers out of range are noticed and are DF11_INVALID_INPUT; pointers to memory that is not there cannot
-// be noticed. Whatever the bytes are, nothing crashes, hangs, or writes outside of the buffers it was given.
+// Results. Functions return DF11_OK (0) or the kind of failure. If the caller passes a df11_error,
+// it describes the failure. NULL, wrong lengths and numbers out of range are detected, and give
+// DF11_INVALID_INPUT. Dangling pointers cannot be detected. Whatever the bytes are, no function
+// crashes, hangs, or writes outside the buffers that it was given.
 //
-// Threads. There is no global state. Functions may be called from any thread; what is passed as const may be shared.
+// Threads. There is no global state. Functions may be called from any thread. Objects that are
+// passed as const may be shared.
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 

@@ -1,4 +1,5 @@
-// Checkpoints in files, for hosts with a file system: open, list tensors, decode one. df11.h says what holds here as well.
+// Checkpoints in files, for hosts with a file system: open, list tensors, decode one. The rules at
+// the top of df11.h apply here as well.
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 

@@ -1,11 +1,11 @@
-//! Errors as exceptions of the tree under `df11.Error`.
+//! Converts errors to exceptions of the tree under `df11.Error`.
 
 use std::path::Path;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What went wrong, as the function `df11._errors.build` takes it.
+/// The description of an error, in the form that the function `df11._errors.build` accepts.
 #[derive(Default)]
 struct Facts<'a> {
     kind: &'static str,
@@ -45,7 +45,7 @@ pub(crate) fn of_codec(py: Python<'_>, error: codec::Error) -> PyErr {
     build(py, &error.to_string(), &facts)
 }
 
-/// The exception for arguments that cannot be meant.
+/// Makes the exception for a wrong call: an argument with a wrong type, length or name.
 pub(crate) fn invalid(py: Python<'_>, problem: &str) -> PyErr {
     build(py, problem, &Facts { kind: "invalid_input", ..Facts::default() })
 }

@@ -8,11 +8,11 @@ use crate::error;
 use crate::memory::Memory;
 use crate::run::count;
 
-/// Bytes that are not worth starting threads for.
+/// Shorter inputs, in bytes, are not worth starting threads for.
 const SHORT: usize = 1 << 21;
 
-/// A pool of threads for one call; none for what is short. Kept ones would be missing in a process
-/// that forks.
+/// Makes a pool of threads for one call; `None` for a short input. The threads of a lasting pool
+/// would be missing in a process that forks.
 fn pool(py: Python<'_>, threads: usize, bytes: usize) -> PyResult<rayon::ThreadPool> {
     let threads = if bytes <= SHORT { 1 } else { count(threads) };
     rayon::ThreadPoolBuilder::new()
@@ -21,7 +21,7 @@ fn pool(py: Python<'_>, threads: usize, bytes: usize) -> PyResult<rayon::ThreadP
         .map_err(|problem| error::invalid(py, &format!("cannot start {threads} threads: {problem}")))
 }
 
-/// Encodes elements of this type (as safetensors calls it) and shape.
+/// Encodes elements of this type (in the naming of safetensors) and shape.
 #[pyfunction]
 pub(crate) fn encode_frame<'py>(
     py: Python<'py>,
@@ -50,7 +50,7 @@ pub(crate) fn encode_frame<'py>(
     frame.map(|frame| PyBytes::new(py, &frame)).map_err(|error| error::of_codec(py, error))
 }
 
-/// The element type, the shape and the bytes of the tensor in a frame.
+/// Returns the element type, the shape and the size in bytes of the tensor in a frame.
 #[pyfunction]
 pub(crate) fn describe_frame(py: Python<'_>, frame: Memory) -> PyResult<(&'static str, Vec<u64>, usize)> {
     // SAFETY: the Python sources hold an array over the frame and pass its memory.

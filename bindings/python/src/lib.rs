@@ -1,9 +1,9 @@
 //! The extension module of the Python package `df11`: what Python cannot do well by itself.
 //!
 //! It holds no codec logic. Operations on checkpoints, a reader, and single frames and units are
-//! passed on to the crates below; this crate gives up the interpreter's lock while they work, hands
-//! over progress, obeys Ctrl-C, and turns errors into exceptions. Its functions are private to the
-//! Python sources beside it: some take addresses of memory, which those sources own.
+//! passed on to the crates below. This crate releases the interpreter's lock while they work,
+//! reports progress, reacts to Ctrl-C, and converts errors to exceptions. Its functions are private
+//! to the Python sources beside it. Some take addresses of memory that those sources own.
 
 mod command;
 mod error;
@@ -16,7 +16,7 @@ mod units;
 
 use pyo3::prelude::*;
 
-/// Functions and classes that the Python sources use.
+/// The functions and classes that the Python sources use.
 #[pymodule]
 mod _df11 {
     #[pymodule_export]

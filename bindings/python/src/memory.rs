@@ -1,7 +1,7 @@
 //! Memory that Python owns, passed by its address.
 //!
-//! Buffers of Python are in its stable interface from 3.11 on only, and tensors of PyTorch have
-//! none for BF16: so the Python sources pass the address and the length of memory that they hold.
+//! Python's stable interface has buffers only from 3.11 on, and PyTorch's tensors do not offer them
+//! for BF16. The Python sources therefore pass the address and the length of memory that they hold.
 
 use std::slice;
 
@@ -12,29 +12,31 @@ use pyo3::FromPyObject;
 pub(crate) struct Memory(usize, usize);
 
 impl Memory {
-    /// Bytes to read.
+    /// Returns the bytes for reading.
     ///
     /// # Safety
     ///
-    /// The memory is allocated, initialised, and not written to as long as the slice is used.
+    /// The memory must be allocated and initialised, and no one may write to it during `'a`.
     pub(crate) unsafe fn as_bytes<'a>(self) -> &'a [u8] {
         if self.1 == 0 {
             return &[];
         }
-        // SAFETY: the caller's promise; the length is not zero, so that the address is not null.
+        // SAFETY: the caller promises initialised memory that no one writes during `'a`. The length
+        // is not zero, so the address is not null.
         unsafe { slice::from_raw_parts(self.0 as *const u8, self.1) }
     }
 
-    /// Bytes to write.
+    /// Returns the bytes for writing.
     ///
     /// # Safety
     ///
-    /// The memory is allocated, and not used by anything else as long as the slice is used.
+    /// The memory must be allocated, and no one else may use it during `'a`.
     pub(crate) unsafe fn as_bytes_mut<'a>(self) -> &'a mut [u8] {
         if self.1 == 0 {
             return &mut [];
         }
-        // SAFETY: the caller's promise; the length is not zero, so that the address is not null.
+        // SAFETY: the caller promises memory that no one else uses during `'a`. The length is not
+        // zero, so the address is not null.
         unsafe { slice::from_raw_parts_mut(self.0 as *mut u8, self.1) }
     }
 }

@@ -1,4 +1,4 @@
-//! Operations on whole checkpoints. Reports come back as JSON.
+//! Operations on whole checkpoints. Their reports are returned as JSON.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) fn pattern_dict(py: Python<'_>, text: Option<&str>) -> PyResult<Optio
         .map_err(|problem| error::invalid(py, &format!("the pattern dictionary is none: {problem}")))
 }
 
-/// The codec of this name.
+/// Returns the codec of this name.
 fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
     Ok(match name {
         None => Codec::Choose,
@@ -98,7 +98,7 @@ pub(crate) fn verify(
     report(py, done)
 }
 
-/// Looks into a checkpoint.
+/// Inspects a checkpoint.
 #[pyfunction]
 #[pyo3(signature = (path, pattern_dict_json, threads))]
 pub(crate) fn inspect(

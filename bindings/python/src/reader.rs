@@ -1,4 +1,4 @@
-//! Tensors out of a checkpoint, into memory of the caller.
+//! Decodes tensors of a checkpoint into the caller's memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,25 +11,26 @@ use crate::memory::Memory;
 use crate::operations::pattern_dict;
 use crate::run::jobs;
 
-/// Elements that a thread decodes at a time: enough that tables pay, few enough to share a large
-/// tensor. A multiple of 8, so that elements of less than a byte end where a byte does.
+/// The number of elements that a thread decodes at a time: enough that tables pay, few enough to
+/// share a large tensor. It is a multiple of 8, so that elements smaller than a byte end at a byte
+/// boundary.
 const PIECE: u64 = 1 << 20;
 
-/// What takes less time than to start threads for it, in bytes of all tensors.
+/// For less than this many bytes of all tensors, starting threads takes longer than decoding.
 const SHORT: usize = 1 << 21;
 
-/// Of a tensor: name, element type, shape, elements, bytes, number of its unit, whether it is
-/// stored as it was.
+/// The description of a tensor: name, element type, shape, elements, bytes, number of its unit,
+/// whether it is stored plain.
 type Described = (String, String, Vec<usize>, u64, u64, Option<usize>, bool);
 
-/// Of a unit: module path, names of its tensors, elements, stored bytes.
+/// The description of a unit: module path, names of its tensors, elements, stored bytes.
 type DescribedUnit = (String, Vec<String>, u64, u64);
 
 /// An open checkpoint.
 #[pyclass(frozen, module = "df11._df11")]
 pub(crate) struct Reader(checkpoint::Reader);
 
-/// A piece of a tensor, and where it goes.
+/// A piece of a tensor, and its memory.
 struct Job<'a> {
     name: &'a str,
     range: Range<u64>,
@@ -46,7 +47,7 @@ impl Reader {
         reader.map(Reader).map_err(|error| error::of_checkpoint(py, &error))
     }
 
-    /// All tensors, by name.
+    /// Describes all tensors, ordered by name.
     fn tensors(&self) -> Vec<Described> {
         let describe = |tensor: &checkpoint::ReaderTensor| {
             (
@@ -62,7 +63,7 @@ impl Reader {
         self.0.tensors().map(describe).collect()
     }
 
-    /// All units.
+    /// Describes all units.
     fn units(&self) -> Vec<DescribedUnit> {
         let describe = |unit: &checkpoint::ReaderUnit| {
             (unit.path().to_owned(), unit.tensors().to_vec(), unit.elements(), unit.stored_bytes())
@@ -70,23 +71,23 @@ impl Reader {
         self.0.units().iter().map(describe).collect()
     }
 
-    /// The names of all tensors as they are stored.
+    /// Returns the names of all tensors in the order in which they are stored.
     fn stored_order(&self) -> Vec<&str> {
         self.0.stored_order()
     }
 
-    /// What the originals said of themselves.
+    /// Returns the metadata of the original files.
     fn metadata(&self) -> BTreeMap<String, String> {
         self.0.metadata().clone()
     }
 
-    /// The bytes of everything stored.
+    /// Returns the total size in bytes of everything stored.
     fn stored_bytes(&self) -> u64 {
         self.0.stored_bytes()
     }
 
-    /// Decodes ranges of elements: for each a name, the first element, the one after the last, and
-    /// the memory, which no other of them shares.
+    /// Decodes ranges of elements. Each range has a name, the first element, the one after the
+    /// last, and memory that it shares with no other range.
     fn decode(
         &self,
         py: Python<'_>,
@@ -102,7 +103,8 @@ impl Reader {
             let elements = end.saturating_sub(*start);
             let size = (out.len() as u64).checked_div(elements).unwrap_or(0);
             let mut at = *start;
-            // What cannot be cut evenly (elements of less than a byte, wrong lengths) stays whole.
+            // A tensor that cannot be cut evenly (elements smaller than a byte, wrong lengths)
+            // stays whole.
             let is_even = size > 0 && size * elements == out.len() as u64;
             while is_even && end - at > PIECE {
                 let (now, later) = out.split_at_mut((PIECE * size) as usize);

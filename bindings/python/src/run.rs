@@ -1,4 +1,4 @@
-//! Work without the interpreter's lock, that Ctrl-C stops.
+//! Work without the interpreter's lock that Ctrl-C can stop.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-/// How often signals are looked for and progress is told.
+/// The interval at which signals are checked and progress is reported.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What an operation says of itself, and whether it should stop.
+/// The progress of an operation, and whether it should stop.
 pub(crate) struct State {
     task: Mutex<String>,
     total: AtomicU64,
     done: AtomicU64,
     cancelled: AtomicBool,
-    /// The threads that work.
+    /// The number of threads that are working.
     running: Mutex<usize>,
     wake: Condvar,
 }
@@ -42,7 +42,7 @@ impl checkpoint::Progress for State {
     }
 }
 
-/// Notes that a thread has ended, however it did.
+/// Records on drop that a thread has ended, whatever the reason.
 struct Finish<'a>(&'a State);
 
 impl Drop for Finish<'_> {
@@ -53,7 +53,7 @@ impl Drop for Finish<'_> {
 }
 
 impl State {
-    /// Of work that this many threads do.
+    /// Makes the state of work on this many threads.
     fn of(threads: usize) -> Self {
         State {
             task: Mutex::default(),
@@ -65,15 +65,15 @@ impl State {
         }
     }
 
-    /// Waits until all threads have ended, for a tick at most; says whether they have.
+    /// Waits for at most one tick until all threads have ended. Returns whether they have.
     fn wait(&self) -> bool {
         let running = lock(&self.running);
         let still = self.wake.wait_timeout_while(running, TICK, |running| *running > 0);
         *still.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 
-    /// Watches over work of other threads until it has ended. Gives what a signal, or the callback,
-    /// raised: the work was then told to stop.
+    /// Watches the work of other threads until it has ended. Returns the exception that a signal or
+    /// the callback raised; in that case the work was told to stop.
     fn watch(&self, py: Python<'_>, callback: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let mut raised = Ok(());
         let mut told = (String::new(), 0);
@@ -102,7 +102,7 @@ impl State {
     }
 }
 
-/// Runs an operation on a thread of its own while this one tells its progress and looks for
+/// Runs an operation on a thread of its own. Meanwhile this thread reports progress and checks for
 /// signals.
 pub(crate) fn operation<T: Send>(
     py: Python<'_>,
@@ -121,10 +121,11 @@ pub(crate) fn operation<T: Send>(
     })
 }
 
-/// Does jobs on this many threads (all there are for 0), each job once. The first error stops all.
+/// Runs each job once, on this many threads (0 means one for each processor). The first error stops
+/// all.
 ///
-/// Threads are started for each call, never kept: a process that forks has none that its child
-/// would miss.
+/// Threads are started for each call and never kept, so that no thread is missing in the child of a
+/// process that forks.
 pub(crate) fn jobs<J: Sync, E: Send>(
     py: Python<'_>,
     jobs: &[J],
@@ -159,7 +160,7 @@ pub(crate) fn jobs<J: Sync, E: Send>(
     })
 }
 
-/// How many threads are meant.
+/// Returns the number of threads that an argument stands for.
 pub(crate) fn count(threads: usize) -> usize {
     if threads > 0 { threads } else { thread::available_parallelism().map_or(1, usize::from) }
 }

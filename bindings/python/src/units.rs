@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::run::{count, operation};
 
 /// Encodes tensors of BF16 as one unit: its six parts, in the order of their specification. They
-/// can be written to, so that tensors can be made of them as they are.
+/// are writable, so that tensors can be made of them without a copy.
 #[pyfunction]
 pub(crate) fn encode_unit<'py>(
     py: Python<'py>,
@@ -40,8 +40,8 @@ pub(crate) fn decode_unit(py: Python<'_>, parts: [Memory; 6], out: Memory) -> Py
     done.map_err(|error| error::of_codec(py, error))
 }
 
-/// The canonical code for these frequencies of exponents: length and bits of each, length 0 for
-/// those that do not occur.
+/// Returns the canonical code for these frequencies of exponents: the length and the bits of each
+/// codeword. The length is 0 for exponents that do not occur.
 #[pyfunction]
 pub(crate) fn code_of(py: Python<'_>, frequencies: Vec<u64>) -> PyResult<Vec<(u8, u32)>> {
     let frequencies: &[u64; 256] = frequencies
@@ -54,7 +54,8 @@ pub(crate) fn code_of(py: Python<'_>, frequencies: Vec<u64>) -> PyResult<Vec<(u8
     Ok((0..=255).map(|symbol| (code.len(symbol), code.bits(symbol))).collect())
 }
 
-/// Prefix tables and lengths of the canonical code with these lengths: rows of 256 bytes.
+/// Returns the prefix tables and lengths of the canonical code with these lengths, in rows of 256
+/// bytes.
 #[pyfunction]
 pub(crate) fn tables_of<'py>(py: Python<'py>, lengths: Vec<u8>) -> PyResult<Bound<'py, PyBytes>> {
     let lengths: &[u8; 256] = lengths

@@ -1,10 +1,10 @@
 //! Decodes a unit that is compiled in, without the standard library and without an allocator. If
-//! anything under `df11` came to need either, this would not link: a second panic handler, or no
-//! allocator.
+//! any crate under `df11` came to need either, this would not link: there would be a second panic
+//! handler, or no allocator.
 //!
-//! Runs on a hosted system so that it can be tried anywhere: `cargo run` exits with 0 if every
-//! weight came out right. The C library is linked for its start-up code and `memcpy`; on a
-//! microcontroller the board's runtime provides both.
+//! Runs on a hosted system, so that it can be tried anywhere: `cargo run` exits with 0 if every
+//! weight is right. The C library is linked for its start-up code and `memcpy`. On a
+//! microcontroller, the board's runtime provides both.
 
 #![no_std]
 #![no_main]
@@ -14,8 +14,8 @@ use core::panic::PanicInfo;
 
 use df11::{Error, Parts, Unit};
 
-/// A unit of three weights, 1.0, 2.0 and -1.5, byte for byte: exponents 127, 128 and 127 under the
-/// code 127 = `0`, 128 = `1`.
+/// Returns a unit of three weights, 1.0, 2.0 and -1.5, byte for byte. Its exponents are 127, 128
+/// and 127; the code is 127 = `0`, 128 = `1`.
 fn unit() -> Result<Unit<'static>, Error> {
     static LUTS: [u8; 512] = {
         let mut luts = [127; 512];
@@ -64,6 +64,6 @@ fn panic(_info: &PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The precompiled `core` names this in its unwinding tables; nothing here unwinds.
+/// The unwinding tables of the precompiled `core` name this symbol. Nothing here unwinds.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

@@ -1,12 +1,12 @@
 //! Weights of a checkpoint as candle tensors, decoded when they are needed.
 //!
-//! [`Weights`] gives whole tensors ([`Weights::load`]) and rows of tables ([`Weights::rows`]), and
-//! is a [`SimpleBackend`], so that a [`VarBuilder`](candle_nn::VarBuilder) can fill any candle
-//! model from it. [`Stream`] gives the parts of a model in the order in which its forward pass uses
-//! them, over and over, decoded ahead by a thread into a fixed number of buffers.
+//! [`Weights`] gives whole tensors ([`Weights::load`]) and rows of tables ([`Weights::rows`]). It
+//! is a [`SimpleBackend`], so a [`VarBuilder`](candle_nn::VarBuilder) can fill any candle model
+//! from it. [`Stream`] gives the parts of a model in the order in which its forward pass uses them,
+//! again and again. A thread decodes them ahead into a fixed number of buffers.
 //!
-//! Checkpoints are whatever [`Reader`] opens: DF11 units, frames, or plain safetensors. Everything
-//! is on the CPU.
+//! It opens any checkpoint that [`Reader`] opens: DF11 units, frames, or plain safetensors.
+//! Everything is on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -42,12 +42,12 @@
 //!
 //! # How buffers are used again
 //!
-//! A buffer is one `Vec<bf16>`. The thread decodes into it; [`Stream::take`] makes it the storage
-//! of a tensor, without a copy, of which the weights are views; when the [`Part`] is dropped, the
-//! vector is taken back out of that storage, with [`Tensor::inplace_op1`], and goes to the thread
-//! again. So nothing of a weight's size is allocated after the start. A tensor that was cloned out
-//! of a part and outlives it has lost its storage, and using it panics, by candle's own checks: it
-//! does not show the weights of another part.
+//! A buffer is one `Vec<bf16>`. The thread decodes into it. [`Stream::take`] makes it the storage
+//! of a tensor without a copy, and the weights are views of this tensor. When the [`Part`] is
+//! dropped, [`Tensor::inplace_op1`] takes the vector out of that storage, and it goes back to the
+//! thread. After the start, nothing of a weight's size is allocated. A tensor that was cloned out
+//! of a part and outlives it has lost its storage. Using it panics, by candle's own checks; it
+//! never shows the weights of another part.
 
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian; their bytes are taken as elements as they are");
@@ -82,13 +82,13 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// What is wrong with the checkpoint, and with which file.
+    /// An error that says what is wrong with the checkpoint, and in which file.
     pub fn open(path: &Path) -> Result<Self> {
         let reader = Arc::new(Reader::open(path).map_err(Error::wrap)?);
         Ok(Weights { reader })
     }
 
-    /// The reader underneath, which knows all names, shapes and sizes.
+    /// Returns the reader underneath, which knows all names, shapes and sizes.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
@@ -98,20 +98,20 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// If there is no such tensor, candle has no such type, or its data is damaged; with the name
-    /// and the file.
+    /// If there is no such tensor, candle has no such type, or its data is damaged. The error names
+    /// the tensor and the file.
     pub fn load(&self, name: &str) -> Result<Tensor> {
         let tensor = self.find(name)?;
         tensor_of(tensor, tensor.shape().to_vec(), |out| decode(&self.reader, name, out))
     }
 
-    /// Decodes rows of the table `name`, of shape (rows, width), and nothing else of it. The result
-    /// has the shape (`rows.len()`, width); rows may come in any order and more than once.
-    /// Consecutive ones are decoded as one range.
+    /// Decodes only these rows of the table `name`, whose shape is (rows, width). The result has
+    /// the shape (`rows.len()`, width). Rows may come in any order and more than once. Consecutive
+    /// rows are decoded as one range.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); or if the tensor is no table, or has no such row.
+    /// The errors of [`load`](Self::load), and an error if the tensor is no table or lacks a row.
     pub fn rows(&self, name: &str, rows: &[u32]) -> Result<Tensor> {
         let table = self.find(name)?;
         let &[height, width] = table.shape() else {
@@ -135,17 +135,17 @@ impl Weights {
         })
     }
 
-    /// Streams BF16 tensors: `parts` are the names of those that are needed together, in the order
-    /// in which they are needed. After the last part comes the first one again. Each of the
-    /// `buffers` takes the largest part.
+    /// Streams BF16 tensors. Each entry of `parts` lists the names of tensors that are needed
+    /// together, and the entries are in the order of use. After the last part, the first one
+    /// follows again. Each of the `buffers` has room for the largest part.
     ///
-    /// With one buffer, a part is decoded when the one before has been dropped. Each further buffer
-    /// lets the thread be one part ahead.
+    /// With one buffer, a part is decoded once the previous one has been dropped. Each further
+    /// buffer lets the thread be one part ahead.
     ///
     /// # Errors
     ///
-    /// If there is nothing to stream or no buffer, a tensor is not there or is not BF16, or no
-    /// thread can be started.
+    /// If there is nothing to stream or no buffer, if a tensor does not exist or is not BF16, or if
+    /// no thread can be started.
     pub fn stream(&self, parts: &[Vec<String>], buffers: usize) -> Result<Stream> {
         let plans = parts.iter().map(|names| {
             let pieces = names.iter().map(|name| {
@@ -168,8 +168,8 @@ impl Weights {
     }
 }
 
-/// What a [`VarBuilder`](candle_nn::VarBuilder) asks for; with [`VarBuilder::from_backend`], models
-/// of `candle-transformers` load compressed checkpoints as they are.
+/// Serves a [`VarBuilder`](candle_nn::VarBuilder). With [`VarBuilder::from_backend`], models of
+/// `candle-transformers` load compressed checkpoints without changes.
 ///
 /// [`VarBuilder::from_backend`]: candle_nn::VarBuilder::from_backend
 impl SimpleBackend for Weights {
@@ -193,19 +193,19 @@ impl SimpleBackend for Weights {
 /// Parts of a model, in a fixed order that repeats, decoded ahead by a thread of its own. See
 /// [`Weights::stream`].
 ///
-/// Dropping it ends the thread, after the part that it is decoding, and waits for that. Parts that
+/// Dropping it ends the thread after the part that it is decoding, and waits for that. Parts that
 /// are still held stay valid.
 #[derive(Debug)]
 pub struct Stream {
     plans: Arc<[Plan]>,
-    /// The part that comes next.
+    /// The number of the next part.
     next: usize,
-    /// Decoded parts. `None` once the stream is being dropped, which the thread notices when it
-    /// wants to send.
+    /// Decoded parts. It is `None` once the stream is being dropped; the thread notices that when
+    /// it sends.
     ready: Option<Receiver<Result<Vec<bf16>>>>,
-    /// Buffers for the thread; `None` asks it to end.
+    /// Buffers for the thread; `None` tells it to end.
     free: Sender<Option<Vec<bf16>>>,
-    /// How many parts have not been dropped.
+    /// The number of parts that have not been dropped.
     held: Arc<AtomicUsize>,
     buffers: usize,
     /// The length of a buffer, in elements.
@@ -213,11 +213,11 @@ pub struct Stream {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where the tensors of a part are in its buffer.
+/// The positions of a part's tensors in its buffer.
 #[derive(Debug)]
 struct Plan {
     pieces: Vec<Piece>,
-    /// Elements of all tensors.
+    /// The number of elements of all tensors.
     len: usize,
 }
 
@@ -239,7 +239,7 @@ impl Plan {
         Plan { pieces: pieces.collect(), len }
     }
 
-    /// For messages: the name of its first tensor.
+    /// Returns the name of its first tensor, for messages.
     fn name(&self) -> &str {
         self.pieces.first().map_or("empty", |piece| &piece.name)
     }
@@ -259,7 +259,7 @@ impl Stream {
         let (give_ready, ready) = channel();
         let (free, take_free) = channel();
         for _ in 0..buffers {
-            // The receiver is alive: it is right here.
+            // The receiver is alive: it is a variable of this function.
             let _ = free.send(Some(vec![bf16::ZERO; len]));
         }
         let of_thread = Arc::clone(&plans);
@@ -289,15 +289,16 @@ impl Stream {
         })
     }
 
-    /// The bytes of all buffers: what the stream takes, however many parts it has.
+    /// Returns the total size of all buffers in bytes. The stream takes this much memory, whatever
+    /// the number of its parts.
     #[must_use]
     pub const fn buffer_bytes(&self) -> usize {
         self.buffers * self.len * size_of::<bf16>()
     }
 
-    /// The part that comes next, by its number, which must be `part`: a forward pass that uses
-    /// weights in another order than the stream gives them is told so, instead of being given the
-    /// wrong ones. Waits until the part is decoded.
+    /// Returns the next part, whose number must be `part`. A forward pass that uses weights in
+    /// another order than that of the stream gets an error instead of the wrong weights. Waits
+    /// until the part is decoded.
     ///
     /// # Errors
     ///
@@ -332,7 +333,7 @@ impl Stream {
         Ok(Part { tensors, _lease: Some(lease) })
     }
 
-    /// Why nothing comes any more.
+    /// Returns the reason why no more parts come.
     fn ended(&mut self) -> Error {
         let why = match self.thread.take().map(JoinHandle::join) {
             Some(Err(panic)) => {
@@ -350,15 +351,15 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.ready = None;
-        // Fails if the thread has ended. A panic has been seen by `take`, or nobody waited for that
-        // part.
+        // Sending fails if the thread has ended. If it panicked, `take` has reported that, or no
+        // one waited for that part.
         let _ = self.free.send(None);
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 /// Tensors that are needed together. Those of a [`Stream`] are views of a buffer, which goes back
-/// when the part is dropped: do not keep tensors longer than their part (or [copy](Tensor::copy)
+/// when the part is dropped. Do not keep tensors longer than their part (or [copy](Tensor::copy)
 /// them), nor a [guard of their storage](Tensor::storage_and_layout).
 #[derive(Debug)]
 pub struct Part {
@@ -367,14 +368,14 @@ pub struct Part {
 }
 
 impl Part {
-    /// A part whose tensors are resident, so that a model can be run from decoded weights by the
-    /// same code.
+    /// Makes a part whose tensors are resident, so that the same code can run a model from decoded
+    /// weights.
     #[must_use]
     pub fn resident(tensors: HashMap<String, Tensor>) -> Self {
         Part { tensors, _lease: None }
     }
 
-    /// The tensor `name`.
+    /// Returns the tensor `name`.
     ///
     /// # Errors
     ///
@@ -400,16 +401,16 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let taken = TakeStorage::default();
-        // Cannot fail: the tensor is contiguous, on the CPU, and BF16. If it did, a new buffer
-        // would take the place of this one, which is freed with its last view.
+        // This cannot fail: the tensor is contiguous, on the CPU, and BF16. If it did, a new buffer
+        // would replace this one, which is freed with its last view.
         let buffer = match self.flat.inplace_op1(&taken) {
             Ok(()) => taken.0.into_inner(),
             Err(_) => vec![bf16::ZERO; self.flat.elem_count()],
         };
-        // In this order, so that whoever sees that a buffer is no longer held can count on it to
-        // come.
+        // The order matters: once a buffer is no longer counted as held, `take` relies on its
+        // return.
         self.held.fetch_sub(1, Ordering::AcqRel);
-        // Fails if the stream is gone; the buffer goes too, then.
+        // Sending fails if the stream is gone. The buffer is dropped with it.
         let _ = self.free.send(Some(buffer));
     }
 }
@@ -442,7 +443,7 @@ fn named(name: &str, error: df11_model::Error) -> Error {
     }
 }
 
-/// A tensor of the type of `original` and the given shape, whose bytes `fill` writes.
+/// Makes a tensor of the type of `original` and the given shape. `fill` writes its bytes.
 fn tensor_of(
     original: &ReaderTensor,
     shape: Vec<usize>,
@@ -452,7 +453,8 @@ fn tensor_of(
         shape: Vec<usize>,
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Tensor> {
-        // Dimensions beside a 0 may be any; others fit, since the tensor's bytes are there.
+        // If one dimension is 0, the others may have any value. Otherwise they fit, since the
+        // tensor's bytes exist.
         let count = if shape.contains(&0) { 0 } else { shape.iter().product() };
         let mut elements = vec![T::zeroed(); count];
         fill(cast_slice_mut(&mut elements))?;
@@ -483,7 +485,7 @@ mod tests {
         ["a", "b", "c"].map(|name| Plan::new(vec![(name.to_owned(), vec![2, 2], 4)])).into()
     }
 
-    /// Fills a tensor with its name, and says so.
+    /// Fills a tensor with its name, and reports it.
     fn fill(decoded: Sender<String>) -> impl FnMut(&str, &mut [u8]) -> Result<()> + Send {
         move |name, out| {
             out.fill(name.as_bytes()[0]);
@@ -491,7 +493,7 @@ mod tests {
         }
     }
 
-    /// Where the storage of a tensor lies.
+    /// Returns the address of a tensor's storage.
     fn address(tensor: &Tensor) -> *const bf16 {
         let (storage, _) = tensor.storage_and_layout();
         let Storage::Cpu(CpuStorage::BF16(elements)) = &*storage else { panic!("not BF16 on the CPU") };
@@ -503,7 +505,7 @@ mod tests {
         let (decoded, seen) = channel();
         let mut stream = Stream::start(plans(), 2, fill(decoded)).unwrap();
         let first = stream.take(0).unwrap();
-        // Nobody asked for `b`.
+        // No one requested `b`.
         assert_eq!([seen.recv().unwrap(), seen.recv().unwrap()], ["a", "b"]);
         let second = stream.take(1).unwrap();
         // Both buffers are held, so the thread cannot have begun `c`.

@@ -1,4 +1,4 @@
-//! BERT as an encoder of sentences, written for weights that come and go.
+//! BERT as an encoder of sentences, written for weights that are loaded and dropped part by part.
 //!
 //! The forward pass asks a [`Source`] for weights part by part and drops each part before the next,
 //! so the same code runs from [resident](Resident) weights and from [streamed](Streamed) ones.
@@ -13,22 +13,22 @@ use serde::Deserialize;
 
 use crate::adapter::{Part, Stream, Weights};
 
-/// What is needed of a model's `config.json`.
+/// The fields of a model's `config.json` that are needed.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
     /// The length of a token's vector.
     pub hidden_size: usize,
     /// The length of a token's vector inside the feed-forward network.
     pub intermediate_size: usize,
-    /// Heads of attention; they divide `hidden_size`.
+    /// The number of attention heads, which divides `hidden_size`.
     pub num_attention_heads: usize,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub num_hidden_layers: usize,
-    /// What keeps layer normalisation from dividing by zero.
+    /// The constant that keeps layer normalisation from dividing by zero.
     pub layer_norm_eps: f64,
-    /// The activation inside the feed-forward network; only `gelu` is known here.
+    /// The activation inside the feed-forward network. Only `gelu` is supported here.
     pub hidden_act: String,
-    /// The most tokens that a text may have.
+    /// The largest number of tokens in a text.
     pub max_position_embeddings: usize,
 }
 
@@ -40,7 +40,7 @@ const TYPES: &str = "embeddings.token_type_embeddings.weight";
 const ATTENTION: usize = 0;
 const INTERMEDIATE: usize = 1;
 const OUTPUT: usize = 2;
-/// How many [`parts`] make a transformer block.
+/// The number of [`parts`] in a transformer block.
 pub const PARTS_OF_BLOCK: usize = 3;
 
 /// The names of the tensors of each part, in the order in which the forward pass uses the parts.
@@ -62,28 +62,28 @@ pub fn parts(config: &Config) -> Vec<Vec<String>> {
     parts.collect()
 }
 
-/// Where weights come from. All are BF16.
+/// A source of weights. All weights are BF16.
 pub trait Source {
-    /// Rows of a table, in the order asked for.
+    /// Returns rows of a table, in the requested order.
     ///
     /// # Errors
     ///
     /// If there is no such table or row, or it cannot be decoded.
     fn rows(&mut self, table: &str, rows: &[u32]) -> Result<Tensor>;
 
-    /// A tensor that the model keeps.
+    /// Returns a tensor that the model keeps.
     ///
     /// # Errors
     ///
     /// If there is none of this name, or it cannot be decoded.
     fn tensor(&mut self, name: &str) -> Result<Tensor>;
 
-    /// One of [`parts`], by its number. The forward pass asks for them in order, and holds one at a
-    /// time.
+    /// Returns one of [`parts`], by its number. The forward pass requests them in order, and holds
+    /// one at a time.
     ///
     /// # Errors
     ///
-    /// If it is not this part's turn, or it cannot be decoded.
+    /// If another part comes next, or if it cannot be decoded.
     fn part(&mut self, part: usize) -> Result<Part>;
 }
 
@@ -123,7 +123,7 @@ impl Source for Resident {
     }
 }
 
-/// Weights that stay compressed: blocks are streamed, and of the tables only the rows at hand are
+/// Weights that stay compressed. Blocks are streamed. Of the tables, only the rows in use are
 /// decoded.
 #[derive(Debug)]
 pub struct Streamed {
@@ -144,8 +144,8 @@ impl Streamed {
         Ok(Streamed { weights, stream, most_row_bytes: 0, kept_bytes: 0 })
     }
 
-    /// The bytes of everything decoded that was ever there at once: the stream's buffers, tensors
-    /// that the model keeps, and the rows of the longest text, those of all tables together.
+    /// Returns the largest total size of decoded data at any time: the stream's buffers, tensors
+    /// that the model keeps, and the rows of the longest text from all tables together.
     #[must_use]
     pub fn decoded_bytes(&self) -> usize {
         self.stream.buffer_bytes() + self.kept_bytes + self.most_row_bytes
@@ -155,7 +155,7 @@ impl Streamed {
 impl Source for Streamed {
     fn rows(&mut self, table: &str, rows: &[u32]) -> Result<Tensor> {
         let decoded = self.weights.rows(table, rows)?;
-        // Three tables give rows of one text, each as many.
+        // Three tables give the rows of one text, each the same number.
         self.most_row_bytes = self.most_row_bytes.max(3 * bytes(&decoded));
         Ok(decoded)
     }
@@ -185,7 +185,7 @@ pub struct Bert<S> {
     embedding_norm: (Tensor, Tensor),
 }
 
-/// What a text becomes, in F32.
+/// The outputs for a text, in F32.
 #[derive(Debug)]
 pub struct Encoded {
     /// The last block's output, of shape (tokens, hidden).
@@ -195,11 +195,11 @@ pub struct Encoded {
 }
 
 impl<S: Source> Bert<S> {
-    /// A model with weights from `source`.
+    /// Makes a model with weights from `source`.
     ///
     /// # Errors
     ///
-    /// If the configuration is not one that this program knows, or weights are not there.
+    /// If this program does not support the configuration, or if weights do not exist.
     pub fn new(mut source: S, config: Config) -> Result<Self> {
         if config.hidden_act != "gelu" {
             bail!("hidden_act is {}, but only gelu is known here", config.hidden_act);
@@ -222,7 +222,7 @@ impl<S: Source> Bert<S> {
     ///
     /// # Errors
     ///
-    /// If there is no token or too many, or weights cannot be had.
+    /// If there is no token or too many, or if weights cannot be read.
     pub fn encode(&mut self, tokens: &[u32]) -> Result<Encoded> {
         if tokens.is_empty() || tokens.len() > self.config.max_position_embeddings {
             let most = self.config.max_position_embeddings;

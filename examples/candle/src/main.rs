@@ -1,9 +1,9 @@
-//! Embeds sentences with all-MiniLM-L6-v2 from its BF16 weights, from compressed ones that are
-//! decoded at the start, and from compressed ones that are decoded part by part; compares all
-//! outputs as bits, and what each run takes.
+//! Embeds sentences with all-MiniLM-L6-v2 in three ways: from its BF16 weights, from compressed
+//! weights that are decoded at the start, and from compressed weights that are decoded part by
+//! part. Compares all outputs bit for bit, and the cost of each run.
 //!
 //! Each run is a process of its own, so that its peak memory is its own. Exit codes: 0 all
-//! requirements hold, 1 one does not, 2 used wrongly or a run failed.
+//! requirements hold, 1 a requirement does not hold, 2 invalid usage or a failed run.
 
 mod run;
 mod text;
@@ -18,7 +18,8 @@ use clap::{Parser, ValueEnum};
 
 use crate::run::{Taken, Variant};
 
-/// The weights of a streamed run may take this much of their BF16 bytes, and one block.
+/// The largest share of their BF16 bytes that the weights of a streamed run may take, apart from
+/// one block.
 const MOST: f64 = 0.72;
 
 /// Fewer sentences than this would show little.
@@ -34,21 +35,21 @@ struct Options {
     /// The same weights, compressed by `df11 compress`; may be given more than once.
     #[arg(long, value_name = "DIR", required = true)]
     compressed: Vec<PathBuf>,
-    /// Where config.json and tokenizer.json are.
+    /// The folder of config.json and tokenizer.json.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.corpus/f32"))]
     config_dir: PathBuf,
-    /// A file of text, which is cut into sentences; may be given more than once. Without it, the
-    /// specifications and documents of this repository are taken.
+    /// A text file, which is cut into sentences; may be given more than once. Without it, the
+    /// specifications and documents of this repository are used.
     #[arg(long, value_name = "FILE")]
     sentences: Vec<PathBuf>,
-    /// The most sentences to take.
+    /// The largest number of sentences to use.
     #[arg(long, value_name = "N", default_value_t = 600)]
     limit: usize,
     /// Buffers of a streamed run; each takes a third of a block.
     #[arg(long, value_name = "N", default_value_t = 3)]
     buffers: usize,
-    /// One run alone, from the first of --compressed, which writes its outputs to --out and prints
-    /// what it took.
+    /// One run alone, from the first of --compressed. It writes its outputs to --out, and prints
+    /// its cost.
     #[arg(long, hide = true, requires = "out")]
     run: Option<Variant>,
     #[arg(long, hide = true)]
@@ -71,8 +72,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every variant in a process of its own, compares outputs, and prints the table. Whether all
-/// requirements hold.
+/// Runs every variant in a process of its own, compares the outputs, and prints the table. Returns
+/// whether all requirements hold.
 fn compare(options: &Options) -> Result<bool> {
     let scratch = tempfile::tempdir()?;
     let expected = scratch.path().join("bf16");
@@ -134,7 +135,7 @@ fn row(name: &str, taken: &Taken, plain: &Taken, same: &str) -> String {
 /// Runs one variant in a process of its own.
 fn child(options: &Options, variant: Variant, weights: &Path, out: &Path) -> Result<Taken> {
     let mut command = Command::new(std::env::current_exe()?);
-    // One thread for candle, so that how it cuts sums never depends on the machine.
+    // candle gets one thread, so that the way in which it splits sums never depends on the machine.
     command.env("RAYON_NUM_THREADS", "1");
     command.arg("--model").arg(&options.model).arg("--compressed").arg(weights);
     command.arg("--config-dir").arg(&options.config_dir).arg("--limit").arg(options.limit.to_string());
@@ -151,7 +152,7 @@ fn child(options: &Options, variant: Variant, weights: &Path, out: &Path) -> Res
     serde_json::from_slice(&done.stdout).map_err(Error::wrap)
 }
 
-/// The position of the first byte in which two files differ, their length included.
+/// Returns the position of the first byte in which two files differ, including their lengths.
 fn first_difference(expected: &Path, found: &Path) -> Result<Option<u64>> {
     let [mut expected, mut found] =
         [BufReader::new(File::open(expected)?), BufReader::new(File::open(found)?)];
@@ -181,7 +182,7 @@ mod tests {
     fn files_differ_at_the_first_byte_that_is_not_the_same_or_where_one_ends() {
         let directory = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| directory.path().join(name));
-        // Longer than what is read at once.
+        // This is longer than one read.
         let bytes = vec![7; 3 << 20];
         let compare = |other: &[u8]| {
             std::fs::write(&b, other).unwrap();

@@ -1,4 +1,4 @@
-//! One run: opens weights, embeds all sentences, writes all outputs, and says what it took.
+//! One run: opens weights, embeds all sentences, writes all outputs, and reports the cost.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,12 +18,12 @@ use tokenizers::Tokenizer;
 
 use crate::{Options, text};
 
-/// The decoded bytes of a frame's block: to take rows, the reader decodes such a block on the side.
-/// Units take none, but it is counted for them too. The reader's tables, of some kilobytes, are
-/// not.
+/// The size of a decoded block of a frame. To get rows, the reader decodes such a block in a
+/// separate buffer. Units need none, but it is counted for them too. The reader's tables, of some
+/// kilobytes, are not counted.
 const SIDE_BYTES: usize = 2 << 16;
 
-/// Where a run has its weights from.
+/// The source of a run's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
     /// The BF16 file, read into memory.
@@ -34,19 +34,19 @@ pub(crate) enum Variant {
     Streamed,
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Taken {
     pub(crate) sentences: usize,
     pub(crate) tokens: usize,
-    /// Bytes of weights in memory once all is loaded: decoded, or else compressed together with
-    /// what is decoded at once.
+    /// Bytes of weights in memory once all is loaded: decoded weights, or compressed weights plus
+    /// what is decoded at one time.
     pub(crate) weight_bytes: u64,
-    /// Bytes of one transformer block, decoded. Only of runs that have it whole.
+    /// Decoded bytes of one transformer block. Only runs that hold it whole report this.
     pub(crate) block_bytes: u64,
-    /// Bytes of the largest matrix of a block in F32. Only of runs that have it whole.
+    /// Bytes of the largest matrix of a block in F32. Only runs that hold it whole report this.
     pub(crate) f32_bytes: u64,
-    /// Peak resident memory before weights are opened; the program, its tokenizer and the text.
+    /// Peak resident memory before weights are opened: the program, its tokenizer and the text.
     pub(crate) before_bytes: u64,
     /// Peak resident memory of the whole run, pages of mapped files included.
     pub(crate) peak_bytes: u64,
@@ -58,7 +58,7 @@ pub(crate) struct Taken {
     pub(crate) processor: f64,
 }
 
-/// Carries a run out; its outputs go to the file `out`, what it took to standard output, as JSON.
+/// Carries out a run. Its outputs go to the file `out`, and its cost to standard output as JSON.
 pub(crate) fn run(options: &Options, variant: Variant, out: &Path) -> Result<()> {
     let config = options.config_dir.join("config.json");
     let config: Config =
@@ -148,8 +148,8 @@ fn tokens(options: &Options, config: &Config) -> Result<Vec<Vec<u32>>> {
     ids.collect()
 }
 
-/// Reads all BF16 tensors of a safetensors file straight to where they stay: what an engine without
-/// our code could do, and the least memory that it can do it in.
+/// Reads all BF16 tensors of a safetensors file straight to their final place. An engine without
+/// this project's code could do the same, and could not do it in less memory.
 fn read_plain(path: &Path) -> Result<HashMap<String, Tensor>> {
     let mut file = BufReader::new(File::open(path).map_err(of(path))?);
     let mut len = [0; 8];
@@ -173,7 +173,7 @@ fn read_plain(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(tensors)
 }
 
-/// Decodes all BF16 tensors of a compressed checkpoint, which is closed then.
+/// Decodes all BF16 tensors of a compressed checkpoint, and closes it.
 fn decode_whole(path: &Path) -> Result<HashMap<String, Tensor>> {
     let weights = Weights::open(path)?;
     let tensors = weights.reader().tensors().filter(|tensor| tensor.dtype() == "BF16");
@@ -194,12 +194,12 @@ fn peak_memory() -> Result<u64> {
 
 /// Processor time of this process and all its threads so far, in seconds.
 fn processor_time() -> Result<f64> {
-    /// Linux tells it in hundredths of a second, whatever its own clock.
+    /// Linux reports it in hundredths of a second, whatever its own clock.
     const PER_SECOND: f64 = 100.0;
     let path = Path::new("/proc/self/stat");
     let stat = fs::read_to_string(path).map_err(of(path))?;
-    // In user mode and in the kernel: the 12th and 13th value after the command's name, which ends
-    // in the last bracket.
+    // The time in user mode and in the kernel: the 12th and 13th value after the command's name,
+    // which ends in the last bracket.
     let values = stat.rsplit_once(')').into_iter().flat_map(|(_, values)| values.split_whitespace());
     let ticks: Vec<u64> = values.skip(11).take(2).filter_map(|value| value.parse().ok()).collect();
     match ticks[..] {
@@ -208,7 +208,7 @@ fn processor_time() -> Result<f64> {
     }
 }
 
-/// An error that names its file.
+/// Makes an error that names its file.
 pub(crate) fn of<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Error {
     move |error| Error::msg(format!("{}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Sentences out of files of text.
+//! Extracts sentences from text files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use candle_core::Result;
 
 use crate::run::of;
 
-/// Where the repository's own texts are.
+/// The folders of the repository's own texts.
 const TEXTS: [&str; 2] =
     [concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec"), concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs")];
 
-/// The fewest words that make a sentence.
+/// The smallest number of words in a sentence.
 const LEAST_WORDS: usize = 3;
 
-/// At most `limit` sentences of these files; of the repository's Markdown files if none is given.
-/// Taken evenly from all of the text, in its order.
+/// Returns at most `limit` sentences of these files, or of the repository's Markdown files if none
+/// is given. They are spread evenly over the whole text, in its order.
 pub(crate) fn sentences(files: &[PathBuf], limit: usize) -> Result<Vec<String>> {
     let mut files = files.to_vec();
     if files.is_empty() {

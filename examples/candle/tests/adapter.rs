@@ -62,7 +62,7 @@ fn assert_is(tensor: &Tensor, name: &str, originals: &Originals) {
     assert!(bits(tensor).into_iter().eq(elements.iter().map(|e| e.to_bits())), "{name} has other bits");
 }
 
-/// Where the storage of a tensor lies.
+/// Returns the address of a tensor's storage.
 fn address(tensor: &Tensor) -> usize {
     match &*tensor.storage_and_layout().0 {
         Storage::Cpu(CpuStorage::BF16(elements)) => elements.as_ptr() as usize,
@@ -87,8 +87,8 @@ fn parts_come_in_order_with_original_bits_round_after_round_in_the_same_buffers(
             let mut stream = weights.stream(&parts, buffers).unwrap();
             assert_eq!(stream.buffer_bytes(), buffers * 2 * (160 * 96 + 160));
             let mut addresses = BTreeSet::new();
-            // While these live, an address of theirs comes again only if the buffer itself was
-            // taken from them.
+            // While these live, one of their addresses can recur only if the buffer itself was
+            // taken out of them.
             let mut kept = Vec::new();
             for _ in 0..5 {
                 for (number, names) in parts.iter().enumerate() {
@@ -116,7 +116,7 @@ fn parts_that_are_held_keep_their_bits_and_more_than_there_are_buffers_is_an_err
         let second = stream.take(1).unwrap();
         let error = stream.take(2).unwrap_err().to_string();
         assert!(error.contains("layers.1.up.weight") && error.contains("still held"), "{error}");
-        // The stream goes on where it was, in the buffer that is free.
+        // The stream continues where it was, in the free buffer.
         drop(second);
         for (number, names) in parts.iter().enumerate().skip(2) {
             let part = stream.take(number).unwrap();
@@ -198,7 +198,7 @@ fn what_is_not_there_is_named() {
 fn damage_is_reported_by_take_and_ends_the_stream() {
     let (directory, originals) = (tempfile::tempdir().unwrap(), model());
     for path in compressed(&originals, directory.path()) {
-        // A part in the middle of the stream, so that there are good ones before.
+        // The part is in the middle of the stream, so that valid ones come before it.
         let damaged = "layers.2.down.weight";
         let file = damage(&path, damaged);
         let weights = Weights::open(&path).unwrap();
@@ -215,7 +215,7 @@ fn damage_is_reported_by_take_and_ends_the_stream() {
     }
 }
 
-/// Overwrites stored bytes of a tensor, or of its unit's code, with ones. The file's name.
+/// Overwrites stored bytes of a tensor, or of its unit's code, with ones. Returns the file's name.
 fn damage(checkpoint: &Path, tensor: &str) -> String {
     let unit = tensor.rsplit_once(".down").unwrap().0;
     for entry in fs::read_dir(checkpoint).unwrap() {

@@ -1,5 +1,5 @@
-//! The model: the same bits from resident and from streamed weights, and the outputs that its
-//! publishers state.
+//! Tests the model: resident and streamed weights give the same bits, and the outputs are those
+//! that its publishers state.
 
 #![allow(
     clippy::unwrap_used,
@@ -117,8 +117,9 @@ fn configurations_that_this_program_does_not_know_are_errors() {
     assert!(error(config()).contains("nothing"));
 }
 
-/// The similarities that the documentation of Sentence Transformers prints for all-MiniLM-L6-v2 and
-/// these sentences, from F32 weights. Ours are rounded to BF16, which changes the third digit.
+/// The documentation of Sentence Transformers prints these similarities for all-MiniLM-L6-v2 and
+/// these sentences, from F32 weights. The weights here are rounded to BF16, which changes the third
+/// digit.
 #[test]
 fn real_weights_give_the_published_similarities() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.corpus");

@@ -17,7 +17,7 @@ static BUFFER: Buffer = Ram::new([0; 2 * FRAME_BLOCK]);
 /// What codes mean.
 static TABLE: Ram<DictionaryTable<256>> = Ram::new(DictionaryTable::new());
 
-/// [`framed::run`].
+/// Runs [`framed::run`].
 pub(crate) fn run() -> bool {
     let image = Image { codec: "dictionary", frame: &FRAME, damaged: &DAMAGED };
     framed::run(&image, &TABLE, &BUFFER)

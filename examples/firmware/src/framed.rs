@@ -8,7 +8,7 @@ use crate::measure::{Counter, Measured};
 use crate::print::{Hex, checksum, say};
 use crate::ram::Ram;
 
-/// A frame, and how its codec is called.
+/// A frame, and the name of its codec.
 pub(crate) struct Image {
     pub(crate) codec: &'static str,
     pub(crate) frame: &'static [u8],
@@ -27,8 +27,8 @@ fn restore(
     buffer: &mut [u8],
     counter: &mut Counter,
 ) -> Result<u32, Error> {
-    // Looked at where it is: a frame takes most of a KiB, and moving it out of the result would
-    // take as much stack again.
+    // The frame stays in place: it takes most of a KiB, and moving it out of the result would take
+    // the same amount of stack again.
     let frame = counter.count(|| Frame::new(frame));
     let frame = frame.as_ref().map_err(|error| *error)?;
     counter.count(|| frame.build(table));
@@ -41,8 +41,8 @@ fn restore(
     Ok(sum)
 }
 
-/// Decodes the blocks that hold one row of the matrix; returns its checksum. The table is as
-/// [`restore`] has built it.
+/// Decodes the blocks that hold one row of the matrix, and returns its checksum. [`restore`] must
+/// have built the table.
 fn row(frame: &[u8], table: &impl Table, buffer: &mut [u8], counter: &mut Counter) -> Result<u32, Error> {
     let frame = Frame::new(frame);
     let frame = frame.as_ref().map_err(|error| *error)?;
@@ -58,8 +58,8 @@ fn row(frame: &[u8], table: &impl Table, buffer: &mut [u8], counter: &mut Counte
     Ok(sum)
 }
 
-/// Restores everything, then a row; then shows that damaged frames are refused. `false` if anything
-/// was not as it should be.
+/// Restores everything, then a row, and then shows that damaged frames are refused. Returns `false`
+/// if a result was wrong.
 pub(crate) fn run<T: Table>(image: &Image, table: &'static Ram<T>, buffer: &'static Buffer) -> bool {
     let Image { codec, frame, damaged } = *image;
     let (Some(buffer), Some(table)) = (buffer.take(), table.take()) else { return false };
@@ -70,7 +70,7 @@ pub(crate) fn run<T: Table>(image: &Image, table: &'static Ram<T>, buffer: &'sta
     say![codec, ": ", weights, " weights, checksum ", Hex(sum), "\n"];
     say![codec, ": row ", ROW as u32, ", checksum ", Hex(row_sum), "\n"];
 
-    // A piece of the header, in RAM, with the number of the version changed.
+    // A part of the header, in RAM, with another version number.
     let Some(mut start) = frame.first_chunk::<32>().copied() else { return false };
     start[8] = start[8].wrapping_add(1);
     let refused: [(_, &[u8]); 3] = [

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// A variable in RAM, to be [taken](Self::take) by whoever needs it first.
+/// A variable in RAM, which the first user [takes](Self::take).
 #[derive(Debug)]
 pub(crate) struct Ram<T> {
     value: UnsafeCell<T>,

@@ -1,5 +1,5 @@
-//! Kernels run by the emulator directly, without a driver: for those who want to know everything
-//! that it has to say.
+//! Runs kernels directly in the emulator, without a driver, for callers that need all of its
+//! findings and counts.
 
 use df11::frame::Frame;
 use df11::hazmat::dictionary;
@@ -11,38 +11,38 @@ use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 use df11_gpu::kernels::{RansBlock, THREADS, element_kind};
 use df11_gpu::table::decode_table;
 
-/// How a kernel is launched.
+/// The configuration of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Thread blocks.
+    /// The number of thread blocks.
     pub blocks: u32,
-    /// Threads of each.
+    /// The number of threads in each thread block.
     pub threads: u32,
-    /// Bytes of shared memory besides those that the kernel states.
+    /// Bytes of shared memory in addition to those that the kernel declares.
     pub shared_bytes: usize,
 }
 
 impl Shape {
-    /// That of the kernels here, on so many thread blocks.
+    /// Returns the configuration of this project's kernels with this many thread blocks.
     #[must_use]
     pub const fn ours(blocks: u32) -> Self {
         Shape { blocks, threads: THREADS, shared_bytes: 0 }
     }
 
-    /// That of the published kernel, for a unit of so many blocks and bytes of
-    /// [shared memory](df11::Unit::shared_memory_bytes).
+    /// Returns the configuration of the published kernel, for a unit with this many blocks and
+    /// bytes of [shared memory](df11::Unit::shared_memory_bytes).
     #[must_use]
     pub const fn published(blocks: usize, shared_bytes: u64) -> Self {
         Shape { blocks: blocks as u32, threads: 512, shared_bytes: shared_bytes as usize }
     }
 }
 
-/// What comes of many items in one launch: the elements of each, their statuses, and what the
-/// emulator has to say.
+/// The results of several items of one launch: the elements of each, their statuses, and the report
+/// of the emulator.
 pub type Decoded = (Vec<Vec<u8>>, Vec<u32>, Report);
 
-/// Whether the buffers of a unit have the lengths that its sizes say. That is the host's affair,
-/// and what is in them the kernel's.
+/// Tells whether the buffers of a unit have the lengths that its sizes say. The host has to check
+/// this; a kernel checks only their content.
 ///
 /// ```
 /// use df11::encode;
@@ -66,22 +66,22 @@ pub fn has_right_lengths(tensors: &Parts<&[u8]>) -> bool {
     )
 }
 
-/// A buffer that holds these bytes, `skipped` bytes after its start.
+/// Uploads bytes to a buffer, `skipped` bytes after its start.
 pub fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     let buffer = device.allocate(skipped + bytes.len()) + skipped as u64;
     device.write(buffer, bytes);
     buffer
 }
 
-/// A part of a frame, `skipped` bytes after the start of a buffer, with other bytes around it:
-/// kernels read whole words that hold a byte of it.
+/// Uploads a part of a frame, `skipped` bytes after the start of a buffer, with other bytes around
+/// it. Kernels read whole words that contain a byte of the part.
 fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     let around = [&[0xee; 16][..skipped.min(16)], bytes, &[0xee; 16]].concat();
     upload(device, &around, skipped - skipped.min(16)) + skipped.min(16) as u64
 }
 
-/// Uploads a unit, each part `skipped` bytes after the start of a buffer; gives the arguments of a
-/// kernel with the published signature, and where the weights go.
+/// Uploads a unit, each part `skipped` bytes after the start of a buffer. Returns the arguments of
+/// a kernel with the published signature, and the address for the weights.
 pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) -> ([u64; 9], u64) {
     let n = tensors.sign_mantissa.len();
     let [luts, codes, sign_mantissa, positions, gaps, _] =
@@ -96,7 +96,7 @@ pub fn arguments(device: &mut Device, tensors: &Parts<&[u8]>, skipped: usize) ->
 ///
 /// # Errors
 ///
-/// As [`Module::launch`].
+/// The errors of [`Module::launch`].
 ///
 /// ```
 /// use df11_emulator::Module;
@@ -128,16 +128,16 @@ pub fn unit(
     Ok((device.read(outputs, 2 * tensors.sign_mantissa.len()).to_vec(), report))
 }
 
-/// What a status is before a kernel has found anything wrong.
+/// The initial value of a status, before a kernel has found a fault.
 pub const NOTHING_WRONG: u32 = u32::MAX;
 
 /// Decodes units in one launch of `df11_decode_batch` on this many thread blocks, each part
-/// `skipped` bytes after the start of a buffer; gives their weights, their statuses, and what the
-/// emulator has to say.
+/// `skipped` bytes after the start of a buffer. Returns their weights, their statuses, and the
+/// report of the emulator.
 ///
 /// # Errors
 ///
-/// As [`Module::launch`].
+/// The errors of [`Module::launch`].
 ///
 /// ```
 /// use df11_emulator::Module;
@@ -186,7 +186,7 @@ pub fn units(
     run_batch(module, "df11_decode_batch", device, &described, &outputs, blocks, grid, options)
 }
 
-/// Added to the addresses of outputs by a launch: as if they were offsets from there.
+/// A launch adds this to the addresses of outputs, as if they were offsets from it.
 const BASE: u64 = 4096;
 
 fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
@@ -194,11 +194,12 @@ fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
     bytes.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
 }
 
-/// The blocks of a frame, and what the kernel calls the way in which its elements are put together.
+/// Returns the blocks of a frame, and the kernel's number for the way in which its elements are put
+/// together.
 ///
 /// # Errors
 ///
-/// As [`Frame::block_layout`].
+/// The errors of [`Frame::block_layout`].
 pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11::Error> {
     let header = frame.header();
     let block = |block| {
@@ -215,11 +216,11 @@ pub fn frame_blocks(frame: &Frame<'_>) -> Result<(Vec<RansBlock>, u32), df11::Er
     Ok(((0..header.blocks()).map(block).collect::<Result<_, _>>()?, kind))
 }
 
-/// Decodes blocks of rANS to so many bytes; gives these, and what became of each block.
+/// Decodes blocks of rANS to this many bytes. Returns these bytes, and the status of each block.
 ///
 /// # Errors
 ///
-/// As [`Module::launch`].
+/// The errors of [`Module::launch`].
 #[expect(clippy::too_many_arguments, reason = "what the kernel takes, and how")]
 pub fn rans(
     module: &Module,
@@ -254,25 +255,25 @@ pub fn rans(
 /// Frames of codec rANS for one launch.
 #[derive(Clone, Copy, Debug)]
 pub struct RansFrame<'a> {
-    /// The bytes that places count in.
+    /// The bytes that the offsets refer to.
     pub data: &'a [u8],
-    /// Where its chunks are.
+    /// The positions of its chunks.
     pub chunks: &'a [RansBlock],
     /// Their frequencies.
     pub frequencies: &'a Frequencies,
-    /// How elements are put together.
+    /// The kernels' number for the way in which elements are put together.
     pub kind: u32,
-    /// The bytes of all elements.
+    /// The size of all elements in bytes.
     pub bytes: usize,
 }
 
 /// Decodes frames in one launch of `rans_decode_batch` on this many thread blocks, their bytes
-/// `skipped` bytes after the start of a buffer; gives their elements, their statuses, and what the
-/// emulator has to say.
+/// `skipped` bytes after the start of a buffer. Returns their elements, their statuses, and the
+/// report of the emulator.
 ///
 /// # Errors
 ///
-/// As [`Module::launch`].
+/// The errors of [`Module::launch`].
 pub fn frames(
     module: &Module,
     frames: &[RansFrame<'_>],
@@ -303,31 +304,32 @@ pub fn frames(
 /// A frame of codec dictionary.
 #[derive(Clone, Debug)]
 pub struct DictionaryFrame<'a> {
-    /// For each code, its symbols from the low byte on, and eight times their number in the high
+    /// For each code: its symbols from the low byte on, and eight times their number in the high
     /// byte.
     pub entries: Vec<u64>,
     /// The codes of all chunks.
     pub codes: &'a [u8],
-    /// For each chunk how many groups of eight codes it has.
+    /// The number of groups of eight codes in each chunk.
     pub counts: Vec<u16>,
     /// The planes of the raw part.
     pub planes: &'a [u8],
-    /// Bytes from one plane to the next.
+    /// The number of bytes from one plane to the next.
     pub stride: usize,
-    /// Elements.
+    /// The number of elements.
     pub n: usize,
-    /// Bits of a code: 8 or 12.
+    /// The number of bits of a code: 8 or 12.
     pub width: u32,
-    /// How elements are put together.
+    /// The kernels' number for the way in which elements are put together.
     pub kind: u32,
 }
 
 impl<'a> DictionaryFrame<'a> {
-    /// What the kernel takes of a frame, whose checksums are compared; `None` for other codecs.
+    /// Extracts the kernel's input from a frame, and compares its checksums; `None` for other
+    /// codecs.
     ///
     /// # Errors
     ///
-    /// As [`Frame::chunks_layout`].
+    /// The errors of [`Frame::chunks_layout`].
     pub fn new(frame: &Frame<'a>) -> Result<Option<Self>, df11::Error> {
         let header = frame.header();
         let Some(model) = header.dictionary() else { return Ok(None) };
@@ -349,11 +351,11 @@ impl<'a> DictionaryFrame<'a> {
     }
 }
 
-/// Decodes frames in one launch of `fast_decode_batch`, as [`frames`].
+/// Decodes frames in one launch of `fast_decode_batch`, as [`frames`] does.
 ///
 /// # Errors
 ///
-/// As [`Module::launch`].
+/// The errors of [`Module::launch`].
 pub fn dictionaries(
     module: &Module,
     frames: &[DictionaryFrame<'_>],
@@ -387,7 +389,7 @@ pub fn dictionaries(
     run_batch(module, "fast_decode_batch", device, &described, &outputs, first, grid, options)
 }
 
-/// Launches a kernel for many items; gives what they became.
+/// Launches a kernel for several items, and returns their results.
 #[expect(clippy::too_many_arguments, reason = "what a launch takes, and what comes out of it")]
 fn run_batch(
     module: &Module,

@@ -1,8 +1,8 @@
-//! The kernels of `df11-gpu` in an emulator, without a driver and on any system.
+//! Runs the kernels of `df11-gpu` in an emulator, without a driver and on any system.
 //!
-//! [`emulate`] runs those that decode, and everybody's kernels of the published signature, with
-//! everything that the emulator has to say; [`report`] counts what they do;
-//! [`Machine`](machine::Emulated) runs those that encode.
+//! [`emulate`] runs the kernels that decode, and any other kernel of the published signature, with
+//! all findings of the emulator. [`report`] counts their work. [`Machine`](machine::Emulated) runs
+//! the kernels that encode.
 
 pub mod emulate;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! The emulator as a machine, with everything that it finds.
+//! The emulator as a machine, with all of its findings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,17 +21,17 @@ pub struct Emulated {
     undefined: usize,
 }
 
-/// Why something could not be encoded in the emulator.
+/// The reason why encoding in the emulator failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// It cannot be encoded at all.
+    /// The data cannot be encoded at all.
     Core(df11::Error),
     /// The emulator does not run the kernel.
     Emulator(df11_emulator::Error),
     /// There are no kernels for this compute capability.
     TooOld {
-        /// Such as 75 for 7.5.
+        /// The compute capability, such as 75 for 7.5.
         capability: i32,
     },
 }
@@ -61,12 +61,13 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Emulated {
-    /// A machine of this compute capability (90 for 9.0), whose kernels run by these options.
+    /// Makes a machine of this compute capability (90 for 9.0), whose kernels run with these
+    /// options.
     ///
     /// # Errors
     ///
-    /// [`Error::TooOld`] if no kernels are for it, [`Error::Emulator`] if the emulator does not
-    /// know one of their instructions.
+    /// [`Error::TooOld`] if there are no kernels for it, [`Error::Emulator`] if the emulator does
+    /// not support one of their instructions.
     pub fn new(capability: i32, options: Options) -> Result<Self, Error> {
         let module = |kernels: Kernels| {
             let ptx = best(kernels.ptx(), capability).ok_or(Error::TooOld { capability })?;
@@ -85,21 +86,22 @@ impl Emulated {
         })
     }
 
-    /// Lets the launches that follow have at most so many thread blocks, and one at least.
+    /// Limits later launches to this number of thread blocks. A launch always has at least one.
     pub const fn set_thread_blocks(&mut self, most: u32) {
         self.most_thread_blocks = most;
     }
 
-    /// Lets the kernels that follow run by other options.
+    /// Sets the options of later kernels.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
     }
 
-    /// Lets it run this text of PTX in place of its own kernels.
+    /// Replaces its own kernels with this PTX text.
     ///
     /// # Errors
     ///
-    /// [`Error::Emulator`] if this is no PTX, or has instructions that the emulator does not know.
+    /// [`Error::Emulator`] if the text is not PTX, or has instructions that the emulator does not
+    /// support.
     pub fn set_kernels(&mut self, kernels: Kernels, text: &str) -> Result<(), Error> {
         let module = Module::parse(text)?;
         self.modules.retain(|(other, _)| *other != kernels);
@@ -107,25 +109,25 @@ impl Emulated {
         Ok(())
     }
 
-    /// What it stands for, such as 90 for 9.0.
+    /// Returns its compute capability, such as 90 for 9.0.
     #[must_use]
     pub const fn capability(&self) -> i32 {
         self.capability
     }
 
-    /// What was wrong with kernels so far.
+    /// Returns the faults of all kernels so far.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// How many bytes were read from here that nobody had written.
+    /// Returns how many bytes were downloaded that had never been written.
     #[must_use]
     pub const fn undefined(&self) -> usize {
         self.undefined
     }
 
-    /// What each kernel has done so far, by name.
+    /// Returns the counts of each kernel so far, by name.
     #[must_use]
     pub const fn counters(&self) -> &BTreeMap<&'static str, Counters> {
         &self.counters

@@ -1,9 +1,9 @@
-//! How much the kernels do, beside the published one.
+//! Counts the work of the kernels, beside the published one.
 //!
-//! Nothing here is a time. Instructions of PTX and accesses of memory are counted by the emulator.
-//! With NVIDIA's assembler, each line of PTX is also weighed by the machine instructions that it
-//! became: an estimate, since lines are moved, merged and copied on the way. Code that is reached
-//! only when lanes have parted where they should not (behind `BRA.DIV`) is left out.
+//! None of the figures is a time. The emulator counts PTX instructions and memory accesses. With
+//! NVIDIA's assembler, each line of PTX is also weighted by the machine instructions that it
+//! became. This is an estimate, since the assembler moves, merges and copies lines. Code that is
+//! reached only when lanes have diverged where they should not (behind `BRA.DIV`) is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,38 +18,38 @@ use serde::Serialize;
 use crate::emulate::{self, Shape};
 use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
 
-/// Thread blocks, as on a card of 132 multiprocessors.
+/// The number of thread blocks, as on a card of 132 multiprocessors.
 const THREAD_BLOCKS: u32 = 528;
 
-/// What one kernel does, for each element.
+/// The work of one kernel, for each element.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Row {
     /// The kernel; `published` is `decode` of the package `dfloat11`.
     pub kernel: String,
-    /// What it was compiled for, such as `sm_90`.
+    /// The target that it was compiled for, such as `sm_90`.
     pub target: String,
-    /// Elements that were decoded.
+    /// The number of decoded elements.
     pub elements: usize,
-    /// Instructions of PTX by warps.
+    /// PTX instructions, counted by warps.
     pub ptx_instructions: f64,
-    /// Machine instructions by warps, estimated; without an assembler, nothing.
+    /// Estimated machine instructions, counted by warps; `None` without an assembler.
     pub machine_instructions: Option<f64>,
-    /// Registers of a thread.
+    /// The number of registers of a thread.
     pub registers: Option<u32>,
     /// Bytes of shared memory of a thread block.
     pub shared_bytes: usize,
-    /// The part of lanes that had something to do.
+    /// The share of active lanes.
     pub lane_efficiency: f64,
-    /// Sectors of 32 bytes that were read.
+    /// The number of 32-byte sectors read.
     pub load_sectors: f64,
-    /// Sectors of 32 bytes that were written.
+    /// The number of 32-byte sectors written.
     pub store_sectors: f64,
-    /// How often shared memory was used.
+    /// Wavefronts of shared memory.
     pub shared_wavefronts: f64,
-    /// How many of these were due to bank conflicts.
+    /// Wavefronts above the minimum: those caused by bank conflicts.
     pub shared_conflicts: f64,
-    /// What is wrong with it, by line.
+    /// The faults of the kernel, ordered by line.
     pub findings: Vec<String>,
 }
 
@@ -61,13 +61,13 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Those in a folder, or in folders below it; `None` if they are not all there.
+    /// Finds both tools in a folder, or in folders below it; `None` if one is missing.
     #[must_use]
     pub fn find(folder: &Path) -> Option<Self> {
         Some(Tools { ptxas: find(folder, "ptxas")?, nvdisasm: find(folder, "nvdisasm")? })
     }
 
-    /// Machine instructions by line of PTX, and the registers of a thread.
+    /// Returns the machine instructions for each line of PTX, and the registers of a thread.
     fn assemble(&self, text: &str, target: &str, entry: &str) -> Result<(BTreeMap<usize, u64>, u32), String> {
         let folder = std::env::temp_dir().join(format!("df11-report-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
@@ -113,7 +113,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     folders.find_map(|folder| find(&folder, name))
 }
 
-/// Runs a program; gives what it said.
+/// Runs a program, and returns its output.
 fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
     let said = [output.stdout, output.stderr].concat();
@@ -121,8 +121,8 @@ fn run(command: &mut Command) -> Result<String, String> {
     if output.status.success() { Ok(said) } else { Err(format!("{command:?} failed: {said}")) }
 }
 
-/// Machine instructions of a kernel, by the line of PTX that they come from; of those that can be
-/// reached while lanes are together.
+/// Returns the machine instructions of a kernel for each line of PTX that they come from. It counts
+/// those that can be reached while lanes have not diverged.
 fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
     let (mut is_ours, mut line) = (false, None);
     let mut instructions: Vec<(&str, Option<usize>)> = Vec::new();
@@ -182,12 +182,13 @@ fn by_line(code: &str, entry: &str) -> BTreeMap<usize, u64> {
     found
 }
 
-/// What the kernels for all targets do with these BF16 weights, as one unit and as one frame; and
-/// the published kernel with the same unit, if its text is given.
+/// Reports the work of the kernels for all targets on these BF16 weights, as one unit and as one
+/// frame, and that of the published kernel on the same unit, if its text is given.
 ///
 /// # Errors
 ///
-/// What cannot be encoded, run or assembled; and a kernel that gives other weights.
+/// An error for weights that cannot be encoded, run or assembled, and for a kernel that gives other
+/// weights.
 pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> Result<Vec<Row>, String> {
     let core = |error: df11::Error| error.to_string();
     let encoded = df11::encode(weights).map_err(core)?;
@@ -203,7 +204,7 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         if found != weights {
             return Err(format!("{kernel} for {} gives other weights; please report this", module.target()));
         }
-        // What nobody assembles any more is taken for the oldest that can be.
+        // A target that assemblers no longer support is replaced by the oldest supported one.
         let target = module.target();
         let card = if kernel == "published" { "sm_90" } else { target };
         let machine = tools.map(|tools| tools.assemble(text, card, entry)).transpose()?;

@@ -20,7 +20,7 @@ fn product(a: u32, b: u32) -> u32 {
     })
 }
 
-/// x to this power.
+/// Returns x to this power.
 fn x_to(power: u64) -> u32 {
     let (mut result, mut square, mut left) = (ONE, ONE >> 1, power);
     while left > 0 {
@@ -33,20 +33,19 @@ fn x_to(power: u64) -> u32 {
     result
 }
 
-/// The checksum of bytes with the checksum `first`, and of `bytes` bytes after them with the
-/// checksum `second`.
+/// Joins two checksums: `first` covers some bytes, and `second` the `bytes` bytes after them.
 pub(super) fn join(first: u32, second: u32, bytes: u64) -> u32 {
     product(first, x_to(8 * bytes)) ^ second
 }
 
-/// What `frame_encode_check` needs to know: see `Powers` in `rans_encode.cu`.
+/// The constants of `frame_encode_check`: see `Powers` in `rans_encode.cu`.
 pub(super) struct Powers {
     step: [u32; 2],
     from_end: [Vec<u32>; 2],
 }
 
 impl Powers {
-    /// For elements of so many bytes.
+    /// Computes the constants for elements of this many bytes.
     pub(super) fn new(size: usize) -> Self {
         let sizes = [1, size as u64];
         let from_end = |size: u64| {
@@ -57,7 +56,7 @@ impl Powers {
         Powers { step: sizes.map(|size| x_to(32 * size * u64::from(THREADS))), from_end: sizes.map(from_end) }
     }
 
-    /// The same in the form of the kernel.
+    /// Returns the constants in the form of the kernel.
     pub(super) fn describe(&self) -> Vec<u8> {
         let table = |step: &u32| {
             let step = *step;

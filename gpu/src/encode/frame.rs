@@ -1,4 +1,4 @@
-//! Frames.
+//! Encodes frames.
 
 use df11::Error;
 use df11::frame::{self, ElementType, EncodeOptions, Encoder, Header};
@@ -9,22 +9,22 @@ use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};
 use crate::kernels::{THREADS, WARPS, element_kind};
 
-/// Bytes that a thread counts at least, so that its part of the sums pays.
+/// The minimum number of bytes that a thread counts, so that its part of the sums pays.
 const COUNTED: usize = 128;
 
-/// Thread blocks that count, at most: as many as any card runs at once.
-const MOST_COUNTING: u32 = 2048;
+/// The largest number of thread blocks that count: the number that any card runs at once.
+const MAX_COUNTING_BLOCKS: u32 = 2048;
 
-/// A frame in the memory of a machine. Whoever has it gives its memory back.
+/// A frame in the memory of a machine. Its owner must free the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedFrame {
-    /// Where it is.
+    /// The address of the frame.
     pub address: u64,
-    /// How long it is.
+    /// The length of the frame in bytes.
     pub bytes: usize,
 }
 
-/// Encodes elements of this type and shape to the frame that [`frame::encode`] gives.
+/// Encodes elements of this type and shape. The bytes are those of [`frame::encode`].
 ///
 /// ```
 /// use df11::frame::{self, ElementType};
@@ -52,7 +52,7 @@ pub fn frame<M: Machine>(
     frame_of_blocks(machine, frame::BLOCK, element_type, shape, elements)
 }
 
-/// Encodes a frame with blocks of this many elements, as [`EncodeOptions::block_len`] has them.
+/// Encodes a frame with blocks of this many elements, as [`EncodeOptions::block_len`] sets it.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub fn frame_of_blocks<M: Machine>(
     elements: u64,
 ) -> Result<EncodedFrame, M::Error> {
     let options = EncodeOptions::new().block_len(block_len);
-    // What is wrong with the shape is known before anything is counted.
+    // An invalid shape is detected before anything is counted.
     let empty = options.encoder(element_type, shape, &[0; 256])?;
     let (header, _) = Header::parse(&empty.header())?;
     let tensor = Tensor { address: elements, elements: header.len() };
@@ -90,20 +90,20 @@ fn count<M: Machine>(
     }
     let totals = scratch.upload(&[0; 8 * 256])?;
     let bytes = tensor.elements.saturating_mul(element_type.bytes());
-    let thread_blocks = bytes.div_ceil(COUNTED * THREADS as usize).min(MOST_COUNTING as usize) as u32;
+    let thread_blocks = bytes.div_ceil(COUNTED * THREADS as usize).min(MAX_COUNTING_BLOCKS as usize) as u32;
     let arguments = [tensor.address, tensor.elements as u64, u64::from(element_kind(element_type)), totals];
     scratch.machine.run(&pass("frame_encode_count", thread_blocks, &arguments))?;
     Ok(counts(&scratch.machine.download(totals, 8 * 256)?))
 }
 
-/// What the passes after the counting need and make.
+/// The memory of the passes after the counting.
 struct Planned {
     elements: u64,
     number: u64,
     block_len: u64,
     blocks: u32,
     element_type: ElementType,
-    /// Of codec rANS: what is coded.
+    /// The coded part, for codec rANS.
     coded: Option<Coded>,
     offsets: u64,
 }
@@ -146,12 +146,12 @@ impl Planned {
         })
     }
 
-    /// What all kernels begin with.
+    /// Returns the first arguments of all kernels.
     fn elements(&self) -> [u64; 4] {
         [self.elements, self.number, self.block_len, self.blocks.into()]
     }
 
-    /// Encodes, and lays the blocks out from `start` on.
+    /// Lists the passes that encode, and that lay the blocks out from `start` on.
     fn first_passes(&self, start: u64) -> Vec<Pass> {
         let Planned { number, block_len, blocks, element_type, offsets, .. } = *self;
         let mut passes = Vec::new();
@@ -168,7 +168,7 @@ impl Planned {
         passes
     }
 
-    /// Writes the blocks and the directory to a frame that is at `bytes`.
+    /// Lists the passes that write the blocks and the directory to the frame at `bytes`.
     fn last_passes(&self, bytes: u64, powers: u64, digests: u64) -> [Pass; 2] {
         let Planned { blocks, offsets, .. } = *self;
         let kind = u64::from(element_kind(self.element_type));
@@ -227,7 +227,8 @@ fn encode<M: Machine>(
     Ok(EncodedFrame { address: bytes, bytes: trailer + TRAILER_BYTES })
 }
 
-/// The trailer after this directory; `digests` are the checksums of the elements of blocks.
+/// Makes the trailer that follows this directory. `digests` are the checksums of the elements of
+/// blocks.
 fn end_of(header: &Header, offset: usize, directory: Vec<u8>, digests: &[u8]) -> Vec<u8> {
     let size = header.element_type().bytes();
     let digests = digests.as_chunks::<4>().0.iter().map(|digest| u32::from_le_bytes(*digest));
@@ -242,7 +243,8 @@ fn end_of(header: &Header, offset: usize, directory: Vec<u8>, digests: &[u8]) ->
     bytes.split_off(start)
 }
 
-/// Frequencies, as the kernel takes them: for each symbol a reciprocal and what else it needs.
+/// Returns the frequencies in the form of the kernel: for each symbol a reciprocal and its other
+/// constants.
 fn describe(frequencies: &Frequencies) -> Vec<u8> {
     let mut start = 0;
     let entry = |frequency: &u16| {

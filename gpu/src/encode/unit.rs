@@ -1,4 +1,4 @@
-//! DF11 units.
+//! Encodes DF11 units.
 
 use df11::Error;
 use df11::hazmat::huffman::{Codewords, FIRST_JUMP, PrefixTablesBuf};
@@ -8,47 +8,47 @@ use df11::{EncodeOptions, MAX_ELEMENTS, Parts, Plan};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, with_scratch};
 use crate::kernels::WARPS;
 
-/// Weights of a tile at most, so that its counts fit 16 bits.
-const MOST: usize = (1 << 16) - 1;
+/// The largest number of weights of a tile, so that its counts fit 16 bits.
+const MAX_TILE_WEIGHTS: usize = (1 << 16) - 1;
 
-/// From this many weights on, there are tiles for every card also if they are large.
-const MANY: usize = 1 << 23;
+/// From this number of weights on, there are enough tiles for every card even if they are large.
+const LARGE_UNIT_WEIGHTS: usize = 1 << 23;
 
-/// How a unit is cut into the parts that thread blocks take. Its bytes do not depend on that.
+/// The division of a unit into the parts that thread blocks take. The bytes of the unit do not
+/// depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
-    /// Tiles end at multiples of so many weights of the unit, 1 to 65,535, and at the ends of
-    /// tensors.
+    /// Tiles end at multiples of this number of weights of the unit, 1 to 65,535, and at the ends
+    /// of tensors.
     pub weights: usize,
 }
 
 impl Tiling {
-    /// A good one for a unit of so many weights: the counts of a tile take 512 bytes, which are
-    /// written and read again.
+    /// Returns a good tiling for a unit of this many weights. The counts of a tile take 512 bytes,
+    /// which are written and read again.
     #[must_use]
     pub const fn of(weights: usize) -> Self {
-        Tiling { weights: if weights < MANY { 4096 } else { 16_384 } }
+        Tiling { weights: if weights < LARGE_UNIT_WEIGHTS { 4096 } else { 16_384 } }
     }
 }
 
-/// A unit in the memory of a machine. Whoever has it gives its memory back with
-/// [`free`](Self::free).
+/// A unit in the memory of a machine. Its owner must free the memory with [`free`](Self::free).
 #[derive(Clone, Debug)]
 pub struct EncodedUnit {
-    /// Where its tables, code, signs and mantissas, output positions and gaps are.
+    /// The addresses of its tables, code, signs and mantissas, output positions, and gaps.
     pub addresses: [u64; 5],
-    /// Its code, and how many bytes each part has.
+    /// Its code, and the size of each part.
     pub plan: Plan,
     /// The part that only hosts need.
     pub split_positions: Vec<u8>,
 }
 
 impl EncodedUnit {
-    /// Copies it to the host.
+    /// Copies the unit to the host.
     ///
     /// # Errors
     ///
-    /// What the machine says.
+    /// The error of the machine.
     pub fn download<M: Machine>(&self, machine: &mut M) -> Result<df11::EncodedUnit, M::Error> {
         let [luts, encoded_exponent, sign_mantissa, output_positions, gaps] = self.addresses;
         let mut unit = self.plan.buffers();
@@ -61,23 +61,22 @@ impl EncodedUnit {
         Ok(unit)
     }
 
-    /// Gives its memory back.
+    /// Frees its memory.
     ///
     /// # Errors
     ///
-    /// What the machine says.
+    /// The error of the machine.
     pub fn free<M: Machine>(self, machine: &mut M) -> Result<(), M::Error> {
         self.addresses.into_iter().try_for_each(|address| machine.free(address))
     }
 }
 
-/// Encodes the unit that these tensors make, in this order, to the bytes that [`df11::encode`]
-/// gives.
+/// Encodes the unit of these tensors, in this order. The bytes are those of [`df11::encode`].
 ///
 /// # Errors
 ///
-/// What the layout cannot hold, as [`Plan::new`] says it; [`Error::PlanMismatch`] if the weights
-/// change meanwhile; what the machine says.
+/// The errors of [`Plan::new`] for data that the layout cannot hold; [`Error::PlanMismatch`] if the
+/// weights change meanwhile; the errors of the machine.
 pub fn unit<M: Machine>(
     machine: &mut M,
     tensors: &[Tensor],
@@ -89,13 +88,13 @@ pub fn unit<M: Machine>(
     })
 }
 
-/// The same with tiles and a code of the caller's choice: `plan` makes it of the frequencies of
-/// exponents.
+/// Encodes a unit with a tiling and a code of the caller's choice. `plan` makes the code from the
+/// frequencies of exponents.
 ///
 /// # Errors
 ///
-/// What `plan` says, and what [`unit()`] does; [`Error::PlanMismatch`] if the plan is for other
-/// numbers of weights or tensors.
+/// The errors of `plan` and of [`unit()`]; [`Error::PlanMismatch`] if the plan is for other numbers
+/// of weights or tensors.
 pub fn planned_unit<M: Machine>(
     machine: &mut M,
     tensors: &[Tensor],
@@ -105,7 +104,7 @@ pub fn planned_unit<M: Machine>(
     with_scratch(machine, |scratch| encode(scratch, tensors, tiling, plan))
 }
 
-/// A tile, as the kernels take it.
+/// A tile, in the form of the kernels.
 #[derive(Clone, Copy, Debug)]
 struct Tile {
     address: u64,
@@ -115,13 +114,13 @@ struct Tile {
 
 /// Cuts tensors into tiles.
 fn tiles(tensors: &[Tensor], tiling: Tiling) -> Vec<Tile> {
-    let most = tiling.weights.clamp(1, MOST);
+    let tile_weights = tiling.weights.clamp(1, MAX_TILE_WEIGHTS);
     let mut tiles = Vec::new();
     let mut first = 0;
     for tensor in tensors {
         let (start, end) = (first, first + tensor.elements);
         while first < end {
-            let weights = (most - first % most).min(end - first);
+            let weights = (tile_weights - first % tile_weights).min(end - first);
             tiles.push(Tile { address: tensor.address + 2 * (first - start) as u64, first, weights });
             first += weights;
         }
@@ -129,7 +128,7 @@ fn tiles(tensors: &[Tensor], tiling: Tiling) -> Vec<Tile> {
     tiles
 }
 
-/// What the passes before the plan need and make.
+/// The memory of the passes before the plan.
 struct Counted {
     tiles: u64,
     number: u32,
@@ -148,7 +147,7 @@ impl Counted {
     }
 }
 
-/// What the passes after the plan need and make.
+/// The memory of the passes after the plan.
 struct Planned {
     codewords: u64,
     bits: u64,
@@ -274,7 +273,7 @@ fn count<M: Machine>(scratch: &mut Scratch<'_, M>, tiles: &[Tile]) -> Result<Cou
     Ok(counted)
 }
 
-/// Codewords, as the kernels take them.
+/// Returns the codewords in the form of the kernels.
 fn describe(codewords: &Codewords) -> Vec<u8> {
     let of = |symbol: u8| match u32::from(codewords.len(symbol)) {
         0 => [0, 0],
@@ -293,8 +292,8 @@ fn split_positions(tensors: &[Tensor]) -> Vec<u8> {
     ends[..ends.len() - 1].iter().flat_map(|end| end.to_le_bytes()).collect()
 }
 
-/// Adds the first weight that cannot be represented to an error that lacks it: the counts of tiles
-/// say where to look.
+/// Adds the position of the first weight that cannot be represented to an error that lacks it. The
+/// counts of the tiles tell where to look.
 fn locate<M: Machine>(
     scratch: &mut Scratch<'_, M>,
     error: Error,

@@ -1,9 +1,9 @@
-//! The device that tests are about.
+//! The device under test.
 
 use df11_gpu::{Emulation, Gpu, Target};
 
-/// What `DF11_DEVICE` says: `cuda:0` for a card, otherwise the emulator, whose streams do nothing
-/// before somebody waits for them.
+/// Opens the device that `DF11_DEVICE` names: `cuda:0` for a card, otherwise the emulator, whose
+/// streams do nothing before a call waits for them.
 pub(crate) fn gpu() -> Gpu {
     let target = std::env::var("DF11_DEVICE").map_or(Ok(Target::Emulated), |text| text.parse()).unwrap();
     let gpu = match target {

@@ -1,4 +1,4 @@
-//! Machines that are changed: far addresses, weights that change while they are encoded.
+//! Machines with changed behaviour: far addresses, and weights that change while they are encoded.
 
 use df11::frame::ElementType;
 use df11::{EncodeOptions, Error};
@@ -10,8 +10,8 @@ use df11_tests::weights::{Random, bytes, like_trained, with_exponents};
 
 use crate::support::{CAPABILITIES, best, exponents, is_clean, is_same, size, upload};
 
-/// A machine on which units begin after so many weights and bits of others that are not there: the
-/// kernel that writes gets addresses that lie so far before the memory that it is to write.
+/// A machine on which units begin after this many weights and bits of others that do not exist. The
+/// kernel that writes gets addresses that lie this far before its memory.
 struct Far<'m> {
     machine: &'m mut Emulated,
     weights: u64,
@@ -44,7 +44,7 @@ impl Machine for Far<'_> {
         let mut pass = pass.clone();
         let [tiles, number, offsets, _, code, sign_mantissa, positions, gaps, elements, windows, _] =
             pass.arguments.first_chunk_mut().unwrap();
-        // The second number of a tile has its first weight in the low half.
+        // The low half of a tile's second number is its first weight.
         for tile in 0..*number {
             self.add(*tiles + 16 * tile + 8, self.weights);
         }
@@ -77,7 +77,8 @@ fn units_are_written_as_well_at_the_limits_of_the_layout() {
     let weights = bytes(&like_trained(40_000, 1));
     let tensors = [&weights[..30_002], &weights[30_002..]];
     let mut expected = EncodeOptions::new().encode(&tensors).unwrap();
-    // Whole groups of weights and whole blocks of code, as many as can be before these.
+    // Whole groups of weights and whole blocks of code, the largest number that can come before
+    // these.
     let before = (df11::MAX_ELEMENTS - 40_000) / 16 * 16;
     let blocks = (df11::MAX_ELEMENTS - expected.encoded_exponent.len()) / df11::hazmat::layout::BLOCK_BYTES;
     // Output positions count the weights before; the first and the last come from elsewhere.
@@ -99,7 +100,7 @@ fn units_are_written_as_well_at_the_limits_of_the_layout() {
     }
 }
 
-/// A machine whose memory somebody changes after the first kernel, which counts.
+/// A machine whose memory changes after the first kernel, which counts.
 struct Changed<'m> {
     machine: &'m mut Emulated,
     at: u64,
@@ -159,7 +160,7 @@ fn weights_that_change_after_they_were_counted_do_no_harm() {
         let frame = frame_of_blocks(&mut changed, 4096, ElementType::Bf16, &[n as u64], at).unwrap();
         changed.free(frame.address).unwrap();
         changed.free(at).unwrap();
-        // Where it is refused, nobody reads what was not written.
+        // If the unit is refused, no kernel has read undefined bytes.
         is_clean(&machine, "changed weights");
     }
     assert!(cases(60) < 60 || refused > 20, "{refused}");

@@ -1,5 +1,5 @@
-//! The kernels that encode, run by the emulator: what they write is what core writes, byte for
-//! byte, and nothing else is wrong with them.
+//! The kernels that encode, run by the emulator. Their output is that of core, byte for byte, and
+//! the emulator finds no fault.
 
 #![allow(
     clippy::unwrap_used,

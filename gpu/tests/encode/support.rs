@@ -1,4 +1,4 @@
-//! Machines, and what core writes.
+//! Machines, and the expected output of core.
 
 use df11::frame::{self, ElementType};
 use df11::{EncodeOptions, EncodedUnit, Error, Plan};
@@ -7,10 +7,10 @@ use df11_gpu::encode::{Kernels, Machine, Pass, Tensor, Tiling, frame_of_blocks, 
 use df11_gpu_lab::machine::{Emulated, Error as EmulatedError};
 use df11_tests::weights::{Random, fibonacci_exponents, like_trained};
 
-/// Compute capabilities of which each has kernels of its own.
+/// The compute capabilities that have kernels of their own.
 pub(crate) const CAPABILITIES: [i32; 4] = [75, 80, 90, 100];
 
-/// Options that differ with a number: who goes first, in which order.
+/// Makes options that depend on a number: the order of lanes, and the order of warps.
 pub(crate) fn options(number: u64) -> Options {
     let policy = if number.is_multiple_of(2) { Policy::Together } else { Policy::Apart { seed: number } };
     Options { policy, order: number, ..Options::default() }
@@ -27,8 +27,8 @@ pub(crate) fn is_clean(machine: &Emulated, what: &str) {
     assert_eq!(machine.undefined(), 0, "{what}: bytes that no kernel has written");
 }
 
-/// Puts tensors to addresses that are not multiples of anything: `skipped` bytes, and more for
-/// each, after those of buffers.
+/// Uploads tensors to unaligned addresses: `skipped` bytes, and more for each tensor, after those
+/// of buffers.
 pub(crate) fn upload(machine: &mut Emulated, tensors: &[&[u8]], skipped: usize) -> (Vec<Tensor>, Vec<u64>) {
     let (mut placed, mut buffers) = (Vec::new(), Vec::new());
     for (i, tensor) in tensors.iter().enumerate() {
@@ -41,7 +41,7 @@ pub(crate) fn upload(machine: &mut Emulated, tensors: &[&[u8]], skipped: usize) 
     (placed, buffers)
 }
 
-/// Encodes a unit on a machine, and gives all memory back.
+/// Encodes a unit on a machine, and frees all memory.
 pub(crate) fn encode(
     machine: &mut Emulated,
     tensors: &[&[u8]],
@@ -59,12 +59,12 @@ pub(crate) fn encode(
     result
 }
 
-/// The best code for the weights.
+/// Makes the best code for the weights.
 pub(crate) fn best(tensors: usize) -> impl Fn(&[u64; 256]) -> Result<Plan, Error> {
     move |frequencies| Plan::from_frequencies(frequencies, tensors, &EncodeOptions::default())
 }
 
-/// Says which part of two units is another, and from where on.
+/// Compares two units, and reports the first part that differs, and from where on.
 #[track_caller]
 pub(crate) fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
     for ((name, _), (found, expected)) in df11::PARTS
@@ -76,16 +76,16 @@ pub(crate) fn is_same(found: &EncodedUnit, expected: &EncodedUnit, what: &str) {
     }
 }
 
-/// Exponents of all kinds: few and many, flat and skewed, long runs, long codewords.
+/// Makes exponents of all kinds: few and many, flat and skewed, long runs, long codewords.
 pub(crate) fn exponents(random: &mut Random, n: usize) -> Vec<u8> {
     let first = random.below(200) as u8;
     let alphabet = 1 + random.below(40) as u8;
     match random.below(7) {
         0 => (0..n).map(|_| (random.next() % 240) as u8).collect(),
         1 => (0..n).map(|_| first + random.below(u64::from(alphabet)) as u8).collect(),
-        // Halving in frequency: a codeword of each length.
+        // The frequencies halve, so there is a codeword of each length.
         2 => (0..n).map(|_| first + (random.next().trailing_zeros() as u8).min(39)).collect(),
-        // Runs of one bit each, and now and then something else.
+        // Runs of one bit each, occasionally interrupted.
         3 => (0..n).map(|i| first + u8::from(i % 977 == 0)).collect(),
         // Codewords of up to 23 bits, in clusters.
         4 => {
@@ -94,7 +94,7 @@ pub(crate) fn exponents(random: &mut Random, n: usize) -> Vec<u8> {
             all.rotate_left(at);
             all.into_iter().cycle().take(n).collect()
         }
-        // The rare ones side by side, so that four codewords fit no register.
+        // The rare exponents stand side by side, so that four codewords do not fit a register.
         5 => {
             let mut all = fibonacci_exponents(first, 22, random.next());
             all.sort_unstable();
@@ -106,13 +106,13 @@ pub(crate) fn exponents(random: &mut Random, n: usize) -> Vec<u8> {
     }
 }
 
-/// A number of weights: often few.
+/// Returns a number of weights, often a small one.
 pub(crate) fn size(random: &mut Random) -> usize {
     let most = [3, 40, 600, 4000, 12_000][random.below(5) as usize];
     1 + random.below(most) as usize
 }
 
-/// Cuts weights into tensors anywhere, some of them empty.
+/// Cuts weights into tensors at random places; some tensors are empty.
 pub(crate) fn cut<'a>(random: &mut Random, weights: &'a [u8]) -> Vec<&'a [u8]> {
     let n = weights.len() / 2;
     let mut cuts: Vec<usize> =
@@ -124,7 +124,7 @@ pub(crate) fn cut<'a>(random: &mut Random, weights: &'a [u8]) -> Vec<&'a [u8]> {
 
 pub(crate) const TYPES: [ElementType; 6] = ElementType::ALL;
 
-/// Elements whose coded bytes are of all kinds.
+/// Makes elements whose coded bytes are of all kinds.
 pub(crate) fn elements(random: &mut Random, element_type: ElementType, n: usize) -> Vec<u8> {
     let exponents = exponents(random, n);
     let flat = random.below(5) == 0;
@@ -141,7 +141,7 @@ pub(crate) fn elements(random: &mut Random, element_type: ElementType, n: usize)
     exponents.into_iter().flat_map(element).collect()
 }
 
-/// Encodes a frame on a machine, and gives all memory back.
+/// Encodes a frame on a machine, and frees all memory.
 pub(crate) fn encode_frame(
     machine: &mut Emulated,
     block_len: usize,
@@ -159,7 +159,7 @@ pub(crate) fn encode_frame(
     found
 }
 
-/// The same by core.
+/// Encodes the frame with core.
 pub(crate) fn frame_of_core(block_len: usize, element_type: ElementType, elements: &[u8]) -> Vec<u8> {
     let shape = [(elements.len() / element_type.bytes()) as u64];
     let counts = frame::count(element_type, elements).unwrap();
@@ -173,7 +173,7 @@ pub(crate) fn frame_of_core(block_len: usize, element_type: ElementType, element
     bytes
 }
 
-/// Counts for each element.
+/// Divides the counts by the number of elements.
 pub(crate) fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
     let Counters {
         warp_instructions, load_sectors, store_sectors, shared_wavefronts, shared_conflicts, ..
@@ -182,8 +182,8 @@ pub(crate) fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
         .map(|count| format!("{:.4}", *count as f64 / elements as f64))
 }
 
-/// The lines of a text of PTX at which threads wait for each other, counted from 0, and the kernels
-/// that they are in.
+/// Finds the lines of a PTX text at which threads wait for each other, counted from 0, and the
+/// kernels that contain them.
 pub(crate) fn barriers(text: &str) -> Vec<(usize, String)> {
     let mut entry = String::new();
     let mut found = Vec::new();
@@ -197,8 +197,7 @@ pub(crate) fn barriers(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Runs a kernel that adds up what there is for many tiles or blocks, of which it takes some at a
-/// time.
+/// Runs a kernel that sums over many tiles or blocks, several at a time.
 pub(crate) fn add_up(machine: &mut Emulated, kernels: Kernels, entry: &'static str) {
     let number = 3000;
     let [offsets, code, status] = [8 * (number + 1), 4 * number, 8].map(|len| machine.allocate(len).unwrap());

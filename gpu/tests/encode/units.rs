@@ -46,7 +46,8 @@ fn units_of_codewords_of_up_to_32_bits_are_those_of_core() {
     let mut random = Random(13);
     let mut machines = machines();
     for round in 0..cases(60) as usize {
-        // A codeword of each length from some on, and two of the last, for exponents in any order.
+        // A codeword of each length from some length on, and two of the last, for exponents in any
+        // order.
         let first = 1 + random.below(12) as u8;
         let mut lengths = [0; 256];
         (first..=32).zip(first..).for_each(|(length, exponent)| lengths[usize::from(exponent)] = length);
@@ -96,7 +97,7 @@ fn what_the_layout_cannot_hold_is_refused_as_core_does() {
         let found = encode(&mut machine, tensors, 0, Tiling::of(0), best(tensors.len()));
         assert!(matches!(found, Err(EmulatedError::Core(Error::EmptyUnit))));
     }
-    // A plan of other weights, and of other tensors.
+    // A plan for other weights, and for other tensors.
     let weights = bytes(&like_trained(100, 1));
     let other = |_: &[u64; 256]| Plan::new(&[&weights[2..]], &EncodeOptions::default());
     let found = encode(&mut machine, &[&weights], 0, Tiling::of(100), other);

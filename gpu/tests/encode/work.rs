@@ -1,4 +1,4 @@
-//! How much the kernels do, what each barrier is for, and real weights.
+//! The work of the kernels, the purpose of each barrier, and real weights.
 
 use df11::frame::{self, ElementType};
 use df11_emulator::{Kind, Options};
@@ -11,9 +11,9 @@ use crate::support::{
     CAPABILITIES, add_up, barriers, best, encode, encode_frame, frame_of_core, is_clean, is_same, per_element,
 };
 
-/// What the kernels do with trained weights that begin so many bytes after a multiple of 256, for
-/// each weight: instructions, sectors read and written, wavefronts of shared memory, of which
-/// conflicts.
+/// The work of the kernels per weight, on trained weights that begin this many bytes after a
+/// multiple of 256: instructions, sectors read and written, wavefronts of shared memory, and those
+/// due to conflicts.
 const WORK: &str = "
     df11_encode_count 0 0.2268 0.1260 0.0021 1.0122 0.0000
     df11_encode_emit 0 1.0060 0.1316 0.0501 0.2697 0.0000
@@ -37,7 +37,7 @@ const WORK: &str = "
 
 #[test]
 fn the_kernels_do_as_much_as_they_did() {
-    // Whoever changes a kernel looks whether it became better, and writes down what it became.
+    // After a change to a kernel, check whether the figures improved, and record the new ones.
     let weights = bytes(&like_trained(300_000, 1));
     let mut found = String::from("\n");
     for skipped in [0, 6] {
@@ -68,7 +68,8 @@ fn every_barrier_of_the_kernels_is_needed_and_is_missed() {
             let lines = text.lines().enumerate().filter(|(number, _)| *number != line);
             let lines: Vec<&str> = lines.map(|(_, line)| line).collect();
             machine.set_kernels(kernels, &lines.join("\n")).unwrap();
-            // For several tiles or blocks. What comes out may be wrong, and is not looked at.
+            // This launch is for several tiles or blocks. Its output may be wrong, and is not
+            // checked.
             machine.set_thread_blocks(1);
             match (kernels, entry.as_str()) {
                 (_, "df11_encode_scan") => add_up(&mut machine, kernels, "df11_encode_scan"),
@@ -96,7 +97,7 @@ fn every_barrier_of_the_kernels_is_needed_and_is_missed() {
 fn real_weights_become_the_units_and_frames_of_core_for_every_target() {
     let Some(file) = corpus::fetched("bf16/model.safetensors") else { return };
     let all = df11_model::bf16_weights(&file).unwrap();
-    // All of them take some minutes.
+    // The whole corpus takes some minutes.
     let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
     let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
     let expected = df11::encode(weights).unwrap();

@@ -1,4 +1,4 @@
-//! Addresses that are odd, of another device, or out of reach.
+//! Addresses that are unaligned, of another device, or out of reach.
 
 use df11::frame::{self, ElementType};
 use df11_gpu::{Batch, Error, Item, RawUnit};
@@ -16,7 +16,7 @@ fn parts_are_adopted_at_any_address() {
         assert!(found.unwrap() == weights, "{skipped:?}");
         for bytes in [&rans, &dictionary] {
             let (_memory, address) = place(&gpu, bytes, skipped[1]);
-            // SAFETY: the bytes are there, in memory that stays.
+            // SAFETY: the address has the bytes of the frame, in memory that stays.
             let adopted = unsafe { gpu.adopt_frame(&frame::Frame::new(bytes).unwrap(), address) }.unwrap();
             let found = gpu.decode_to_host(Item::Frame(&adopted));
             assert!(found.unwrap() == weights, "{skipped:?}");
@@ -39,7 +39,7 @@ fn addresses_of_another_device_and_sizes_that_cannot_be_are_refused() {
         elements: 10,
     };
     let refused = |raw: RawUnit| {
-        // SAFETY: it is refused before anything is read.
+        // SAFETY: the call refuses it before it reads anything.
         unsafe { gpu.adopt(raw) }.unwrap_err()
     };
     assert!(matches!(refused(raw), Error::OtherDevice { expected: 8, found: 9 }));
@@ -66,10 +66,10 @@ fn outputs_that_a_card_cannot_write_to_are_refused_and_the_device_lives_on() {
     let outputs = gpu.allocate(weights.len() + 16).unwrap();
     for (item, alignment) in [(Item::Unit(&unit), 2), (Item::Frame(&floats), 4), (Item::Frame(&bytes), 1)] {
         for skipped in [0u64, 1, 2, 3, 4, 6] {
-            // Through the offset, or through the address.
+            // The address is unaligned through the offset, or through the base address.
             for (offset, base) in [(skipped, outputs.address()), (0, outputs.address() + skipped)] {
                 let batch = Batch::new(&gpu, &[(item, offset)]).unwrap();
-                // SAFETY: there is room for the outputs, and the stream is waited for.
+                // SAFETY: the memory has room for the outputs, and the stream is waited for.
                 let enqueued = unsafe { batch.enqueue(gpu.stream().as_raw(), base) };
                 if skipped % alignment != 0 {
                     let Err(Error::Alignment { item: 0, alignment: found, .. }) = enqueued else {
@@ -79,7 +79,7 @@ fn outputs_that_a_card_cannot_write_to_are_refused_and_the_device_lives_on() {
                     continue;
                 }
                 enqueued.unwrap();
-                // SAFETY: it is the device's own stream.
+                // SAFETY: the stream is the device's own.
                 unsafe { batch.check(gpu.stream().as_raw()).unwrap() };
                 let found = outputs.to_host().unwrap();
                 assert!(found[skipped as usize..][..weights.len()] == weights, "{skipped}");

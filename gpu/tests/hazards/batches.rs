@@ -22,10 +22,10 @@ fn a_batch_is_captured_in_a_graph_that_gives_the_same_bits_a_hundred_times() {
     let batch = Batch::packed(&gpu, &[Item::Frame(&frame), Item::Unit(&unit)]).unwrap();
     let outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
     let graph = capture(stream, || {
-        // SAFETY: everything stays until the graph is launched no more.
+        // SAFETY: all memory stays until the graph is no longer launched.
         unsafe {
             batch.enqueue(stream, outputs.address()).unwrap();
-            // Whoever asks now is refused, and the capture goes on.
+            // A call that waits is refused now, and the capture continues.
             assert!(matches!(batch.statuses(stream), Err(Error::Capturing)));
             let checked = batch.compare_checksums(stream, outputs.address());
             assert!(matches!(checked, Err(Error::Capturing)));
@@ -39,7 +39,7 @@ fn a_batch_is_captured_in_a_graph_that_gives_the_same_bits_a_hundred_times() {
             assert!(read(stream, at, weights.len()) == weights, "item {item}");
         }
     }
-    // SAFETY: as above.
+    // SAFETY: all memory stays until the graph is no longer launched.
     unsafe {
         batch.check(stream).unwrap();
         batch.compare_checksums(stream, outputs.address()).unwrap();
@@ -51,13 +51,13 @@ fn a_batch_is_captured_in_a_graph_that_gives_the_same_bits_a_hundred_times() {
 fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_captured_batch() {
     let Some(file) = corpus::fetched("bf16/model.safetensors") else { return };
     let all = df11_model::bf16_weights(&file).unwrap();
-    // All of them take a minute.
+    // The whole corpus takes a minute.
     let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
     let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
     let gpu = open(19);
     call!(cuCtxSetCurrent(gpu.context()));
     let stream = engine_stream();
-    // From one weight to more than half of all.
+    // From one weight to more than half of all weights.
     let (mut parts, mut rest) = (Vec::new(), weights);
     for i in 0..12 {
         let (part, after) = rest.split_at(2 * (1 + ((rest.len() / 4) >> (11 - i))));
@@ -79,7 +79,7 @@ fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_
         let bytes = options.encode(ElementType::Bf16, &[part.len() as u64 / 2], part).unwrap();
         let (placed, address) = place(&gpu, &bytes, skipped);
         memory.push(placed);
-        // SAFETY: the bytes are there, in memory that stays.
+        // SAFETY: the address has the bytes of the frame, in memory that stays.
         let frame = unsafe { gpu.adopt_frame(&frame::Frame::new(&bytes).unwrap(), address) }.unwrap();
         frames.push((i, frame));
     }
@@ -91,7 +91,7 @@ fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_
     let outputs = gpu.allocate(batch.output_bytes() as usize + 2).unwrap();
     for skipped in [0, 2] {
         let base = outputs.address() + skipped;
-        // SAFETY: everything stays until the graph is launched no more.
+        // SAFETY: all memory stays until the graph is no longer launched.
         let graph = capture(stream, || unsafe { batch.enqueue(stream, base) }.unwrap());
         call!(cuMemsetD8Async(outputs.address(), 0, outputs.len(), stream));
         call!(cuGraphLaunch(graph, stream));
@@ -99,7 +99,7 @@ fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_
             let found = read(stream, base + batch.offset(item).unwrap(), part.len());
             assert!(found == *part, "item {item} of {} weights", part.len() / 2);
         }
-        // SAFETY: as above.
+        // SAFETY: the stream is of the same context, and no other stream decodes the batch.
         unsafe { batch.check(stream).unwrap() };
         call!(cuGraphExecDestroy(graph));
     }
@@ -109,7 +109,7 @@ fn real_weights_at_odd_addresses_in_unequal_items_of_all_kinds_come_back_from_a_
 fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
     let gpu = open(12);
     let stream = gpu.stream().as_raw();
-    // Exponents that halve in frequency, so that there are long codewords.
+    // The frequencies of exponents halve, so that there are long codewords.
     let weights: Vec<u8> =
         (1..=150_000u32).flat_map(|i| ((120 - i.trailing_zeros() as u16) << 7).to_le_bytes()).collect();
     let bytes = bf16_frame(&weights);
@@ -129,8 +129,8 @@ fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
     let (_two, damaged) = place(&gpu, &damaged, 0);
     let (_four, broken) = place(&gpu, &broken, 0);
     let (frame, of_dictionary) = (&frame, &frame::Frame::new(&dictionary).unwrap());
-    // SAFETY: the bytes are there, in memory that stays; those of two are not what the host's copy
-    // has.
+    // SAFETY: the addresses have bytes of this length, in memory that stays. Two of them differ
+    // from the host's copy.
     let [sound, damaged, broken] = [(frame, sound), (frame, damaged), (of_dictionary, broken)]
         .map(|(frame, at)| unsafe { gpu.adopt_frame(frame, at) }.unwrap());
     let (_three, short) = adopt(&gpu, &short, [0; 5]);
@@ -145,7 +145,7 @@ fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
     ];
     let batch = Batch::packed(&gpu, &items).unwrap();
     let outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
-    // SAFETY: there is room for all outputs, which stay until the stream was waited for.
+    // SAFETY: the memory has room for all outputs, which stay until the stream has been waited for.
     unsafe {
         batch.enqueue(stream, outputs.address()).unwrap();
         let faults = batch.statuses(stream).unwrap();
@@ -178,7 +178,7 @@ fn checksums_of_coded_bytes_are_compared_when_asked_for() {
         let at = outputs.len() - element_type.bytes() + coded;
         let changed =
             gpu.copy(&[&elements[..at], &[elements[at] ^ 1], &elements[at + 1..]].concat()).unwrap();
-        // SAFETY: it is memory of this device, with all elements.
+        // SAFETY: the address is memory of this device that holds all elements.
         let error = unsafe { batch.compare_checksums(stream, changed.address()) }.unwrap_err();
         let last = (n as usize - 1) / frame::BLOCK;
         assert!(matches!(error, Error::Checksum { item: 0, block } if block == last), "{error}");
@@ -194,8 +194,8 @@ fn more_units_than_a_grid_has_rows_are_one_launch() {
     let batch = Batch::new(&gpu, &items).unwrap();
     let outputs = gpu.allocate(2).unwrap();
     let stream = Stream::new(&gpu).unwrap();
-    // SAFETY: all that is used is never freed, and nobody waits for the stream: that would take
-    // minutes here.
+    // SAFETY: the memory is never freed. No call waits for the stream, which would take minutes
+    // here.
     unsafe { batch.enqueue(stream.as_raw(), outputs.address()).unwrap() };
     std::mem::forget((gpu, unit, batch, outputs, stream));
 }

@@ -21,13 +21,13 @@ fn what_was_uploaded_is_there_for_a_stream_that_waits_for_no_other() {
     let frame = gpu.upload_frame(&frame::Frame::new(&bytes).unwrap()).unwrap();
     let batch = Batch::packed(&gpu, &[Item::Unit(&unit), Item::Frame(&frame)]).unwrap();
     let outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
-    // SAFETY: the stream is of the same context; everything stays until `read` has waited for it.
+    // SAFETY: the stream is of the same context. All memory stays until `read` has waited for it.
     unsafe { batch.enqueue(stream, outputs.address()).unwrap() };
     for item in 0..2 {
         let at = outputs.address() + batch.offset(item).unwrap();
         assert!(read(stream, at, weights.len()) == weights, "item {item}");
     }
-    // SAFETY: as above.
+    // SAFETY: the stream is of the same context, and no other stream decodes the batch.
     assert_eq!(unsafe { batch.statuses(stream) }.unwrap(), [None, None]);
 }
 
@@ -113,7 +113,7 @@ fn elements_of_another_device_are_not_encoded() {
     let (gpu, other) = (open(22), open(23));
     let memory = other.copy(&weights(100)).unwrap();
     let tensor = Tensor { address: memory.address(), elements: 100 };
-    // SAFETY: they are refused before anything is read.
+    // SAFETY: the calls refuse them before they read anything.
     let found = unsafe {
         let unit = gpu.encode_unit_at(&[tensor], &df11::EncodeOptions::default()).map(drop);
         [unit, gpu.encode_frame_at(ElementType::Bf16, &[100], tensor.address).map(drop)]
@@ -139,14 +139,14 @@ fn an_engine_hands_in_its_context_and_its_stream() {
     let unit = upload(&gpu, &weights);
     let batch = Batch::packed(&gpu, &[Item::Unit(&unit)]).unwrap();
     let outputs = gpu.allocate(weights.len()).unwrap();
-    // SAFETY: the stream is of the same context; everything stays until `check` has waited for it.
+    // SAFETY: the stream is of the same context. All memory stays until `check` has waited for it.
     unsafe {
         batch.enqueue(stream, outputs.address()).unwrap();
         batch.check(stream).unwrap();
     }
     assert!(outputs.to_host().unwrap() == weights);
     drop((unit, batch, outputs, gpu));
-    // The context is the engine's, and still there.
+    // The context is the engine's, and still exists.
     call!(cuCtxSynchronize());
     call!(cuDevicePrimaryCtxRelease_v2(device));
 }
@@ -161,7 +161,7 @@ fn a_second_stream_waits_for_an_event_and_for_nothing_else() {
     let event = Event::new(&gpu).unwrap();
     for is_ordered in [false, true] {
         let outputs = gpu.copy(&vec![0; weights.len()]).unwrap();
-        // SAFETY: everything stays until both streams have been waited for.
+        // SAFETY: all memory stays until both streams have been waited for.
         unsafe { batch.enqueue(one.as_raw(), outputs.address()).unwrap() };
         event.record(&one).unwrap();
         if is_ordered {
@@ -181,7 +181,7 @@ fn a_context_that_a_kernel_has_killed_says_so_and_others_live() {
     let unit = upload(&gpu, &weights(100));
     let batch = Batch::packed(&gpu, &[Item::Unit(&unit)]).unwrap();
     let stream = gpu.stream().as_raw();
-    // SAFETY: nothing is at this address, which the emulator notices.
+    // SAFETY: there is no memory at this address, which the emulator detects.
     unsafe { batch.enqueue(stream, 0x1000).unwrap() };
     let error = gpu.stream().wait().unwrap_err().to_string();
     assert!(error.contains("700") && error.contains("the context is lost"), "{error}");
@@ -194,12 +194,12 @@ fn a_context_that_a_kernel_has_killed_says_so_and_others_live() {
 fn a_kernel_that_encodes_what_is_not_there_kills_its_context_and_is_named() {
     let gpu = open(24);
     let nothing = Tensor { address: 0x1000, elements: 100 };
-    // SAFETY: nothing is at this address, which the emulator notices.
+    // SAFETY: there is no memory at this address, which the emulator detects.
     let error =
         unsafe { gpu.encode_unit_at(&[nothing], &df11::EncodeOptions::default()) }.unwrap_err().to_string();
     assert!(error.contains("700") && error.contains("the context is lost"), "{error}");
     assert!(error.contains("ReadOutOfBounds: df11_encode_count"), "{error}");
-    // SAFETY: as above.
+    // SAFETY: there is no memory at this address, which the emulator detects.
     let error = unsafe { gpu.encode_frame_at(ElementType::U8, &[100], 0x1000) }.unwrap_err();
     assert!(matches!(error, Error::Driver(refusal) if refusal.code == 700));
 }
@@ -214,7 +214,7 @@ fn a_cubin_that_the_driver_does_not_take_leaves_the_way_of_ptx() {
     let weights = weights(10);
     let unit = upload(&gpu, &weights);
     let batch = Batch::packed(&gpu, &[Item::Unit(&unit)]).unwrap();
-    // So it was asked.
+    // The driver's last failure shows that it was tried.
     assert_eq!(last_failure(), Some(Failure { function: "cuModuleLoadDataEx", code: 209 }));
     assert_eq!(batch.len(), 1);
     assert!(gpu.decode_to_host(Item::Unit(&unit)).unwrap() == weights);

@@ -1,4 +1,4 @@
-//! Devices, and what is on them.
+//! Devices, and the units and frames on them.
 
 use std::ffi::{c_uint, c_void};
 use std::ptr::null_mut;
@@ -17,14 +17,14 @@ const THREAD_LOCAL: c_uint = 1;
 /// Calls a function of the driver, as an engine does.
 macro_rules! call {
     ($function:ident($($argument:expr),* $(,)?)) => {{
-        // SAFETY: pointers are to variables of the test, or null; handles and addresses are what
-        // the emulated driver checks.
+        // SAFETY: pointers are to variables of the test, or null. The emulated driver checks
+        // handles and addresses.
         assert_eq!(unsafe { $function($($argument),*) }, 0, stringify!($function))
     }};
 }
 pub(crate) use call;
 
-/// Devices, so that tests that run at once do not share one.
+/// Makes several devices, so that tests that run at the same time do not share one.
 pub(crate) fn emulation() -> Emulation {
     Emulation { devices: 32, ..Emulation::default() }
 }
@@ -55,7 +55,7 @@ pub(crate) fn dictionary_frame(weights: &[u8]) -> Vec<u8> {
     options.encode(ElementType::Bf16, &[weights.len() as u64 / 2], weights).unwrap()
 }
 
-/// A stream that an engine makes, in the context that is current.
+/// Makes a stream as an engine does, in the current context.
 pub(crate) fn engine_stream() -> *mut c_void {
     let mut stream = null_mut();
     call!(cuStreamCreate(&mut stream, NON_BLOCKING));
@@ -68,7 +68,7 @@ pub(crate) fn current() -> *mut c_void {
     context
 }
 
-/// The bytes from an address on, copied on an engine's stream after what that has to do.
+/// Reads the bytes from an address on, on an engine's stream, after the work of that stream.
 pub(crate) fn read(stream: *mut c_void, address: u64, bytes: usize) -> Vec<u8> {
     let mut found = vec![0; bytes];
     call!(cuMemcpyDtoHAsync_v2(found.as_mut_ptr().cast(), address, bytes, stream));
@@ -76,7 +76,7 @@ pub(crate) fn read(stream: *mut c_void, address: u64, bytes: usize) -> Vec<u8> {
     found
 }
 
-/// Places bytes in memory of the device, this many bytes after an address that is aligned.
+/// Uploads bytes to memory of the device, this many bytes after an aligned address.
 pub(crate) fn place(gpu: &Gpu, bytes: &[u8], skipped: usize) -> (Memory, u64) {
     let memory = gpu.copy(&[&vec![0xaa; skipped], bytes].concat()).unwrap();
     let address = memory.address() + skipped as u64;
@@ -105,12 +105,12 @@ pub(crate) fn adopt(gpu: &Gpu, unit: &EncodedUnit, skipped: [usize; 5]) -> (Vec<
         code_bytes: tensors.encoded_exponent.len(),
         elements: tensors.sign_mantissa.len(),
     };
-    // SAFETY: the parts are there, and the caller keeps the memory.
+    // SAFETY: the addresses have the parts of the unit, and the caller keeps the memory.
     let unit = unsafe { gpu.adopt(raw) }.unwrap();
     (memory, unit)
 }
 
-/// Captures what `work` gives a stream to do, as a graph that can be launched.
+/// Captures the work that `work` submits to a stream, as a graph that can be launched.
 pub(crate) fn capture(stream: *mut c_void, work: impl FnOnce()) -> *mut c_void {
     let (mut graph, mut executable) = (null_mut(), null_mut());
     call!(cuStreamBeginCapture_v2(stream, THREAD_LOCAL));

@@ -39,8 +39,8 @@ fn frames_of_every_element_type_and_chunk_size_are_decoded_in_one_launch_at_any_
     }
 }
 
-/// A dictionary of this many codes, and weights or bytes coded with it, chunk by chunk; the
-/// elements, too.
+/// A dictionary of this many codes, the weights or bytes coded with it, chunk by chunk, and the
+/// elements.
 struct Coded {
     entries: Vec<u64>,
     codes: Vec<u8>,
@@ -52,7 +52,7 @@ struct Coded {
     kind: u32,
 }
 
-/// Codes random symbols with random strings: greedily, with the longest that fits.
+/// Codes random symbols with random strings, greedily: each time with the longest that fits.
 fn coded(random: &mut Random, n: usize, width: u32, kind: u32) -> Coded {
     let alphabet = 1 + random.below(if width == 8 { 20 } else { 200 }) as usize;
     let mut strings: Vec<Vec<u8>> = (0..alphabet).map(|symbol| vec![symbol as u8]).collect();
@@ -194,7 +194,7 @@ fn fast_kernels_tell_what_breaks_a_chunk_and_stay_in_bounds() {
     assert!(told > 0);
 }
 
-/// The first chunk that breaks V-3.3, as a kernel tells it.
+/// Returns the first chunk that breaks V-3.3, as a kernel reports it.
 fn first_bad_chunk(coded: &Coded) -> u32 {
     let mut at = 0;
     for (chunk, count) in coded.counts.iter().enumerate() {

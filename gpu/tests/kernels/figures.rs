@@ -1,4 +1,4 @@
-//! How much the kernels do, and real weights through all of them.
+//! The work of the kernels, and real weights through all of them.
 
 use df11::encode;
 use df11::frame::{self, Codec, ElementType, Frame};
@@ -14,8 +14,9 @@ fn the_kernels_do_as_much_as_they_did() {
     let n = 300_000;
     let weights = bytes(&like_trained(n, 1));
     let unit = encode(&weights).unwrap();
-    // Instructions, sectors read and written, wavefronts of shared memory, of which conflicts.
-    // Whoever changes a kernel looks whether it became better, and writes down what it became.
+    // Instructions, sectors read and written, wavefronts of shared memory, and those due to
+    // conflicts. After a change to a kernel, check whether the figures improved, and record the new
+    // ones.
     let is_as_it_was = |report: &Report, expected: [&str; 5]| {
         assert_eq!(per_element(&report.counters, n), expected);
     };
@@ -46,7 +47,7 @@ fn the_kernels_do_as_much_as_they_did() {
 fn real_weights_come_back_from_every_kernel_for_every_target() {
     let Some(file) = corpus::fetched("bf16/model.safetensors") else { return };
     let all = df11_model::bf16_weights(&file).unwrap();
-    // All of them take some minutes.
+    // The whole corpus takes some minutes.
     let is_whole = std::env::var_os("DF11_WHOLE_CORPUS").is_some();
     let weights = if is_whole { &all[..] } else { &all[20_000_000..20_400_000] };
     let encoded = encode(weights).unwrap();
@@ -74,7 +75,7 @@ fn real_weights_come_back_from_every_kernel_for_every_target() {
                         found == weights && status.iter().all(|status| *status == 0),
                         "rans_decode for {target}"
                     );
-                    // As files are mapped: parts begin anywhere.
+                    // Parts begin at any address, as in mapped files.
                     let (_, module) = &DF11[number];
                     let (found, status, report) =
                         emulate::units(module, &[encoded.as_slices()], 660, 1 + 2 * number, &options)

@@ -1,5 +1,5 @@
-//! The kernels, run by the emulator: what they decode is what core decodes, bit for bit, and
-//! nothing else is wrong with them.
+//! The kernels that decode, run by the emulator. Their output is that of core, bit for bit, and the
+//! emulator finds no fault.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The published kernel, which is not ours.
+//! Tests the published kernel, which this project did not write.
 
 use df11::encode;
 use df11_emulator::{Kind, Module, Options};
@@ -8,7 +8,8 @@ use df11_tests::weights::Random;
 
 use crate::support::{options, weights};
 
-/// The published kernel, if it has been fetched; otherwise says that the test is skipped.
+/// Returns the published kernel, if it has been fetched; otherwise reports that the test is
+/// skipped.
 fn published() -> Option<Module> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/dfloat11/decode.ptx");
     let text = std::fs::read_to_string(path).ok();

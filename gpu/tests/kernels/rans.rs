@@ -78,9 +78,9 @@ fn rans_kernels_say_what_is_wrong_with_a_block_as_core_does_and_stay_in_bounds()
             0 => bytes[states + random.below(128) as usize] ^= 1 << random.below(8),
             1 => bytes[states + 4 * random.below(32) as usize + 3] |= 0x80,
             2 => bytes[words.start + random.below(words.len() as u64) as usize] ^= 1 << random.below(8),
-            // One of those that are taken last.
+            // A word that is among the last to be taken.
             3 => bytes[words.start + random.below(8) as usize] ^= 1 << random.below(8),
-            // More words than there are, or fewer symbols.
+            // More words than exist, or fewer symbols.
             4 => block.words.start -= 2 * (1 + random.below(20) as usize),
             _ => block.symbols -= 1 + random.below(100) as usize,
         }

@@ -1,4 +1,4 @@
-//! The kernels of every capability, and what their reports must say.
+//! The kernels of every capability, and checks of their reports.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ pub(crate) fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
     kernels.map(|ptx| (format!("sm_{}", ptx.capability), Module::parse(ptx.text).unwrap()))
 }
 
-/// Decodes a unit with our kernel on so many thread blocks.
+/// Decodes a unit with this project's kernel on this many thread blocks.
 pub(crate) fn df11_decode(
     module: &Module,
     tensors: &Parts<&[u8]>,
@@ -33,7 +33,7 @@ pub(crate) fn df11_decode(
     emulate::unit(module, "df11_decode", tensors, Shape::ours(blocks), skipped, options).unwrap()
 }
 
-/// Options that differ with a number: who goes first, in which order.
+/// Makes options that depend on a number: the order of lanes, and the order of warps.
 pub(crate) fn options(number: u64) -> Options {
     let policy = if number.is_multiple_of(2) { Policy::Together } else { Policy::Apart { seed: number } };
     Options { policy, order: number, ..Options::default() }
@@ -45,7 +45,7 @@ pub(crate) fn is_clean(report: &Report, what: &str) {
     assert!(found.is_empty(), "{what}: {found:#?}");
 }
 
-/// Whatever a kernel is given, it may read what nobody has written, and nothing worse.
+/// Checks that a kernel with arbitrary input does nothing worse than read undefined bytes.
 #[track_caller]
 pub(crate) fn is_harmless(report: &Report, what: &str) {
     let bad: Vec<String> = report
@@ -57,7 +57,7 @@ pub(crate) fn is_harmless(report: &Report, what: &str) {
     assert!(bad.is_empty(), "{what}: {bad:#?}");
 }
 
-/// Weights of all kinds: like trained ones, few exponents, many, long runs.
+/// Makes weights of all kinds: like trained ones, few exponents, many exponents, long runs.
 pub(crate) fn weights(random: &mut Random) -> Vec<u8> {
     let most = [100, 5000, 30_000][random.below(3) as usize];
     let n = 1 + random.below(most) as usize;
@@ -73,7 +73,7 @@ pub(crate) fn weights(random: &mut Random) -> Vec<u8> {
         }
         2 => (0..n)
             .flat_map(|_| {
-                // Exponents that halve in frequency: long codes.
+                // The frequencies of exponents halve, so that codes are long.
                 let exponent = random.next().trailing_zeros() as u16;
                 (exponent << 7 | random.next() as u16 & 0x807f).to_le_bytes()
             })
@@ -82,7 +82,7 @@ pub(crate) fn weights(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Decodes blocks of rANS on two thread blocks; gives what was written, and each block's status.
+/// Decodes blocks of rANS on two thread blocks. Returns the output, and each block's status.
 pub(crate) fn rans_decode(
     module: &Module,
     data: &[u8],
@@ -95,14 +95,14 @@ pub(crate) fn rans_decode(
     emulate::rans(module, data, blocks, frequencies, kind, bytes, 2, options).unwrap()
 }
 
-/// A frame of codec rANS.
+/// Makes a frame of codec rANS.
 pub(crate) fn sample_frame(element_type: ElementType, n: usize) -> (Vec<u8>, Vec<u8>) {
     let mut elements = bytes(&like_trained((n * element_type.bytes()).div_ceil(2), 1));
     elements.truncate(n * element_type.bytes());
     (frame::encode(element_type, &[n as u64], &elements).unwrap(), elements)
 }
 
-/// Counts for each element.
+/// Divides the counts by the number of elements.
 pub(crate) fn per_element(counters: &Counters, elements: usize) -> [String; 5] {
     let Counters {
         warp_instructions, load_sectors, store_sectors, shared_wavefronts, shared_conflicts, ..

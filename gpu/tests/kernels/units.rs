@@ -133,13 +133,13 @@ fn every_barrier_of_the_df11_kernel_is_needed_and_is_missed() {
         .map(|(number, _)| number)
         .collect();
     assert!(barriers.len() >= 6, "{barriers:?}");
-    // Three blocks, of which the last needs the direct way.
+    // Three blocks. The last one needs the direct path.
     let mut weights = bytes(&like_trained(30_000, 1));
     weights.extend([0; 80_000]);
     let encoded = encode(&weights).unwrap();
     let mut right_all_the_same = 0;
     for line in barriers {
-        // A table that nobody has written yet has codewords of no bits.
+        // A table that has not been written yet has codewords of no bits.
         let options = Options { most_steps: 3_000_000, ..Options::default() };
         let (found, report) = without_line(line, &encoded.as_slices(), &options);
         let is_missed = |kind| matches!(kind, Kind::Race | Kind::RaceInWarp | Kind::UndefinedRead);

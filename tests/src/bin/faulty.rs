@@ -114,7 +114,7 @@ fn encode(fault: &str, file: &SafeTensors<'_>, output: &str) {
     let unit = match df11_reference::encode(&parts) {
         Ok(unit) => unit,
         Err(violation) if violation.clause == "D-4.1" && fault == "encode-255" => {
-            // As the official encoder does: no check, so that exponents become jumps to nowhere.
+            // Like the official encoder, this makes no check, so exponents become jumps to nowhere.
             let all: Vec<u16> = parts.concat().iter().map(|w| w.to_bits()).collect();
             let exponents: Vec<u8> = all.iter().map(|w| (w >> 7) as u8).collect();
             let foreign = foreign::write(&all, &foreign::huffman(&exponents, 1));

@@ -1,4 +1,4 @@
-//! Cases: drafts of units, what each is about, and how it is judged and kept.
+//! Cases: drafts of units, their subjects, and how they are judged and stored.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::corpus::Tensor;
 use crate::weights::{bits, bytes, with_exponents};
 
-/// Weights of larger units are not kept beside the vectors, only their digest.
+/// For larger units, the weights are not stored beside the vectors, only their digest.
 const KEPT: usize = 20_000;
 
 /// A unit that can be damaged part by part.
@@ -36,7 +36,8 @@ impl Draft {
         &mut self.0.get_mut(key).unwrap().bytes
     }
 
-    /// Makes shapes fit bytes whose number has changed; what no shape fits becomes a list of bytes.
+    /// Adapts shapes to bytes whose number has changed. If no shape fits, the part becomes a list
+    /// of bytes.
     pub(super) fn reshape(&mut self) {
         for (key, tensor) in &mut self.0 {
             let len = tensor.bytes.len();
@@ -95,7 +96,7 @@ pub(super) struct Cases {
     pub(super) count: usize,
 }
 
-/// What a case is about.
+/// The subject of a case.
 pub(super) struct About<'a> {
     pub(super) id: &'a str,
     pub(super) comment: &'a str,
@@ -148,7 +149,7 @@ impl Cases {
         }
     }
 
-    /// A unit that decodes.
+    /// Adds a unit that decodes.
     pub(super) fn sound(
         &mut self,
         group: &'static str,
@@ -173,7 +174,7 @@ impl Cases {
         encoded
     }
 
-    /// A unit under code lengths of our choice.
+    /// Adds a unit with the given code lengths.
     pub(super) fn with_lengths(
         &mut self,
         about: About<'_>,
@@ -185,7 +186,7 @@ impl Cases {
         encoded
     }
 
-    /// A unit that a strict reader may refuse.
+    /// Adds a unit that a strict reader may refuse.
     pub(super) fn acceptable(
         &mut self,
         about: About<'_>,
@@ -199,7 +200,8 @@ impl Cases {
         self.sound("df11", about, Outcome::Acceptable, &parts, weights);
     }
 
-    /// A unit that breaks one of the clauses; of several, readers may name any.
+    /// Adds a unit that breaks one of the clauses. If it breaks several, readers may name any of
+    /// them.
     pub(super) fn invalid(&mut self, about: About<'_>, base: &Draft, damage: impl FnOnce(&mut Draft)) {
         let mut parts = base.clone();
         damage(&mut parts);
@@ -238,7 +240,7 @@ pub(super) fn encode_with(weights: &[u16], lengths: &[(u8, u8)]) -> EncodedUnit 
     Plan::with_lengths(&frequencies, 1, &CodeLengths::new(&table).unwrap()).unwrap().encode(&[&all]).unwrap()
 }
 
-/// Weights whose exponents take two bits each: 32 to a window, 16,384 to a block.
+/// Makes weights whose exponents take two bits each: 32 to a window, 16,384 to a block.
 pub(super) fn two_bits(n: usize) -> Vec<u16> {
     with_exponents((0..n).map(|i| 100 + (i % 4) as u8), n as u64)
 }

@@ -1,4 +1,4 @@
-//! What encoders are given, and what they must refuse.
+//! Inputs of encoders, and inputs that they must refuse.
 
 use df11::bf16;
 use df11_judge::vectors::Outcome;

@@ -9,7 +9,7 @@ use crate::weights::{bytes, like_trained, with_exponents};
 
 const MALFORMED: &[&str] = &["Malformed"];
 
-/// Sound units, each damaged in many ways.
+/// Valid units, each of which is damaged in several ways.
 struct Bases {
     /// Two tensors, several blocks.
     base: Draft,
@@ -353,8 +353,8 @@ fn container(cases: &mut Cases, bases: &Bases) {
     }
 }
 
-/// An empty last block although codewords start in it: the block before has them, and ends with the
-/// code.
+/// Adds a unit with an empty last block although codewords start in it. The block before has them,
+/// and ends with the code.
 fn empty_last_block(cases: &mut Cases, bases: &Bases) {
     let Bases { base, .. } = bases;
     for (id, comment, entries) in [

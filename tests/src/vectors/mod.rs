@@ -56,11 +56,11 @@ pub fn digests(directory: &std::path::Path) -> String {
 /// The files, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Makes all files but the official encoder's, which are there already.
+/// Makes all files except those of the official encoder, which exist already.
 ///
 /// # Panics
 ///
-/// If a case does not do what it says.
+/// If a case does not have the stated result.
 #[must_use]
 pub fn generate() -> Files {
     let mut cases = Cases::default();
@@ -207,7 +207,7 @@ fn notes() -> BTreeMap<String, Note> {
     notes.into_iter().map(note).collect()
 }
 
-/// Seeds for fuzzers from the smaller units among generated vectors: for each part, four bytes of
+/// Makes seeds for fuzzers from the smaller of the generated units: for each part, four bytes of
 /// length, then the bytes.
 ///
 /// # Panics

@@ -70,7 +70,7 @@ fn alphabets(cases: &mut Cases) {
 /// Codewords of every length, codes of every number of tables.
 fn long_codewords(cases: &mut Cases) {
     for longest in [2u8, 7, 8, 9, 10, 15, 16, 17, 18, 23, 24, 25, 26, 31, 32] {
-        // Lengths 1, 2, ..., longest, longest: each symbol a few times, in changing order.
+        // Lengths 1, 2, ..., longest, longest. Each symbol occurs a few times, in changing order.
         let symbols = usize::from(longest) + 1;
         let lengths: Vec<(u8, u8)> =
             (0..symbols).map(|i| (100 + i as u8, (i as u8 + 1).min(longest))).collect();
@@ -174,7 +174,7 @@ fn ends(cases: &mut Cases) {
     }
 }
 
-/// Weights that numbers do not tell apart.
+/// Adds weights that are equal as numbers but differ in their bits.
 fn special_weights(cases: &mut Cases) {
     let special = [0x0000u16, 0x8000, 0x0001, 0x8001, 0x007f, 0x807f, 0x0080, 0x77ff, 0xf7ff, 0x3f80, 0xbf80];
     let comment = "signed zeros, subnormals, the smallest normal and the largest representable weights";
@@ -227,7 +227,7 @@ fn everyday_units(cases: &mut Cases) {
     );
 }
 
-/// Bits without meaning.
+/// Adds units whose meaningless bits have different values.
 fn fillers(cases: &mut Cases) {
     let encoded = encode_with(&two_bits(33), &[(100, 2), (101, 2), (102, 2), (103, 2)]);
     let weights = two_bits(33);

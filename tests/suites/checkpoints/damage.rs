@@ -1,4 +1,4 @@
-//! Damaged, missing and lying files: an error, and nothing written.
+//! Files that are damaged, missing or wrong about themselves give an error, and nothing is written.
 
 use std::fs;
 
@@ -166,7 +166,8 @@ fn a_damaged_file_is_never_restored_wrongly() {
         let path = packed.join(weights[round % weights.len()]);
         let sound = fs::read(&path).unwrap();
         let mut damaged = sound.clone();
-        // Headers are small beside the data, and where parsers break: damage them as often.
+        // Headers are small beside the data but are where parsers fail, so they are damaged equally
+        // often.
         let header = 8 + u64::from_le_bytes(sound[..8].try_into().unwrap());
         let until = if random.below(2) == 0 { header } else { sound.len() as u64 };
         match random.below(3) {

@@ -1,4 +1,4 @@
-//! Whose files are written, replaced and left alone.
+//! Which files are written, replaced and left alone.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn nothing_is_overwritten_without_force_and_stale_weights_go_with_it() {
     compress(large.path(), &out, &CompressOptions::default(), &()).unwrap();
     let refused = compress(small.path(), &out, &CompressOptions::default(), &()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Usage);
-    // What another program wrote is never removed, and it is said before anything changes.
+    // A file of another program is never removed, and the error comes before any change.
     let (index, before) = (out.join("model.safetensors.index.json"), files(&out));
     fs::write(&index, "{}").unwrap();
     let refused = compress(small.path(), &out, &force(), &()).unwrap_err();

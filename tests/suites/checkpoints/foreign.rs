@@ -37,7 +37,7 @@ fn foreign_models_give_plain_tensors_with_shapes_from_the_config() {
 
     reads_as(&packed, model.path());
 
-    // A config of no known family: the bits are there, in one dimension, with a warning.
+    // With a config of no known family, the bits are restored, in one dimension, with a warning.
     let config = fs::read_to_string(packed.join("config.json")).unwrap().replace("\"llama\"", "\"other\"");
     fs::write(packed.join("config.json"), config).unwrap();
     let report = decompress(&packed, temp.path().join("flat"), &DecompressOptions::default(), &()).unwrap();

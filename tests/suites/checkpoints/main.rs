@@ -1,4 +1,4 @@
-//! Checkpoints of every shape, there and back.
+//! Checkpoints of every shape are compressed and restored.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

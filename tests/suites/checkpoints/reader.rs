@@ -57,7 +57,7 @@ fn a_reader_says_what_was_asked_wrongly_and_what_is_damaged() {
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains(says), "{error}");
         }
-        // Zeros for all that is stored: whatever is noticed on opening or decoding names the file.
+        // All stored bytes become zeros. Any error, on opening or on decoding, names the file.
         for path in fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path()) {
             if path.extension().is_some_and(|e| e == "safetensors") {
                 let mut bytes = fs::read(&path).unwrap();
@@ -103,7 +103,7 @@ fn a_reader_believes_no_shape_that_the_data_does_not_have() {
         assert!(error.to_string().contains("w: holds a frame of U8"), "{dtype} {shape}: {error}");
         assert_eq!(verify(&path, None, 1, &()).unwrap_err().to_string(), error.to_string());
     }
-    // The same bytes by another name of as many bits are as good.
+    // The same bytes under another type of the same number of bits are equally valid.
     fs::write(&path, &sound).unwrap();
     with_metadata(&path, |metadata| metadata["tensors"][0]["dtype"] = json!("U16"));
     let reader = Reader::open(&path).unwrap();

@@ -1,5 +1,5 @@
-//! What comes back byte for byte, whatever the model, the layout of its files and the number of
-//! threads.
+//! Checkpoints are restored byte for byte, whatever the model, the layout of its files and the
+//! number of threads.
 
 use std::fs;
 

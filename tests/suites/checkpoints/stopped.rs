@@ -1,11 +1,11 @@
-//! Operations that are stopped on the way.
+//! Operations that are stopped midway.
 
 use df11_model::{Codec, CompressOptions, DecompressOptions, ErrorKind, compress, decompress, verify};
 use df11_tests::corpus::{Tensors, write};
 
 use crate::support::matrix;
 
-/// Progress that is stopped after so many pieces.
+/// Progress that stops the operation after this many pieces.
 struct StopAfter(std::sync::atomic::AtomicI64);
 
 impl df11_model::Progress for StopAfter {

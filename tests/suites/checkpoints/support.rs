@@ -1,4 +1,4 @@
-//! Models, and what is done with them: there, back and read.
+//! Models, and helpers that compress, restore and read them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,8 @@ pub(crate) fn force() -> CompressOptions {
     CompressOptions { force: true, ..CompressOptions::default() }
 }
 
-/// All files below a directory, with their bytes, but for the marker of an unfinished run.
+/// Returns all files below a directory with their bytes, except for the marker of an unfinished
+/// run.
 pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -58,7 +59,7 @@ pub(crate) fn there_and_back(model: &Path, options: &CompressOptions) -> (TempDi
     (temp, report)
 }
 
-/// Checks that a reader gives the same tensors, whole and in parts, out of both checkpoints;
+/// Checks that a reader gives the same tensors, whole and in parts, for both checkpoints, and
 /// returns it.
 pub(crate) fn reads_as(packed: &Path, model: &Path) -> Reader {
     let (reader, plain) = (Reader::open(packed).unwrap(), Reader::open(model).unwrap());
@@ -105,7 +106,7 @@ pub(crate) fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
     Tensor::bf16(&[rows, columns], &like_trained(rows * columns, seed))
 }
 
-/// A language model of two layers with everything a real one has.
+/// Makes a language model of two layers with all parts of a real one.
 pub(crate) fn llama(layers: usize) -> Tensors {
     let mut tensors = Tensors::new();
     for layer in 0..layers {
@@ -155,8 +156,8 @@ pub(crate) fn model(tensors: &Tensors, config: Option<&Value>, shards: usize) ->
     temp
 }
 
-/// A model of every element type that frames know, and others; NaN payloads, infinities and
-/// subnormals among them.
+/// Makes a model of every element type that frames support, and of others, including NaN payloads,
+/// infinities and subnormals.
 pub(crate) fn mixed() -> Tensors {
     let mut tensors = llama(1);
     let trained = like_trained(40_000, 9);

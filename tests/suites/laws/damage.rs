@@ -1,4 +1,4 @@
-//! Damaged units: the same error, or the same weights, on every level.
+//! Damaged units give the same error, or the same weights, on every instruction set.
 
 use std::iter;
 
@@ -18,8 +18,8 @@ fn every_level_gives_the_same_error_for_every_kind_of_damage() {
         for tried in 0..cases(20) {
             let mut unit = sound.clone();
             for _ in 0..=random.below(3) {
-                // Tables, code and positions decide what is decoded: more of these than of the
-                // rest.
+                // Tables, code and positions decide the result, so they are damaged more often than
+                // the rest.
                 let which = [0, 0, 1, 1, 1, 3, 3, 4, 2, 5][random.below(10) as usize];
                 let tensor = part(&mut unit, which);
                 if !tensor.is_empty() {
@@ -107,8 +107,8 @@ fn tables_of_any_bytes_decode_alike_on_every_level() {
             *length = (1 + random.below(8 * if round % 3 == 0 { tables as u64 } else { 1 })) as u8;
         }
         unit.luts = luts.concat();
-        // Where a block ends, any bytes will hardly tell: so a single block, cut to what the code
-        // happens to hold.
+        // At the end of a block, arbitrary bytes would hardly fit. The unit is therefore a single
+        // block, truncated to the elements that the code happens to hold.
         unit.encoded_exponent.truncate(1 + random.below(4000) as usize);
         unit.gaps.truncate(320);
         let len = unit.encoded_exponent.len();

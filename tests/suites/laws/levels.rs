@@ -1,5 +1,5 @@
-//! The fast decoders: on every level of instructions they do what the rules say, one codeword at a
-//! time, and nothing else.
+//! The fast decoders: on every instruction set, they give the result of the rules, one codeword at
+//! a time.
 
 use std::iter;
 use std::ops::Range;
@@ -13,9 +13,8 @@ use proptest::prelude::*;
 
 use crate::support::{kinds_of_units, units};
 
-/// What one block decodes to by the rules alone: each codeword looked up in the tables as they
-/// stand, the errors those that the rules give. Shares nothing with the decoders but the look-up of
-/// a single symbol.
+/// Decodes one block by the rules alone: each codeword is looked up in the unit's tables, and the
+/// errors are those of the rules. It shares only the look-up of a single symbol with the decoders.
 fn plain_block(tensors: &Parts<&[u8]>, block: usize, gaps: bool) -> Result<Vec<u8>, Error> {
     let unit = Unit::new(*tensors).unwrap();
     let start = |block: usize| block as u64 * BLOCK_BITS + u64::from(unit.gap(block * WINDOWS_PER_BLOCK));
@@ -49,8 +48,8 @@ fn plain_block(tensors: &Parts<&[u8]>, block: usize, gaps: bool) -> Result<Vec<u
     Ok(weights)
 }
 
-/// Decodes into a part of a larger buffer that begins `offset` bytes after a multiple of 128, and
-/// makes sure that what lies around it is left alone.
+/// Decodes into a part of a larger buffer that begins `offset` bytes after a multiple of 128.
+/// Checks that the surrounding bytes are unchanged.
 fn framed<E>(
     len: usize,
     offset: usize,
@@ -63,8 +62,8 @@ fn framed<E>(
     result.map(|()| buffer[at..at + len].to_vec())
 }
 
-/// Compares, on every level, what these runs of blocks decode to with what the rules say, errors
-/// included.
+/// Compares, on every instruction set, the decoding of these runs of blocks with that of the rules,
+/// including errors.
 pub(crate) fn every_level_keeps_the_rules(
     name: &str,
     tensors: &Parts<&[u8]>,
@@ -82,7 +81,7 @@ pub(crate) fn every_level_keeps_the_rules(
         let elements = unit.block_range(run.start).start..unit.block_range(run.end).start;
         let len = 2 * elements.len();
         let (plain, verified) = (expect(&plain[run.clone()]), expect(&verified[run.clone()]));
-        // The short way to say where it went wrong: units are too long to print.
+        // Units are too long to print, so this reports only where they differ.
         let check = |what: &str, found: Result<Vec<u8>, Error>, expected: &Result<Vec<u8>, Error>| match (
             &found, expected,
         ) {
@@ -111,8 +110,9 @@ pub(crate) fn every_level_keeps_the_rules(
     }
 }
 
-/// Every run of blocks, the empty ones included; of more than seven, those that touch either end
-/// and single blocks. Where few cases are asked for, some of these.
+/// Yields every run of blocks, including empty ones. With more than seven blocks, it yields the
+/// runs that touch either end, and single blocks. If few cases are requested, it yields some of
+/// these.
 pub(crate) fn runs(tensors: &Parts<&[u8]>) -> impl Iterator<Item = Range<usize>> + use<> {
     let blocks = Unit::new(*tensors).unwrap().blocks();
     let all = (0..=blocks).flat_map(move |start| (start..=blocks).map(move |end| start..end));

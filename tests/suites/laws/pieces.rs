@@ -1,4 +1,5 @@
-//! The fast encoders: on every level, whole and in pieces, they write the bytes of the plan.
+//! The fast encoders: on every instruction set, whole and in pieces, they write the bytes of the
+//! plan.
 
 use df11::hazmat::huffman::CodeLengths;
 use df11::{Counts, EncodeOptions, EncodedUnit, Encoder, Error, Level, Plan, bf16, encode};
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::support::{pools, steps, to_reference, units};
 
-/// The histograms of the pieces of these tensors.
+/// Returns the histograms of the pieces of these tensors.
 fn histograms(tensors: &[&[u8]], most: usize) -> Vec<[u64; 256]> {
     let histogram = |piece: &[u8]| {
         let mut frequencies = [0; 256];
@@ -27,7 +28,7 @@ fn counts(most: usize, histograms: &[[u64; 256]]) -> Counts {
     counts
 }
 
-/// Buffers of the right sizes, full of what must be overwritten.
+/// Makes buffers of the right sizes, full of bytes that must be overwritten.
 fn dirty(plan: &Plan) -> EncodedUnit {
     let sizes = plan.sizes();
     let mut unit = encode(&[0, 0]).unwrap();
@@ -197,7 +198,7 @@ fn pieces_of_other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
                 let counts = counts(1000, frequencies);
                 let result = encoder.encode_parallel_into(&[&other], &counts, unit.as_mut_slices());
                 match result {
-                    // As for a plan: another unit with, by chance, as many bits.
+                    // As for a plan, another unit may happen to have the same number of bits.
                     Ok(()) => assert!(bytes(&walk(&unit.as_slices()).weights) == other),
                     Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),
                 }

@@ -1,4 +1,4 @@
-//! Units, generated and built, and what every one of them must satisfy.
+//! Generated and constructed units, and the laws that every one of them must satisfy.
 
 use std::sync::LazyLock;
 
@@ -9,12 +9,12 @@ use df11_tests::{fixtures, foreign, part};
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Any bit pattern that the layout can hold.
+/// Generates any bit pattern that the layout can hold.
 pub(crate) fn representable() -> impl Strategy<Value = u16> {
     any::<u16>().prop_map(|w| if bf16::exponent(w) >= FIRST_JUMP { w & !(1 << 14) } else { w })
 }
 
-/// Units of one to five tensors, some empty, with flat, skewed or constant exponents.
+/// Generates units of one to five tensors, some empty, with flat, skewed or constant exponents.
 pub(crate) fn units() -> impl Strategy<Value = Vec<Vec<u16>>> {
     let flat = prop::collection::vec(representable(), 0..600);
     let skewed = (0u8..200, 1u8..40, 0usize..6000, any::<u64>()).prop_map(|(first, spread, n, seed)| {
@@ -28,7 +28,7 @@ pub(crate) fn units() -> impl Strategy<Value = Vec<Vec<u16>>> {
         .prop_filter("a unit has elements", |tensors| tensors.iter().any(|tensor| !tensor.is_empty()))
 }
 
-/// A unit with these code lengths, from symbol `first` on.
+/// Makes a unit with these code lengths, from symbol `first` on.
 pub(crate) fn with_lengths(
     exponents: impl IntoIterator<Item = u8>,
     first: u8,
@@ -43,7 +43,7 @@ pub(crate) fn with_lengths(
     plan.encode(&[&all]).unwrap()
 }
 
-/// The same tensors, owned.
+/// Copies the parts into owned memory.
 pub(crate) fn owned(tensors: &Parts<&[u8]>) -> EncodedUnit {
     let mut unit = encode(&[0, 0]).unwrap();
     unit.luts = tensors.luts.to_vec();
@@ -60,9 +60,9 @@ pub(crate) fn steps() -> [u8; 33] {
     std::array::from_fn(|i| (i as u8 + 1).min(32))
 }
 
-/// Units that reach every part of the fast decoder: numbers of blocks around the numbers of lanes,
-/// codewords of every length, blocks of very different numbers of elements, last blocks without
-/// any, and units of other writers.
+/// Makes units that reach every part of the fast decoder: numbers of blocks around the numbers of
+/// lanes, codewords of every length, blocks with very different numbers of elements, empty last
+/// blocks, and units of other writers.
 pub(crate) fn kinds_of_units() -> Vec<(String, EncodedUnit)> {
     let mut units = Vec::new();
     let mut add = |name: String, unit: EncodedUnit| units.push((name, unit));
@@ -138,7 +138,7 @@ pub(crate) fn to_reference(unit: &EncodedUnit) -> df11_reference::Unit {
     }
 }
 
-/// Units with one to three bytes changed, bits turned, or parts cut short.
+/// Generates units with one to three bytes changed, bits flipped, or parts truncated.
 pub(crate) fn damaged_units() -> impl Strategy<Value = EncodedUnit> {
     let damage = (0usize..6, any::<prop::sample::Index>(), any::<u8>(), 0u8..3);
     (units(), prop::collection::vec(damage, 1..4)).prop_map(|(tensors, damages)| {

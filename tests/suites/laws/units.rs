@@ -1,4 +1,4 @@
-//! Units: any weights survive, within any limits; what cannot be held is refused.
+//! Units: any weights survive, within any limits, and weights that cannot be held are refused.
 
 use df11::hazmat::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_TABLES, PrefixTablesBuf};
 use df11::hazmat::layout::BLOCK_BYTES;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::support::{representable, units};
 
-/// Checks one unit in every way there is.
+/// Checks one unit in every possible way.
 fn survives(tensors: &[Vec<u16>], options: &EncodeOptions) {
     let owned: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor)).collect();
     let parts: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
@@ -30,7 +30,7 @@ fn survives(tensors: &[Vec<u16>], options: &EncodeOptions) {
     assert_eq!(sizes.gaps, encoded.gaps.len());
     assert_eq!(plan.largest_block(&parts).unwrap(), unit.largest_block());
 
-    // The weights come back, as a whole and by tensor.
+    // The weights are restored, as a whole and by tensor.
     let mut decoded = vec![0; all.len()];
     unit.decode_into(&mut decoded).unwrap();
     assert!(decoded == all);
@@ -43,7 +43,7 @@ fn survives(tensors: &[Vec<u16>], options: &EncodeOptions) {
             .eq(tensors.iter().cloned())
     );
 
-    // An independent decoder agrees, on gaps and positions, too.
+    // An independent decoder agrees, also on gaps and positions.
     let walk = walk(&encoded.as_slices());
     assert!(bytes(&walk.weights) == all);
     assert_eq!(walk.bits as u64, plan.code_bits());
@@ -193,7 +193,7 @@ fn sizes_around_every_boundary_survive() {
 
 #[test]
 fn the_longest_codewords_survive() {
-    // A code of lengths 1 to 32 that the frequencies would not ask for: the plan takes any.
+    // A code of lengths 1 to 32 that does not suit the frequencies: the plan accepts any code.
     let exponents: Vec<u8> = (0..33).chain((0..33).rev()).cycle().take(20_000).collect();
     let all = bytes(&with_exponents(exponents.clone(), 7));
     let mut frequencies = [0; 256];
@@ -294,7 +294,7 @@ fn other_tensors_than_were_planned_are_an_error_and_nothing_panics() {
     assert!(plan.encode(&[&planned[2..]]).is_err());
     for seed in 2..200 {
         let other = bytes(&like_trained(3000, seed));
-        // Another unit with the same number of elements has, as a rule, another number of bits.
+        // Another unit with the same number of elements usually has another number of bits.
         match plan.encode(&[&other]) {
             Ok(encoded) => assert!(bytes(&walk(&encoded.as_slices()).weights) == other),
             Err(error) => assert!(matches!(error, Error::PlanMismatch { .. })),

@@ -76,7 +76,7 @@ fn lies_in_records_of_0_1_0_are_errors() {
         fs::write(&packed, changed).unwrap();
         let out = temp.path().join("out");
         decompress(&packed, &out, &DecompressOptions::default(), &()).unwrap_err();
-        // One file alone may be the rest of a directory: what the record leaves out is seen on
+        // One file alone may be the rest of a directory. What the record leaves out is noticed on
         // restoring.
         assert!(verify(&packed, None, 1, &()).is_err() || i == 2);
         assert!(!temp.path().join("evil.safetensors").exists());

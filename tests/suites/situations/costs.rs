@@ -1,4 +1,5 @@
-//! Hostile and large input costs no more than its size allows: counted, and under limits.
+//! Hostile and large inputs cost no more than their size allows. Costs are counted, and measured
+//! under limits.
 
 #![cfg(unix)]
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{blocks, df11, matrix, model, path, shards, stderr, text, there_and_back, under, with};
 
-/// A frame of zeros: some bytes for each 65,536 elements.
+/// Makes a frame of zeros: some bytes for each 65,536 elements.
 fn bomb(blocks: u64) -> Vec<u8> {
     use df11::frame::{BLOCK, ElementType, Encoder};
     let mut counts = [0; 256];
@@ -108,7 +109,7 @@ fn more_shards_than_files_may_be_open_are_no_obstacle() {
 #[test]
 fn frames_of_a_large_tensor_are_not_held_in_memory() {
     let temp = tempfile::tempdir().unwrap();
-    // 96 MB of zeros and ones, of which a frame is nearly 12 MB.
+    // 96 MB of zeros and ones, whose frame is nearly 12 MB.
     let mut tensors = blocks("layers", 1);
     let mut large = matrix(1, 1, 1);
     large.shape = vec![48 << 20];

@@ -1,4 +1,4 @@
-//! Nothing of the user's is lost, and every claim is true.
+//! No file of the user is lost, and every claim is true.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn forcing_replaces_nothing_that_df11_did_not_write() {
     let refused = compress(model.path(), &shelf, &force, &()).unwrap_err();
     assert!(refused.to_string().contains("other-model.safetensors"), "{refused}");
     assert!(files(&shelf) == before);
-    // What is not in the way stays.
+    // Files that are not in the way stay.
     fs::remove_file(shelf.join("config.json")).unwrap();
     decompress(&packed, &shelf, &forced(), &()).unwrap();
     assert!(files(&shelf)["other-model.safetensors"] == before["other-model.safetensors"]);
@@ -142,14 +142,14 @@ fn every_file_below_a_directory_comes_along_or_is_said_to_stay() {
             }
         }
     }
-    // Hidden files stay, and it is said, quiet or not.
+    // Hidden files stay behind, and this is reported, also with --quiet.
     text(root, ".env", "secret");
     let out = tempfile::tempdir().unwrap();
     let output = df11(&["compress", path(root), "-o", path(&out.path().join("o")), "-q"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), "not copied: .env (hidden)\n"));
 }
 
-/// Changes a byte of a file when the weights have been read once.
+/// Changes a byte of a file once the weights have been read.
 struct Meddler<'a> {
     path: &'a Path,
     at: usize,
@@ -265,7 +265,7 @@ fn companions_and_configurations_that_are_not_as_recorded_are_noticed_and_named(
         let said = String::from_utf8(output.stdout.clone()).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(!said.contains("byte for byte: every") && stderr(&output).contains(name), "{said}");
-        // All else came back.
+        // All other files were restored.
         let (original, restored) = (files(model.path()), files(&back));
         for (other, bytes) in original.iter().filter(|(other, _)| *other != name) {
             assert!(restored[other] == *bytes, "{other}");
@@ -335,7 +335,7 @@ fn a_changed_byte_anywhere_is_noticed_or_harmless() {
                 if verify(&packed, None, 1, &()).is_err() {
                     continue;
                 }
-                // Bits that no rule reads: everything comes back all the same.
+                // No rule reads these bits, and everything is restored all the same.
                 let back = temp.path().join("back");
                 let report = decompress(&packed, &back, &DecompressOptions::default(), &()).unwrap();
                 assert!(report.original_restored, "byte {at} of {name}");
@@ -384,8 +384,8 @@ fn leftovers_of_killed_runs_are_removed_by_the_next() {
 
 #[test]
 fn operations_in_any_order_keep_what_is_the_users() {
-    // Compress, damage, move, restore, force: whatever happens, files that a person put somewhere
-    // are there afterwards as they were.
+    // Compress, damage, move, restore, force: after any sequence, files that a user put somewhere
+    // are unchanged.
     let mut random = Random(23);
     for round in 0..12 {
         let (model, temp) = (model(), tempfile::tempdir().unwrap());

@@ -1,6 +1,6 @@
-//! Situations that people meet: what they have, what happens to it, and what must still be there.
+//! Situations of users: their files, what happens to these, and which must still exist.
 //!
-//! Each test states a law. Inputs are made here, small, after bug reports of this field.
+//! Each test states a law. The inputs are small and are made here, after bug reports of this field.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

@@ -1,4 +1,4 @@
-//! Models that people have go through.
+//! Models that people use are compressed and restored.
 
 use std::fs;
 
@@ -202,7 +202,7 @@ fn where_df11_gains_nothing_the_default_gives_frames_and_otherwise_says_what_the
     let said = String::from_utf8(output.stdout).unwrap();
     let hints: Vec<_> = said.lines().filter(|line| line.contains("--codec auto would give about")).collect();
     assert_eq!(hints.len(), 1, "{said}");
-    // Nothing to gain at all: said, nothing written, no failure.
+    // Nothing can be gained: this is reported, nothing is written, and it is no failure.
     let noise = temp.path().join("noise.safetensors");
     let mut random = df11_tests::weights::Random(3);
     let bytes = (0..4000).map(|_| random.next() as u8).collect();

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 pub(crate) const CODECS: [Codec; 3] = [Codec::Df11, Codec::Rans, Codec::Auto];
 
-/// All files below a directory, by name, but for those of an unfinished run.
+/// Returns all files below a directory, by name, except for those of an unfinished run.
 pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -68,7 +68,7 @@ pub(crate) fn matrix(rows: usize, columns: usize, seed: u64) -> Tensor {
     Tensor::bf16(&[rows, columns], &like_trained(rows * columns, seed))
 }
 
-/// A tensor of another type whose bytes can be coded.
+/// Makes a tensor of another type whose bytes can be coded.
 pub(crate) fn of_type(dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
     let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
     let weights = like_trained(bytes, seed);
@@ -81,7 +81,7 @@ pub(crate) fn of_type(dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
     Tensor { dtype, shape: shape.to_vec(), bytes }
 }
 
-/// Blocks of two matrices each.
+/// Makes blocks of two matrices each.
 pub(crate) fn blocks(prefix: &str, number: usize) -> Tensors {
     let mut tensors = Tensors::new();
     for i in 0..number {
@@ -92,7 +92,7 @@ pub(crate) fn blocks(prefix: &str, number: usize) -> Tensors {
     tensors
 }
 
-/// A model in a directory: blocks, a config, a tokenizer.
+/// Makes a model in a directory: blocks, a config, a tokenizer.
 pub(crate) fn model() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     write(&temp.path().join("model.safetensors"), &blocks("layers", 3));

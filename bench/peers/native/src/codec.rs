@@ -1,4 +1,5 @@
-//! What is timed: codecs of weights, and codecs of bytes put to work on the exponents alone.
+//! The timed codecs: codecs of weights, and codecs of bytes that are applied to the exponents
+//! alone.
 
 use df11::frame::{self, ElementType, EncodeOptions, Encoder, Frame};
 use df11::hazmat::dictionary::{self, CHUNK, Model, Width};
@@ -12,13 +13,13 @@ use crate::Result;
 /// A compressor of weights that keeps what it compressed. It allocates when it is made, not when it
 /// works.
 pub(crate) trait Codec {
-    /// Makes what [`encode`](Self::encode) starts from, if that is not the weights. Not timed.
+    /// Makes the input of [`encode`](Self::encode), if that is not the weights. This is not timed.
     fn prepare(&mut self, _weights: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    /// Makes weights of what [`decode`](Self::decode) ended with, if that is not the weights. Not
-    /// timed.
+    /// Makes weights from the output of [`decode`](Self::decode), if that is not the weights. This
+    /// is not timed.
     fn finish(&mut self, _weights: &mut [u8]) -> Result<()> {
         Ok(())
     }
@@ -26,7 +27,7 @@ pub(crate) trait Codec {
     /// Compresses; returns the compressed size in bytes.
     fn encode(&mut self, weights: &[u8]) -> Result<u64>;
 
-    /// Restores what was compressed last into `weights`, which is as long as the original.
+    /// Restores what was compressed last into `weights`, which has the length of the original.
     fn decode(&mut self, weights: &mut [u8]) -> Result<()>;
 }
 
@@ -120,7 +121,7 @@ impl Codec for FastFrames {
     }
 }
 
-/// A dictionary as a coder of bytes, without frame or checksums.
+/// A dictionary as a coder of bytes, without frames or checksums.
 pub(crate) struct Fast {
     encode: dictionary::EncodeTable,
     decode: Box<dictionary::DecodeTable<4096>>,
@@ -129,7 +130,7 @@ pub(crate) struct Fast {
 }
 
 impl Fast {
-    /// With the dictionary of all weights.
+    /// Makes the codec with the dictionary of all weights.
     pub(crate) fn new(weights: &[u8]) -> Result<Self> {
         let mut counts = [0; 256];
         bf16::add_to_histogram(weights, &mut counts)?;
@@ -169,14 +170,14 @@ impl ByteCodec for Fast {
     }
 }
 
-/// The exponents alone, with this repository's rANS in blocks as frames have them.
+/// The exponents alone, coded by this repository's rANS in the blocks of frames.
 pub(crate) struct Coded {
     exponents: Vec<u8>,
     sign_mantissas: Vec<u8>,
     frequencies: Frequencies,
     table: Box<DecodeTable>,
     words: Vec<u8>,
-    /// Of each block: its states, and how many bytes of words it has.
+    /// For each block: its states, and the number of bytes of its words.
     blocks: Vec<([u8; STATES_BYTES], usize)>,
 }
 
@@ -233,14 +234,14 @@ impl Codec for Coded {
 
     fn finish(&mut self, weights: &mut [u8]) -> Result<()> {
         bf16::merge(&self.exponents, &self.sign_mantissas, weights)?;
-        // Whatever was decoded now must not pass for the next decoding's work.
+        // The result of this decoding must not pass for that of the next one.
         self.exponents.fill(0xa5);
         Ok(())
     }
 }
 
-/// The bare work that every codec of exponents shares: weights to planes, planes to weights,
-/// nothing compressed.
+/// The minimum work of every codec of exponents: weights to planes, planes to weights, with nothing
+/// compressed.
 pub(crate) struct SplitAndMerge {
     exponents: Vec<u8>,
     sign_mantissas: Vec<u8>,
@@ -248,7 +249,8 @@ pub(crate) struct SplitAndMerge {
 
 impl SplitAndMerge {
     pub(crate) fn new(bytes: usize) -> Self {
-        // 1 and not 0, here and below: zeros are pages that nobody has touched yet.
+        // The fill value is 1 and not 0, here and below, because pages of zeros are not touched
+        // until they are used.
         SplitAndMerge {
             exponents: vec![1; bytes / bf16::BYTES],
             sign_mantissas: vec![1; bytes / bf16::BYTES],
@@ -269,26 +271,26 @@ impl Codec for SplitAndMerge {
 
 /// A compressor of blocks of bytes.
 pub(crate) trait ByteCodec {
-    /// Bytes in a block, small enough that block, codec and merging share the second-level cache of
-    /// current processors.
+    /// The size of a block in bytes. It is small enough that block, codec and merging share the
+    /// second-level cache of current CPUs.
     const BLOCK: usize;
 
-    /// The most bytes that a block can become.
+    /// Returns the largest size that a block can have after compression.
     fn bound(&self) -> usize;
 
-    /// Compresses `block` into the front of `out`, which has room for [`bound`](Self::bound) bytes;
-    /// returns how many it took.
+    /// Compresses `block` into the front of `out`, which has room for [`bound`](Self::bound) bytes.
+    /// Returns the compressed size.
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize>;
 
-    /// Restores a block; `block` is as long as the original.
+    /// Restores a block. `block` has the length of the original.
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<()>;
 }
 
-/// Bytes that a container would need to find a block.
+/// The number of bytes that a container would need to find a block.
 const BLOCK_HEADER: u64 = 4;
 
-/// A codec of weights out of one of bytes: exponents compressed by the block, signs and mantissas
-/// raw.
+/// Makes a codec of weights from one of bytes: exponents are compressed by the block, signs and
+/// mantissas stay raw.
 pub(crate) struct OnExponents<C> {
     codec: C,
     /// The exponents of one block.
@@ -301,7 +303,7 @@ pub(crate) struct OnExponents<C> {
 }
 
 impl<C: ByteCodec> OnExponents<C> {
-    /// The codec, with room for this many bytes of weights.
+    /// Makes the codec, with room for this many bytes of weights.
     pub(crate) fn new(codec: C, bytes: usize) -> Self {
         let weights = bytes / bf16::BYTES;
         let blocks = weights.div_ceil(C::BLOCK);
@@ -346,7 +348,7 @@ impl<C: ByteCodec> Codec for OnExponents<C> {
     }
 }
 
-/// The exponents alone: splitting and merging are not timed.
+/// Codes the exponents alone. Splitting and merging are not timed.
 pub(crate) struct Alone<C> {
     codec: C,
     exponents: Vec<u8>,

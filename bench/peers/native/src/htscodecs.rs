@@ -35,14 +35,14 @@ unsafe extern "C" {
 /// `RANS_ORDER_X32`, order 0: 32 states, each symbol coded by its own frequency.
 const ORDER_0_X32: c_int = 0x04;
 
-/// The version of the library.
+/// Returns the version of the library.
 pub(crate) fn version() -> String {
     // SAFETY: the function takes nothing and returns a constant string that ends with a zero.
     unsafe { CStr::from_ptr(htscodecs_version()) }.to_string_lossy().into_owned()
 }
 
-/// The functions that the library may pick from, as `rans_set_cpu` takes them: all, and all but
-/// those for AVX-512, which the library prefers though they are the slower ones on some processors.
+/// The sets of functions that the library may choose from, in the form of `rans_set_cpu`: all, and
+/// all but those for AVX-512. The library prefers AVX-512, although it is slower on some CPUs.
 const CHOICES: [c_int; 2] = [0xffff, 0xffff & !(4 | 4 << 8)];
 
 /// rANS Nx16 with 32 states, order 0.
@@ -52,7 +52,7 @@ pub(crate) struct Rans {
 }
 
 impl Rans {
-    /// With the functions that are the fastest here, tried on these weights.
+    /// Makes the codec with the functions that are fastest on these weights here.
     pub(crate) fn fastest(weights: &[u8]) -> Result<Self> {
         let sample = &weights[..weights.len().min(16 * bf16::BYTES * Self::BLOCK)];
         let mut restored = vec![1; sample.len()];
@@ -82,15 +82,15 @@ impl ByteCodec for Rans {
     const BLOCK: usize = 512 << 10; // the fastest of 128, 256 and 512 KiB, by a little
 
     fn bound(&self) -> usize {
-        // SAFETY: arithmetic.
+        // SAFETY: the function only computes a number from numbers.
         unsafe { rans_compress_bound_4x16(Self::BLOCK as c_uint, ORDER_0_X32) as usize }
     }
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
         let mut size = c_uint::try_from(out.len()).unwrap_or(c_uint::MAX);
         // SAFETY: the first call stores a number that says which functions not to use. In the
-        // second every pointer goes with the size of what it points to (or less), and the input is
-        // only read, though the header lacks the `const`.
+        // second call, every pointer is passed with a size that is at most that of its memory. The
+        // input is only read, though the header lacks the `const`.
         let written = unsafe {
             rans_set_cpu(self.compressing);
             rans_compress_to_4x16(
@@ -106,7 +106,8 @@ impl ByteCodec for Rans {
 
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<()> {
         let mut size = c_uint::try_from(block.len())?;
-        // SAFETY: as in `compress`; the function fails where the block is longer than `size`.
+        // SAFETY: every pointer is passed with a size that is at most that of its memory, as in
+        // `compress`. The function fails if the block is longer than `size`.
         let written = unsafe {
             rans_set_cpu(self.decompressing);
             rans_uncompress_to_4x16(

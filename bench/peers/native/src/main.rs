@@ -1,5 +1,5 @@
-//! Our codec and other compressors with a C or Rust interface, timed one operation at a time on one
-//! thread.
+//! Times this repository's codec and other compressors with a C or Rust interface, one operation at
+//! a time on one thread.
 //!
 //! `df11-peers WEIGHTS` reads BF16 weights, two little-endian bytes each and nothing else, and
 //! writes one line of JSON that names its codecs. Then, for every line `NAME` on its input, it
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A codec that is ready, or why it is not.
+/// A codec that is ready, or the reason why it is not.
 struct Peer {
     name: &'static str,
     version: String,
@@ -35,7 +35,7 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
     let len = weights.len();
     let zstd = zstd::version();
     vec![
-        // Its version is that of the repository, which the driver knows.
+        // Its version is that of the repository, so the driver knows it.
         Peer { name: "df11", version: String::new(), codec: Df11::new(weights).map(boxed) },
         Peer { name: "frame", version: String::new(), codec: Frames::new(weights).map(boxed) },
         Peer { name: "fast", version: String::new(), codec: FastFrames::new(weights).map(boxed) },
@@ -86,13 +86,13 @@ fn peers(weights: &[u8]) -> Vec<Peer> {
     ]
 }
 
-/// One round trip: the size, and the seconds of each call alone.
+/// Makes one round trip. Returns the size, and the seconds of each call alone.
 fn round_trip(codec: &mut dyn Codec, weights: &[u8], restored: &mut [u8]) -> Result<Value> {
     codec.prepare(weights)?;
     let start = Instant::now();
     let size = codec.encode(weights)?;
     let encode = start.elapsed();
-    // Whatever an earlier codec left here must not pass for this one's work.
+    // The output of an earlier codec must not pass for this one's.
     restored.fill(0xa5);
     let start = Instant::now();
     codec.decode(restored)?;

@@ -48,16 +48,16 @@ unsafe extern "C" {
     ) -> usize;
 }
 
-/// The version of the library.
+/// Returns the version of the library.
 pub(crate) fn version() -> String {
     // SAFETY: the function takes nothing and returns a constant string that ends with a zero.
     unsafe { CStr::from_ptr(zstd_sys::ZSTD_versionString()) }.to_string_lossy().into_owned()
 }
 
-/// The size that a function of zstd or of huff0 returned, or the error.
+/// Returns the size that a function of zstd or of huff0 returned, or its error.
 fn checked(code: usize) -> Result<usize> {
-    // SAFETY: both functions look at the number alone; the name is a constant string that ends with
-    // a zero.
+    // SAFETY: both functions use only the number. The name is a constant string that ends with a
+    // zero.
     unsafe {
         match ZSTD_isError(code) {
             0 => Ok(code),
@@ -77,7 +77,7 @@ const BMI2: c_int = 1;
 
 /// huff0 with four streams to a block, decoded by the tables that give up to two symbols a look-up.
 pub(crate) struct Huff0 {
-    /// More than each function asks for: `HUF_WORKSPACE_SIZE` is 8,704 bytes,
+    /// More than each function needs: `HUF_WORKSPACE_SIZE` is 8,704 bytes,
     /// `HUF_DECOMPRESS_WORKSPACE_SIZE` 2,560.
     workspace: Vec<u64>,
     /// `HUF_CTABLE_SIZE_ST(255)` entries.
@@ -106,16 +106,15 @@ impl ByteCodec for Huff0 {
     const BLOCK: usize = 128 << 10; // HUF_BLOCKSIZE_MAX
 
     fn bound(&self) -> usize {
-        // SAFETY: arithmetic.
+        // SAFETY: the function only computes a number from numbers.
         unsafe { HUF_compressBound(Self::BLOCK) }
     }
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
         let mut repeat = 0; // HUF_repeat_none: a table of its own for every block, as zstd begins.
-        // SAFETY: every pointer goes with the size of what it points to; the workspace is aligned
-        // to 8 bytes and larger than HUF_WORKSPACE_SIZE; `encoding` has the entries that 255 as
-        // largest symbol asks for; the flag says that the processor has BMI2 only where it was
-        // found to.
+        // SAFETY: every pointer is passed with the size of its memory. The workspace is aligned to
+        // 8 bytes and larger than HUF_WORKSPACE_SIZE. `encoding` has the entries that 255 as
+        // largest symbol needs. The flag states that the CPU has BMI2 only where it was detected.
         let size = checked(unsafe {
             HUF_compress4X_repeat(
                 out.as_mut_ptr().cast(),
@@ -131,8 +130,8 @@ impl ByteCodec for Huff0 {
                 self.flags,
             )
         })?;
-        // 0: would not shrink; 1: one symbol alone. zstd stores such blocks in other ways, which
-        // are not measured here.
+        // 0 means that the block would not shrink; 1 means a single symbol. zstd stores such blocks
+        // in other ways, which are not measured here.
         if size > 1 { Ok(size) } else { Err("huff0 leaves a block of these weights to its caller".into()) }
     }
 
@@ -140,9 +139,10 @@ impl ByteCodec for Huff0 {
         // HUF_CREATE_STATIC_DTABLEX2: the first entry tells the size of the table, and is
         // overwritten with each.
         self.decoding[0] = TABLE_LOG_MAX * 0x0100_0001;
-        // SAFETY: every pointer goes with the size of what it points to, and `decoding` has the
-        // entries that its first one promises; the workspace is aligned to 8 bytes and larger than
-        // HUF_DECOMPRESS_WORKSPACE_SIZE; the flag as above.
+        // SAFETY: every pointer is passed with the size of its memory, and `decoding` has the
+        // number of entries that its first one states. The workspace is aligned to 8 bytes and
+        // larger than HUF_DECOMPRESS_WORKSPACE_SIZE. The flag states BMI2 only where it was
+        // detected.
         let header = checked(unsafe {
             HUF_readDTableX2_wksp(
                 self.decoding.as_mut_ptr(),
@@ -154,7 +154,7 @@ impl ByteCodec for Huff0 {
             )
         })?;
         let code = &compressed[header..];
-        // SAFETY: every pointer goes with the size of what it points to; the table was just filled.
+        // SAFETY: every pointer is passed with the size of its memory. The table was just filled.
         let size = checked(unsafe {
             HUF_decompress4X_usingDTable(
                 block.as_mut_ptr().cast(),
@@ -176,7 +176,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// With these parameters; the others stay as they are by default: the content's size, no
+    /// Makes frames with these parameters. The others keep their defaults: the content's size, no
     /// checksum, one thread.
     fn new(parameters: &[(ZSTD_cParameter, c_int)]) -> Result<Self> {
         // SAFETY: both functions return a context of our own, or null.
@@ -186,21 +186,20 @@ impl Frames {
             decompressor: NonNull::new(decompressor).ok_or("zstd: no memory for a context")?,
         };
         for &(parameter, value) in parameters {
-            // SAFETY: the context is alive and nobody else has it; values are checked by the
-            // function.
+            // SAFETY: the context is alive and no one else has it. The function checks the values.
             checked(unsafe { ZSTD_CCtx_setParameter(frames.compressor.as_ptr(), parameter, value) })?;
         }
         Ok(frames)
     }
 
-    /// At a level of the command line.
+    /// Makes frames at a level of the command line.
     pub(crate) fn level(level: c_int) -> Result<Self> {
         Self::new(&[(ZSTD_cParameter::ZSTD_c_compressionLevel, level)])
     }
 
-    /// With Huffman-coded literals and next to no search for matches: the fast strategy, in the
-    /// longest strides there are. Literals must be asked for, since zstd leaves them raw when it
-    /// strides.
+    /// Makes frames with Huffman-coded literals and almost no search for matches: the fast
+    /// strategy, with the longest possible stride. Literal compression must be requested, since
+    /// zstd otherwise leaves literals raw at this stride.
     pub(crate) fn literals_only() -> Result<Self> {
         const STRIDE: c_int = 128 << 10; // ZSTD_TARGETLENGTH_MAX
         const ENABLE: c_int = 1; // ZSTD_ps_enable
@@ -213,9 +212,9 @@ impl Frames {
         ])
     }
 
-    /// For whole weights of this many bytes in one frame.
+    /// Prepares for whole weights of this many bytes in one frame.
     pub(crate) fn whole(self, bytes: usize) -> Whole {
-        // SAFETY: arithmetic.
+        // SAFETY: the function only computes a number from numbers.
         let bound = unsafe { ZSTD_compressBound(bytes) };
         Whole { frames: self, compressed: vec![1; bound], size: 0 }
     }
@@ -223,7 +222,7 @@ impl Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
-        // SAFETY: both contexts are ours and are not used again.
+        // SAFETY: both contexts belong to this value and are not used again.
         unsafe {
             ZSTD_freeCCtx(self.compressor.as_ptr());
             ZSTD_freeDCtx(self.decompressor.as_ptr());
@@ -235,13 +234,13 @@ impl ByteCodec for Frames {
     const BLOCK: usize = 128 << 10; // ZSTD_BLOCKSIZE_MAX: zstd would cut larger ones into these
 
     fn bound(&self) -> usize {
-        // SAFETY: arithmetic.
+        // SAFETY: the function only computes a number from numbers.
         unsafe { ZSTD_compressBound(Self::BLOCK) }
     }
 
     fn compress(&mut self, block: &[u8], out: &mut [u8]) -> Result<usize> {
-        // SAFETY: every pointer goes with the size of what it points to; the context is alive and
-        // nobody else has it.
+        // SAFETY: every pointer is passed with the size of its memory. The context is alive and no
+        // one else has it.
         checked(unsafe {
             ZSTD_compress2(
                 self.compressor.as_ptr(),
@@ -254,7 +253,8 @@ impl ByteCodec for Frames {
     }
 
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<()> {
-        // SAFETY: as in `compress`.
+        // SAFETY: every pointer is passed with the size of its memory. The context is alive and no
+        // one else has it.
         let size = checked(unsafe {
             ZSTD_decompressDCtx(
                 self.decompressor.as_ptr(),
@@ -268,7 +268,7 @@ impl ByteCodec for Frames {
     }
 }
 
-/// Weights as they are, in one frame.
+/// Unsplit weights in one frame.
 pub(crate) struct Whole {
     frames: Frames,
     compressed: Vec<u8>,

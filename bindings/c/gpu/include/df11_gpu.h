@@ -1,28 +1,29 @@
 // DF11 units and compressed frames, decoded on NVIDIA GPUs: for engines, with their own contexts,
 // streams and memory. Linux.
 //
-// How it is used. At load, bring parts to the device (df11_gpu_unit_upload), or say where they are
-// (df11_gpu_unit_adopt); make a batch of those that are decoded together. Then, as often as is
-// wanted, df11_gpu_batch_enqueue launches kernels on a stream, and does nothing else: it allocates
-// nothing, copies nothing and waits for nothing, so the stream may be captured. Errors of the data
-// are found by kernels, and read when asked for.
+// Usage. At load, upload parts to the device (df11_gpu_unit_upload), or adopt those that are there
+// already (df11_gpu_unit_adopt). Make a batch of those that are decoded together. After that,
+// df11_gpu_batch_enqueue launches kernels on a stream, any number of times. It allocates nothing,
+// copies nothing and waits for nothing, so the stream may be captured. Kernels record errors in the
+// data, and the caller reads them when it needs to.
 //
-// The driver. No CUDA is needed to build or link this: the driver's library is opened when the
-// first device is. Handles are passed as void *: CUcontext, CUstream (NULL is the legacy stream);
-// addresses as uint64_t: CUdeviceptr. Every function makes its context current while it runs, and
-// puts back what was current before.
+// The driver. No CUDA is needed to build or link this: the driver's library is opened with the
+// first device. Handles are passed as void *: CUcontext, CUstream (NULL is the legacy stream).
+// Addresses are passed as uint64_t: CUdeviceptr. Every function makes its context current while it
+// runs, and then restores the previous one.
 //
 // The library holds the functions of the driver that it needs under their own names (cuInit and so
-// on); they forward to the driver. Where a program's own calls of the driver reach these, they do
-// what the driver does, but codes newer than CUDA 11.4 come as 999. Whoever links the static
-// library tells the linker to leave out what nobody uses: -Wl,--gc-sections.
+// on), which forward to the driver. If a program's own driver calls reach these functions, they do
+// what the driver does, except that codes newer than CUDA 11.4 are returned as 999. A program that
+// links the static library should remove unused functions with -Wl,--gc-sections.
 //
-// Handles of this library are made by functions that give them, and freed by those whose names end
-// in _close, which take NULL, too; in any order: what is needed stays. Functions may be called from
-// any thread; a handle must not be closed while another thread uses it.
+// Handles. Functions that make a handle give it to the caller, who frees it with the function whose
+// name ends in _close. These functions accept NULL, and may be called in any order: objects that
+// are still needed stay. Functions may be called from any thread. A handle must not be closed while
+// another thread uses it.
 //
-// Results. Functions return DF11_GPU_OK (0) or what kind of failure it was; a df11_gpu_error tells
-// more, to whoever passes one. Nothing crosses as an exception.
+// Results. Functions return DF11_GPU_OK (0) or the kind of failure. If the caller passes a
+// df11_gpu_error, it describes the failure. No exception crosses the boundary.
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 

@@ -182,7 +182,7 @@ int main(int count, char **arguments) {
     CHECK(df11_gpu_batch_compare_checksums(batch, stream, outputs, &error) == DF11_GPU_INVALID_DATA);
     CHECK(error.item == 1 && error.block == 0 && strstr(error.message, "F-5.4") != NULL);
 
-    // What cannot be meant.
+    // Wrong calls.
     df11_gpu_unit *none;
     parts.gaps.len--;
     CHECK(df11_gpu_unit_upload(engine, &parts, &none, &error) == DF11_GPU_INVALID_DATA && none == NULL);

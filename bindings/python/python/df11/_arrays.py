@@ -1,4 +1,4 @@
-"""Memory of NumPy and of PyTorch, seen alike."""
+"""One interface to the memory of NumPy and of PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ._errors import InvalidInputError, UnsupportedError
 
-#: Types of elements: bits of each, name in NumPy or ml_dtypes, name in PyTorch.
+#: Element types: bits of each, name in NumPy or ml_dtypes, name in PyTorch.
 TYPES: dict[str, tuple[int, str | None, str]] = {
     "BOOL": (8, "bool", "bool"),
     "U8": (8, "uint8", "uint8"),
@@ -32,25 +32,25 @@ TYPES: dict[str, tuple[int, str | None, str]] = {
     "F8_E5M2": (8, "float8_e5m2", "float8_e5m2"),
     "F8_E5M2FNUZ": (8, "float8_e5m2fnuz", "float8_e5m2fnuz"),
     "F8_E8M0": (8, "float8_e8m0fnu", "float8_e8m0fnu"),
-    # Two to a byte, which NumPy has no type for.
+    # A byte holds two, and NumPy has no type for that.
     "F4": (4, None, "float4_e2m1fn_x2"),
 }
 
 
 class Framework(Protocol):
-    """Makes tensors, and tells where their memory is."""
+    """Makes tensors, and returns the address of their memory."""
 
     def empty(self, dtype: str, shape: Sequence[int]) -> Any:
         """Make a contiguous tensor without content."""
 
     def address(self, tensor: Any) -> tuple[int, int]:
-        """Tell the address and the bytes of a contiguous tensor."""
+        """Return the address and the bytes of a contiguous tensor."""
 
     def finish(self, tensor: Any) -> Any:
-        """Bring a tensor whose content is there to where it is wanted."""
+        """Move a finished tensor to its device."""
 
     def stored_shape(self, dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """Tell the shape of the tensor, by that in the header."""
+        """Return the shape of the tensor from the shape in the header."""
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -78,15 +78,15 @@ class Numpy:
         return np.empty(tuple(shape), numpy_dtype(dtype))
 
     def address(self, tensor: Any) -> tuple[int, int]:
-        """Tell the address and the bytes of an array."""
+        """Return the address and the bytes of an array."""
         return tensor.ctypes.data, tensor.nbytes
 
     def finish(self, tensor: Any) -> Any:
-        """Give the array as it is."""
+        """Return the array unchanged."""
         return tensor
 
     def stored_shape(self, dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """Give the shape as it is."""
+        """Return the shape unchanged."""
         return tuple(shape)
 
 
@@ -107,11 +107,11 @@ class Torch:
         return self.torch.empty(self.stored_shape(dtype, shape), dtype=known)
 
     def address(self, tensor: Any) -> tuple[int, int]:
-        """Tell the address and the bytes of a tensor."""
+        """Return the address and the bytes of a tensor."""
         return tensor.data_ptr(), tensor.nbytes
 
     def finish(self, tensor: Any) -> Any:
-        """Bring the tensor to the device."""
+        """Move the tensor to the device."""
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def stored_shape(self, dtype: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import os
 
 
 class Error(Exception):
-    """Why something could not be done. The text names the file, the tensor and the broken rule.
+    """The base of all exceptions. The text names the file, the tensor and the broken rule.
 
     Attributes:
         kind: `truncated`, `corrupt`, `checksum`, `unsupported`, `limit_exceeded`, `invalid_input`,
@@ -24,23 +24,23 @@ class Error(Exception):
 
 
 class DataError(Error, ValueError):
-    """A file does not hold what it should: it is no safetensors, or compressed already."""
+    """A file has the wrong content: it is not safetensors, or is compressed already."""
 
 
 class CorruptError(DataError):
-    """Bytes break a rule of their format, or a checksum: they were damaged, or cut off."""
+    """Bytes break a rule of their format, or a checksum: they were damaged or truncated."""
 
     kind = "corrupt"
 
 
 class UnsupportedError(Error, ValueError):
-    """The data is sound, but the format, or this version, has no way to do it."""
+    """The data is valid, but the format, or this version, does not support it."""
 
     kind = "unsupported"
 
 
 class InvalidInputError(Error, ValueError):
-    """An argument cannot be meant."""
+    """The call is wrong: an argument with a wrong type, length or name."""
 
     kind = "invalid_input"
 
@@ -53,7 +53,7 @@ class UnknownTensorError(InvalidInputError, KeyError):
 
 
 class IoError(Error, OSError):
-    """The operating system refused. `errno`, `strerror` and `filename` are as for any OSError."""
+    """The operating system refused. `errno`, `strerror` and `filename` are those of OSError."""
 
     kind = "io"
 
@@ -64,7 +64,7 @@ class IoError(Error, OSError):
             super().__init__(errno, os.strerror(errno), filename)
         self.message = message
 
-    # OSError would leave out what was being done.
+    # OSError would omit the action that failed.
     def __str__(self) -> str:
         return self.message
 

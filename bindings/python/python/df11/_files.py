@@ -14,7 +14,7 @@ from ._reports import CompressReport, DecompressReport, InspectReport, VerifyRep
 
 Path = str | os.PathLike[str]
 
-#: What weights are stored as: units in the published DF11 layout; frames coded by rANS (smaller, of
+#: The form of the weights: units in the published DF11 layout; frames coded by rANS (smaller, of
 #: any element type) or by dictionaries (the fastest to decode); or the smaller of DF11 and rANS.
 Codec = Literal["df11", "rans", "fast", "auto"]
 
@@ -38,14 +38,14 @@ def as_bytes(size: int | str | None) -> int | None:
 
 
 def as_json(pattern_dict: PatternDict | None) -> str | None:
-    """Write a pattern dictionary as the extension takes it."""
+    """Write a pattern dictionary in the form of the extension."""
     if pattern_dict is None:
         return None
     return json.dumps({key: list(modules) for key, modules in pattern_dict.items()})
 
 
 def _bar() -> tuple[ProgressCallback, Callable[[], None]]:
-    """Make a progress bar, and what closes it."""
+    """Make a progress bar, and the function that closes it."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -181,6 +181,6 @@ def verify(
 def inspect(
     path: Path, *, pattern_dict: PatternDict | None = None, threads: int = 0
 ) -> InspectReport:
-    """Show what is in a compressed checkpoint, or what compression would make of a plain one."""
+    """List the content of a compressed checkpoint, or predict that of compressing a plain one."""
     text = _df11.inspect(os.fspath(path), as_json(pattern_dict), threads)
     return load(InspectReport, text)

@@ -11,7 +11,7 @@ from ._arrays import Numpy, Torch, numpy_name
 from ._arrays import framework as framework_of
 from ._errors import UnsupportedError
 
-#: Types that frames know; others are kept as plain bytes, which would lose what they are.
+#: Types that frames support; as plain bytes, other types would lose their type.
 _KNOWN = ("U8", "BF16", "F16", "F32", "F8_E4M3", "F8_E5M2")
 
 

@@ -15,7 +15,7 @@ from ._files import Path, PatternDict, as_json
 
 
 class _Tensor:
-    """What is known of a tensor without decoding it."""
+    """The properties of a tensor that are known without decoding it."""
 
     __slots__ = ("bytes", "dtype", "elements", "is_plain", "name", "shape", "unit")
 
@@ -26,7 +26,7 @@ class _Tensor:
 
 
 class safe_open:
-    """Opens a checkpoint, compressed or plain, and gives its tensors as they are asked for.
+    """Opens a checkpoint, compressed or plain, and decodes its tensors on demand.
 
     Takes the arguments of `safetensors.safe_open`, and a directory as well as a file. Whatever is
     decoded goes straight into the memory of the tensor that is returned. Tensors may be asked for
@@ -118,7 +118,7 @@ class safe_open:
         return {name: maker.finish(tensor) for name, tensor in made.items()}
 
     def get_slice(self, name: str) -> Slice:
-        """Return a view of a tensor, which decodes what it is indexed with."""
+        """Return a view of a tensor, which decodes only the elements that it is indexed with."""
         self._open()
         return Slice(self, self._find(name))
 
@@ -152,7 +152,7 @@ class Slice:
         return list(self._tensor.shape)
 
     def get_dtype(self) -> str:
-        """Return the type of the elements, as safetensors calls it."""
+        """Return the type of the elements, as safetensors names it."""
         return self._tensor.dtype
 
     def __getitem__(self, index: Any) -> Any:
@@ -170,7 +170,7 @@ class Slice:
             return maker.finish(self._opened._rows(tensor, _joined(runs), shape))
         run, shape, rest = _cut(entries, tensor.shape)
         out = self._opened._rows(tensor, [run], shape)
-        # What is left to do copies, where it leaves much out: the rest is not kept alive.
+        # The remaining steps copy where they omit much, so that the rest is not kept alive.
         found = out[rest] if rest else out
         if 2 * count(found.shape) < count(shape):
             found = found.clone() if hasattr(found, "clone") else found.copy()
@@ -205,7 +205,7 @@ def _position(entry: int, dimension: int, size: int) -> int:
 def _cut(
     entries: tuple[Any, ...], shape: Sequence[int]
 ) -> tuple[tuple[int, int], list[int], tuple[Any, ...]]:
-    """Find what to decode for an index of integers, ranges, `...` and `None`.
+    """Find the elements to decode for an index of integers, ranges, `...` and `None`.
 
     Returns the run of elements, the shape they have, and the index that is left to apply to them.
     """

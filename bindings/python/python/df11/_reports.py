@@ -1,4 +1,4 @@
-"""What operations did, as dataclasses."""
+"""Reports of operations, as dataclasses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What became of a unit: tensors that share one code."""
+    """The figures of a unit: tensors that share one code."""
 
     #: Module path.
     path: str
@@ -27,21 +27,21 @@ class UnitReport:
     bytes_after: int
     #: `8 * bytes_after / elements`.
     bits_per_weight: float
-    #: 8 bits and the entropy of the exponents: what no code for single exponents can go below.
+    #: The lower bound of any order-0 code: 8 bits plus the entropy of the exponents.
     bound_bits_per_weight: float
-    #: Number of different exponents.
+    #: Number of distinct exponents.
     alphabet: int
     #: The longest codeword in bits.
     longest_codeword: int
     #: Number of prefix tables.
     prefix_tables: int
-    #: Shared memory that the published kernel asks for, in bytes.
+    #: Shared memory that the published kernel needs, in bytes.
     shared_memory_bytes: int
 
 
 @dataclass(frozen=True)
 class PlainReport:
-    """Tensors that stay as they are."""
+    """Tensors that stay plain."""
 
     #: A tensor, or the module path of a unit.
     name: str
@@ -49,7 +49,7 @@ class PlainReport:
     dtype: str
     #: Bytes, before and after.
     bytes: int
-    #: Why they are not compressed.
+    #: The reason why they are not compressed.
     reason: str
 
 
@@ -69,19 +69,19 @@ class FrameReport:
 
 @dataclass(frozen=True)
 class CompressReport:
-    """What `compress` did."""
+    """The report of `compress`."""
 
-    #: Where the units came from: a model family, a given dictionary, the general rule.
+    #: The origin of the units: a model family, a given dictionary, the general rule.
     units_from: str
     #: Patterns of the dictionary that matched no module.
     unmatched_patterns: list[str]
     units: list[UnitReport]
     frames: list[FrameReport]
-    #: What stayed plain, and why.
+    #: Tensors that stayed plain, with the reason.
     plain: list[PlainReport]
-    #: What was written: `df11` (units), `rans` or `fast` (frames), `auto` (both).
+    #: The stored form: `df11` (units), `rans` or `fast` (frames), `auto` (both).
     codec: str
-    #: Weight files that were copied as they are, since nothing would be gained.
+    #: Weight files that were copied unchanged, since compressing them would gain nothing.
     copied_weights: list[str]
     #: Files that were not copied, with the reason.
     left_behind: list[tuple[str, str]]
@@ -91,22 +91,22 @@ class CompressReport:
     bytes_before: int
     #: Bytes of the compressed weight files.
     bytes_after: int
-    #: About how many bytes frames would save more.
+    #: Estimated number of bytes that frames would save in addition.
     frames_would_save: int
-    #: Whether nothing would be gained: then nothing was written.
+    #: Whether compression would gain nothing. In that case nothing was written.
     nothing_to_gain: bool
 
     @property
     def ratio(self) -> float:
-        """Bytes after for each byte before."""
+        """The compressed size divided by the original size."""
         return self.bytes_after / self.bytes_before if self.bytes_before else 1.0
 
 
 @dataclass(frozen=True)
 class DecompressReport:
-    """What `decompress` did."""
+    """The report of `decompress`."""
 
-    #: Whether every file that is recorded was restored byte for byte (their digests matched).
+    #: Whether every recorded file was restored byte for byte, with matching digests.
     original_restored: bool
     #: Whether there is a record of the originals. Otherwise plain tensors were written.
     recorded: bool
@@ -116,27 +116,27 @@ class DecompressReport:
     files: list[str]
     #: Their bytes.
     bytes: int
-    #: Recorded files that are not as they were: written as they are here.
+    #: Recorded files that differ from the original, written with their present content.
     changed: list[str]
-    #: Recorded files that are not there.
+    #: Recorded files that do not exist.
     missing: list[str]
-    #: Files of the original that compression left out, and that are not here, with the reason.
+    #: Files of the original that compression left out and that do not exist, with the reason.
     left_out: list[tuple[str, str]]
-    #: Files that nothing records: copied.
+    #: Files that nothing records. They were copied.
     copied: list[str]
     #: Files that were not copied, with the reason.
     stays: list[tuple[str, str]]
     #: Files that an earlier run had restored, or that were there already.
     kept_files: int
-    #: What a user should know.
+    #: Warnings for the user.
     warnings: list[str]
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found; there is one only if nothing was wrong."""
+    """The report of `verify`. There is one only if nothing was wrong."""
 
-    #: Units whose every rule was checked and whose every weight was decoded.
+    #: Units. Every rule of each was checked, and every weight decoded.
     units: int
     #: Weights decoded.
     elements: int
@@ -146,9 +146,9 @@ class VerifyReport:
     plain_tensors: int
     #: Tensors whose SHA-256 was compared with the one stored beside them.
     digests_checked: int
-    #: Tensors that have none: the files come from another program.
+    #: Tensors without a stored digest: their files come from another program.
     digests_missing: int
-    #: Files whose length and SHA-256 are as recorded.
+    #: Files whose length and SHA-256 match the record.
     files_checked: int
     #: Tensors compared, as bits, with the original checkpoint.
     compared: int | None
@@ -156,7 +156,7 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class InspectedUnit(UnitReport):
-    """A unit, or tensors that could be one, as `inspect` sees it."""
+    """A unit, or tensors that could become one, as `inspect` reports it."""
 
     #: Bytes of code.
     code_bytes: int
@@ -174,11 +174,11 @@ class InspectedUnit(UnitReport):
 
 @dataclass(frozen=True)
 class InspectReport:
-    """What `inspect` found."""
+    """The report of `inspect`."""
 
-    #: Whether the figures are of compressed units; otherwise of what would become of them.
+    #: Whether the figures describe compressed units. Otherwise they are a prediction.
     compressed: bool
-    #: Where predicted units come from.
+    #: The origin of predicted units.
     units_from: str | None
     units: list[InspectedUnit]
     frames: list[FrameReport]
@@ -193,7 +193,7 @@ def _one(kind: type[T], data: dict[str, Any]) -> T:
 
 
 def load(kind: type[T], text: str) -> T:
-    """Make a report from the JSON that the extension gives."""
+    """Make a report from the JSON of the extension."""
     data = json.loads(text)
     unit = InspectedUnit if kind is InspectReport else UnitReport
     for key, part in (("units", unit), ("frames", FrameReport), ("plain", PlainReport)):

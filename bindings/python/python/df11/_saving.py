@@ -1,4 +1,4 @@
-"""Writing tensors as one compressed file."""
+"""Writes tensors as one compressed file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def save_file(
         write(plain)
         packed = os.path.join(temporary, "packed.safetensors")
         report = compress(plain, packed, codec=codec, pattern_dict=pattern_dict, threads=threads)
-        # What would not shrink stays as it is: every function here reads both.
+        # A file that would not shrink stays plain; every function here reads both.
         os.replace(plain if report.nothing_to_gain else packed, target)
 
 
@@ -52,7 +52,7 @@ def save(
 
 
 class Bytes:
-    """A file with these bytes, for as long as it is used."""
+    """Make a temporary file with these bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="df11-")

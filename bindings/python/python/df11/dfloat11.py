@@ -70,7 +70,7 @@ class TensorManager:
 
     @staticmethod
     def allocate_bfloat16(device: Any, n_elements: int) -> torch.Tensor:
-        """Return a BF16 tensor of this many elements, the memory of which is used again."""
+        """Return a BF16 tensor of this many elements, whose memory is reused."""
         device = torch.device(device)
         held = TensorManager._tensors.get(device)
         if held is None or held.numel() < n_elements:
@@ -104,7 +104,7 @@ class Codec:
 
 
 def get_codec(weight: torch.Tensor) -> tuple[Codec, dict[int, int]]:
-    """Make the code for the exponents of a BF16 tensor; also gives how often each occurs."""
+    """Make the code for the exponents of a BF16 tensor; also return how often each occurs."""
     exponents = (weight.detach().cpu().contiguous().view(torch.int16).flatten() >> 7) & 0xFF
     counts = torch.bincount(exponents.to(torch.int64), minlength=256).tolist()
     counter = {exponent: count for exponent, count in enumerate(counts) if count}
@@ -114,7 +114,7 @@ def get_codec(weight: torch.Tensor) -> tuple[Codec, dict[int, int]]:
 def get_32bit_codec(
     counter: Mapping[int, int],
 ) -> tuple[Codec, dict[int, int], dict[int, tuple[int, int]]]:
-    """Make the code whose codewords have at most 32 bits; all of ours have."""
+    """Make the code whose codewords have at most 32 bits, as all codes here do."""
     codec = Codec(counter)
     return codec, dict(counter), codec.get_code_table()
 
@@ -123,7 +123,7 @@ def get_luts(table: Mapping[Any, tuple[int, int]]) -> torch.Tensor:
     """Make the prefix tables of a canonical code, and a last row of lengths."""
     lengths, expected = [0] * 256, {}
     for exponent, (length, bits) in table.items():
-        # Other coders have a symbol for the end, which is no number.
+        # Other coders have a symbol for the end, which is not a number.
         if isinstance(exponent, int):
             lengths[exponent], expected[exponent] = length, bits
     tables = torch.frombuffer(bytearray(_df11.tables_of(lengths)), dtype=torch.uint8)

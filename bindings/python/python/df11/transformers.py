@@ -71,9 +71,9 @@ class Df11Config(QuantizationConfigMixin):  # type: ignore[misc]
 
 @register_quantizer(METHOD)  # type: ignore[untyped-decorator]
 class Df11Quantizer(HfQuantizer):  # type: ignore[misc]
-    """Brings the weights of a compressed directory into a model. They lose nothing."""
+    """Loads the weights of a compressed directory into a model, without loss."""
 
-    #: Where the directory is, and what stays compressed: set as a model is loaded.
+    #: The directory, and the weights that stay compressed; set when a model is loaded.
     path: str | None = None
     names: dict[str, list[str]]
     reader: _df11.Reader
@@ -85,7 +85,7 @@ class Df11Quantizer(HfQuantizer):  # type: ignore[misc]
             return
         devices = device_map.values() if isinstance(device_map, dict) else [device_map]
         for device in devices:
-            # Names such as `auto` choose the CPU where there is nothing else.
+            # Names such as `auto` choose the CPU where there is no other device.
             if isinstance(device, str) and device in ("auto", "balanced", "sequential"):
                 device = "cuda" if torch.cuda.is_available() else "cpu"
             check_device(_directory() or "", device, 0)
@@ -124,7 +124,7 @@ def _directory() -> str | None:
 
 
 def is_compressed(path: str) -> bool:
-    """Tell whether a directory holds a compressed checkpoint: ours, or a published one."""
+    """Tell whether a directory holds a compressed checkpoint, of df11 or a published one."""
     if os.path.isfile(os.path.join(path, "df11.json")):
         return True
     try:

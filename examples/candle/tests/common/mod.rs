@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 /// The original tensors of a model: shapes and elements by name.
 pub(crate) type Originals = BTreeMap<String, (Vec<usize>, Vec<bf16>)>;
 
-/// Elements that are spread as those of trained weights are, so that they compress. The same for
-/// the same seed.
+/// Makes elements with the distribution of trained weights, so that they compress. The same seed
+/// gives the same elements.
 fn elements(count: usize, seed: u64) -> Vec<bf16> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = || {
@@ -21,7 +21,7 @@ fn elements(count: usize, seed: u64) -> Vec<bf16> {
     (0..count).map(|_| bf16::from_f32(0.1 * (uniform() + uniform() + uniform()))).collect()
 }
 
-/// Tensors of these names and shapes.
+/// Makes tensors of these names and shapes.
 pub(crate) fn originals(shapes: impl IntoIterator<Item = (String, Vec<usize>)>) -> Originals {
     let tensors = shapes.into_iter().enumerate().map(|(seed, (name, shape))| {
         let elements = elements(shape.iter().product(), seed as u64 + 1);
@@ -30,8 +30,8 @@ pub(crate) fn originals(shapes: impl IntoIterator<Item = (String, Vec<usize>)>) 
     tensors.collect()
 }
 
-/// Writes the model, and compresses it with each codec, into `directory`. The paths of the
-/// compressed ones.
+/// Writes the model, and compresses it with each codec, into `directory`. Returns the paths of the
+/// compressed models.
 pub(crate) fn compressed(originals: &Originals, directory: &Path) -> [PathBuf; 2] {
     let plain = directory.join("model.safetensors");
     let views = originals.iter().map(|(name, (shape, elements))| {

@@ -1,9 +1,9 @@
-//! Which weights the images hold: rows of a matrix of the model that ships with the command, as a
-//! DF11 unit and as frames with rANS and with a dictionary, and of each a copy with one bit
+//! The weights in the images: rows of a matrix of the model that ships with the command, as a DF11
+//! unit and as frames with rANS and with a dictionary, each with a copy in which one bit is
 //! changed.
 //!
-//! The build script of the images calls [`files`]; nothing that is made here is checked in, so
-//! nothing can be out of date.
+//! The build script of the images calls [`files`]. Nothing that it makes is checked in, so nothing
+//! can be out of date.
 
 use std::error::Error;
 
@@ -11,31 +11,31 @@ use df11::EncodedUnit;
 use df11::frame::{Codec, DecodeTable, ElementType, EncodeOptions, Frame};
 use safetensors::SafeTensors;
 
-/// The file that the weights come from.
+/// The file of the weights.
 pub const SOURCE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../../cli/demo/model-00001-of-00002.safetensors");
 
-/// The tensor in it.
+/// The tensor in that file.
 pub const TENSOR: &str = "encoder.layer.0.attention.self.query.weight";
 
-/// Rows of the matrix that are taken.
+/// The number of rows taken from the matrix.
 pub const ROWS: usize = 96;
 
-/// Weights of a row.
+/// The number of weights in a row.
 pub const COLUMNS: usize = 384;
 
-/// The row that is decoded alone.
+/// The number of the row that is decoded alone.
 pub const ROW: usize = 61;
 
-/// Elements of a block of the frame: the fewest that FRAME.md permits (F-3.1), so that the buffer
-/// for one is small.
+/// The number of elements in a block of the frame: the fewest that FRAME.md permits (F-3.1), so
+/// that the buffer for one is small.
 pub const BLOCK: usize = 4096;
 
-/// The weights, two little-endian bytes each.
+/// Returns the weights, two little-endian bytes each.
 ///
 /// # Errors
 ///
-/// If the file is not what ships with the repository.
+/// If the file is not the one that ships with the repository.
 pub fn weights() -> Result<Vec<u8>, Box<dyn Error>> {
     let file = std::fs::read(SOURCE)?;
     let file = SafeTensors::deserialize(&file)?;
@@ -46,16 +46,16 @@ pub fn weights() -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(tensor.data().get(..2 * ROWS * COLUMNS).ok_or("too few rows")?.to_vec())
 }
 
-/// The weights as a DF11 unit.
+/// Encodes the weights as a DF11 unit.
 ///
 /// # Errors
 ///
-/// As [`weights`].
+/// The errors of [`weights`].
 pub fn unit() -> Result<EncodedUnit, Box<dyn Error>> {
     Ok(df11::encode(&weights()?)?)
 }
 
-/// A unit whose code has one bit changed, in the middle.
+/// Changes one bit in the middle of a unit's code.
 #[must_use]
 pub fn damaged_unit(mut unit: EncodedUnit) -> EncodedUnit {
     let middle = unit.encoded_exponent.len() / 2;
@@ -65,11 +65,11 @@ pub fn damaged_unit(mut unit: EncodedUnit) -> EncodedUnit {
     unit
 }
 
-/// The weights as a frame of this codec.
+/// Encodes the weights as a frame of this codec.
 ///
 /// # Errors
 ///
-/// As [`weights`].
+/// The errors of [`weights`].
 pub fn frame(codec: Codec) -> Result<Vec<u8>, Box<dyn Error>> {
     let weights = weights()?;
     let shape = [ROWS as u64, COLUMNS as u64];
@@ -77,7 +77,7 @@ pub fn frame(codec: Codec) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(options.encode(ElementType::Bf16, &shape, &weights)?)
 }
 
-/// A frame that has one bit changed, in the middle.
+/// Changes one bit in the middle of a frame.
 #[must_use]
 pub fn damaged_frame(mut frame: Vec<u8>) -> Vec<u8> {
     let middle = frame.len() / 2;
@@ -87,14 +87,14 @@ pub fn damaged_frame(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-/// A file's name, and what is in it.
+/// The name of a file, and its content.
 pub type File = (&'static str, Vec<u8>);
 
-/// The files that the images include.
+/// Makes the files that the images include.
 ///
 /// # Errors
 ///
-/// As [`weights`]; if what was encoded does not decode to the weights.
+/// The errors of [`weights`], and an error if an encoding does not decode to the weights.
 pub fn files() -> Result<Vec<File>, Box<dyn Error>> {
     let (weights, unit) = (weights()?, unit()?);
     let (rans, dictionary) = (frame(Codec::Rans)?, frame(Codec::Dictionary)?);

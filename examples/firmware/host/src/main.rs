@@ -1,5 +1,5 @@
-//! Says what the images must print: the checksums of the original weights, and how the codec
-//! refuses damaged ones here.
+//! Prints what the images must print: the checksums of the original weights, and the errors of the
+//! codec for damaged ones.
 //!
 //! Usage: `firmware-host [df11] [rans] [dictionary]`
 

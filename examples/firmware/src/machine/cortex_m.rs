@@ -4,15 +4,15 @@ use core::arch::{asm, global_asm};
 
 use super::PAINT;
 
-// The table of exceptions, which begins with the first stack pointer, and the code that runs first:
-// it allows the floating-point unit (coprocessors 10 and 11), since code for this target may use
-// its registers; clears variables; and starts the counter of the system clock.
+// The exception table, which begins with the first stack pointer, and the code that runs first.
+// This code enables the floating-point unit (coprocessors 10 and 11), since code for this target
+// may use its registers. It clears variables, and starts the counter of the system clock.
 global_asm!(
     ".pushsection .start, \"a\"",
     ".word stack_top",
     ".word start",
-    // NMI, HardFault, MemManage, BusFault, UsageFault; what is reserved; and exceptions that
-    // nothing here asks for.
+    // NMI, HardFault, MemManage, BusFault, UsageFault; reserved entries; and exceptions that
+    // nothing here triggers.
     ".rept 14",
     ".word {fault}",
     ".endr",
@@ -54,18 +54,19 @@ global_asm!(
 ///
 /// # Safety
 ///
-/// The parameter must be what the operation asks for: mostly, the address of memory that it may
-/// read.
+/// The parameter must be the one that the operation needs. In most cases it is the address of
+/// memory that the host may read.
 pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
-    // SAFETY: the caller vouches for the parameter. The host changes r0 alone.
+    // SAFETY: the caller promises that the parameter is valid for the operation. The host changes
+    // only r0.
     unsafe { asm!("bkpt #0xab", inout("r0") operation => _, in("r1") parameter, options(nostack)) };
 }
 
-/// Instructions in a tick: QEMU's clock of this machine has 25 MHz, and with `-icount shift=0` an
-/// instruction takes one nanosecond.
+/// The number of instructions in a tick. QEMU's clock of this machine has 25 MHz, and with `-icount
+/// shift=0` an instruction takes one nanosecond.
 const INSTRUCTIONS_IN_A_TICK: u32 = 40;
 
-/// The number of ticks, which falls: to 0, and from there to 2^24 - 1.
+/// Returns the number of ticks, which counts down to 0 and then continues at 2^24 - 1.
 pub(crate) fn instructions() -> u32 {
     /// SYST_CVR.
     const NOW: *const u32 = core::ptr::without_provenance(0xe000_e018);
@@ -77,14 +78,15 @@ pub(crate) fn instructions() -> u32 {
     now
 }
 
-/// Instructions since [`instructions`] gave `start`, less than 671 million ago, to 40 exactly.
+/// Returns the number of instructions since [`instructions`] returned `start`, rounded to a
+/// multiple of 40. Fewer than 671 million may have passed.
 pub(crate) fn instructions_since(start: u32) -> u32 {
     (start.wrapping_sub(instructions()) & 0xff_ffff).wrapping_mul(INSTRUCTIONS_IN_A_TICK)
 }
 
 /// Runs 2 instructions for each turn, and few others.
 pub(crate) fn spin(turns: u32) {
-    // SAFETY: registers alone, and the flags.
+    // SAFETY: the code changes only registers and flags.
     unsafe { asm!("2:", "subs {0}, {0}, #1", "bne 2b", inout(reg) turns => _, options(nomem, nostack)) };
 }
 
@@ -93,7 +95,7 @@ pub(crate) fn spin(turns: u32) {
 pub(crate) fn paint_stack() -> usize {
     let top;
     // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack
-    // pointer are no frames: so nothing that is in use is overwritten. No interrupt is enabled that
+    // pointer there are no frames, so nothing in use is overwritten. No interrupt is enabled that
     // could have a frame there.
     unsafe {
         asm!(
@@ -114,11 +116,11 @@ pub(crate) fn paint_stack() -> usize {
     top
 }
 
-/// The lowest address of the stack that is not as [`paint_stack`] left it.
+/// Returns the lowest address of the stack whose content differs from what [`paint_stack`] wrote.
 #[inline(always)]
 pub(crate) fn lowest_used() -> usize {
     let lowest;
-    // SAFETY: reads from the start of the stack's memory on, at most up to the stack pointer.
+    // SAFETY: this reads from the start of the stack's memory, at most up to the stack pointer.
     unsafe {
         asm!(
             "ldr {at}, =stack_bottom",

@@ -1,7 +1,8 @@
-//! Start-up, output and counters: all that differs between machines, and most of what is unsafe.
+//! Start-up, output and counters: all code that differs between machines, and most of the unsafe
+//! code.
 //!
-//! Output and exit are by semihosting: an instruction that a debugger, or QEMU, understands as a
-//! call to the host.
+//! Output and exit use semihosting: an instruction that a debugger, or QEMU, treats as a call to
+//! the host.
 
 #[cfg_attr(target_arch = "arm", path = "cortex_m.rs")]
 #[cfg_attr(target_arch = "riscv32", path = "riscv.rs")]
@@ -9,7 +10,7 @@ mod this;
 
 pub(crate) use this::{instructions, instructions_since, lowest_used, paint_stack, spin};
 
-/// What unused stack is filled with.
+/// The value that unused stack is filled with.
 const PAINT: u32 = 0xa5a5_5a5a;
 
 /// Writes a character to the debug console.
@@ -17,7 +18,7 @@ const PAINT: u32 = 0xa5a5_5a5a;
 pub(crate) fn write(character: u8) {
     /// SYS_WRITEC: the parameter is the address of a character.
     const WRITE: usize = 0x03;
-    // SAFETY: the operation reads one byte at the address, where there is one.
+    // SAFETY: the operation reads one byte at the address of a local variable.
     unsafe { this::semihosting(WRITE, (&raw const character).expose_provenance()) };
 }
 
@@ -28,20 +29,20 @@ pub(crate) fn exit(status: u32) -> ! {
     /// ADP_Stopped_ApplicationExit.
     const REASON: u32 = 0x2_0026;
     let block = [REASON, status];
-    // SAFETY: the operation reads two words at the address, where there are two.
+    // SAFETY: the operation reads two words at the address of a local variable.
     unsafe { this::semihosting(EXIT, block.as_ptr().expose_provenance()) };
-    // Without a debugger, nobody listens.
+    // Without a debugger, there is no host to stop the program.
     loop {
         core::hint::spin_loop();
     }
 }
 
-/// Where the start-up code goes on, with a stack and cleared variables.
+/// The start-up code jumps here, with a stack and cleared variables.
 extern "C" fn main() -> ! {
     exit(if crate::run() { 0 } else { 1 })
 }
 
-/// Where faults go.
+/// Faults jump here.
 extern "C" fn fault() -> ! {
     exit(2)
 }

@@ -4,7 +4,7 @@ use core::arch::{asm, global_asm};
 
 use super::PAINT;
 
-// The code that runs first, at the start of the image: it says where traps go, and clears
+// The code that runs first, at the start of the image. It sets the trap handler and clears
 // variables.
 global_asm!(
     ".pushsection .start, \"ax\"",
@@ -23,7 +23,7 @@ global_asm!(
     "j 1b",
     "2:",
     "call {main}",
-    // The lowest bits of mtvec are a mode: 0.
+    // The lowest bits of mtvec are a mode, here 0.
     ".balign 4",
     "trap:",
     "tail {fault}",
@@ -37,12 +37,12 @@ global_asm!(
 ///
 /// # Safety
 ///
-/// The parameter must be what the operation asks for: mostly, the address of memory that it may
-/// read.
+/// The parameter must be the one that the operation needs. In most cases it is the address of
+/// memory that the host may read.
 pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
-    // SAFETY: the caller vouches for the parameter. The host changes a0 alone. The three
-    // instructions are what a debugger looks for: not compressed, and, by their alignment, in one
-    // page.
+    // SAFETY: the caller promises that the parameter is valid for the operation. The host changes
+    // only a0. A debugger recognises these three instructions: they are not compressed, and their
+    // alignment keeps them in one page.
     unsafe {
         asm!(
             ".option push",
@@ -59,23 +59,24 @@ pub(super) unsafe fn semihosting(operation: usize, parameter: usize) {
     }
 }
 
-/// The number of instructions so far, its low 32 bits.
+/// Returns the low 32 bits of the number of instructions so far.
 pub(crate) fn instructions() -> u32 {
     let now;
-    // SAFETY: the counter can always be read in machine mode. Without `pure`, it is read where it
-    // stands.
+    // SAFETY: the counter can always be read in machine mode. Without `pure`, it is read at this
+    // place.
     unsafe { asm!("csrr {now}, minstret", now = out(reg) now, options(nostack, preserves_flags)) };
     now
 }
 
-/// Instructions since [`instructions`] gave `start`, less than 2^32 ago.
+/// Returns the number of instructions since [`instructions`] returned `start`. Fewer than 2^32 may
+/// have passed.
 pub(crate) fn instructions_since(start: u32) -> u32 {
     instructions().wrapping_sub(start)
 }
 
 /// Runs 2 instructions for each turn, and few others.
 pub(crate) fn spin(turns: u32) {
-    // SAFETY: registers alone.
+    // SAFETY: the code changes only registers.
     unsafe {
         asm!("2:", "addi {0}, {0}, -1", "bnez {0}, 2b", inout(reg) turns => _, options(nomem, nostack))
     };
@@ -86,7 +87,7 @@ pub(crate) fn spin(turns: u32) {
 pub(crate) fn paint_stack() -> usize {
     let top;
     // SAFETY: between the start of the stack's memory (a symbol of the linker script) and the stack
-    // pointer are no frames: so nothing that is in use is overwritten. No interrupt is enabled that
+    // pointer there are no frames, so nothing in use is overwritten. No interrupt is enabled that
     // could have a frame there.
     unsafe {
         asm!(
@@ -107,7 +108,7 @@ pub(crate) fn paint_stack() -> usize {
     top
 }
 
-/// The lowest address of the stack that is not as [`paint_stack`] left it.
+/// Returns the lowest address of the stack whose content differs from what [`paint_stack`] wrote.
 #[inline(always)]
 pub(crate) fn lowest_used() -> usize {
     let lowest;

@@ -28,10 +28,10 @@ from .._errors import InvalidInputError, UnsupportedError
 from .._files import Path, PatternDict, as_json
 from .._open import _Tensor
 
-#: Where weights begin in a buffer: what vector instructions like.
+#: The alignment of weights in a buffer, which suits vector instructions.
 _ALIGNMENT = 64
 
-#: Of the rows of a table, the part from which on the whole table is decoded.
+#: The share of a table's rows from which on the whole table is decoded.
 _MOST_ROWS = 0.5
 
 
@@ -47,7 +47,7 @@ def attach(
     names: Mapping[str, Sequence[str]] | None = None,
     strict: bool = True,
 ) -> Attached:
-    """Give a module the weights of a checkpoint, and keep those that are compressed as they are.
+    """Give a module the weights of a checkpoint, and keep compressed weights compressed.
 
     Compressed weights are decoded just before the forward of their block and dropped after it.
     Outputs are those of the original weights, bit for bit. `state_dict` gives the original weights;
@@ -75,7 +75,7 @@ def attach(
     plan.check(strict)
     attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
     attached.missing, attached.unexpected = plan.missing, plan.unexpected
-    # From here on the module is changed: nothing that the plan could have refused is left.
+    # From here on the module changes; the plan has refused everything that it can refuse.
     plan.load_plain(threads)
     attached._install()
     return attached
@@ -122,7 +122,7 @@ class _Weight:
         self.placeholder = torch.full((1,) * len(shape), nan).to(self.dtype).expand(shape)
 
     def jobs(self, address: int) -> list[tuple[str, int, int, tuple[int, int]]]:
-        """What to decode, and where to."""
+        """Return what to decode, and the memory for it."""
         all_jobs = []
         for part in self.parts:
             all_jobs.append((part.name, 0, part.elements, (address, part.bytes)))
@@ -130,7 +130,7 @@ class _Weight:
         return all_jobs
 
     def view(self, flat: torch.Tensor, offset: int) -> torch.Tensor:
-        """Its content in a buffer of bytes."""
+        """Return its content in a buffer of bytes."""
         return flat[offset : offset + self.bytes].view(self.dtype).view(self.shape)
 
 
@@ -146,7 +146,7 @@ class _Block:
         #: Forwards that are running now, on all threads.
         self.users = 0
         self.flat: torch.Tensor | None = None
-        #: The rows that are there, where not all of a table was needed.
+        #: The decoded rows, where only a part of a table was needed.
         self.rows: set[int] | None = None
 
     def add(self, weight: _Weight) -> None:
@@ -156,7 +156,7 @@ class _Block:
         self.bytes += -(-weight.bytes // _ALIGNMENT) * _ALIGNMENT
 
     def jobs(self, flat: torch.Tensor) -> list[tuple[str, int, int, tuple[int, int]]]:
-        """What to decode, and where to."""
+        """Return what to decode, and the memory for it."""
         pairs = zip(self.weights, self.offsets, strict=True)
         base = flat.data_ptr()
         return [job for weight, offset in pairs for job in weight.jobs(base + offset)]
@@ -169,7 +169,7 @@ class _Block:
         self.flat = flat
 
     def uninstall(self) -> torch.Tensor | None:
-        """Make the parameters placeholders again; gives the buffer."""
+        """Make the parameters placeholders again. Return the buffer."""
         for weight in self.weights:
             assert weight.parameter is not None
             weight.parameter.data = weight.placeholder
@@ -355,7 +355,7 @@ def _is_called(module: nn.Module) -> bool:
 
 
 class Attached:
-    """What keeps a module's weights compressed; `attach` makes it.
+    """Keeps a module's weights compressed; `attach` makes it.
 
     Attributes:
         module: The module.
@@ -491,7 +491,7 @@ class Attached:
             return self.module
 
         self.module.__dict__["_apply"] = apply
-        # Found by whoever copies or pickles the module.
+        # Copying or pickling the module finds this.
         self.module.__dict__["_df11"] = self
 
     def _probe(self, weight: _Weight, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -581,7 +581,7 @@ class Attached:
         return flat
 
     def _give_back(self, flat: torch.Tensor | None) -> None:
-        """Keep a buffer for the next block, if nothing else looks at it."""
+        """Keep a buffer for the next block, if nothing else refers to it."""
         if flat is None or len(self._free) > self.prefetch:
             return
         if _is_unshared(flat):
@@ -645,12 +645,12 @@ class Attached:
                 self._give_back(None if is_part else flat)
 
     def _look_ahead(self, block: _Block) -> None:
-        """Begin to decode what comes after a block."""
+        """Begin to decode the block after this one."""
         after = self._next.get(id(block))
         if after is None or after is block or after.users > 0 or self._ahead is not None:
             return
         if any(isinstance(module, nn.Embedding) for module in after.modules):
-            # Some rows of a table are there sooner than all of it.
+            # Decoding some rows of a table on demand is faster than decoding all of it.
             return
         flat = self._new(after.bytes)
         jobs = after.jobs(flat)
@@ -658,7 +658,7 @@ class Attached:
         self._ahead = (after, flat, work)
 
     def _pool(self) -> ThreadPoolExecutor:
-        # Threads do not come along when a process forks.
+        # A forked process has no copy of the threads.
         if self._executor is None or self._executor[0] != os.getpid():
             self._executor = (os.getpid(), ThreadPoolExecutor(1, "df11-prefetch"))
             weakref.finalize(self, self._executor[1].shutdown, wait=False)
@@ -694,14 +694,14 @@ class Attached:
         return weight.view(flat, 0)
 
     def _whole(self, weight: _Weight) -> torch.Tensor:
-        """Decode a weight for whoever keeps it; the same tensor as long as one is kept."""
+        """Decode a weight for a lasting user: the same tensor while one is kept."""
         with self._lock:
             found = self._decoded.get(id(weight))
             if found is None:
                 found = self._decoded[id(weight)] = self._decode_weight(weight)
             return found
 
-    # What the backward pass needs: weights are not kept for it, but decoded again.
+    # The backward pass: weights are not kept for it, but decoded again.
 
     def _pack(self, tensor: torch.Tensor) -> Any:
         try:
@@ -747,7 +747,7 @@ class _Uncompiled:
 
 
 def _rows(args: tuple[Any, ...], shape: torch.Size) -> list[int] | None:
-    """Read the rows of a table that an input asks for, if they are few of them."""
+    """Return the rows of a table that an input selects, if they are few."""
     if not args or not isinstance(args[0], torch.Tensor) or args[0].is_floating_point():
         return None
     rows = args[0].unique().tolist()
@@ -766,7 +766,7 @@ def _row_jobs(block: _Block, rows: Iterable[int]) -> list[tuple[str, int, int, t
 
 
 def _is_unshared(flat: torch.Tensor) -> bool:
-    """Tell whether a buffer is looked at by nothing but this tensor."""
+    """Tell whether only this tensor refers to a buffer."""
     count = getattr(torch._C, "_storage_Use_Count", None)
     if count is None:
         return False
