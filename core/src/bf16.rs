@@ -34,7 +34,7 @@ pub const fn sign_mantissa(bits: u16) -> u8 {
     ((bits >> 8) & 0x80) as u8 | (bits & 0x7f) as u8
 }
 
-/// Splits the signs and mantissas of weights off, of as many as there is room for.
+/// Splits off the signs and mantissas of as many weights as `sign_mantissas` has room for.
 #[inline(always)]
 pub(crate) fn split_sign_mantissas(weights: &[[u8; 2]], sign_mantissas: &mut [u8]) {
     for (weight, to) in weights.iter().zip(sign_mantissas) {
@@ -98,11 +98,11 @@ pub fn split(weights: &[u8], exponents: &mut [u8], sign_mantissas: &mut [u8]) ->
     split_with(Level::best(), weights, exponents, sign_mantissas)
 }
 
-/// [`split`] with this level of instructions.
+/// Splits as [`split`] does, with the instruction set of this level.
 ///
 /// # Errors
 ///
-/// As [`split`].
+/// The errors of [`split`].
 ///
 /// ```
 /// use df11::{Level, bf16};
@@ -162,11 +162,11 @@ pub fn merge(exponents: &[u8], sign_mantissas: &[u8], weights: &mut [u8]) -> Res
     merge_with(Level::best(), exponents, sign_mantissas, weights)
 }
 
-/// [`merge`] with this level of instructions.
+/// Merges as [`merge`] does, with the instruction set of this level.
 ///
 /// # Errors
 ///
-/// As [`merge`].
+/// The errors of [`merge`].
 ///
 /// ```
 /// use df11::{Level, bf16};
@@ -199,7 +199,8 @@ impl Operation for Merge<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // Not past the caches: whoever merges two planes is likely to look at the weights next.
+        // These stores go through the caches, because the caller of a merge is likely to read the
+        // weights next.
         Writer::lend(simd, self.weights, false, MergeAll(self.exponents, self.sign_mantissas));
     }
 }
@@ -245,8 +246,8 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
             Level::best().dispatch(CountPairs(chunk, frequencies));
             continue;
         }
-        // Neighbouring weights often share an exponent. With one row of counters each increment
-        // would wait for the store of the one before; eight rows, used in turn, keep them apart.
+        // Neighbouring weights often share an exponent. With one row of counters, each increment
+        // would wait for the store of the previous one. Eight interleaved rows keep them apart.
         let mut rows = [[0u32; 256]; 8];
         let (eights, rest) = chunk.as_chunks::<8>();
         for eight in eights {
@@ -269,11 +270,11 @@ pub fn add_to_histogram(weights: &[u8], frequencies: &mut [u64; 256]) -> Result<
 /// From this many weights on, several rows of counters pay for their clearing and adding up.
 const WORTH_ROWS: usize = 1 << 9;
 
-/// From this many weights on, a look at some of them pays.
+/// From this many weights on, examining a sample of them pays.
 const WORTH_SAMPLE: usize = 1 << 13;
 
-/// Counts exponents where the machine has vectors for it and nearly all are among 16 that follow
-/// each other; says whether it did.
+/// Counts exponents if the CPU has vectors for it and nearly all exponents are among 16 consecutive
+/// ones. Returns whether it did.
 struct CountWindow<'a>(&'a [[u8; BYTES]], &'a mut [u64; 256]);
 
 impl Operation for CountWindow<'_> {
@@ -283,7 +284,7 @@ impl Operation for CountWindow<'_> {
     fn run<S: Simd>(self, simd: S) -> bool {
         /// The exponents that are counted at once.
         const WINDOW: usize = 16;
-        /// Weights that are looked at, and how many of them may be others.
+        /// The size of the sample, and how many of its exponents may lie outside the window.
         const SAMPLE: usize = 1024;
         const OTHERS: u32 = 10;
         let CountWindow(weights, frequencies) = self;
@@ -330,8 +331,8 @@ impl Operation for CountPairs<'_> {
         const FROM_128: u64 = 0x4000_4000_4000_4000;
         let CountPairs(weights, frequencies) = self;
         let mut count = |weight: u16, number: u64| frequencies[usize::from(exponent(weight))] += number;
-        // Two rows of counters, for the reason above; apart by no round number, since some caches
-        // take addresses for the same of which only some bits are.
+        // Two rows of counters, for the reason above. Their distance is not a round number, since
+        // some caches confuse addresses that agree in some of their bits.
         let mut counters = vec![0u32; (2 << 14) + 1040];
         let (eights, rest) = weights.as_chunks::<8>();
         let (first, second) = counters.split_at_mut((1 << 14) + 1040);

@@ -28,8 +28,8 @@ pub struct BitReader<'a> {
     /// The bits that come next, from the top. Below the top `held` bits it may already hold bits of
     /// byte `next`, in their right place; refilling ORs the same bits over them.
     buffer: u64,
-    /// How many bits of `buffer` count. Invariant: at most 63, and `next * 8 - held` is the
-    /// position.
+    /// The number of valid bits in `buffer`. Invariant: it is at most 63, and `next * 8 - held` is
+    /// the position.
     held: u32,
 }
 
@@ -149,7 +149,7 @@ impl<'a> BitReader<'a> {
 pub struct BitWriter<'a> {
     bytes: &'a mut [u8],
     next: usize,
-    /// The low `held` bits wait to be written; always fewer than 8 between calls.
+    /// The low `held` bits wait to be written. Between calls there are always fewer than 8.
     buffer: u64,
     held: u32,
 }

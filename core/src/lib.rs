@@ -11,11 +11,11 @@
 //! * [`Unit`] is a borrowed view over the six tensors of one unit, built only through validation.
 //!   It decodes [whole](Unit::decode_into), [by block](Unit::decode_block_into), or [any
 //!   range](Unit::decode_range_into), into the caller's memory, with no allocator.
-//! * [`Plan`] is what an encoder knows before it writes: the code, and the exact size of every
-//!   tensor. [`encode`] does both steps and returns owned buffers.
+//! * [`Plan`] holds what an encoder knows before it writes: the code, and the exact size of every
+//!   part. [`encode`] plans and encodes in one call, and returns owned buffers.
 //! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums;
-//!   rANS (smallest) or a dictionary (fastest) is what codes it, and [`dietgpu`] reads and writes the
-//!   archives of that program.
+//!   rANS (smallest) or a dictionary (fastest) codes it. [`dietgpu`] reads and writes the archives of
+//!   that program.
 //! * [`bf16`] splits and merges planes.
 //! * [`hazmat`] holds the parts that all this is made of, for decoders and formats of one's own:
 //!   code lengths, codewords and tables, rANS, dictionaries.
@@ -38,17 +38,17 @@
 //!
 //! # Instruction sets
 //!
-//! [`Level`] is an instruction set: AVX-512, AVX2, NEON, or what every machine of its architecture
-//! has. The best one that the processor has is chosen automatically; [`Decoder::at_level`] and its
-//! kind take a lower one, for tests and benchmarks. This crate has no `unsafe`; what needs it lives in `df11-simd`, whose
-//! documentation says how a build is kept to a level.
+//! [`Level`] is an instruction set: AVX-512, AVX2, NEON or the portable baseline. The best one that
+//! the processor supports is chosen automatically; [`Decoder::at_level`] and the other `at_level`
+//! methods take a lower one, for tests and benchmarks. This crate has no `unsafe`; what needs it
+//! lives in `df11-simd`, whose documentation says how a build is kept to a level.
 //!
 //! # Crate features
 //!
 //! | feature | what it brings | without it |
 //! |---|---|---|
 //! | `alloc` | [`encode`], [`EncodedUnit`], [`Decoder`], [`Encoder`], [`frame::Encoder`], [`frame::encode`], [`dietgpu::encode_floats`] | units are decoded at a tenth of the speed, and encoded through [`Plan`]; frames and archives are decoded, not encoded |
-//! | `std` (default) | implies `alloc`; the processor is asked at run time which instructions it has | those count that the build was told of |
+//! | `std` (default) | implies `alloc`; CPU features are detected at run time | only features enabled at compile time (`-C target-feature`) are used |
 //! | `rayon` | implies `std`; `encode_parallel`, `decode_parallel_into` and their kind: one unit or frame on the threads of the current rayon pool | one thread for each; units and frames can still be decoded side by side |
 //!
 //! # Versions

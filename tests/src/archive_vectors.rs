@@ -194,9 +194,12 @@ fn undefined(archives: &mut Archives) {
         archive[9..16].fill(0xff);
         archive[8] |= 0xe0;
         // The padding of the planes.
-        let planes: &[std::ops::Range<usize>] =
-            if element_type == ElementType::F32 { &[50..64, 81..96] } else { &[33..48] };
-        planes.iter().for_each(|range| archive[range.clone()].fill(0xff));
+        if element_type == ElementType::F32 {
+            archive[50..64].fill(0xff);
+            archive[81..96].fill(0xff);
+        } else {
+            archive[33..48].fill(0xff);
+        }
         let id = format!("undefined-{}", element_type.name().to_lowercase());
         let comment = "bytes that are undefined are all ones, in a float archive without checksum";
         let clauses = ["G-1.2", "G-5.1"];

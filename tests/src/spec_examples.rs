@@ -81,7 +81,7 @@ pub(crate) fn windows() -> String {
          first of window 1; so `e` of D-11.4 is 65, and the entry of window 1 is {}. `encoded_exponent` is `{}`, \
          `gaps` begins with `{}`, and `output_positions` is `{}`.",
         gap(&short, 1),
-        hex(&short.encoded_exponent[last - 1..]).replace(' ', " ").as_str(),
+        hex(&short.encoded_exponent[last - 1..]),
         hex(&short.gaps[..2]),
         hex(&short.output_positions),
     );

@@ -23,7 +23,7 @@ impl Walk {
     #[must_use]
     pub fn written_gaps(&self, windows: usize) -> Vec<u8> {
         let mut gaps = self.gaps.clone();
-        gaps.resize(windows, if self.bits % 8 == 0 { 0 } else { (self.bits % 64) as u8 });
+        gaps.resize(windows, if self.bits.is_multiple_of(8) { 0 } else { (self.bits % 64) as u8 });
         gaps
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Bench {
     /// A checkpoint (a directory or a safetensors file). Its BF16 tensors become one unit. Without
     /// it, the weights that ship with this program are used.
     file: Option<PathBuf>,
-    /// The number of rounds. Each round measures every operation once, interleaved.
+    /// The number of rounds, at least 9. Each round measures every operation once, interleaved.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(9..))]
     rounds: u16,
     /// Repeat the weights until they have at least this many bytes.

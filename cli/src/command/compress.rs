@@ -29,9 +29,8 @@ pub(crate) struct Compress {
     /// for a model where df11 would save nothing.
     #[arg(long, value_name = "CODEC")]
     codec: Option<CodecName>,
-    /// The purpose of the output: the fewest bytes, the fastest decoding on CPUs, the fastest
-    /// decoding on GPUs, or published loaders. It chooses the codec, unless --codec does, and the
-    /// length of the frames' chunks.
+    /// The purpose of the output. It chooses the codec, unless --codec does, and the length of the
+    /// frames' chunks.
     #[arg(long = "for", value_name = "PURPOSE")]
     purpose: Option<PurposeName>,
     /// Cut frames, and tensors in no unit, into files of at most this many bytes of the original,
@@ -65,9 +64,13 @@ impl From<CodecName> for Codec {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PurposeName {
+    /// The fewest bytes.
     Size,
+    /// The fastest decoding on CPUs.
     Speed,
+    /// The fastest decoding on GPUs.
     Gpu,
+    /// The published DF11 layout, for published loaders.
     Loader,
 }
 
@@ -140,8 +143,7 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
     out += &left_behind(report);
     out += &shared_memory_notes(report.units.iter());
     if report.kept_files > 0 {
-        let _ =
-            writeln!(out, "{} files of an earlier, unfinished run were checked and kept", report.kept_files);
+        let _ = writeln!(out, "{} files of an earlier run were checked and kept", report.kept_files);
     }
     out += &hint(report);
     let _ = writeln!(
@@ -157,7 +159,7 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
 /// Suggests another codec, if it would save enough to be worth a line.
 fn hint(report: &CompressReport) -> String {
     if report.codec == "auto" && report.units.is_empty() && !report.frames.is_empty() {
-        return "frames, since DF11 units would save nothing here; only df11 reads them\n".to_owned();
+        return "frames, which are smaller here than DF11 units; only df11 reads them\n".to_owned();
     }
     if report.codec != "df11" || report.frames_would_save * 50 < report.bytes_before {
         return String::new();

@@ -19,7 +19,8 @@ pub(crate) struct Transcode {
     /// The form to write.
     #[arg(long, value_name = "FORM")]
     to: FormName,
-    /// The element type of a file of plain elements (or of the bytes of an ANS archive).
+    /// The element type of a file of plain elements (or of the bytes of an ANS archive): U8, BF16,
+    /// F16, F32, F8_E4M3 or F8_E5M2.
     #[arg(long, value_name = "TYPE", value_parser = element_type)]
     r#type: Option<ElementType>,
     /// The shape to write into a frame, such as 768,3072.
@@ -35,10 +36,15 @@ pub(crate) struct Transcode {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FormName {
+    /// Plain elements.
     Raw,
+    /// A frame coded with rANS.
     Frame,
+    /// A frame coded with a dictionary.
     Fast,
+    /// An archive of dietgpu.
     Dietgpu,
+    /// A DF11 unit.
     Df11,
 }
 

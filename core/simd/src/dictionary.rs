@@ -1,7 +1,7 @@
 //! Groups of codes, each of them the number of a string of symbols.
 //!
-//! Nothing but the place of its first symbol depends on the codes before. So plain code decodes a
-//! code with some seven instructions, and processors take several at a time.
+//! Only the position of its first symbol depends on the codes before it. Plain code therefore
+//! decodes a code with some seven instructions, and CPUs overlap several codes.
 
 /// Codes of a group.
 pub const GROUP: usize = 8;
@@ -9,8 +9,8 @@ pub const GROUP: usize = 8;
 /// The most symbols of a string.
 pub const LONGEST: usize = 7;
 
-/// What must be left of the room for a whole group to be decoded: more than any group has symbols,
-/// and what is stored after them.
+/// The room that must be left before a whole group is decoded. It exceeds the number of symbols of
+/// any group, including the bytes that are stored after them.
 pub const ROOM: usize = 72;
 
 /// A string: up to [`LONGEST`] symbols, the first in the lowest byte, zeros after the last; 8 times
@@ -90,8 +90,8 @@ pub(crate) fn decode<const N: usize, const W: usize>(
         let Some(room) = room.filter(|_| at <= len) else { return (done, at) };
         let mut end = 0;
         for code in codes(group) {
-            // Neither the remainder nor the bits that are cut off change anything, and the compiler
-            // knows that all is there.
+            // The remainder and the removed bits change nothing. They prove to the compiler that
+            // all accesses are in bounds.
             let entry = entries[code % N];
             let from = end % (ROOM - size_of::<Entry>());
             room[from..from + size_of::<Entry>()].copy_from_slice(&entry.bytes());

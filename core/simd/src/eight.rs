@@ -1,20 +1,20 @@
-//! Steps of interleaved rANS, eight lanes at a time, by tables of slots and of symbols: for
-//! alphabets of any size, and for machines whose vectors cannot hold a table.
+//! Steps of interleaved rANS, eight lanes at a time, with tables of slots and of symbols. They
+//! serve alphabets of any size, and CPUs whose vectors cannot hold a table.
 
 use crate::rans::{DecodeTables, EncodeTables, LANES, START_STATE, Stream, Writing};
 
 /// Lanes of a vector.
 pub(crate) const WIDTH: usize = 8;
 
-/// The bits of lanes at which vectors begin: 0, 8, 16 and 24. Anything else is cut to one of them,
-/// so that no number leads out of bounds.
+/// The lanes at which vectors begin are 0, 8, 16 and 24. Any other number is masked to one of them,
+/// so that none leads out of bounds.
 pub(crate) const PLACES: usize = LANES - WIDTH;
 
 /// Vectors for all lanes.
 pub(crate) const VECTORS: usize = LANES / WIDTH;
 
-/// For each mask of eight lanes: which of some words each lane takes, if those in the mask take one
-/// each, in order.
+/// For each mask of eight lanes: the index of the word that each lane takes, if the lanes in the
+/// mask take one word each, in order.
 pub(crate) const EXPAND: [[u8; WIDTH]; 256] = {
     let mut table = [[0; WIDTH]; 256];
     let mut mask = 0;
@@ -52,12 +52,12 @@ pub(crate) const COMPRESS: [[u8; WIDTH]; 256] = {
 pub(crate) trait Eight: Copy {
     type V: Copy;
 
-    /// Numbers from `at` on.
+    /// Loads eight numbers from lane `at` on.
     fn load(self, from: &[u32; LANES], at: usize) -> Self::V;
     fn store(self, vector: Self::V, to: &mut [u32; LANES], at: usize);
-    /// Bytes from `at` on, a number each.
+    /// Loads eight bytes from lane `at` on, one number each.
     fn load_bytes(self, from: &[u8; LANES], at: usize) -> Self::V;
-    /// The low bytes of all numbers.
+    /// Stores the low byte of each number.
     fn store_bytes(self, vectors: [Self::V; VECTORS], to: &mut [u8; LANES]);
     fn splat(self, number: u32) -> Self::V;
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
@@ -66,31 +66,33 @@ pub(crate) trait Eight: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn shift_left(self, a: Self::V, bits: u32) -> Self::V;
     fn shift_right(self, a: Self::V, bits: u32) -> Self::V;
-    /// All ones where `a` is less than `b`, as signed numbers.
+    /// Returns all ones in each lane where `a` is less than `b`, as signed numbers.
     fn less(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Of ones and zeros, a bit for each lane.
+    /// Returns a bit for each lane of a vector of ones and zeros.
     fn mask(self, a: Self::V) -> usize;
-    /// `a` where there are ones, `b` elsewhere.
+    /// Selects `a` in each lane with ones, and `b` in the others.
     fn select(self, ones: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// The quotient of numbers below 2^31, rounded in whatever way, or one more or less.
+    /// Divides numbers below 2^31. The rounding is unspecified, and the quotient may be off by one.
     fn divide(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The numbers of a table at these places, each less than its length.
+    /// Gathers `table[at[i]]` into lane `i`.
     ///
     /// # Safety
     ///
-    /// They must be.
+    /// Every lane of `at` must be less than `table.len()`.
     unsafe fn gather(self, table: &[u32], at: Self::V) -> Self::V;
-    /// The lanes in the mask get the next words each, the others any.
+    /// Gives each lane in `mask`, in lane order, the next word of `from`. Other lanes are
+    /// unspecified.
     ///
     /// # Safety
     ///
-    /// There must be eight words at `from`.
+    /// `from` must be readable for 16 bytes, whatever the mask.
     unsafe fn expand(self, from: *const [u8; 2], mask: usize) -> Self::V;
-    /// Stores the low words of the lanes in the mask, in order, and after them any.
+    /// Stores the low words of the lanes in `mask`, in lane order, to `to`. The words after them
+    /// are unspecified.
     ///
     /// # Safety
     ///
-    /// There must be room for eight words at `to`.
+    /// `to` must be writable for 16 bytes, whatever the mask.
     unsafe fn compress(self, vector: Self::V, mask: usize, to: *mut [u8; 2]);
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn decode<const N: usize>(
     let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
     let mut run = 0;
     'steps: while run < most {
-        // A step takes 32 words at the most; and whatever it takes, up to eight more are read.
+        // A step takes at most 32 words. Whatever it takes, up to eight more are read.
         for stream in &*streams {
             let fits = stream.words.len().checked_sub(LANES).is_some_and(|most| stream.left <= most);
             if stream.left < LANES || !fits {

@@ -10,16 +10,16 @@
 //!
 //! 1. Each look-up has to wait for the one before it, for some 8 cycles in which a processor could
 //!    do 40 other things. So `N` lanes take turns, look-up by look-up.
-//! 2. A lane's place and its number of symbols are one number, its *state*, and so is what an entry
-//!    adds to them. The low byte is the shift that brings the next bits down, as the instruction
-//!    BEXTR wants it; see [`Simd::window`].
+//! 2. A lane's position and its number of symbols are one number, its *state*. The increment of an
+//!    entry has the same form. The low byte is the shift that brings the next bits down, in the
+//!    form that the instruction BEXTR needs; see [`Simd::window`].
 //! 3. Symbols and steps stand in two arrays, so that the place of the next look-up hangs on one
 //!    load and one addition, and nothing waits for the symbols.
 //! 4. A codeword longer than 11 bits has no entry: the step is 0, and the lane stays where it is
 //!    for the rest of the five look-ups. So one comparison for each five tells.
-//! 5. Bounds are checked before some thousand symbols, not at each: this is what the `unsafe` is
-//!    for. With slices and their checks in its place, the whole decoder ran at 0.81 of the speed;
-//!    written out lane by lane, with slices, the loop ran at 0.64.
+//! 5. Bounds are checked once before some thousand symbols, not at each one; this is why the code
+//!    is `unsafe`. With slices and their checks instead, the whole decoder ran at 0.81 of the
+//!    speed. With the lanes written out and slices, the loop ran at 0.64.
 
 use crate::table::{MOST_SYMBOLS, NO_SYMBOLS};
 use crate::{Scalar, Simd, TABLE_BITS, Table};
@@ -87,7 +87,7 @@ impl Lane {
     /// Their number.
     #[inline]
     fn len(&self) -> usize {
-        // The invariant says so; to the compiler it is news.
+        // The invariant guarantees this minimum, but the compiler cannot see it.
         ((self.state >> 16) as usize).min(STAGE)
     }
 
@@ -154,8 +154,8 @@ impl Lane {
     }
 }
 
-/// How many turns may be run by lanes that have so many bits left and hold so many symbols: all
-/// bits are there, and all symbols find room.
+/// Returns the number of turns that lanes with this many bits left and this many symbols can run:
+/// all bits exist, and all symbols find room.
 #[inline(always)]
 fn turns<const N: usize>(bits_left: [u64; N], symbols: [usize; N]) -> usize {
     let bits = bits_left.into_iter().fold(u64::MAX, u64::min);
@@ -167,8 +167,7 @@ fn turns<const N: usize>(bits_left: [u64; N], symbols: [usize; N]) -> usize {
 /// Decodes about as much in each lane, at most `most` times five look-ups, as long as every lane
 /// can go on. Returns how many turns were run: 0 if some lane is full or at its limit.
 ///
-/// `long` is asked for the symbol, and the length of its codeword, at a bit where the table has no
-/// entry.
+/// `long` returns the symbol at a bit where the table has no entry, and the length of its codeword.
 ///
 /// # Errors
 ///
@@ -241,11 +240,11 @@ pub fn decode<S: Simd, const N: usize>(
     known.then_some(run)
 }
 
-/// What stands at a bit where the table has no entry: its symbol and length, of which 0 says that
-/// nobody knows.
+/// Looks up a bit where the table has no entry. Returns its symbol and its length; a length of 0
+/// means that the code is invalid.
 ///
-/// The compiler is not to see what is called: where it could tell that nothing there panics, it
-/// laid the loop out with 5 % more instructions.
+/// The callee is hidden from the compiler. Where the compiler could prove that the callee never
+/// panics, it laid out the loop with 5 % more instructions.
 #[cold]
 #[inline(never)]
 fn ask(long: &dyn Fn(u64) -> Option<(u8, u8)>, bit: u64) -> (u8, u8) {

@@ -1,10 +1,10 @@
 //! The instruction sets that the codec uses, and the only code in it that needs `unsafe` for speed.
 //!
-//! A value of a token type ([`Scalar`], and by machine `x86::Avx2`, `x86::Avx512` or `neon::Neon`)
-//! proves that its instructions are there: it can only be got by asking. [`Level`] is any of them.
-//! Code that is generic over [`Simd`] is compiled once for each token; [`Level::dispatch`] runs the
-//! right copy. So most of the codec stays free of `unsafe` and is still compiled to the
-//! instructions that the machine has.
+//! A value of a token type ([`Scalar`] or, depending on the architecture, `x86::Avx2`,
+//! `x86::Avx512` or `neon::Neon`) proves that its instructions exist: it can only be obtained by
+//! detection. [`Level`] is any of these tokens. Code that is generic over [`Simd`] is compiled once
+//! for each token, and [`Level::dispatch`] runs the right copy. Most of the codec therefore stays
+//! free of `unsafe`, but is compiled to the instructions of the CPU.
 //!
 //! What remains unsafe is listed here, with the safe form that it was measured against
 //! (`docs/performance.md` has the figures):
@@ -17,14 +17,14 @@
 //!
 //! # Forcing a level
 //!
-//! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) makes [`Level::best`] stop there; it is a
-//! `cfg`, not a feature, because features of one crate are shared by everything in a build. Within
-//! a program, [`Level::all`] lists what the machine has, and every function of `df11` that depends
-//! on a level can be told one.
+//! `RUSTFLAGS='--cfg df11_level="scalar"'` (or `"avx2"`) limits [`Level::best`] to this level. It
+//! is a `cfg`, not a feature, because all crates of a build share features. Within a program,
+//! [`Level::all`] lists the levels of the machine, and every function of `df11` that depends on a
+//! level accepts one.
 //!
 //! # For whom this is
 //!
-//! For `df11`, which is the interface; this crate may change with any of its versions.
+//! This crate serves `df11`, which is the stable interface. It may change with any of its versions.
 //!
 //! ```
 //! use df11_simd::Level;
@@ -33,8 +33,8 @@
 //! assert!(Level::all().any(|level| level == Level::best()));
 //! ```
 //!
-//! The feature `std` asks the processor at run time; without it, those levels count that the build
-//! was told of.
+//! With the feature `std`, CPU features are detected at run time. Without it, only features enabled
+//! at compile time (`-C target-feature`) are used.
 
 #![no_std]
 
@@ -69,7 +69,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A token: whoever holds one may use its instructions.
+/// A token that proves that its instructions exist.
 pub trait Simd: sealed::Sealed + Copy {
     /// Runs an operation, compiled for these instructions.
     fn run<O: Operation>(self, operation: O) -> O::Output;
@@ -108,8 +108,8 @@ pub trait Simd: sealed::Sealed + Copy {
     #[inline(always)]
     fn count_exponents(self, _weights: &[[[u8; 2]; COUNTED]], _first: u8, _frequencies: &mut [u64; 256]) {}
 
-    /// Whether groups are coded here: if not, [`code_group`](Self::code_group) and
-    /// [`ends`](Self::ends) know nothing, and the compiler knows that.
+    /// Whether this level codes groups. If not, [`code_group`](Self::code_group) and
+    /// [`ends`](Self::ends) return nothing, and the compiler removes their callers' fast paths.
     const GROUPS: bool = false;
 
     /// The codewords of the exponents of 64 BF16 weights, if they are all in the table, and those
@@ -137,22 +137,20 @@ pub trait Simd: sealed::Sealed + Copy {
     /// anything.
     const RANS: bool = false;
 
-    /// Encodes steps of several blocks, the same number of each; returns how many. It stops where a
-    /// block has no step left, a symbol without a frequency, or room for less than 32 words: such
-    /// steps are the caller's.
+    /// Encodes the same number of steps of each block, and returns this number. It stops where a
+    /// block has no step left, a symbol without a frequency, or room for less than 32 words. The
+    /// caller encodes these steps.
     ///
-    /// States must be at least [`rans::START_STATE`] and less than 2^31, or what is written is
-    /// nothing in particular.
+    /// If a state is outside 2^15..2^31, the output is unspecified (but never out of bounds).
     #[inline(always)]
     fn encode_rans<const N: usize>(self, _tables: EncodeTables<'_>, _blocks: &mut [Writing<'_>; N]) -> usize {
         0
     }
 
-    /// Decodes steps of several blocks, the same number of each; returns how many. It stops where a
-    /// block has no step left, or may run out of words: such steps are the caller's.
+    /// Decodes the same number of steps of each block, and returns this number. It stops where a
+    /// block has no step left, or may run out of words. The caller decodes these steps.
     ///
-    /// States must be at least [`rans::START_STATE`] and less than 2^31, or the symbols are no
-    /// particular ones.
+    /// If a state is outside 2^15..2^31, the symbols are unspecified (but never out of bounds).
     #[inline(always)]
     fn decode_rans<const N: usize>(self, _tables: DecodeTables<'_>, _streams: &mut [Stream<'_>; N]) -> usize {
         0
@@ -177,9 +175,9 @@ pub trait Simd: sealed::Sealed + Copy {
     ///
     /// # Safety
     ///
-    /// `exponents` and `sign_mantissas` must be valid for reading 64 bytes, `weights` for
-    /// writing 128. If `STREAM` is true, `weights` must be aligned to 64 bytes, and
-    /// [`fence`](Self::fence) must be called before anybody else may look.
+    /// `exponents` and `sign_mantissas` must be valid for reads of 64 bytes each, and `weights` for
+    /// writes of 128 bytes. If `STREAM` is true, `weights` must be aligned to 64 bytes, and
+    /// [`fence`](Self::fence) must be called before any other thread reads them.
     unsafe fn merge_64<const STREAM: bool>(
         self,
         exponents: *const u8,
@@ -197,7 +195,7 @@ pub trait Simd: sealed::Sealed + Copy {
         }
     }
 
-    /// Asks for the cache line at `at`, which need not be valid memory.
+    /// Prefetches the cache line at `at`, which need not be valid memory.
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {
         #[cfg(target_arch = "x86_64")]
@@ -207,7 +205,7 @@ pub trait Simd: sealed::Sealed + Copy {
         }
     }
 
-    /// Asks for the cache lines of these bytes to be brought to the second-level cache.
+    /// Prefetches the cache lines of these bytes into the second-level cache.
     #[inline(always)]
     fn prefetch_far(self, _bytes: &[u8]) {
         #[cfg(target_arch = "x86_64")]
@@ -234,7 +232,7 @@ pub trait Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
-    /// What every machine of this architecture has (on x86-64, SSE2); nothing is asked for.
+    /// The baseline of this architecture (on x86-64, SSE2), which needs no detection.
     Scalar(Scalar),
     /// x86-64 with AVX2, BMI1, BMI2, MOVBE and POPCNT.
     #[cfg(target_arch = "x86_64")]

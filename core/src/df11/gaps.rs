@@ -27,9 +27,9 @@ impl Unit<'_> {
 
 /// The entry of a window into which the codewords before it reach `gap` bits.
 ///
-/// Where a codeword begins in the window, that is its gap (D-7.2). Where none does, because the last
-/// codeword only straddles into the window, the entry says where that one ends, unless it ends with
-/// a byte (D-11.4).
+/// Where a codeword begins in the window, that is its gap (D-7.2). Where none does, because the
+/// last codeword only straddles into the window, the entry says where that one ends, unless it ends
+/// with a byte (D-11.4).
 #[inline]
 pub(super) fn gap_of(gap: u32, begins: bool) -> u8 {
     if begins || !gap.is_multiple_of(8) { gap as u8 } else { 0 }

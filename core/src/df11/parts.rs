@@ -97,9 +97,10 @@ impl<T> Parts<T> {
 }
 
 impl Parts<usize> {
-    /// The most bytes that each part of a unit takes whose code [`Plan::new`](super::Plan::new) or
-    /// [`Plan::from_frequencies`](super::Plan::from_frequencies) has chosen, whatever the weights
-    /// are: to set memory aside before they are known. `None` if no unit holds so many elements.
+    /// Returns the largest possible size in bytes of each part of a unit whose code
+    /// [`Plan::new`](super::Plan::new) or [`Plan::from_frequencies`](super::Plan::from_frequencies)
+    /// has chosen, whatever the weights are. Use it to allocate memory before the weights are
+    /// known. `None` if no unit can hold this many elements.
     ///
     /// ```
     /// use df11::{EncodeOptions, Parts, Plan};
@@ -116,8 +117,8 @@ impl Parts<usize> {
         if elements > MAX_ELEMENTS || elements == 0 || tensors == 0 {
             return None;
         }
-        // With 8 bits for each of 240 symbols there is a code within every limit, and none that is
-        // chosen is longer.
+        // With 8 bits for each of 240 symbols, there is a code within every limit, and no chosen
+        // code is longer.
         let encoded_exponent = elements;
         let blocks = encoded_exponent.div_ceil(BLOCK_BYTES);
         Some(Parts {
@@ -198,7 +199,7 @@ impl Parts<Vec<u8>> {
     ///
     /// # Errors
     ///
-    /// As [`Unit::new`] and [`Unit::decode_into`], if the parts were changed.
+    /// The errors of [`Unit::new`] and [`Unit::decode_into`], if the parts were changed.
     ///
     /// ```
     /// assert_eq!(df11::encode(&[0x80, 0x3f])?.decode()?, [0x80, 0x3f]);
@@ -211,7 +212,7 @@ impl Parts<Vec<u8>> {
 
 #[cfg(feature = "alloc")]
 impl Plan {
-    /// Zeros as long as the [sizes](Plan::sizes), to be encoded into.
+    /// Returns zeros of the planned [sizes](Plan::sizes), to be encoded into.
     ///
     /// ```
     /// use df11::{EncodeOptions, Plan};

@@ -161,7 +161,7 @@ impl<'a> Unit<'a> {
         self.sign_mantissa.len()
     }
 
-    /// Number of blocks of 4096 bytes of code, the last of which may be shorter.
+    /// Returns the number of blocks of 4096 bytes of code. The last one may be shorter.
     #[inline]
     #[must_use]
     pub const fn blocks(&self) -> usize {

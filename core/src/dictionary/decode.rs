@@ -41,8 +41,8 @@ impl<const N: usize> Default for DecodeTable<N> {
 }
 
 impl<const N: usize> DecodeTable<N> {
-    /// A table of no dictionary, to be [built](Self::build). It is all zeros, so that a variable
-    /// that begins as this takes no room in the image of a program.
+    /// A table without a dictionary, to be [built](Self::build). It is all zeros, so a `static`
+    /// initialised with it goes to `.bss` and takes no space in a firmware image.
     #[must_use]
     pub const fn new() -> DecodeTable<N> {
         DecodeTable { entries: [Entry::NONE; N], bits: 0, fingerprint: 0 }

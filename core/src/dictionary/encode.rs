@@ -1,9 +1,9 @@
 //! Encoding chunks: the longest string each time (V-4.1).
 //!
-//! Strings are the nodes of a tree, in which each goes on with one symbol more. An automaton walks
-//! it: from a string and a symbol, a table knows the longer string or, where there is none, that
-//! the string ends here and another begins. A step has to wait for the one before; so several
-//! chunks go in turn.
+//! Strings are the nodes of a tree, in which each child extends its parent by one symbol. An
+//! automaton walks the tree: from a string and a symbol, a table gives the longer string. If there
+//! is none, the string ends here, and another begins. Each step has to wait for the previous one,
+//! so several chunks are interleaved.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 use super::{CHUNK, GROUP, Model, Width};
 use crate::Error;
 
-/// Chunks that are encoded in turn: more would not find room in registers, fewer would wait for
-/// each other.
+/// The number of chunks that are interleaved. More would not fit the registers; fewer would wait
+/// for each other.
 const MANY: usize = 4;
 
 /// What a symbol leads to: the number of the string that is reached in the low 12 bits, bit 12 if
@@ -176,8 +176,8 @@ impl EncodeTable {
         Ok(())
     }
 
-    /// Finds the codes of chunks, several in turn; returns how many each has, `None` where a symbol
-    /// is not in the alphabet.
+    /// Finds the codes of several interleaved chunks. Returns the number of codes of each chunk, or
+    /// `None` where a symbol is not in the alphabet.
     #[inline(always)]
     fn walk<const N: usize>(&self, chunks: [&[u8; CHUNK]; N], codes: &mut [Codes; N]) -> [Option<usize>; N] {
         let mut steps = chunks.map(|chunk| self.steps[self.column(chunk[0])]);

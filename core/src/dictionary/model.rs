@@ -144,8 +144,8 @@ impl Model {
         model.check().map(|()| model)
     }
 
-    /// The cheapest of all, to be filled in where it is: it is not small. It has to pass
-    /// [`check`](Self::check) before anything else sees it.
+    /// Returns the cheapest model of all, to be filled in place because it is not small. It has to
+    /// pass [`check`](Self::check) before any other code uses it.
     pub(crate) const fn unchecked(width: Width) -> Self {
         Model { first: [0; 256], following: [0; 256], limit: 0, remainder: 0, width }
     }

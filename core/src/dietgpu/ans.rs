@@ -15,7 +15,7 @@ use crate::rans::{DecodeBlock, DecodeTable, Frequencies, STATES_BYTES, WORD_BYTE
 use crate::rans::{EncodeBlock, EncodeTable, words_bound};
 use crate::{Error, Level};
 
-/// A view over the bytes of an ANS archive, of which all but the words have been checked.
+/// A view over the bytes of an ANS archive. Everything except the words has been checked.
 #[derive(Clone, Debug)]
 pub struct Archive<'a> {
     len: usize,
@@ -147,7 +147,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     ///
-    /// As [`decode_in`](Self::decode_in).
+    /// The errors of [`decode_in`](Self::decode_in).
     ///
     /// ```
     /// use df11::dietgpu::{Archive, Checksum, encode};

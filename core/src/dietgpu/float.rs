@@ -29,7 +29,8 @@ impl<'a> FloatArchive<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Archive::new`]; [`Error::ArchiveField`] also if the type is none of F16, BF16 and F32.
+    /// The errors of [`Archive::new`], and [`Error::ArchiveField`] if the type is not F16, BF16 or
+    /// F32.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         if field(bytes, 0).is_some_and(|magic| magic != FLOAT_MAGIC) {
             return Err(Error::NotAnArchive);

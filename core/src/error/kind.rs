@@ -12,7 +12,7 @@ pub enum ErrorKind {
     Unsupported,
     /// A stated limit of the layout is exceeded.
     LimitExceeded,
-    /// The data decodes, but not to what its checksum promises.
+    /// The data decodes, but does not match its checksum.
     Checksum,
     /// The call is wrong: a buffer of another length, an index out of range, a choice that there is
     /// not. Never the data's fault.

@@ -373,7 +373,7 @@ pub enum Error {
         /// Which part they are in.
         part: FramePart,
     },
-    /// A part of a frame is not what its checksum promises.
+    /// A part of a frame does not match its checksum.
     FrameChecksum {
         /// Which part.
         part: FramePart,

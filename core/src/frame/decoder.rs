@@ -38,7 +38,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into).
+    /// The errors of [`decode_into`](Self::decode_into).
     ///
     /// ```
     /// use df11::frame::{self, ElementType, Frame};
@@ -87,7 +87,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Frame::decode_into`].
+    /// The errors of [`Frame::decode_into`].
     pub fn decode_into(&self, elements: &mut [u8]) -> Result<(), Error> {
         self.decode_blocks_into(0..self.frame.header.blocks(), elements)
     }
@@ -96,13 +96,13 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Frame::decode_blocks_into`].
+    /// The errors of [`Frame::decode_blocks_into`].
     pub fn decode_blocks_into(&self, blocks: Range<usize>, elements: &mut [u8]) -> Result<(), Error> {
         self.frame.decode_blocks_into(&self.table, blocks, elements)
     }
 
-    /// Decodes any range of the elements. Blocks that lie within it go straight to where they
-    /// belong; of the others, of which there are two at most, all is decoded.
+    /// Decodes any range of the elements. Blocks inside the range are decoded straight into place.
+    /// At most two blocks lie partly outside it, and these are decoded whole.
     ///
     /// # Errors
     ///

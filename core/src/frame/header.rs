@@ -98,7 +98,7 @@ pub fn element_count(shape: &[u64]) -> Option<u64> {
     shape.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension))
 }
 
-/// [`element_count`], if the bytes of so many elements can be counted here, too.
+/// Returns [`element_count`], if the size of these elements in bytes does not overflow here either.
 pub(super) fn countable(element_type: ElementType, shape: &[u64]) -> Option<usize> {
     let count = usize::try_from(element_count(shape)?).ok()?;
     count.checked_mul(element_type.bytes()).map(|_| count)
@@ -107,7 +107,7 @@ pub(super) fn countable(element_type: ElementType, shape: &[u64]) -> Option<usiz
 /// The fewest elements of a block, but for the last of a frame (F-3.1).
 pub(super) const SHORTEST_BLOCK: usize = 4096;
 
-/// The elements of a block, if there may be so many (F-3.1).
+/// Returns the number of elements of a block, if it is allowed (F-3.1).
 pub(super) fn checked_block_len(block: u64) -> Option<NonZeroUsize> {
     let is_good = block.is_multiple_of(64) && (SHORTEST_BLOCK as u64..=BLOCK as u64).contains(&block);
     NonZeroUsize::new(block as usize).filter(|_| is_good)
@@ -264,8 +264,8 @@ impl Header {
         for dimension in shape.iter_mut().take(usize::from(rank)) {
             *dimension = u64::from_le_bytes(*cursor.take()?);
         }
-        // Whoever reads a header first wants to know whether it is damaged, before what the damage
-        // would mean.
+        // A reader needs to know first whether a header is damaged, and only then what its damaged
+        // fields would mean.
         self.model = Model::None;
         match model {
             1 => self.model.read_frequencies(&mut cursor, scale_bits)?,
@@ -359,8 +359,8 @@ impl Header {
         self.block.get()
     }
 
-    /// The bytes of the elements of every block but the last: never 0, and no more than those of
-    /// all elements, if these are so many.
+    /// Returns the size in bytes of the elements of every block but the last. It is never 0, and
+    /// never more than the size of all elements.
     pub(super) fn block_bytes_of_elements(&self) -> usize {
         self.block.get().saturating_mul(self.element_type.bytes()).max(1)
     }

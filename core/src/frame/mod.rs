@@ -66,8 +66,8 @@ pub(crate) mod hazmat {
     pub use super::view::BlockLayout;
 }
 
-/// The most bytes that the frame of so many elements takes, whatever they are and however long its
-/// blocks; `None` if they cannot be counted.
+/// Returns the largest size in bytes of a frame with this many elements, whatever they are and
+/// whatever the length of its blocks; `None` if it overflows.
 ///
 /// ```
 /// use df11::frame::{self, ElementType};
@@ -95,7 +95,7 @@ pub fn bound(element_type: ElementType, shape: &[u64]) -> Option<usize> {
         .checked_add(HEADER + 8 * shape.len() + TRAILER_BYTES)
 }
 
-/// How many zeros follow so many bytes up to a multiple of `to`.
+/// Returns how many zeros follow this many bytes up to a multiple of `to`.
 const fn padding(bytes: usize, to: usize) -> usize {
     bytes.wrapping_neg() % to
 }

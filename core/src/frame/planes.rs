@@ -6,7 +6,7 @@ use crate::bf16;
 /// Elements that are split or merged at once: their bytes stay in registers.
 const SOME: usize = 64;
 
-/// Splits elements. `raw` has one plane after the other, as long as `coded` each.
+/// Splits elements. `raw` receives one plane after the other, each of the length of `coded`.
 #[cfg(feature = "alloc")]
 #[inline(always)]
 pub(super) fn split(element_type: ElementType, elements: &[u8], coded: &mut [u8], raw: &mut [u8]) {

@@ -23,8 +23,7 @@ use crate::{Error, FramePart, bf16};
 #[cfg(feature = "alloc")]
 pub(super) const STREAM_BYTES: usize = 4 << 20;
 
-/// A view over the bytes of a whole frame, of which header, directory and trailer have been
-/// checked.
+/// A view over the bytes of a whole frame. Its header, directory and trailer have been checked.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
     pub(super) bytes: &'a [u8],
@@ -67,8 +66,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or
-    /// [`Error::FrameField`] for what breaks a rule of section 6.
+    /// The errors of [`Header::parse`]; [`Error::FrameLength`], [`Error::FrameChecksum`] or
+    /// [`Error::FrameField`] for a broken rule of section 6.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut frame = Frame {
             bytes,
@@ -147,20 +146,20 @@ impl<'a> Frame<'a> {
         Ok(frame)
     }
 
-    /// The same, decoded with another level of instructions.
+    /// Returns the same frame, to be decoded with the instruction set of this level.
     #[must_use]
     pub const fn at_level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the frame.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Its header.
+    /// Returns the header of the frame.
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
@@ -442,7 +441,7 @@ impl Header {
                 value: u64::from(coded),
             });
         }
-        // All are there: the block is as long as its parts say.
+        // All parts exist, because the block has the length that they say.
         let part = |range: Range<usize>| bytes.get(range).unwrap_or_default();
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         if !is_zero(reserved) || !is_zero(part(words_end..raw_start)) || !is_zero(part(raw_end..end)) {

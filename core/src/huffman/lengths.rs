@@ -5,8 +5,8 @@ use crate::Error;
 /// The longest codeword that the layout allows, in bits: four table look-ups of 8 bits each.
 pub const MAX_CODE_LENGTH: u8 = 32;
 
-/// The greatest least length that can be asked for, in bits: with 8, every symbol sits in the first
-/// table.
+/// The largest minimum length that the options accept, in bits. With 8, every symbol is in the
+/// first table.
 pub const MAX_LEAST_LENGTH: u8 = 8;
 
 /// The most symbols there can be.

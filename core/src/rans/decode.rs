@@ -3,10 +3,10 @@
 //! The algorithm is that of section 5 of the specification, with a table of all slots. Where the
 //! code departs from it:
 //!
-//! 1. Lanes are gone through from the last to the first: each that needs a word then takes the last
-//!    that is left, which is the order of without counting first who needs one.
-//! 2. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet suits
-//!    them, and several blocks in turn, so that each hides how long the others take; see
+//! 1. Lanes are processed from the last to the first. Each lane that needs a word takes the last
+//!    remaining one. This gives the order of without counting first which lanes need one.
+//! 2. If the CPU has vectors for it, eight lanes run at once, or 32 if the alphabet suits them.
+//!    Several blocks are interleaved, so that each hides the latency of the others; see
 //!    [`df11_simd::rans`].
 
 use crate::Level;
@@ -54,8 +54,8 @@ pub struct DecodeBlock<'a> {
 impl DecodeTable {
     /// The table of an alphabet of one symbol, 0; to be [built](Self::build) for others.
     ///
-    /// Of one symbol with 0 scale bits: so it is all zeros, but for machines with vectors, and a
-    /// variable that begins as this takes no room in the image of a program.
+    /// All zeros (one symbol, 0 scale bits) on machines without vectors, so a `static` initialised
+    /// with it goes to `.bss` and takes no space in a firmware image.
     #[must_use]
     pub const fn new() -> DecodeTable {
         DecodeTable {
@@ -124,12 +124,12 @@ impl DecodeTable {
         self.decode_blocks(Level::best(), &mut [DecodeBlock { states, words, words_bytes, symbols }])
     }
 
-    /// Decodes blocks, several in turn, with this level of instructions.
+    /// Decodes several interleaved blocks with the instruction set of this level.
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into), for one of the invalid blocks;
-    /// [`Error::BufferLength`] if a block has more bytes of words than `words`.
+    /// The errors of [`decode_into`](Self::decode_into), for one of the invalid blocks;
+    /// [`Error::BufferLength`] if a block's range of words is longer than `words`.
     pub fn decode_blocks(&self, level: Level, blocks: &mut [DecodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Decode { table: self, blocks })
     }

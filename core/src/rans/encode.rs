@@ -7,8 +7,8 @@
 //!    `x div f` exactly, since what is lost, less than `f 2^(31-P)`, is at most `2^(31+P) / f`, the
 //!    least by which a remainder can differ from its divisor.
 //! 2. A word is always stored; it counts if it was to be appended.
-//! 3. Where the machine has vectors for it, eight lanes go at once, or 32 if the alphabet is small,
-//!    and several blocks in turn; see [`df11_simd::rans`].
+//! 3. If the CPU has vectors for it, eight lanes run at once, or 32 if the alphabet is small.
+//!    Several blocks are interleaved; see [`df11_simd::rans`].
 
 use crate::Level;
 use df11_simd::rans::{EncodeTables, EncodeWindow, NO_ENTRY, RansTable, Writing};
@@ -30,7 +30,7 @@ struct Entry {
     start: u32,
 }
 
-/// Blocks that are encoded in turn.
+/// The number of blocks that are interleaved.
 const MANY: usize = 4;
 
 /// Frequencies as the encoder looks them up. 8 KiB.
@@ -96,11 +96,11 @@ impl EncodeTable {
         Ok(blocks[0].words_bytes)
     }
 
-    /// Encodes blocks, several in turn, with this level of instructions.
+    /// Encodes several interleaved blocks with the instruction set of this level.
     ///
     /// # Errors
     ///
-    /// As [`encode_into`](Self::encode_into), for one of the blocks that have one.
+    /// The errors of [`encode_into`](Self::encode_into), for one of the invalid blocks.
     pub fn encode_blocks(&self, level: Level, blocks: &mut [EncodeBlock<'_>]) -> Result<(), Error> {
         level.dispatch(Encode { table: self, blocks })
     }

@@ -20,8 +20,8 @@ pub const WORD_BYTES: usize = 2;
 /// The least and the greatest scale bits (R-2.1).
 pub const SCALE_BITS: core::ops::RangeInclusive<u8> = 9..=12;
 
-/// Blocks that are decoded in turn, so that each hides how long the others take. Without vectors,
-/// they would only take stack.
+/// The number of blocks that are interleaved when decoding, so that each hides the latency of the
+/// others. Without vectors, interleaving would only take stack.
 pub(crate) const MANY: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 4 } else { 1 };
 
 /// Where every state starts and ends (R-3.2).
@@ -30,7 +30,7 @@ const START_STATE: u32 = df11_simd::rans::START_STATE;
 /// One more than the greatest state.
 const STATE_BITS: u32 = 31;
 
-/// The most bytes that the words of so many symbols take: one word for each symbol.
+/// Returns the largest size in bytes of the words of this many symbols: one word for each symbol.
 ///
 /// ```
 /// assert_eq!(df11::hazmat::rans::words_bound(4096), 8192);

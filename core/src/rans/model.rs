@@ -75,7 +75,7 @@ impl Frequencies {
         Ok(Frequencies { frequencies, scale_bits })
     }
 
-    /// Frequencies that somebody else has normalised, by symbol.
+    /// Builds frequencies that have been normalised already, by symbol.
     ///
     /// # Errors
     ///
@@ -96,8 +96,8 @@ impl Frequencies {
         frequencies.check().map(|()| frequencies)
     }
 
-    /// None yet, to be filled in where they are: they are not small. They have to pass
-    /// [`check`](Self::check) before anything else sees them.
+    /// Returns empty frequencies, to be filled in place because they are not small. They have to
+    /// pass [`check`](Self::check) before any other code uses them.
     pub(crate) const fn unchecked(scale_bits: u8) -> Self {
         Frequencies { frequencies: [0; 256], scale_bits }
     }

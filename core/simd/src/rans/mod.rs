@@ -29,7 +29,7 @@ pub use window::{DecodeWindow, EncodeWindow};
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
 pub const LANES: usize = 32;
 
-/// The state in which every lane begins to encode and ends decoding.
+/// The state in which every lane begins to encode, and in which it ends decoding.
 pub const START_STATE: u32 = 1 << 15;
 
 /// Slots at either end that are looked up directly.

@@ -5,9 +5,9 @@
 //! the next block begins; merge what the lanes hold with the signs and mantissas while it is in the
 //! first-level cache.
 //!
-//! Whatever does not go as it does in a sound unit ends the fast run, and the compact decoder
-//! starts again from the first block: it finds the first rule that is broken, in the order of
-//! elements, however many lanes there were.
+//! If anything differs from a valid unit, the fast run ends, and the compact decoder starts again
+//! from the first block. It finds the first broken rule, in the order of elements, whatever the
+//! number of lanes.
 
 use alloc::boxed::Box;
 use core::hint::black_box;
@@ -22,8 +22,9 @@ use crate::df11::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
 use crate::{Error, bf16};
 
-/// Lanes that hide the latency of a look-up. Six was the best of 3 to 8, since a seventh no longer
-/// fits the registers of x86-64; three are for what six leave over.
+/// The number of lanes, which hide the latency of a look-up. Six was the best of 3 to 8, since a
+/// seventh no longer fits the registers of x86-64. Three lanes decode the blocks that six leave
+/// over.
 const MANY: usize = 6;
 const FEW: usize = 3;
 
@@ -31,7 +32,7 @@ const FEW: usize = 3;
 /// takes 1.5 KiB.
 const TURNS: usize = 16;
 
-/// How far ahead signs and mantissas are asked for: a little more than a lane decodes between two
+/// The prefetch distance of signs and mantissas: a little more than a lane decodes between two
 /// merges.
 const AHEAD: usize = 320;
 
@@ -41,9 +42,9 @@ pub(super) const STREAM_BYTES: usize = 4 << 20;
 
 /// A unit with tables that decode several symbols a look-up, for decoding much or often.
 ///
-/// Building the tables (48 KiB) takes some microseconds, so that it pays from about a thousand
-/// weights on; [`Unit::decode_into`] and its kind do it by themselves for what is larger. Keep a
-/// `Decoder` to decode block by block or from several threads.
+/// Building the tables (48 KiB) takes some microseconds, so it pays from about a thousand weights
+/// on. For larger units, [`Unit::decode_into`] and the other methods do it by themselves. Keep a
+/// `Decoder` to decode block by block, or from several threads.
 ///
 /// ```
 /// use df11::Decoder;
@@ -109,7 +110,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Unit::decode_into`].
+    /// The errors of [`Unit::decode_into`].
     pub fn decode_into(&self, weights: &mut [u8]) -> Result<(), Error> {
         self.decode_blocks_into(0..self.unit.blocks(), weights)
     }
@@ -118,7 +119,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Unit::decode_blocks_into`].
+    /// The errors of [`Unit::decode_blocks_into`].
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         let stream = weights.len() > STREAM_BYTES;
         self.decode_part(blocks, weights, stream)
@@ -144,7 +145,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Unit::decode_range_into`].
+    /// The errors of [`Unit::decode_range_into`].
     ///
     /// ```
     /// use df11::Decoder;
@@ -185,7 +186,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Unit::verify_blocks_into`].
+    /// The errors of [`Unit::verify_blocks_into`].
     pub fn verify_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         self.unit.expect_blocks(&blocks, weights)?;
         let stream = weights.len() > STREAM_BYTES;
@@ -344,8 +345,8 @@ impl<S: Simd> Task<'_, '_, S> {
         lane.move_to(unit.block_start(place.block), limit);
     }
 
-    /// Merges what a lane holds; takes it over the end of its block if it stands before it. Says
-    /// whether that was the lane's last block.
+    /// Merges the symbols of a lane, and moves the lane past the end of its block if it has reached
+    /// that end. Returns whether that was the lane's last block.
     #[inline(always)]
     fn settle(self, writer: &mut Writer<'_, S>, lane: &mut lanes::Lane, place: &mut Place) -> Option<bool> {
         let unit = &self.decoder.unit;
@@ -359,7 +360,7 @@ impl<S: Simd> Task<'_, '_, S> {
             }
         }
         let symbols = lane.symbols();
-        // A damaged block may hold more than it says.
+        // A damaged block may hold more symbols than its output position says.
         if place.element + symbols.len() > place.end {
             return None;
         }
@@ -502,8 +503,8 @@ impl<S: Simd> Task<'_, '_, S> {
 /// The lengths of codewords, by symbol and by pair of symbols.
 pub(super) struct Lengths {
     one: LengthTable,
-    /// The first of the pair is the low byte of the index. Where groups are checked at once, pairs
-    /// are rarely asked for.
+    /// The length of each pair's codewords; the first symbol is the low byte of the index. On
+    /// levels that check whole groups, pairs are rarely needed.
     two: Option<Box<[u8; 1 << 16]>>,
 }
 

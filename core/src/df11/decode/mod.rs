@@ -23,7 +23,7 @@ impl Unit<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into).
+    /// The errors of [`decode_into`](Self::decode_into).
     ///
     /// ```
     /// let unit = df11::encode(&[0x80, 0x3f])?;

@@ -7,15 +7,16 @@
 //!
 //! Where the code departs from it:
 //!
-//! 1. Of a codeword that table 0 leads to, it is checked at once that its length is 1 to 8. On
-//!    trained weights that are over 99 % of codewords. Everything else goes to
-//!    [`PrefixTables::decode`], which finds out what is wrong, too.
-//! 2. Code is read a machine word at a time: 64 bits serve seven look-ups, 32 bits three, as an 8th
-//!    or 4th could lack bits. So a machine of 32 bits shifts no numbers of 64: with exponents
-//!    merged as they come, a Cortex-M4 takes 25.7 instructions a weight instead of 48.9.
-//! 3. Nothing here can panic, and the compiler can see it: what validation has shown is not relied
-//!    on by an index, but by a look-up that gives something harmless where there is nothing. An
-//!    image for a microcontroller has no code for panics then.
+//! 1. If table 0 resolves a codeword, its length is checked at once to be 1 to 8. On trained
+//!    weights, this covers over 99 % of codewords. All others go to [`PrefixTables::decode`], which
+//!    also finds out what is wrong.
+//! 2. Code is read one machine word at a time: 64 bits serve seven look-ups, 32 bits serve three,
+//!    because an eighth or fourth could lack bits. A 32-bit machine therefore shifts no 64-bit
+//!    numbers. Together with merging each exponent as it comes, a Cortex-M4 takes 25.7 instructions
+//!    per weight instead of 48.9.
+//! 3. Nothing here can panic, and the compiler can prove it. The code does not index on the
+//!    strength of an earlier validation. It uses look-ups that return a harmless value where there
+//!    is nothing. An image for a microcontroller therefore contains no panic code.
 
 use core::ops::Range;
 
@@ -62,8 +63,8 @@ impl Unit<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for a block that is not
-    /// there.
+    /// The errors of [`decode_into`](Self::decode_into), and [`Error::RangeOutOfBounds`] for a
+    /// block that does not exist.
     pub fn decode_block_into(&self, block: usize, weights: &mut [u8]) -> Result<(), Error> {
         self.decode_blocks_into(block..block.saturating_add(1), weights)
     }
@@ -73,8 +74,8 @@ impl Unit<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_into`](Self::decode_into); [`Error::RangeOutOfBounds`] for blocks that are not
-    /// there.
+    /// The errors of [`decode_into`](Self::decode_into), and [`Error::RangeOutOfBounds`] for blocks
+    /// that do not exist.
     pub fn decode_blocks_into(&self, blocks: Range<usize>, weights: &mut [u8]) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
         if weights.len() >= bf16::BYTES * WORTH_TABLES {
@@ -96,7 +97,7 @@ impl Unit<'_> {
         })
     }
 
-    /// Checks that the blocks are there, and that `weights` is as long as they ask for.
+    /// Checks that the blocks exist, and that `weights` has the length of their output.
     pub(in crate::df11) fn expect_blocks(&self, blocks: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
         if blocks.start > blocks.end || blocks.end > self.blocks() {
             return Err(Error::RangeOutOfBounds { start: blocks.start, end: blocks.end, len: self.blocks() });
@@ -115,7 +116,7 @@ impl Unit<'_> {
     ///
     /// # Errors
     ///
-    /// As [`decode_blocks_into`](Self::decode_blocks_into), and [`Error::GapMismatch`].
+    /// The errors of [`decode_blocks_into`](Self::decode_blocks_into), and [`Error::GapMismatch`].
     ///
     /// ```
     /// let encoded = df11::encode(&[0x80, 0x3f, 0x00, 0x40])?;
@@ -182,7 +183,7 @@ impl Unit<'_> {
         first..end.max(first)
     }
 
-    /// Checks that a range is there, and that `weights` is as long as it asks for.
+    /// Checks that a range exists, and that `weights` has the length of its output.
     pub(in crate::df11) fn expect_range(&self, range: &Range<usize>, weights: &[u8]) -> Result<(), Error> {
         if range.start > range.end || range.end > self.len() {
             return Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len: self.len() });
@@ -235,9 +236,9 @@ impl Unit<'_> {
         Ok(())
     }
 
-    /// The signs and mantissas of these elements, and as many weights, which are taken off the
-    /// front. Validation and the check of the buffer have shown that there are so many; without
-    /// them, there would be none.
+    /// Returns the signs and mantissas of these elements, and splits this many weights off the
+    /// front of `weights`. Validation and the check of the buffer guarantee that both exist.
+    /// Without that guarantee, the result would be empty.
     fn take_planes<'w>(&self, range: Range<usize>, weights: &mut &'w mut [u8]) -> (&[u8], &'w mut [u8]) {
         let bytes = bf16::BYTES * range.len();
         let (now, later) = core::mem::take(weights).split_at_mut_checked(bytes).unwrap_or_default();
@@ -293,7 +294,7 @@ impl Unit<'_> {
             // end of the code.
             return Ok(());
         }
-        // What is left after the last element is nobody's business (D-6.3).
+        // The bits after the last element are not checked (D-6.3).
         self.check_within(end)?;
         if block + 1 < self.blocks() { self.check_last_start(block) } else { Ok(()) }
     }
@@ -320,8 +321,8 @@ impl Unit<'_> {
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     code: &'a [u8],
-    /// The byte where a word was read last. A block has at most [`BLOCK_BITS`] codewords of at most
-    /// 4 bytes, so it does not get far past the end of the code.
+    /// The byte at which a word was last read. A block has at most [`BLOCK_BITS`] codewords of at
+    /// most 4 bytes, so this position stays close to the end of the code.
     byte: usize,
     /// Bits that were used, counted from the start of that byte.
     used: u32,
@@ -338,7 +339,7 @@ impl<'a> Reader<'a> {
         self.byte as u64 * 8 + u64::from(self.used)
     }
 
-    /// The next bits, from the top: all of a machine word but 7 at the most.
+    /// Returns the next bits, from the top: a machine word, less at most 7 bits.
     #[inline(always)]
     fn word(&mut self) -> usize {
         self.byte += (self.used / 8) as usize;
@@ -423,7 +424,7 @@ impl<'a> Compact<'a> {
         Ok(reader)
     }
 
-    /// Passes over so many symbols.
+    /// Skips this many symbols.
     fn skip<'c>(&self, mut reader: Reader<'c>, elements: usize) -> Result<Reader<'c>, Error> {
         for _ in 0..elements / PER_WORD {
             let mut word = reader.word();

@@ -8,16 +8,14 @@ use df11_simd::{CodeTable, Codeword};
 use crate::df11::WINDOW_BITS;
 use crate::huffman::Codewords;
 
-/// A codeword, or those of two exponents after one another: the bits, the first at the top, and how
-/// many.
+/// One codeword, or two consecutive ones: the bits, with the first at the top, and their number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entry {
     pub(super) bits: u64,
     pub(super) length: u32,
 }
 
-/// The length of what has no codeword: more than any window holds, so that no comparison of its own
-/// is needed.
+/// The length of a missing codeword. It exceeds any window, so no separate comparison is needed.
 pub(super) const NO_CODEWORD: u32 = 255;
 
 /// The codewords by exponent.

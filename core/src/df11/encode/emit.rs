@@ -9,12 +9,12 @@
 //!
 //! 1. Four weights are loaded at once, and their codewords put together before they go into the
 //!    window.
-//! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries, of
-//!    which a few hundred are ever touched. That halves the look-ups; [`Encoder`](super::Encoder)
-//!    holds it.
-//! 3. Where the machine can look 64 codewords up at once, it does, and puts those of eight weights
-//!    together before they go into the window; see [`Simd::code_group`]. What that cannot do, such
-//!    as codewords of more than 16 bits, goes the way of 1.
+//! 2. With an allocator, the codewords of pairs of exponents come from a table of 2^16 entries. The
+//!    encoder touches only a few hundred of them. This halves the look-ups.
+//!    [`Encoder`](super::Encoder) holds the table.
+//! 3. If the CPU can look up 64 codewords at once, the encoder combines those of eight weights
+//!    before they go into the window; see [`Simd::code_group`]. Groups that this cannot handle (a
+//!    codeword above 16 bits, or eight weights above 63) fall back to path 1.
 //! 4. A unit can be written in *pieces*, each from a bit that the pieces before it decide: see
 //!    `pieces.rs`.
 
@@ -24,29 +24,30 @@ use super::codebook::{Codebook, Entry, NO_CODEWORD};
 use crate::df11::{WINDOW_BITS, WINDOW_BYTES};
 use crate::{Error, bf16};
 
-/// Weights that are split before they are coded.
+/// The number of weights that are split before they are coded.
 const STEP: usize = 4096;
 
-/// Groups of weights between two looks at the sink.
+/// The number of groups of weights between two checks of the sink.
 const MANY: usize = 16;
 
-/// Where finished windows go, and what is known of those that begin.
+/// Takes finished windows, and records where new ones begin.
 pub(super) trait Sink {
     /// Elements of the unit.
     fn elements(&self) -> usize;
 
-    /// The windows from the one that is open, as far as they are whole and can be written to.
+    /// Returns the windows from the open one on, as far as they are complete and writable.
     fn room(&mut self) -> &mut [[u8; WINDOW_BYTES]];
 
-    /// The first `windows` of that room were written and closed, and the windows after each of them
-    /// opened, with these gaps. `elements` says how many elements begin before the `i`-th that was
-    /// opened.
+    /// Records that the first `windows` windows of the room were written and closed, and that the
+    /// window after each of them was opened with these gaps. `elements` returns how many elements
+    /// begin before the `i`-th opened window.
     fn advance(&mut self, windows: usize, gaps: &[u8], elements: impl Fn(usize) -> usize);
 
-    /// A window begins: its gap, and how many elements' codewords begin before it.
+    /// Opens a window, with its gap and the number of elements whose codewords begin before it.
     fn open(&mut self, gap: u32, elements: usize);
 
-    /// The window that was opened last is full. `false` if there was to be none.
+    /// Closes the window that was opened last, which is full. Returns `false` if the plan has no
+    /// such window.
     fn close(&mut self, window: u64) -> bool;
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window of which the first `used` bits belong to somebody else, after `elements` elements.
+    /// A window whose first `used` bits belong to the previous piece, after `elements` elements.
     #[cfg(feature = "rayon")]
     pub(super) const fn starting(used: u32, elements: usize) -> Self {
         Window { bits: 0, used, elements, closed: 0 }
@@ -131,7 +132,7 @@ impl Window {
         weights: &[[[u8; 2]; GROUP]],
         sign_mantissas: &mut [[u8; GROUP]],
     ) -> usize {
-        // A copy that nobody else can see: the compiler keeps it in registers.
+        // The compiler keeps this private copy in registers.
         let table = table.clone();
         let most = (sink.elements() - self.elements).saturating_sub(1) / GROUP;
         let room = sink.room();
@@ -232,8 +233,8 @@ impl Window {
                 }
                 continue;
             }
-            // Which of the four crosses the end of the window? Asked without branches, since nobody
-            // could guess.
+            // Which of the four crosses the end of the window? The computation has no branch,
+            // because no branch predictor could guess the answer.
             let [e, _, f, _] = exponents.to_le_bytes();
             let middle = used + first.length;
             let ends = [

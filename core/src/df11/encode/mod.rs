@@ -25,11 +25,11 @@ pub use plan::{EncodeOptions, Plan};
 
 /// Encodes the weights of one tensor, BF16 of two little-endian bytes each, as a unit.
 ///
-/// [`EncodeOptions::encode`] makes a unit of several tensors, and has choices.
+/// [`EncodeOptions::encode`] makes a unit of several tensors, and offers options.
 ///
 /// # Errors
 ///
-/// As [`Plan::new`].
+/// The errors of [`Plan::new`].
 ///
 /// ```
 /// let weights = [0x80, 0x3f, 0x00, 0xc0]; // 1.0 and -2.0
@@ -58,7 +58,7 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`].
+    /// The errors of [`Plan::new`].
     ///
     /// ```
     /// use df11::EncodeOptions;
@@ -115,8 +115,8 @@ impl Plan {
     }
 }
 
-/// A plan with a table of the codewords of pairs (576 KiB, of which a few are touched), for
-/// encoding much.
+/// A plan with a table of the codewords of pairs (576 KiB, of which only a small part is touched),
+/// for encoding large units.
 ///
 /// [`Plan::encode_into`] makes one by itself for all but small units. Keep one to encode at another
 /// level, or on several threads.
@@ -125,7 +125,8 @@ impl Plan {
 pub struct Encoder<'p> {
     plan: &'p Plan,
     codebook: Codebook,
-    /// Where groups of 64 weights are coded at once, pairs are rarely asked for.
+    /// The table of pairs. On levels that code groups of 64 weights at once, pairs are rarely
+    /// needed.
     pairs: Option<Pairs>,
     level: Level,
 }

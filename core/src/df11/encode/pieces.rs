@@ -40,7 +40,8 @@ impl Piece {
         })
     }
 
-    /// Its weights, as bytes; empty if the tensors are others than it was cut from.
+    /// Returns the piece's weights as bytes. The slice is empty if `tensors` are not those that the
+    /// piece was cut from.
     pub(super) fn weights<'a>(&self, tensors: &[&'a [u8]]) -> &'a [u8] {
         let [start, end] = [self.elements.start, self.elements.end].map(|at| at.saturating_mul(bf16::BYTES));
         let range = start..end;
@@ -165,7 +166,7 @@ struct Share<'a> {
 }
 
 impl<'a> Share<'a> {
-    /// Takes the parts of these windows and of so many elements off the front.
+    /// Splits the parts of these windows and of this many elements off the front.
     fn take(&mut self, windows: &Range<usize>, elements: usize) -> Option<Share<'a>> {
         let blocks = windows.end.div_ceil(WINDOWS_PER_BLOCK) - windows.start.div_ceil(WINDOWS_PER_BLOCK);
         // Only the last window can have fewer bytes than eight.

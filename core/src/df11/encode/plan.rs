@@ -111,9 +111,9 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// What the layout cannot hold: [`Error::EmptyUnit`], [`Error::UnrepresentableExponent`] (with
-    /// the element), [`Error::TooManyElements`], [`Error::TooManyCodeBytes`]. What cannot be meant:
-    /// [`Error::OddBytes`], and what [`CodeLengths::from_frequencies`] says of the options.
+    /// Data that the layout cannot hold: [`Error::EmptyUnit`], [`Error::UnrepresentableExponent`]
+    /// (with the element), [`Error::TooManyElements`], [`Error::TooManyCodeBytes`]. Wrong calls:
+    /// [`Error::OddBytes`], and the errors of [`CodeLengths::from_frequencies`] for the options.
     pub fn new(tensors: &[&[u8]], options: &EncodeOptions) -> Result<Self, Error> {
         let mut frequencies = [0; 256];
         for tensor in tensors {
@@ -176,7 +176,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`]; [`Error::TooManyTables`] if the code needs more than 17,
+    /// The errors of [`Plan::new`]; [`Error::TooManyTables`] if the code needs more than 17 tables,
     /// [`Error::NoCodeword`] if an exponent occurs that it does not cover,
     /// [`Error::Oversubscribed`] if no prefix code has these lengths.
     pub fn with_lengths(
@@ -276,9 +276,9 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if a buffer is not as long as [`sizes`](Self::sizes) says;
-    /// [`Error::PlanMismatch`] or [`Error::OddBytes`] if the tensors are not the planned ones. The
-    /// content of the buffers is then unspecified.
+    /// [`Error::BufferLength`] if a buffer does not have the length that [`sizes`](Self::sizes)
+    /// gives; [`Error::PlanMismatch`] or [`Error::OddBytes`] if the tensors are not the planned
+    /// ones. After an error, the content of the buffers is unspecified.
     pub fn encode_into(&self, tensors: &[&[u8]], out: Parts<&mut [u8]>) -> Result<(), Error> {
         #[cfg(feature = "alloc")]
         if self.elements >= WORTH_PAIRS {

@@ -25,7 +25,7 @@ pub use options::EncodeOptions;
 #[cfg(feature = "rayon")]
 pub use parallel::count_parallel;
 
-/// Blocks that are encoded together: as many as rANS takes in turn.
+/// The number of blocks that are encoded together: those that rANS interleaves.
 const MANY: usize = 4;
 
 /// Writes a frame, some blocks at a time.
@@ -76,9 +76,8 @@ enum Coder {
 }
 
 impl Encoder {
-    /// Begins a frame of elements of which `counts` says how often each coded byte occurs; with
-    /// counts that are all 0, or of which nothing would be gained, the elements are kept as they
-    /// are.
+    /// Starts a frame. `counts[b]` is how often coded byte `b` occurs (see [`count`]). If rANS
+    /// would not make the tensor smaller, the frame stores it uncompressed.
     ///
     /// # Errors
     ///
@@ -98,9 +97,9 @@ impl Encoder {
             Model::Dictionary(model) => {
                 let sections = Sections::new(&header, header_bytes).unwrap_or_default();
                 offset = sections.codes;
-                // The codes of trained weights take 3/8 of their number, and the trailer is small.
-                // Zeros are only written where there was something else, and sections that are
-                // overwritten later need none.
+                // The codes of trained weights take 3/8 of the size of the elements, and the
+                // trailer is small. Zeros are only written over earlier content, and sections that
+                // are overwritten later need none.
                 let likely = offset + header.len / 8 * 3 + TRAILER_BYTES;
                 if frame.capacity() < likely {
                     frame = vec![0; likely];
@@ -127,7 +126,7 @@ impl Encoder {
         }
     }
 
-    /// The same, with another level of instructions.
+    /// Encodes with the instruction set of this level.
     #[must_use]
     pub const fn at_level(mut self, level: Level) -> Self {
         self.level = level;
@@ -152,9 +151,9 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`Error::BufferLength`] if these are no whole blocks, or more than are left;
-    /// [`Error::NoFrequency`] if the counts were others. What was encoded before stays; the same
-    /// elements can be tried again with no other result.
+    /// [`Error::BufferLength`] if these are not whole blocks, or more blocks than are left;
+    /// [`Error::NoFrequency`] if the counts were those of other elements. What was encoded before
+    /// stays; the same elements can be tried again with no other result.
     pub fn blocks(&mut self, elements: &[u8]) -> Result<&[u8], Error> {
         let mut all = core::mem::take(&mut self.last);
         let mut last = all.pop().unwrap_or_default();
@@ -165,8 +164,9 @@ impl Encoder {
         result.map(|()| self.last.last().map_or(&[][..], |last| &last.bytes))
     }
 
-    /// Encodes blocks from the `first`-th on, to `blocks`, whose memory is used again. Many threads
-    /// can do so at once; what they have encoded is then [appended](Self::append) in order.
+    /// Encodes the blocks from number `first` on into `blocks`, and reuses its memory. Several
+    /// threads can do so at once. The encoded blocks must then be [appended](Self::append) in
+    /// order.
     fn encode_blocks(&self, first: usize, elements: &[u8], blocks: &mut Blocks) -> Result<(), Error> {
         let size = self.header.block_len() * self.header.element_type.bytes();
         let all = self.header.len * self.header.element_type.bytes();
@@ -193,7 +193,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Notes blocks whose bytes come next.
+    /// Records blocks whose bytes come next in the frame.
     fn append(&mut self, blocks: &Blocks) -> Result<(), Error> {
         if blocks.first != self.directory.len() || blocks.first + blocks.entries.len() > self.header.blocks()
         {
@@ -223,7 +223,7 @@ impl Encoder {
         Ok(frame)
     }
 
-    /// Ends the frame, of which the bytes of blocks may have been given away.
+    /// Ends a frame whose blocks may have been passed on already.
     fn finish_whole(self) -> Result<Vec<u8>, Error> {
         let (expected, found) = (self.header.blocks() as u64, self.directory.len() as u64);
         if expected != found {
@@ -251,13 +251,14 @@ impl Encoder {
 ///
 /// # Errors
 ///
-/// As [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if `elements` are not as
-/// many as the shape says.
+/// The errors of [`Encoder::new`]; [`Error::BufferLength`] or [`Error::OddBytes`] if the number of
+/// elements does not match the shape.
 pub fn encode(element_type: ElementType, shape: &[u64], elements: &[u8]) -> Result<Vec<u8>, Error> {
     EncodeOptions::new().encode(element_type, shape, elements)
 }
 
-/// How often each coded byte occurs, for [`Encoder::new`]; counts of parts can be added up.
+/// Counts how often each coded byte occurs, for [`Encoder::new`]. The counts of parts can be added
+/// up.
 ///
 /// # Errors
 ///

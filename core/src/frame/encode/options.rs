@@ -114,7 +114,7 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`encode_into`](Self::encode_into).
+    /// The errors of [`encode_into`](Self::encode_into).
     pub fn encode(
         &self,
         element_type: ElementType,
@@ -129,8 +129,9 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if `elements`
-    /// are not as many as the shape says. What `frame` holds is then unspecified.
+    /// The errors of [`encoder`](Self::encoder); [`Error::BufferLength`] or [`Error::OddBytes`] if
+    /// the number of elements does not match the shape. After an error, the content of `frame` is
+    /// unspecified.
     pub fn encode_into(
         &self,
         element_type: ElementType,
@@ -192,9 +193,9 @@ impl Default for EncodeOptions {
 fn is_worth_it(header: &Header, frequencies: &Frequencies, counts: &[u64; 256]) -> bool {
     /// Parts of a bit.
     const PARTS: u128 = 8 * 256;
-    // A symbol of frequency f takes P - log2(f) bits. Of the logarithm of f^8, the whole part and 8
-    // bits after it: between powers of two it is taken for straight, by which it becomes 0.01 bits
-    // too small at the most.
+    // A symbol of frequency f takes P - log2(f) bits. This computes the logarithm of f^8: its whole
+    // part, and 8 bits after it. The function is taken as linear between powers of two, which makes
+    // the result at most 0.01 bits too small.
     let log2 = |f: u16| {
         let power = u128::from(f).pow(8);
         let whole = power.ilog2();
