@@ -242,14 +242,15 @@ fn quick_archive() -> Seeds {
     let exponents = exponents(120, 48);
     let mut seeds = Vec::new();
     for (bits, checksum) in [(9, false), (10, true), (11, true)] {
-        let bytes = dietgpu::encode(&exponents, bits, checksum).expect("an archive");
+        let bytes = dietgpu::encode(&exponents, bits, checksum.into()).expect("an archive");
         seeds.push((format!("bytes_{bits}"), bytes));
         for element_type in [ElementType::F16, ElementType::Bf16, ElementType::F32] {
-            let bytes = dietgpu::encode_floats(element_type, &exponents, bits, checksum).expect("an archive");
+            let bytes =
+                dietgpu::encode_floats(element_type, &exponents, bits, checksum.into()).expect("an archive");
             seeds.push((format!("{}_{bits}", element_type.name().to_lowercase()), bytes));
         }
     }
-    seeds.push(("empty".to_owned(), dietgpu::encode(&[], 10, true).expect("an archive")));
+    seeds.push(("empty".to_owned(), dietgpu::encode(&[], 10, true.into()).expect("an archive")));
     seeds
 }
 

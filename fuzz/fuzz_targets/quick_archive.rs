@@ -4,14 +4,14 @@
 use std::cell::RefCell;
 
 use df11::dietgpu::{Archive, FloatArchive};
-use df11::rans::DecodeTable;
+use df11::hazmat::rans::DecodeTable;
 use libfuzzer_sys::fuzz_target;
 
 /// The most bytes of elements that are decoded.
 const MOST: usize = 1 << 13;
 
 thread_local! {
-    static MEMORY: RefCell<(Vec<u8>, Box<DecodeTable>)> = RefCell::new((Default::default(), Box::new(DecodeTable::EMPTY)));
+    static MEMORY: RefCell<(Vec<u8>, Box<DecodeTable>)> = RefCell::new((Default::default(), Box::new(DecodeTable::new())));
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -15,7 +15,7 @@ const MOST: usize = 1 << 13;
 type Memory = ([Vec<u8>; 3], Box<DecodeTable>);
 
 thread_local! {
-    static MEMORY: RefCell<Memory> = RefCell::new((Default::default(), Box::new(DecodeTable::EMPTY)));
+    static MEMORY: RefCell<Memory> = RefCell::new((Default::default(), Box::new(DecodeTable::new())));
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -38,8 +38,7 @@ fn site() -> Site {
         ("a.gaps", u8s(&unit.gaps)),
         ("a.split_positions", view(Dtype::I64, vec![0], &unit.split_positions)),
     ];
-    let bytes =
-        safetensors::serialize(views, Some([("df11".to_owned(), TEXT.to_owned())].into())).unwrap();
+    let bytes = safetensors::serialize(views, Some([("df11".to_owned(), TEXT.to_owned())].into())).unwrap();
     let (len, rest) = bytes.split_first_chunk::<8>().unwrap();
     let (header, data) = rest.split_at(u64::from_le_bytes(*len) as usize);
     let header = std::str::from_utf8(header).unwrap().trim_end();

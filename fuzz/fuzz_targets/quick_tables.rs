@@ -3,7 +3,7 @@
 #![no_main]
 use std::cell::RefCell;
 
-use df11::huffman::{CodeLengths, Codewords, PrefixTables, PrefixTablesBuf};
+use df11::hazmat::huffman::{CodeLengths, Codewords, PrefixTables, PrefixTablesBuf};
 use df11_fuzz::{cut, quick};
 use libfuzzer_sys::fuzz_target;
 

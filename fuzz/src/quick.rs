@@ -37,14 +37,7 @@ pub fn unit<'a>(data: &'a [u8], memory: &'a mut [Vec<u8>; 2]) -> Parts<&'a [u8]>
     let [tables, windows] = memory;
     lengthen(luts, tables);
     lengthen(gaps, windows);
-    Parts {
-        luts: tables,
-        encoded_exponent,
-        sign_mantissa,
-        output_positions,
-        gaps: windows,
-        split_positions,
-    }
+    Parts { luts: tables, encoded_exponent, sign_mantissa, output_positions, gaps: windows, split_positions }
 }
 
 /// The short form of the parts.
