@@ -14,8 +14,8 @@
 //! * [`Plan`] holds what an encoder knows before it writes: the code, and the exact size of every
 //!   part. [`encode`] plans and encodes in one call, and returns owned buffers.
 //! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums,
-//!   coded by rANS (smallest) or a dictionary (fastest). [`dietgpu`] reads and writes the archives of
-//!   that program.
+//!   coded by rANS (smallest) or a dictionary (fastest).
+//! * [`dietgpu`] reads and writes the archives of that program.
 //! * [`bf16`] splits and merges planes.
 //! * [`hazmat`] holds the parts that all this is made of, for decoders and formats of one's own:
 //!   code lengths, codewords and tables, rANS, dictionaries.
