@@ -114,8 +114,11 @@ fn of_no_alphabet() -> Vec<u8> {
     [frame, end].concat()
 }
 
+/// A frame that breaks a rule: its name, a comment, the rule, and its bytes.
+pub(crate) type Invalid = (&'static str, &'static str, &'static str, Vec<u8>);
+
 /// Invalid frames: name, comment, the clause that they break, and their bytes.
-pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
+pub(crate) fn invalid() -> Vec<Invalid> {
     let trained = bytes(&like_trained(1200, 1));
     // The last group of this frame is not full, and padding follows it.
     let of = |n: usize| FrameSample::new(encode(&tensor(ElementType::Bf16, &trained[..2 * n]), 3).unwrap());
@@ -190,6 +193,14 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     frames.push(("dictionary-crc-in-directory", comment, "F-5.8", other));
     frames.push(("dictionary-no-alphabet", "an alphabet of no symbols", "F-3.3", empty));
 
+    frames.extend(invalid_models());
+    frames.extend(wrong_groups());
+    frames
+}
+
+/// Makes frames whose dictionary, or a chunk under it, breaks a rule.
+fn invalid_models() -> Vec<Invalid> {
+    let mut frames = Vec::new();
     let comment = "the last string goes on behind the last symbol";
     frames.push(("dictionary-string-too-long", comment, "V-3.3", of_ten(&[6, 6])));
     let mut free = FrameSample::new(of_ten(&[6, 1, 0]));
@@ -218,8 +229,12 @@ pub(crate) fn invalid() -> Vec<(&'static str, &'static str, &'static str, Vec<u8
     let remainder = 40 + 32 + 2 * model.costs.len() + 2;
     full.put(remainder, &(model.r as u16 + 1).to_le_bytes());
     frames.push(("dictionary-257-strings", "257 strings, for codes of 8 bits", "V-2.5", full.repair()));
+    frames
+}
 
-    // One group more or less, in place of padding that is as long.
+/// Makes frames that have one group more or less, in place of padding that is as long.
+fn wrong_groups() -> Vec<Invalid> {
+    let mut frames = Vec::new();
     for (id, comment, is_odd) in [
         ("dictionary-group-too-many", "a group of zeros more than is needed", true),
         ("dictionary-group-missing", "a group less than is needed", false),

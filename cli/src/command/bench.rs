@@ -257,23 +257,7 @@ fn measure(file: Option<&Path>, rounds: u16, at_least: u32, threads: usize) -> R
     if threads > 1 {
         settings.push(Setting { level: Level::best(), threads });
     }
-    for operation in Operation::ALL {
-        for setting in &settings {
-            bench.spoil(operation);
-            bench.run(operation, *setting).map_err(core)?;
-            if !bench.is_right(operation) {
-                let Setting { level, threads } = setting;
-                return Err(wrong(
-                    path,
-                    format!(
-                        "{} at level {} (threads: {threads}) gives wrong bytes; please report this",
-                        operation.name(),
-                        level.name()
-                    ),
-                ));
-            }
-        }
-    }
+    bench.check(&settings, path)?;
 
     let mut copies = Vec::new();
     let mut speeds = Operation::ALL.map(|_| vec![Vec::new(); settings.len()]);
@@ -361,6 +345,25 @@ struct Measurement<'a> {
 }
 
 impl<'a> Measurement<'a> {
+    /// Runs every operation once, and checks that it gives the right bytes.
+    fn check(&mut self, settings: &[Setting], path: &Path) -> Result<(), Error> {
+        for operation in Operation::ALL {
+            for setting in settings {
+                self.spoil(operation);
+                self.run(operation, *setting).map_err(|error| wrong(path, error.to_string()))?;
+                if !self.is_right(operation) {
+                    let Setting { level, threads } = setting;
+                    let (name, level) = (operation.name(), level.name());
+                    let problem = format!(
+                        "{name} at level {level} (threads: {threads}) gives wrong bytes; please report this"
+                    );
+                    return Err(wrong(path, problem));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The speed of some work on all weights, in GB/s of BF16.
     fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<(), df11::Error>) -> Result<f64, df11::Error> {
         let start = Instant::now();

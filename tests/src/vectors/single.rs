@@ -331,42 +331,51 @@ fn positions(cases: &mut Cases) {
     cases.invalid(about("positions-short-not-n", comment, ONE, &["D-8.5"]), &base, |p| {
         put_positions(p, &[0, n - 1])
     });
-    let comment = "one block: its output position alone is no short form";
     let small = draft(&two_bits(40), &[(100, 2), (101, 2), (102, 2), (103, 2)]);
-    cases.invalid(about("positions-short-one-block", comment, ONE, &["D-8.5"]), &small, |p| {
+    one_block(cases, &small);
+    splits(cases, &small);
+}
+
+/// Parts of a unit of one block that have the wrong length or the wrong ends.
+fn one_block(cases: &mut Cases, small: &Draft) {
+    let comment = "one block: its output position alone is no short form";
+    cases.invalid(about("positions-short-one-block", comment, ONE, &["D-8.5"]), small, |p| {
         put_positions(p, &[0])
     });
     cases.invalid(
         about("positions-two-more", "two output positions too many", ONE, &["D-8.3"]),
-        &small,
+        small,
         |p| put_positions(p, &[0, 40, 40, 40]),
     );
     let comment = "one block that begins with element 1";
-    cases.invalid(about("position-begins-1-of-one-block", comment, ONE, &["D-8.5"]), &small, |p| {
+    cases.invalid(about("position-begins-1-of-one-block", comment, ONE, &["D-8.5"]), small, |p| {
         put_positions(p, &[1, 40])
     });
     // Nothing at all.
     let comment = "no elements, and output positions that say so";
-    cases.invalid(about("no-elements-and-positions", comment, ONE, &["D-3.4"]), &small, |p| {
+    cases.invalid(about("no-elements-and-positions", comment, ONE, &["D-3.4"]), small, |p| {
         p.get("sign_mantissa").clear();
         p.get("encoded_exponent").truncate(1);
         put_positions(p, &[0, 0]);
     });
     let comment = "no code, and no gaps and output positions for it";
-    cases.invalid(about("code-empty-and-gaps", comment, ONE, &["D-6.1"]), &small, |p| {
+    cases.invalid(about("code-empty-and-gaps", comment, ONE, &["D-6.1"]), small, |p| {
         p.get("encoded_exponent").clear();
         p.get("gaps").clear();
         p.get("output_positions").clear();
     });
     let comment = "two rows and a half";
-    cases.invalid(about("luts-cut-third", comment, ONE, &["D-5.1"]), &small, |p| {
+    cases.invalid(about("luts-cut-third", comment, ONE, &["D-5.1"]), small, |p| {
         p.get("luts").extend([0; 128])
     });
     let comment = "the code lengths alone";
-    cases.invalid(about("luts-lengths-alone", comment, ONE, &["D-5.1"]), &small, |p| {
+    cases.invalid(about("luts-lengths-alone", comment, ONE, &["D-5.1"]), small, |p| {
         p.get("luts").drain(..256);
     });
-    // Split positions at the ends.
+}
+
+/// Split positions at the ends, and beyond them.
+fn splits(cases: &mut Cases, small: &Draft) {
     let splits = |entries: &[i64]| entries.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<u8>>();
     let weights = two_bits(40);
     for (id, comment, entries) in [
@@ -389,7 +398,7 @@ fn positions(cases: &mut Cases) {
         ("split-falls-by-one", "split positions fall by one", &[8, 7]),
         ("split-large", "a split position of 2^32 + 7", &[(1 << 32) + 7]),
     ] {
-        cases.invalid(about(id, comment, ONE, &["D-9.2"]), &small, |p| {
+        cases.invalid(about(id, comment, ONE, &["D-9.2"]), small, |p| {
             *p.get("split_positions") = splits(entries)
         });
     }
