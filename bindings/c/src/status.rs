@@ -139,7 +139,10 @@ impl<'a> Text<'a> {
 impl std::fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let room = self.array.len() - 1 - self.len;
-        let fits = text.floor_char_boundary(room);
+        let mut fits = room.min(text.len());
+        while !text.is_char_boundary(fits) {
+            fits -= 1;
+        }
         for (to, from) in self.array[self.len..].iter_mut().zip(&text.as_bytes()[..fits]) {
             *to = from.cast_signed() as c_char;
         }

@@ -159,7 +159,7 @@ impl EncodeTable {
             } else {
                 let each = numbers.iter_mut().zip(&mut scratch).zip(some.chunks(CHUNK));
                 for ((number, scratch), chunk) in each {
-                    [*number] = match chunk.as_array() {
+                    [*number] = match <&[u8; CHUNK]>::try_from(chunk).ok() {
                         Some(chunk) => self.walk([chunk], core::array::from_mut(scratch)),
                         None => [self.walk_one(chunk, scratch)],
                     };

@@ -16,7 +16,7 @@ use crate::support::{
 /// due to conflicts.
 const WORK: &str = "
     df11_encode_count 0 0.2268 0.1260 0.0021 1.0122 0.0000
-    df11_encode_emit 0 1.0060 0.1316 0.0501 0.2697 0.0000
+    df11_encode_emit 0 1.0118 0.1316 0.0501 0.2697 0.0000
     df11_encode_scan 0 0.0038 0.0000 0.0001 0.0001 0.0000
     df11_encode_sizes 0 0.0073 0.0172 0.0009 0.0000 0.0000
     frame_encode_check 0 1.2725 0.1817 0.0001 0.4235 0.2845
@@ -25,7 +25,7 @@ const WORK: &str = "
     frame_encode_pack 0 0.1403 0.1353 0.0431 0.0000 0.0000
     rans_encode 0 1.0610 0.0627 0.0391 0.0626 0.0000
     df11_encode_count 6 0.3362 0.1922 0.0021 1.0122 0.0000
-    df11_encode_emit 6 1.1845 0.2018 0.0522 0.2756 0.0000
+    df11_encode_emit 6 1.1906 0.2018 0.0522 0.2756 0.0000
     df11_encode_scan 6 0.0038 0.0000 0.0001 0.0001 0.0000
     df11_encode_sizes 6 0.0073 0.0172 0.0009 0.0000 0.0000
     frame_encode_check 6 2.1844 0.6034 0.0001 0.4235 0.2845

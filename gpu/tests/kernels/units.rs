@@ -8,7 +8,9 @@ use df11_judge::vectors::{Outcome, Task, Vectors, unit};
 use df11_tests::weights::{Random, bytes, like_trained};
 use df11_tests::{cases, part};
 
-use crate::support::{DF11, df11_decode, is_clean, is_harmless, options, weights, without_line};
+use crate::support::{
+    DF11, df11_decode, is_clean, is_harmless, is_harmless_but_for, options, weights, without_line,
+};
 
 #[test]
 fn df11_kernels_decode_every_vector() {
@@ -22,7 +24,10 @@ fn df11_kernels_decode_every_vector() {
         let (target, module) = &DF11[test.tc_id % 4];
         let (found, report) = df11_decode(module, &parts, 1 + number as u32 % 5, 0, &options(number / 4));
         if test.result == Outcome::Invalid {
-            is_harmless(&report, &test.id);
+            // Output positions that overlap send two blocks to the same weights.
+            let overlaps = test.clauses.iter().any(|clause| clause.starts_with("D-8."));
+            let expected: &[Kind] = if overlaps { &[Kind::Race] } else { &[] };
+            is_harmless_but_for(&report, &test.id, expected);
             continue;
         }
         is_clean(&report, &test.id);

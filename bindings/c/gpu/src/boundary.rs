@@ -29,7 +29,10 @@ impl From<df11::Error> for Failure {
 /// Copies text into a C array, which always ends with a zero byte.
 pub(crate) fn put(array: &mut [c_char], text: &str) {
     array.fill(0);
-    let fits = text.floor_char_boundary(array.len() - 1);
+    let mut fits = text.len().min(array.len() - 1);
+    while !text.is_char_boundary(fits) {
+        fits -= 1;
+    }
     for (to, from) in array.iter_mut().zip(&text.as_bytes()[..fits]) {
         *to = from.cast_signed() as c_char;
     }

@@ -34,7 +34,7 @@ fn places(window: &Window, symbols: __m256i) -> Option<__m256i> {
 #[target_feature(enable = "avx2")]
 fn exponents(weights: &[[u8; 2]; HALF], sign_mantissas: &mut [u8; HALF]) -> __m256i {
     let from = weights.as_ptr().cast::<__m128i>();
-    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(AHEAD).cast());
+    super::prefetch(from.wrapping_byte_add(AHEAD).cast());
     // SAFETY: they are 64 bytes, four vectors of 128 bits. Packing goes by halves of 128 bits: so
     // weights 0 to 7 and 16 to 23 stand in one, the others in the other.
     let (a, b) =

@@ -308,7 +308,7 @@ fn decode_by<const N: usize, const UP: i32>(
             let [a, b, c, d, all] = before(mask);
             left[i] -= all;
             let next = words[i].as_ptr().wrapping_add(left[i]);
-            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_sub(AHEAD).cast());
+            super::prefetch(next.wrapping_sub(AHEAD).cast());
             // SAFETY: `ready` says that from what was left on there are 32 words, and that at least
             // 32 were left, of which at most 32 have been taken. So there are 8 after each group's
             // first.
