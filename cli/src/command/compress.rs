@@ -30,7 +30,7 @@ pub(crate) struct Compress {
     #[arg(long, value_name = "CODEC")]
     codec: Option<CodecName>,
     /// The purpose of the output. It chooses the codec, unless --codec does, and the length of the
-    /// frames' chunks.
+    /// frames' blocks.
     #[arg(long = "for", value_name = "PURPOSE")]
     purpose: Option<PurposeName>,
     /// Cut frames, and tensors in no unit, into files of at most this many bytes of the original,

@@ -19,13 +19,13 @@ const BLOCKS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     pub(crate) codec: Codec,
-    /// The number of elements in each chunk (F-3.1).
-    pub(crate) chunk_len: usize,
+    /// The number of elements in each block (F-3.1).
+    pub(crate) block_len: usize,
 }
 
 impl Form {
     fn options(self) -> EncodeOptions {
-        EncodeOptions::new().codec(self.codec).block_len(self.chunk_len)
+        EncodeOptions::new().codec(self.codec).block_len(self.block_len)
     }
 
     /// Checks that such frames can exist.
@@ -37,7 +37,7 @@ impl Form {
     fn is_that_of(self, frame: &Frame<'_>) -> bool {
         let header = frame.header();
         let codec = header.codec();
-        header.block_len() == self.chunk_len && (codec == self.codec || codec == Codec::Raw)
+        header.block_len() == self.block_len && (codec == self.codec || codec == Codec::Raw)
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn estimate(tensor: &Tensor, counts: &[u64; 256], form: Form) -> Opti
     let symbols = counts.iter().filter(|&&count| count > 0).count() as u64;
     let raw = elements * (element_type.bytes() as u64 - 1);
     let header = EACH_FRAME + 8 * rank + 2 * symbols;
-    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.chunk_len as u64) * EACH_BLOCK)
+    Some(coded.ceil() as u64 + raw + header + elements.div_ceil(form.block_len as u64) * EACH_BLOCK)
 }
 
 /// Encodes a tensor as a frame, and passes its bytes on in order, with the offset of each part. The
@@ -116,8 +116,8 @@ pub(crate) fn encode(
         Ok::<(), Error>(())
     };
     write_part(&encoder.header())?;
-    // Whole chunks, of which every thread gets as many as it encodes at a time.
-    let round = rayon::current_num_threads() * BLOCKS * BLOCK / form.chunk_len * form.chunk_len;
+    // Whole blocks, of which every thread gets as many as it encodes at a time.
+    let round = rayon::current_num_threads() * BLOCKS * BLOCK / form.block_len * form.block_len;
     container.read_range(tensor.range.clone(), round * element_type.bytes(), |elements| {
         encoder.blocks_parallel(elements).map_err(refused)?.try_for_each(&mut write_part)
     })?;

@@ -383,7 +383,7 @@ fn a_folder_where_a_file_of_the_output_belongs_is_an_error_before_anything_is_wr
 }
 
 #[test]
-fn frames_of_another_codec_or_another_chunk_length_are_not_taken_for_what_was_asked_for() {
+fn frames_of_another_codec_or_another_block_length_are_not_taken_for_what_was_asked_for() {
     let temp = model();
     let out = tempfile::tempdir().unwrap();
     let packed = out.path().join("packed");
@@ -410,7 +410,7 @@ fn frames_of_another_codec_or_another_chunk_length_are_not_taken_for_what_was_as
         seen.extend(forms);
     }
     assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
-    let odd = CompressOptions { codec: Codec::Rans, chunk_len: Some(5000), ..Default::default() };
+    let odd = CompressOptions { codec: Codec::Rans, block_len: Some(5000), ..Default::default() };
     let error = compress(temp.path(), out.path().join("odd"), &odd, &()).unwrap_err();
     assert!(error.to_string().contains("chunks cannot have 5000 elements"), "{error}");
 }

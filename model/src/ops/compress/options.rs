@@ -60,10 +60,10 @@ pub struct CompressOptions {
     /// By default, frames go to files like those of the original, and all other tensors that are in
     /// no unit go to one file.
     pub max_shard_size: Option<u64>,
-    /// The number of elements in each chunk of a frame: a multiple of 64 (with dictionaries, of
-    /// 4,096) from 4,096 to 65,536. The default is 65,536. Short chunks make larger frames, but
-    /// give a GPU more chunks to decode at once.
-    pub chunk_len: Option<usize>,
+    /// The number of elements in each block of a frame: a multiple of 64 (with dictionaries, of
+    /// 4,096) from 4,096 to 65,536. The default is 65,536. Short blocks make larger frames, but
+    /// give a GPU more blocks to decode at once.
+    pub block_len: Option<usize>,
 }
 
 /// The purpose of a compressed checkpoint.
@@ -74,7 +74,7 @@ pub enum Purpose {
     Size,
     /// The fastest decoding on CPUs: dictionaries.
     Speed,
-    /// The fastest decoding on GPUs: dictionaries or, with codec rANS, chunks of 16,384 elements.
+    /// The fastest decoding on GPUs: dictionaries or, with codec rANS, blocks of 16,384 elements.
     Gpu,
     /// The form that published programs load: the DF11 layout.
     Loader,
@@ -87,7 +87,7 @@ impl CompressOptions {
     /// use df11_model::{Codec, CompressOptions, Purpose};
     ///
     /// assert_eq!(CompressOptions::of(Purpose::Speed, None).codec, Codec::Fast);
-    /// assert_eq!(CompressOptions::of(Purpose::Gpu, Some(Codec::Rans)).chunk_len, Some(16_384));
+    /// assert_eq!(CompressOptions::of(Purpose::Gpu, Some(Codec::Rans)).block_len, Some(16_384));
     /// ```
     #[must_use]
     pub fn of(purpose: Purpose, codec: Option<Codec>) -> Self {
@@ -97,17 +97,17 @@ impl CompressOptions {
             Purpose::Loader => Codec::Df11,
         });
         // Dictionaries have chunks of 4,096 elements of their own.
-        let chunk_len = (purpose == Purpose::Gpu && codec != Codec::Fast).then_some(16_384);
-        CompressOptions { codec, chunk_len, ..CompressOptions::default() }
+        let block_len = (purpose == Purpose::Gpu && codec != Codec::Fast).then_some(16_384);
+        CompressOptions { codec, block_len, ..CompressOptions::default() }
     }
 
     /// Returns the form in which frames are written.
     pub(super) fn form(&self) -> Result<frame::Form, Error> {
-        let chunk_len = self.chunk_len.unwrap_or(df11::frame::BLOCK);
-        let form = frame::Form { codec: self.codec.of_frames(), chunk_len };
+        let block_len = self.block_len.unwrap_or(df11::frame::BLOCK);
+        let form = frame::Form { codec: self.codec.of_frames(), block_len };
         let refused = |_| {
             Error::Usage(format!(
-                "chunks cannot have {chunk_len} elements, but a multiple of 64 (with dictionaries, of 4096) from 4096 \
+                "blocks cannot have {block_len} elements, but a multiple of 64 (with dictionaries, of 4096) from 4096 \
                  to 65536"
             ))
         };
