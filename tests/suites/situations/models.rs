@@ -412,5 +412,5 @@ fn frames_of_another_codec_or_another_block_length_are_not_taken_for_what_was_as
     assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
     let odd = CompressOptions { codec: Codec::Rans, block_len: Some(5000), ..Default::default() };
     let error = compress(temp.path(), out.path().join("odd"), &odd, &()).unwrap_err();
-    assert!(error.to_string().contains("chunks cannot have 5000 elements"), "{error}");
+    assert!(error.to_string().contains("blocks cannot have 5000 elements"), "{error}");
 }
