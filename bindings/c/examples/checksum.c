@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
     /* The file is memory-mapped until it is closed; nothing is read that is not needed. */
     df11_error error;
     df11_checkpoint *checkpoint = NULL;
-    if (df11_open(argv[1], &checkpoint, &error) != DF11_OK) {
+    if (df11_checkpoint_open(argv[1], &checkpoint, &error) != DF11_OK) {
         return failed(argv[1], &error);
     }
 
@@ -28,18 +28,18 @@ int main(int argc, char **argv) {
     int result = 0;
     df11_tensor tensor;
     uint8_t *elements = NULL;
-    if (df11_tensor_find(checkpoint, argv[2], &tensor, &error) != DF11_OK) {
+    if (df11_checkpoint_find(checkpoint, argv[2], &tensor, &error) != DF11_OK) {
         result = failed(argv[2], &error);
     } else if ((elements = (uint8_t *)malloc(tensor.bytes ? (size_t)tensor.bytes : 1)) == NULL) {
         fprintf(stderr, "no memory for %llu bytes\n", (unsigned long long)tensor.bytes);
         result = 1;
-    } else if (df11_tensor_decode(checkpoint, argv[2], elements, (size_t)tensor.bytes, &error) != DF11_OK) {
+    } else if (df11_checkpoint_decode(checkpoint, argv[2], elements, (size_t)tensor.bytes, &error) != DF11_OK) {
         result = failed(argv[2], &error);
     } else {
         printf("%08x  %s  %llu bytes\n", (unsigned)df11_crc32(0, elements, (size_t)tensor.bytes), tensor.dtype,
                (unsigned long long)tensor.bytes);
     }
     free(elements);
-    df11_close(checkpoint);
+    df11_checkpoint_close(checkpoint);
     return result;
 }

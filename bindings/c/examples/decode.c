@@ -73,11 +73,11 @@ static void write_file(const char *path, const uint8_t *bytes, size_t len) {
 /* A safetensors file with the six parts of one unit. */
 static void decode_unit(const char *from, const char *to) {
     df11_checkpoint *checkpoint = NULL;
-    expect(df11_open(from, &checkpoint, &error));
+    expect(df11_checkpoint_open(from, &checkpoint, &error));
     df11_tensors parts;
     df11_unit unit;
     df11_unit_info info;
-    expect(df11_unit_at(checkpoint, 0, &parts, NULL, &error));
+    expect(df11_checkpoint_unit(checkpoint, 0, &parts, NULL, &error));
     expect(df11_unit_open(&unit, &parts, &error));
     expect(df11_unit_describe(&unit, &info, &error));
     uint8_t *weights = allocate(2 * info.elements);
@@ -85,7 +85,7 @@ static void decode_unit(const char *from, const char *to) {
     expect(df11_unit_verify(&unit, weights, 2 * info.elements, &error));
     write_file(to, weights, 2 * info.elements);
     free(weights);
-    df11_close(checkpoint);
+    df11_checkpoint_close(checkpoint);
 }
 
 static void decode_frame(const char *from, const char *to) {

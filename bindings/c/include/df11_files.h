@@ -13,8 +13,9 @@
 #include <stdint.h>
 #include "df11.h"
 
-// An open checkpoint. `df11_open` makes it, `df11_close` ends it. Its files stay memory-mapped
-// meanwhile, and must not be changed. Several threads may use it at the same time.
+// An open checkpoint. `df11_checkpoint_open` makes it, `df11_checkpoint_close` ends it. Its files
+// stay memory-mapped meanwhile, and must not be changed. Several threads may use it at the same
+// time.
 typedef struct df11_checkpoint df11_checkpoint;
 
 // A tensor of a checkpoint, as it was before compression. Its pointers are valid while the
@@ -47,38 +48,38 @@ extern "C" {
 // `path` must be a text that ends with a zero byte, or NULL. `checkpoint` must be valid for writes
 // of a pointer, or NULL. `error` must be valid for writes of a `df11_error`, or NULL. None may
 // overlap with another.
-df11_status df11_open(const char *path, struct df11_checkpoint **checkpoint, df11_error *error);
+df11_status df11_checkpoint_open(const char *path, struct df11_checkpoint **checkpoint, df11_error *error);
 
 // Closes a checkpoint. All pointers that it gave out, such as names and parts of units, become
 // invalid. Closing NULL does nothing.
 //
-// `checkpoint` must be NULL, or come from `df11_open` and not be closed yet. No one may use it, or
-// any pointer that it gave out, after this call.
-void df11_close(struct df11_checkpoint *checkpoint);
+// `checkpoint` must be NULL, or come from `df11_checkpoint_open` and not be closed yet. No one may
+// use it, or any pointer that it gave out, after this call.
+void df11_checkpoint_close(struct df11_checkpoint *checkpoint);
 
 // Returns the number of tensors; 0 for NULL.
 //
 // `checkpoint` must be NULL or open.
-size_t df11_tensor_count(const struct df11_checkpoint *checkpoint);
+size_t df11_checkpoint_tensor_count(const struct df11_checkpoint *checkpoint);
 
 // Describes the tensor of this number. Numbers begin at 0 and follow the order of names.
 //
 // `checkpoint` must be NULL or open. `tensor` must be valid for writes of a `df11_tensor`, or
 // NULL, and `error` for writes of a `df11_error`, or NULL. The two must not overlap.
-df11_status df11_tensor_at(const struct df11_checkpoint *checkpoint,
-                           size_t index,
-                           struct df11_tensor *tensor,
-                           df11_error *error);
+df11_status df11_checkpoint_tensor(const struct df11_checkpoint *checkpoint,
+                                   size_t index,
+                                   struct df11_tensor *tensor,
+                                   df11_error *error);
 
 // Describes the tensor of this name.
 //
 // `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
 // `tensor` must be valid for writes of a `df11_tensor`, or NULL, and `error` for writes of a
 // `df11_error`, or NULL. What is written must not overlap with anything else.
-df11_status df11_tensor_find(const struct df11_checkpoint *checkpoint,
-                             const char *name,
-                             struct df11_tensor *tensor,
-                             df11_error *error);
+df11_status df11_checkpoint_find(const struct df11_checkpoint *checkpoint,
+                                 const char *name,
+                                 struct df11_tensor *tensor,
+                                 df11_error *error);
 
 // Decodes a tensor to `out`. `out_len` must be its `bytes`. The call runs on the calling thread,
 // and takes up to 300 KiB from the allocator while it runs.
@@ -88,11 +89,11 @@ df11_status df11_tensor_find(const struct df11_checkpoint *checkpoint,
 // `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
 // `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
 // `df11_error`, or NULL. What is written must not overlap with anything else.
-df11_status df11_tensor_decode(const struct df11_checkpoint *checkpoint,
-                               const char *name,
-                               uint8_t *out,
-                               size_t out_len,
-                               df11_error *error);
+df11_status df11_checkpoint_decode(const struct df11_checkpoint *checkpoint,
+                                   const char *name,
+                                   uint8_t *out,
+                                   size_t out_len,
+                                   df11_error *error);
 
 // Decodes the elements from `start` to before `end` of a tensor, in the order in which they are
 // stored, such as rows of a matrix. `out_len` must be the size of these elements.
@@ -100,19 +101,19 @@ df11_status df11_tensor_decode(const struct df11_checkpoint *checkpoint,
 // `checkpoint` must be NULL or open. `name` must be a text that ends with a zero byte, or NULL.
 // `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
 // `df11_error`, or NULL. What is written must not overlap with anything else.
-df11_status df11_tensor_decode_range(const struct df11_checkpoint *checkpoint,
-                                     const char *name,
-                                     uint64_t start,
-                                     uint64_t end,
-                                     uint8_t *out,
-                                     size_t out_len,
-                                     df11_error *error);
+df11_status df11_checkpoint_decode_range(const struct df11_checkpoint *checkpoint,
+                                         const char *name,
+                                         uint64_t start,
+                                         uint64_t end,
+                                         uint8_t *out,
+                                         size_t out_len,
+                                         df11_error *error);
 
 // Returns the number of units. It is 0 for a checkpoint of frames, for one that is not compressed,
 // and for NULL.
 //
 // `checkpoint` must be NULL or open.
-size_t df11_unit_count(const struct df11_checkpoint *checkpoint);
+size_t df11_checkpoint_unit_count(const struct df11_checkpoint *checkpoint);
 
 // Gives the parts of a unit, where they lie in the mapped file, for `df11_unit_open`. If `path` is
 // not NULL, it also gives the module path. All pointers are valid while the checkpoint is open.
@@ -120,11 +121,11 @@ size_t df11_unit_count(const struct df11_checkpoint *checkpoint);
 // `checkpoint` must be NULL or open. `tensors` must be valid for writes of a `df11_tensors`, or
 // NULL, `path` for writes of a pointer, or NULL, and `error` for writes of a `df11_error`, or
 // NULL. None may overlap with another.
-df11_status df11_unit_at(const struct df11_checkpoint *checkpoint,
-                         size_t index,
-                         df11_tensors *tensors,
-                         const char **path,
-                         df11_error *error);
+df11_status df11_checkpoint_unit(const struct df11_checkpoint *checkpoint,
+                                 size_t index,
+                                 df11_tensors *tensors,
+                                 const char **path,
+                                 df11_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

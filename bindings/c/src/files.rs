@@ -10,8 +10,9 @@ use crate::boundary::{df11_buffer, df11_bytes, run, write};
 use crate::status::{Failure, df11_error, df11_status};
 use crate::unit::df11_tensors;
 
-/// An open checkpoint. `df11_open` makes it, `df11_close` ends it. Its files stay memory-mapped
-/// meanwhile, and must not be changed. Several threads may use it at the same time.
+/// An open checkpoint. `df11_checkpoint_open` makes it, `df11_checkpoint_close` ends it. Its files
+/// stay memory-mapped meanwhile, and must not be changed. Several threads may use it at the same
+/// time.
 #[derive(Debug)]
 pub struct df11_checkpoint {
     reader: Reader,
@@ -94,7 +95,7 @@ unsafe fn text<'a>(text: *const c_char) -> Result<&'a CStr, Failure> {
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL, or come from `df11_open` and stay open during `'a`.
+/// `checkpoint` must be NULL, or come from `df11_checkpoint_open` and stay open during `'a`.
 unsafe fn open<'a>(checkpoint: *const df11_checkpoint) -> Result<&'a df11_checkpoint, Failure> {
     // SAFETY: the pointer is NULL, or was made by `Box::into_raw` and is not freed yet, as the
     // caller promises. The checkpoint is never written.
@@ -114,7 +115,7 @@ unsafe fn open<'a>(checkpoint: *const df11_checkpoint) -> Result<&'a df11_checkp
 /// of a pointer, or NULL. `error` must be valid for writes of a `df11_error`, or NULL. None may
 /// overlap with another.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_open(
+pub unsafe extern "C" fn df11_checkpoint_open(
     path: *const c_char,
     checkpoint: *mut *mut df11_checkpoint,
     error: *mut df11_error,
@@ -139,10 +140,10 @@ pub unsafe extern "C" fn df11_open(
 ///
 /// # Safety
 ///
-/// `checkpoint` must be NULL, or come from `df11_open` and not be closed yet. No one may use it, or
-/// any pointer that it gave out, after this call.
+/// `checkpoint` must be NULL, or come from `df11_checkpoint_open` and not be closed yet. No one may
+/// use it, or any pointer that it gave out, after this call.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_close(checkpoint: *mut df11_checkpoint) {
+pub unsafe extern "C" fn df11_checkpoint_close(checkpoint: *mut df11_checkpoint) {
     if !checkpoint.is_null() {
         // SAFETY: the pointer was made by `Box::into_raw` and is not freed yet, as the caller
         // promises.
@@ -156,7 +157,7 @@ pub unsafe extern "C" fn df11_close(checkpoint: *mut df11_checkpoint) {
 ///
 /// `checkpoint` must be NULL or open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_tensor_count(checkpoint: *const df11_checkpoint) -> usize {
+pub unsafe extern "C" fn df11_checkpoint_tensor_count(checkpoint: *const df11_checkpoint) -> usize {
     // SAFETY: this function's caller promises what `open` needs: NULL or an open checkpoint.
     unsafe { open(checkpoint) }.map_or(0, |checkpoint| checkpoint.names.len())
 }
@@ -168,7 +169,7 @@ pub unsafe extern "C" fn df11_tensor_count(checkpoint: *const df11_checkpoint) -
 /// `checkpoint` must be NULL or open. `tensor` must be valid for writes of a `df11_tensor`, or
 /// NULL, and `error` for writes of a `df11_error`, or NULL. The two must not overlap.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_tensor_at(
+pub unsafe extern "C" fn df11_checkpoint_tensor(
     checkpoint: *const df11_checkpoint,
     index: usize,
     tensor: *mut df11_tensor,
@@ -187,7 +188,7 @@ pub unsafe extern "C" fn df11_tensor_at(
 /// `tensor` must be valid for writes of a `df11_tensor`, or NULL, and `error` for writes of a
 /// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_tensor_find(
+pub unsafe extern "C" fn df11_checkpoint_find(
     checkpoint: *const df11_checkpoint,
     name: *const c_char,
     tensor: *mut df11_tensor,
@@ -240,7 +241,7 @@ unsafe fn decode(
 /// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
 /// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_tensor_decode(
+pub unsafe extern "C" fn df11_checkpoint_decode(
     checkpoint: *const df11_checkpoint,
     name: *const c_char,
     out: *mut u8,
@@ -261,7 +262,7 @@ pub unsafe extern "C" fn df11_tensor_decode(
 /// `out` must be valid for writes of `out_len` bytes, or NULL, and `error` for writes of a
 /// `df11_error`, or NULL. What is written must not overlap with anything else.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_tensor_decode_range(
+pub unsafe extern "C" fn df11_checkpoint_decode_range(
     checkpoint: *const df11_checkpoint,
     name: *const c_char,
     start: u64,
@@ -286,7 +287,7 @@ pub unsafe extern "C" fn df11_tensor_decode_range(
 ///
 /// `checkpoint` must be NULL or open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_unit_count(checkpoint: *const df11_checkpoint) -> usize {
+pub unsafe extern "C" fn df11_checkpoint_unit_count(checkpoint: *const df11_checkpoint) -> usize {
     // SAFETY: this function's caller promises what `open` needs: NULL or an open checkpoint.
     unsafe { open(checkpoint) }.map_or(0, |checkpoint| checkpoint.paths.len())
 }
@@ -300,7 +301,7 @@ pub unsafe extern "C" fn df11_unit_count(checkpoint: *const df11_checkpoint) -> 
 /// NULL, `path` for writes of a pointer, or NULL, and `error` for writes of a `df11_error`, or
 /// NULL. None may overlap with another.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn df11_unit_at(
+pub unsafe extern "C" fn df11_checkpoint_unit(
     checkpoint: *const df11_checkpoint,
     index: usize,
     tensors: *mut df11_tensors,

@@ -460,21 +460,21 @@ static void one_unit_serves_many_threads(void) {
 static void checkpoints_give_the_tensors_that_went_in(const char *compressed, const char *plain) {
     df11_checkpoint *a = NULL, *b = NULL;
     df11_error error;
-    CHECK(df11_open("/nothing/there", &a, &error) == DF11_IO && a == NULL);
+    CHECK(df11_checkpoint_open("/nothing/there", &a, &error) == DF11_IO && a == NULL);
     CHECK(strstr(error.message, "/nothing/there") != NULL);
-    CHECK(df11_open(NULL, &a, &error) == DF11_INVALID_INPUT);
-    CHECK(df11_open(plain, NULL, &error) == DF11_INVALID_INPUT);
-    CHECK(df11_tensor_count(NULL) == 0 && df11_unit_count(NULL) == 0);
-    df11_close(NULL);
-    CHECK(df11_open(compressed, &a, &error) == DF11_OK && df11_open(plain, &b, &error) == DF11_OK);
-    CHECK(df11_tensor_count(a) > 0 && df11_tensor_count(a) == df11_tensor_count(b));
-    CHECK(df11_unit_count(b) == 0);
+    CHECK(df11_checkpoint_open(NULL, &a, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_checkpoint_open(plain, NULL, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_checkpoint_tensor_count(NULL) == 0 && df11_checkpoint_unit_count(NULL) == 0);
+    df11_checkpoint_close(NULL);
+    CHECK(df11_checkpoint_open(compressed, &a, &error) == DF11_OK && df11_checkpoint_open(plain, &b, &error) == DF11_OK);
+    CHECK(df11_checkpoint_tensor_count(a) > 0 && df11_checkpoint_tensor_count(a) == df11_checkpoint_tensor_count(b));
+    CHECK(df11_checkpoint_unit_count(b) == 0);
     df11_tensor tensor, other;
-    CHECK(df11_tensor_find(a, "no such tensor", &tensor, &error) == DF11_INVALID_INPUT);
-    CHECK(df11_tensor_at(a, df11_tensor_count(a), &tensor, &error) == DF11_INVALID_INPUT);
-    for (size_t i = 0; i < df11_tensor_count(a); i++) {
-        CHECK(df11_tensor_at(a, i, &tensor, &error) == DF11_OK);
-        CHECK(df11_tensor_find(b, tensor.name, &other, &error) == DF11_OK);
+    CHECK(df11_checkpoint_find(a, "no such tensor", &tensor, &error) == DF11_INVALID_INPUT);
+    CHECK(df11_checkpoint_tensor(a, df11_checkpoint_tensor_count(a), &tensor, &error) == DF11_INVALID_INPUT);
+    for (size_t i = 0; i < df11_checkpoint_tensor_count(a); i++) {
+        CHECK(df11_checkpoint_tensor(a, i, &tensor, &error) == DF11_OK);
+        CHECK(df11_checkpoint_find(b, tensor.name, &other, &error) == DF11_OK);
         CHECK(strcmp(tensor.dtype, other.dtype) == 0 && tensor.rank == other.rank && tensor.bytes == other.bytes);
         CHECK(memcmp(tensor.shape, other.shape, tensor.rank * sizeof *tensor.shape) == 0);
         size_t len = (size_t)tensor.bytes, elements = 1;
@@ -482,26 +482,26 @@ static void checkpoints_give_the_tensors_that_went_in(const char *compressed, co
             elements *= tensor.shape[j];
         }
         uint8_t *left = allocate(len), *right = allocate(len);
-        CHECK(df11_tensor_decode(a, tensor.name, left, len, &error) == DF11_OK);
-        CHECK(df11_tensor_decode(b, tensor.name, right, len, &error) == DF11_OK);
+        CHECK(df11_checkpoint_decode(a, tensor.name, left, len, &error) == DF11_OK);
+        CHECK(df11_checkpoint_decode(b, tensor.name, right, len, &error) == DF11_OK);
         CHECK(memcmp(left, right, len) == 0);
         size_t from = elements / 3, to = elements / 2, size = elements ? len / elements : 0;
-        CHECK(df11_tensor_decode_range(a, tensor.name, from, to, left, (to - from) * size, &error) == DF11_OK);
+        CHECK(df11_checkpoint_decode_range(a, tensor.name, from, to, left, (to - from) * size, &error) == DF11_OK);
         CHECK(memcmp(left, right + from * size, (to - from) * size) == 0);
-        CHECK(df11_tensor_decode(a, tensor.name, left, len + 1, &error) == DF11_INVALID_INPUT);
-        CHECK(df11_tensor_decode_range(a, tensor.name, 0, elements + 1, left, len, &error) == DF11_INVALID_INPUT);
+        CHECK(df11_checkpoint_decode(a, tensor.name, left, len + 1, &error) == DF11_INVALID_INPUT);
+        CHECK(df11_checkpoint_decode_range(a, tensor.name, 0, elements + 1, left, len, &error) == DF11_INVALID_INPUT);
         free(left);
         free(right);
     }
-    for (size_t i = 0; i < df11_unit_count(a); i++) {
+    for (size_t i = 0; i < df11_checkpoint_unit_count(a); i++) {
         df11_tensors parts;
         df11_unit unit;
         const char *path;
-        CHECK(df11_unit_at(a, i, &parts, &path, &error) == DF11_OK && path != NULL);
+        CHECK(df11_checkpoint_unit(a, i, &parts, &path, &error) == DF11_OK && path != NULL);
         CHECK(df11_unit_open(&unit, &parts, &error) == DF11_OK);
     }
-    df11_close(a);
-    df11_close(b);
+    df11_checkpoint_close(a);
+    df11_checkpoint_close(b);
 }
 
 int main(int argc, char **argv) {
