@@ -74,6 +74,9 @@ static void write_file(const char *path, const uint8_t *bytes, size_t len) {
 static void decode_unit(const char *from, const char *to) {
     df11_checkpoint *checkpoint = NULL;
     expect(df11_checkpoint_open(from, &checkpoint, &error));
+    if (df11_checkpoint_unit_count(checkpoint) == 0) {
+        leave(10, "the file holds no unit");
+    }
     df11_tensors parts;
     df11_unit unit;
     df11_unit_info info;

@@ -80,7 +80,7 @@ pub(super) fn file_cases(cases: &mut Cases) {
     let (backwards, data_backwards) = file(&parts, &turned, &[], 0);
     let comment = "the parts in another order";
     keep("file-other-order", comment, &beside, None, whole(&backwards, &data_backwards));
-    let metadata = r#""__metadata__":{"format":"pt","unit.luts":"no tensor","df11":"{}"},"#;
+    let metadata = r#""__metadata__":{"format":"pt","unit.luts":"no tensor","note":"{}"},"#;
     let described = header.replacen('{', &format!("{{{metadata}"), 1);
     keep("file-metadata", "metadata of any kind", &["D-10.6"], None, whole(&described, &data));
     let spaces = format!("{header}{}", " ".repeat(13));
