@@ -56,8 +56,10 @@ def test_ctrl_c_stops_and_changes_nothing(tmp_path):
     for shard in range(4):
         matrix = rng.standard_normal((6000, 6000), np.float32).astype(df11_bf16())
         df11_plain(tmp_path / f"model-{shard}.safetensors", {f"layers.{shard}.w.weight": matrix})
+    # Shells start what runs in the background with SIGINT ignored.
     code = (
-        "import df11, sys; df11.compress(sys.argv[1], sys.argv[2], codec='rans', threads=1,"
+        "import df11, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " df11.compress(sys.argv[1], sys.argv[2], codec='rans', threads=1,"
         " progress=lambda *_: print('at work', flush=True))"
     )
     out = tmp_path / "out" / "packed"
