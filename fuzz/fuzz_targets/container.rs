@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 
+use df11_fuzz::folder;
 use df11_model::{
     CompressOptions, DecompressOptions, compress, decompress, for_each_stored, inspect, verify,
 };
@@ -15,9 +16,7 @@ thread_local! {
 
 fuzz_target!(|data: &[u8]| {
     TEMP.with_borrow_mut(|temp| {
-        let temp = temp.get_or_insert_with(|| {
-            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-        });
+        let temp = temp.get_or_insert_with(folder);
         let (input, output) = (temp.path().join("in.safetensors"), temp.path().join("out"));
         fs::write(&input, data).unwrap();
         let _ = inspect(&input, None, 1);

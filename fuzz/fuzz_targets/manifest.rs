@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
+use df11_fuzz::folder;
 use df11_model::{CompressOptions, DecompressOptions, compress, decompress, verify};
 use libfuzzer_sys::fuzz_target;
 use safetensors::tensor::{Dtype, TensorView};
@@ -31,7 +32,7 @@ fn packed(root: &Path) {
 fuzz_target!(|edit: (u16, u16, String)| {
     TEMP.with_borrow_mut(|temp| {
         let temp = temp.get_or_insert_with(|| {
-            let temp = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+            let temp = folder();
             packed(temp.path());
             temp
         });

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arbitrary::Arbitrary;
+use df11_fuzz::folder;
 use df11_model::{Codec, CompressOptions, DecompressOptions, compress, decompress, verify};
 use libfuzzer_sys::fuzz_target;
 use safetensors::tensor::{Dtype, TensorView};
@@ -63,7 +64,7 @@ fn make_model(model: &Path) {
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let temp = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let temp = folder();
     let model = temp.path().join("model");
     make_model(&model);
     let original = files(&model);

@@ -6,10 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use df11::encode;
+use df11_fuzz::{folder, unit_file};
 use df11_model::Reader;
 use libfuzzer_sys::fuzz_target;
-use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
 
 /// A file in memory, in which only the text changes.
@@ -26,19 +25,8 @@ struct Site {
 const TEXT: &str = "@@@@";
 
 fn site() -> Site {
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let unit = encode(&[0x80, 0x3f, 0, 0x40]).unwrap();
-    let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).unwrap();
-    let u8s = |bytes| view(Dtype::U8, vec![<[u8]>::len(bytes)], bytes);
-    let views = [
-        ("a.luts", view(Dtype::U8, vec![unit.luts.len() / 256, 256], &unit.luts)),
-        ("a.encoded_exponent", u8s(&unit.encoded_exponent)),
-        ("a.sign_mantissa", u8s(&unit.sign_mantissa)),
-        ("a.output_positions", u8s(&unit.output_positions)),
-        ("a.gaps", u8s(&unit.gaps)),
-        ("a.split_positions", view(Dtype::I64, vec![0], &unit.split_positions)),
-    ];
-    let bytes = safetensors::serialize(views, Some([("df11".to_owned(), TEXT.to_owned())].into())).unwrap();
+    let folder = folder();
+    let bytes = unit_file(TEXT.to_owned());
     let (len, rest) = bytes.split_first_chunk::<8>().unwrap();
     let (header, data) = rest.split_at(u64::from_le_bytes(*len) as usize);
     let header = std::str::from_utf8(header).unwrap().trim_end();

@@ -4,7 +4,9 @@ pub mod frames;
 pub mod quick;
 
 use df11::hazmat::rans::Frequencies;
-use df11::{Counts, Decoder, EncodedUnit, Encoder, Level, Plan, Unit, bf16};
+use df11::{Counts, Decoder, EncodedUnit, Encoder, Level, Plan, Unit, bf16, encode};
+use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
 
 /// Cuts any bytes into parts: for each, four bytes of length, then the bytes; what is missing is
 /// empty.
@@ -58,6 +60,27 @@ impl<'a> Parts<'a> {
             split_positions,
         }
     }
+}
+
+/// A safetensors file with one sound unit, and this text as its `df11` metadata.
+pub fn unit_file(text: String) -> Vec<u8> {
+    let unit = encode(&[0x80, 0x3f, 0, 0x40]).unwrap();
+    let view = |dtype, shape: Vec<usize>, bytes| TensorView::new(dtype, shape, bytes).unwrap();
+    let u8s = |bytes| view(Dtype::U8, vec![<[u8]>::len(bytes)], bytes);
+    let views = [
+        ("a.luts", view(Dtype::U8, vec![unit.luts.len() / 256, 256], &unit.luts)),
+        ("a.encoded_exponent", u8s(&unit.encoded_exponent)),
+        ("a.sign_mantissa", u8s(&unit.sign_mantissa)),
+        ("a.output_positions", u8s(&unit.output_positions)),
+        ("a.gaps", u8s(&unit.gaps)),
+        ("a.split_positions", view(Dtype::I64, vec![0], &unit.split_positions)),
+    ];
+    safetensors::serialize(views, Some([("df11".to_owned(), text)].into())).unwrap()
+}
+
+/// A folder in memory, where the system has such.
+pub fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// The strict verdict of `df11`: the weights as little-endian bytes, or nothing.

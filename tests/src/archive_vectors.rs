@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::frame_vectors::{Tests, test};
 
 /// The bytes of appendix A of `DIETGPU.md`.
-fn generated(len: usize) -> Vec<u8> {
+#[must_use]
+pub fn generated(len: usize) -> Vec<u8> {
     let mut x = 1u32;
     let mut next = || {
         x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

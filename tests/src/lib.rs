@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
 
-mod archive_vectors;
+pub mod archive_vectors;
 pub mod clauses;
 pub mod corpus;
 mod dictionary_vectors;

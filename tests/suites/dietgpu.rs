@@ -5,6 +5,7 @@
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::ElementType;
 use df11::{Error, ErrorKind};
+use df11_tests::archive_vectors::generated;
 use df11_tests::cases;
 use df11_tests::spec_text;
 use half::{bf16, f16};
@@ -23,17 +24,6 @@ fn decode_floats(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let archive = FloatArchive::new(bytes)?;
     let mut out = vec![0xaa; archive.len() * archive.element_type().bytes()];
     archive.decode_into(&mut out).map(|()| out)
-}
-
-/// The bytes of appendix A.
-fn generated(len: usize) -> Vec<u8> {
-    let mut x = 1u32;
-    let mut next = || {
-        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let v = x >> 8;
-        ((v >> 16 & v >> 8 & v & 255) + 100) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 #[test]
