@@ -243,8 +243,7 @@ fn check_written(weights: &[u8], written: &[u8]) -> Result<(), String> {
         return Err(format!("{} ({})", finding.message, finding.clause));
     }
     let unit = Unit::new(tensors).map_err(|error| error.to_string())?;
-    let mut decoded = vec![0; 2 * unit.len()];
-    unit.decode_into(&mut decoded).map_err(|error| error.to_string())?;
+    let decoded = unit.decode().map_err(|error| error.to_string())?;
     let originals = SafeTensors::deserialize(weights).map_err(|error| error.to_string())?;
     let mut originals = originals.tensors();
     originals.sort_by_key(|(name, _)| name.parse::<usize>().unwrap_or(usize::MAX));

@@ -3,7 +3,7 @@
 
 use df11::Parts;
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -381,4 +381,29 @@ pub fn unit<'a>(tensors: &[(String, TensorView<'a>)]) -> Option<Parts<&'a [u8]>>
         gaps: get("gaps")?,
         split_positions: get("split_positions")?,
     })
+}
+
+/// The element types of the parts of a unit, in the order of [`PARTS`](df11::PARTS).
+pub(crate) const UNIT_TYPES: [Dtype; 6] = [Dtype::U8, Dtype::U8, Dtype::U8, Dtype::U8, Dtype::U8, Dtype::I64];
+
+/// The parts of a unit as tensors of these types, named by their keys, in shapes that fit as well
+/// as any.
+pub(crate) fn unit_tensors<'a>(
+    parts: &'a Parts<Vec<u8>>,
+    types: &[Dtype; 6],
+) -> Result<Vec<(&'static str, TensorView<'a>)>, String> {
+    let list = parts.as_slices().into_array();
+    let views = df11::PARTS.iter().zip(list).zip(types).map(|(((key, _), bytes), dtype)| {
+        let len = bytes.len();
+        let (dtype, shape) = match (*key, *dtype) {
+            ("luts", dtype) if len.is_multiple_of(256) => (dtype, vec![len / 256, 256]),
+            // What no shape fits is a list of bytes.
+            ("split_positions", _) if !len.is_multiple_of(8) => (Dtype::U8, vec![len]),
+            ("split_positions", dtype) => (dtype, vec![len / 8]),
+            (_, dtype) => (dtype, vec![len]),
+        };
+        let view = TensorView::new(dtype, shape, bytes).map_err(|error| error.to_string())?;
+        Ok((*key, view))
+    });
+    views.collect()
 }

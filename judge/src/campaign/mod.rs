@@ -22,7 +22,7 @@ pub use self::write::write;
 use crate::lint::{Severity, lint};
 use crate::question::{Mode, Question};
 use crate::subject::Subject;
-use crate::vectors::{Outcome, Task};
+use crate::vectors::{Outcome, Task, unit_tensors};
 
 /// How many smaller cases are tried for each failure.
 const PROBES: usize = 400;
@@ -192,7 +192,7 @@ impl Case {
 
 fn unit_question(case: &UnitCase) -> Result<(Question, Made), String> {
     let (parts, types) = case.build();
-    let tensors = unit::tensors(&parts, &types)?;
+    let tensors = unit_tensors(&parts, &types)?;
     let wrong =
         df11::PARTS.iter().zip(&tensors).find(|((_, dtype), (_, view))| view.dtype().to_string() != *dtype);
     let mut comment = format!("made up: {} weights", case.weights.len());

@@ -3,7 +3,9 @@
 use df11::Parts;
 use df11_reference::Unit;
 use fastrand::Rng;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
+
+use crate::vectors::UNIT_TYPES;
 
 /// Bits of a block.
 const BLOCK: usize = 32_768;
@@ -287,8 +289,7 @@ impl UnitCase {
             gaps: packed,
             split_positions: self.splits.iter().flat_map(|split| (*split as i64).to_le_bytes()).collect(),
         };
-        let mut types = [Dtype::U8; 6];
-        types[5] = Dtype::I64;
+        let mut types = UNIT_TYPES;
         for bend in &self.bends {
             bend.apply(&mut parts, &mut types);
         }
@@ -475,25 +476,4 @@ pub(super) fn reference(parts: &Parts<Vec<u8>>) -> Unit {
     let [luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions] =
         parts.clone().into_array();
     Unit { luts, encoded_exponent, sign_mantissa, output_positions, gaps, split_positions }
-}
-
-/// The parts as tensors, in shapes that fit as well as any.
-pub(super) fn tensors<'a>(
-    parts: &'a Parts<Vec<u8>>,
-    types: &[Dtype; 6],
-) -> Result<Vec<(&'static str, TensorView<'a>)>, String> {
-    let list = parts.as_slices().into_array();
-    let views = df11::PARTS.iter().zip(list).zip(types).map(|(((key, _), bytes), dtype)| {
-        let len = bytes.len();
-        let (dtype, shape) = match (*key, *dtype) {
-            ("luts", dtype) if len.is_multiple_of(256) => (dtype, vec![len / 256, 256]),
-            // What no shape fits is a list of bytes.
-            ("split_positions", _) if !len.is_multiple_of(8) => (Dtype::U8, vec![len]),
-            ("split_positions", dtype) => (dtype, vec![len / 8]),
-            (_, dtype) => (dtype, vec![len]),
-        };
-        let view = TensorView::new(dtype, shape, bytes).map_err(|error| error.to_string())?;
-        Ok((*key, view))
-    });
-    views.collect()
 }

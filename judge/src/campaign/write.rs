@@ -7,8 +7,8 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::{Failure, Made, unit};
-use crate::vectors::{FrameTest, Group, Note, Source, Task, Test, Vectors};
+use super::{Failure, Made};
+use crate::vectors::{FrameTest, Group, Note, Source, Task, Test, Vectors, unit_tensors};
 
 /// Names of element types, by number.
 const TYPES: [&str; 6] = ["U8", "BF16", "F16", "F32", "F8_E4M3", "F8_E5M2"];
@@ -40,7 +40,7 @@ pub fn write(folder: &Path, seed: u64, failures: &[Failure]) -> Result<Vec<&'sta
         for failure in units {
             let Made::Unit(made) = &failure.made else { continue };
             let id = &failure.question.id;
-            for (key, view) in unit::tensors(&made.0, &made.1)? {
+            for (key, view) in unit_tensors(&made.0, &made.1)? {
                 parts.push((format!("{id}.{key}"), view));
             }
             if let Some(all) = &made.2 {

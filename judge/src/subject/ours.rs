@@ -4,10 +4,10 @@ use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::Frame;
 use df11::{EncodeOptions, EncodedUnit, Error, ErrorKind, PARTS, Unit};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 
 use super::{Answer, Subject};
-use crate::vectors::{Task, unit};
+use crate::vectors::{Task, UNIT_TYPES, unit, unit_tensors};
 
 /// The decoder and encoder of df11, as any other implementation is judged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,24 +92,13 @@ fn encoded(input: &[u8]) -> Result<Answer, String> {
 
 /// A safetensors file with a unit, under the path `unit`.
 fn serialized(unit: &EncodedUnit) -> Result<Vec<u8>, String> {
-    let parts = unit.as_slices().into_array();
-    let views = PARTS.iter().zip(parts).map(|((key, dtype), bytes)| {
-        let (dtype, shape) = match (*key, *dtype) {
-            ("luts", _) => (Dtype::U8, vec![bytes.len() / 256, 256]),
-            (_, "I64") => (Dtype::I64, vec![bytes.len() / 8]),
-            _ => (Dtype::U8, vec![bytes.len()]),
-        };
-        let view = TensorView::new(dtype, shape, bytes).map_err(|error| error.to_string())?;
-        Ok((format!("unit.{key}"), view))
-    });
-    let views = views.collect::<Result<Vec<_>, String>>()?;
+    let tensors = unit_tensors(unit, &UNIT_TYPES)?.into_iter();
+    let views = tensors.map(|(key, view)| (format!("unit.{key}"), view));
     safetensors::serialize(views, None).map_err(|error| error.to_string())
 }
 
 fn frame(input: &[u8]) -> Result<Vec<u8>, Error> {
-    let frame = Frame::new(input)?;
-    let mut elements = vec![0; frame.elements_bytes()];
-    frame.decode_into(&mut elements).map(|()| elements)
+    Frame::new(input)?.decode()
 }
 
 fn archive(input: &[u8]) -> Result<Vec<u8>, Error> {
