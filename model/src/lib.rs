@@ -67,6 +67,9 @@ pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;
 pub use reader::{Reader, ReaderTensor, ReaderUnit};
 
+use rayon::iter::MaxLen;
+use rayon::prelude::*;
+
 /// Makes a pool of `threads` threads; 0 means one for each processor.
 fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new()
@@ -75,11 +78,11 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
         .map_err(|error| Error::Usage(format!("cannot start {threads} threads: {error}")))
 }
 
-/// Returns how many of `n` items a thread takes at a time; the items may differ greatly in size. It
-/// is one, unless there are so many items that handing them out costs more than waiting for a long
-/// item at the end.
-fn share(n: usize) -> usize {
-    n.div_ceil(4096).max(1)
+/// Returns a parallel iterator over items that may differ greatly in size. A thread takes one item
+/// at a time, unless there are so many items that handing them out costs more than waiting for a
+/// long item at the end.
+fn in_parallel<T: Sync>(items: &[T]) -> MaxLen<rayon::slice::Iter<'_, T>> {
+    items.par_iter().with_max_len(items.len().div_ceil(4096).max(1))
 }
 
 /// The examples of the pages that show how to use the libraries. They are compiled and run with the

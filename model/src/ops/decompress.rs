@@ -21,7 +21,7 @@ use crate::packed::{Packed, Part, Single, frame};
 use crate::partition::pattern::PatternDict;
 use crate::progress::{Progress, go_on};
 use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_file};
-use crate::{pool, share};
+use crate::{in_parallel, pool};
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]
@@ -175,14 +175,8 @@ impl<'a> Run<'a> {
     /// Decodes all tensors and stages the files.
     fn restore(&self) -> Result<(), Error> {
         for (i, part) in self.packed.parts.iter().enumerate() {
-            part.units
-                .par_iter()
-                .with_max_len(share(part.units.len()))
-                .try_for_each(|unit| self.restore_unit(i, part, unit))?;
-            part.singles
-                .par_iter()
-                .with_max_len(share(part.singles.len()))
-                .try_for_each(|s| self.restore_single(i, part, s))?;
+            in_parallel(&part.units).try_for_each(|unit| self.restore_unit(i, part, unit))?;
+            in_parallel(&part.singles).try_for_each(|s| self.restore_single(i, part, s))?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Packed, Part};
 use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
-use crate::{pool, share};
+use crate::{in_parallel, pool};
 
 /// Lists the content of the checkpoint at `path`: the units of a compressed one, or what
 /// compression would make of a plain one.
@@ -51,7 +51,7 @@ pub fn inspect(
     };
     if report.compressed {
         for part in &packed.parts {
-            let units = part.units.par_iter().with_max_len(share(part.units.len()));
+            let units = in_parallel(&part.units);
             let units =
                 pool.install(|| units.map(|unit| inspect_packed(part, unit)).collect::<Result<Vec<_>, _>>())?;
             report.units.extend(units);
@@ -83,8 +83,7 @@ pub fn inspect(
 
 /// Adds a prediction of what compression would make of a lot.
 fn predict_lot(lot: &Weights, found: &Units, scan: &Scan, report: &mut InspectReport) -> Result<(), Error> {
-    let units =
-        found.units.par_iter().with_max_len(share(found.units.len())).map(|unit| predict(lot, unit, scan));
+    let units = in_parallel(&found.units).map(|unit| predict(lot, unit, scan));
     for unit in units.collect::<Result<Vec<_>, Error>>()? {
         match unit {
             Ok(unit) => report.units.push(unit),

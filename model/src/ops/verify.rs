@@ -19,7 +19,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Names, Packed, Part, file_bytes, frame};
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
-use crate::{pool, share};
+use crate::{in_parallel, pool};
 
 /// Verifies the checkpoint at `path`: checks every recorded file and every rule of every unit,
 /// decodes every weight, and compares digests where they exist. With `against`, also compares every
@@ -299,7 +299,7 @@ impl<'a> Check<'a> {
     }
 
     fn units(&self, number: usize, part: &'a Part) -> Result<u64, Error> {
-        let elements = part.units.par_iter().with_max_len(share(part.units.len())).map(|unit| {
+        let elements = in_parallel(&part.units).map(|unit| {
             let from = unit.file(&part.weights);
             let names = &self.names[number][&unit.path];
             let mapped = unit.map(&part.weights)?;
@@ -324,7 +324,7 @@ impl<'a> Check<'a> {
     }
 
     fn singles(&self, _number: usize, part: &'a Part) -> Result<(), Error> {
-        part.singles.par_iter().with_max_len(share(part.singles.len())).try_for_each(|single| {
+        in_parallel(&part.singles).try_for_each(|single| {
             let (container, tensor): (&Container, &Tensor) = part.weights.at(single.place);
             let bytes = part.decoded_bytes(single)?;
             let mut state = self.begin(part, &tensor.name, bytes, &container.path)?;

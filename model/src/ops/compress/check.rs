@@ -12,11 +12,11 @@ use super::write::{Context, metadata, shown};
 use crate::checkpoint::Weights;
 use crate::container::Container;
 use crate::error::Error;
+use crate::in_parallel;
 use crate::packed::metadata::FileMetadata;
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Part, frame};
 use crate::progress::go_on;
-use crate::share;
 
 /// A file that passed its check.
 pub(super) struct Checked {
@@ -58,7 +58,7 @@ pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error
         Ok(view.largest_block())
     });
     let largest_blocks = largest_blocks.collect::<Result<_, Error>>()?;
-    part.singles.par_iter().with_max_len(share(part.singles.len())).try_for_each(|single| {
+    in_parallel(&part.singles).try_for_each(|single| {
         let (container, tensor) = part.weights.at(single.place);
         let mut sha256 = Sha256::new();
         if let Some(original) = &single.frame {

@@ -16,11 +16,11 @@ use super::{Codec, Job, source};
 use crate::checkpoint::Weights;
 use crate::container::Mapped;
 use crate::error::Error;
+use crate::in_parallel;
 use crate::names::{WEIGHTS, natural_order};
 use crate::ops::report::{UnitReport, entropy};
 use crate::packed::{frame, metadata};
 use crate::partition::{DEEPEST, UnitSpec, Units, reasons};
-use crate::share;
 
 /// The file for all tensors that belong to no unit.
 const REST: &str = "model.safetensors";
@@ -159,7 +159,7 @@ impl<'a> Choice<'a> {
         form: frame::Form,
     ) -> Result<Self, Error> {
         let specs = if codec.is_of_frames() { &[][..] } else { &units.units };
-        let prepared = specs.par_iter().with_max_len(share(specs.len())).map(|spec| prepare(lot, spec, scan));
+        let prepared = in_parallel(specs).map(|spec| prepare(lot, spec, scan));
         let prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
         let mut choice = Choice {
             units: Vec::new(),
