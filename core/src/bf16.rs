@@ -4,10 +4,9 @@
 //! the sign in bit 7 and the mantissa below, so that a weight is rebuilt by two shifts. Weights
 //! come and go as bytes, two per element, little-endian.
 
-use crate::Level;
 use df11_simd::{Operation, Simd, Write, Writer};
 
-use crate::Error;
+use crate::{Error, Level};
 
 /// Bytes of one BF16 weight.
 pub const BYTES: usize = 2;

@@ -4,8 +4,7 @@ use core::fmt;
 
 use df11_simd::Operation;
 
-/// An instruction set that this machine has: AVX-512, AVX2, NEON, or what every machine of its
-/// architecture has.
+/// An instruction set that this machine has: AVX-512, AVX2, NEON or the portable baseline.
 ///
 /// The best level is chosen automatically. The `at_level` methods take a lower one, for tests and
 /// benchmarks. A level can only be obtained where its instructions are.

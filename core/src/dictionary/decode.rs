@@ -3,12 +3,11 @@
 //! The table is that of section 5 of the specification. Whole groups of 8 codes are decoded without
 //! a look at where the chunk ends, but for the last one: see [`df11_simd::dictionary`].
 
-use crate::Level;
 use df11_simd::dictionary::{Entry, GROUP};
 use df11_simd::{Operation, Simd};
 
 use super::{CHUNK, MAX_GROUPS, Model, Width};
-use crate::Error;
+use crate::{Error, Level};
 
 /// A dictionary as the decoder looks it up, in the caller's memory: `N` is 4,096 (32 KiB) for codes
 /// of any width, or 256 (2 KiB) for codes of 8 bits alone.

@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 
-use crate::Level;
 use df11_simd::{Operation, Simd};
 #[cfg(feature = "alloc")]
 use df11_simd::{Write, Writer};
@@ -16,7 +15,7 @@ use super::{ALIGNMENT, BLOCK_HEADER, Codec, ENTRY_BYTES, Header, TRAILER_BYTES, 
 use crate::dictionary::CHUNK;
 use crate::error::impossible;
 use crate::rans::{DecodeBlock, DecodeTable, MANY, STATES_BYTES};
-use crate::{Error, FramePart, bf16};
+use crate::{Error, FramePart, Level, bf16};
 
 /// Elements of more bytes than this go past the caches: a second-level cache could not keep them
 /// for the reader.

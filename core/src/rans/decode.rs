@@ -9,7 +9,6 @@
 //!    Several blocks are interleaved, so that each hides the latency of the others; see
 //!    [`df11_simd::rans`].
 
-use crate::Level;
 #[cfg(target_arch = "x86_64")]
 use df11_simd::rans::DecodeWindow;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -18,7 +17,7 @@ use df11_simd::rans::{DecodeTables, Stream};
 use df11_simd::{Operation, Simd};
 
 use super::{Frequencies, LANES, MANY, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES};
-use crate::Error;
+use crate::{Error, Level};
 
 /// The most slots: 2 to the power of 12 scale bits.
 const SLOTS: usize = 1 << 12;

@@ -10,12 +10,11 @@
 //! 3. If the CPU has vectors for it, eight lanes run at once, or 32 if the alphabet is small.
 //!    Several blocks are interleaved; see [`df11_simd::rans`].
 
-use crate::Level;
 use df11_simd::rans::{EncodeTables, EncodeWindow, NO_ENTRY, RansTable, Writing};
 use df11_simd::{Operation, Simd};
 
 use super::{Frequencies, LANES, START_STATE, STATE_BITS, STATES_BYTES, WORD_BYTES, words_bound};
-use crate::Error;
+use crate::{Error, Level};
 
 /// What is needed to encode a symbol.
 #[derive(Clone, Copy, Debug, Default)]

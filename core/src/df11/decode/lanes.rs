@@ -13,14 +13,13 @@ use alloc::boxed::Box;
 use core::hint::black_box;
 use core::ops::Range;
 
-use crate::Level;
 use df11_simd::{Codeword, GROUP, LengthTable, Operation, Simd, Table, Write, Writer, lanes};
 
 use crate::bits::BitReader;
 use crate::df11::gaps::pack;
 use crate::df11::{GAP_BITS, Unit, WINDOW_BITS};
 use crate::huffman::{Codewords, FIRST_JUMP, PrefixTables};
-use crate::{Error, bf16};
+use crate::{Error, Level, bf16};
 
 /// The number of lanes, which hide the latency of a look-up. Six was the best of 3 to 8, since a
 /// seventh no longer fits the registers of x86-64. Three lanes decode the blocks that six leave

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::pieces::Piece;
 use crate::{Error, bf16};
 
-/// Histograms of a unit's exponents, one for each piece of a tensor: by them, every thread knows at
+/// Histograms of a unit's exponents, one for each piece of a tensor. They tell every thread at
 /// which bit the piece that it encodes begins.
 ///
 /// ```
@@ -49,8 +49,8 @@ impl Counts {
         Ok(Counts { piece_len: Self::PIECE_LEN, pieces })
     }
 
-    /// No counts yet, of pieces of this many weights, for callers that count themselves: see
-    /// [`push`](Self::push).
+    /// Makes empty counts for pieces of this many weights. A caller that counts by itself adds the
+    /// histograms with [`push`](Self::push).
     #[must_use]
     pub const fn with_piece_len(weights: usize) -> Self {
         Counts { piece_len: weights, pieces: Vec::new() }

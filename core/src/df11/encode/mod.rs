@@ -10,14 +10,11 @@ mod plan;
 mod whole;
 
 #[cfg(feature = "alloc")]
-use crate::Level;
-
-#[cfg(feature = "alloc")]
 use self::codebook::{Codebook, Pairs};
 #[cfg(feature = "alloc")]
 use super::{EncodedUnit, Parts};
 #[cfg(feature = "alloc")]
-use crate::Error;
+use crate::{Error, Level};
 
 #[cfg(feature = "rayon")]
 pub use counts::Counts;

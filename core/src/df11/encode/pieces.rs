@@ -340,10 +340,8 @@ impl Sink for OnePiece<'_> {
 mod tests {
     use alloc::vec::Vec;
 
-    use crate::Level;
-
     use super::{Job, Piece};
-    use crate::{Counts, EncodeOptions, Encoder, Error, Plan, bf16};
+    use crate::{Counts, EncodeOptions, Encoder, Error, Level, Plan, bf16};
 
     const PIECE_LEN: usize = 4000;
 

@@ -1,12 +1,10 @@
 //! Encoding in two steps: plan (the code and all sizes), then write.
 
-use crate::Level;
-
 use super::codebook::{Codebook, Entry};
 use super::whole::{Encode, WholeUnit};
 use crate::df11::{BLOCK_BITS, BLOCK_BYTES, GAP_BYTES_PER_BLOCK, MAX_ELEMENTS, Parts};
 use crate::huffman::{CodeLengths, Codewords, FIRST_JUMP, MAX_CODE_LENGTH, PrefixTablesBuf};
-use crate::{Error, bf16};
+use crate::{Error, Level, bf16};
 
 /// From this many weights on, the table of pairs pays for its building.
 #[cfg(feature = "alloc")]

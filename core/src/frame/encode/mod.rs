@@ -10,8 +10,6 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::Level;
-
 use self::blocks::{Blocks, EncodeChunks, EncodeSome};
 use super::chunks::Sections;
 use super::header::Model;
@@ -19,7 +17,7 @@ use super::{
     ALIGNMENT, BLOCK, Digest, ENTRY_BYTES, ElementType, Header, TRAILER_BYTES, crc, padding, planes,
 };
 use crate::rans::EncodeTable;
-use crate::{Error, bf16, dictionary};
+use crate::{Error, Level, bf16, dictionary};
 
 pub use options::EncodeOptions;
 #[cfg(feature = "rayon")]
