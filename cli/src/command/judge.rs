@@ -19,10 +19,10 @@ use crate::output::{Output, Verdict};
 
 #[derive(Subcommand)]
 pub(crate) enum Judge {
-    /// Ask an implementation every vector; fails unless all passed.
+    /// Ask an implementation about every vector. Fails unless all passed.
     Run(Box<Run>),
-    /// Ask an implementation made-up units and frames without end, and compare it with the
-    /// reference; fails if it finds a difference.
+    /// Ask an implementation about made-up units and frames without end, and compare it with the
+    /// reference. Fails if it finds a difference.
     Fuzz(Box<Fuzz>),
     /// Write each vector as a file, what it decodes to beside it, and an index.
     Export {
@@ -31,8 +31,8 @@ pub(crate) enum Judge {
     },
     /// List the vectors.
     List,
-    /// Answer questions on standard input, in the batch protocol: with the decoder of df11, or that
-    /// of a shared library.
+    /// Answer questions on standard input in the batch protocol, with the decoder of df11 or of a
+    /// shared library.
     Serve {
         /// A shared library with the functions of df11.h.
         #[arg(long, value_name = "FILE")]
@@ -97,10 +97,11 @@ pub(crate) struct Run {
     /// Threads of a thread block of the kernel.
     #[arg(long, value_name = "N", default_value_t = 512, requires = "ptx")]
     block_threads: u32,
-    /// What acceptable input asks for: refuse it all (strict), take it all (lenient), or either.
+    /// What must be done with acceptable input: all refused (strict), all decoded (lenient), or
+    /// either (any).
     #[arg(long, value_name = "MODE", default_value = "any")]
     mode: ModeName,
-    /// Only vectors whose names hold this text.
+    /// Only vectors whose names contain this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Also write the judgement as JSON, with the line that may be quoted.
@@ -231,6 +232,7 @@ impl Run {
 fn write_file(path: PathBuf, text: String) -> Result<(), Error> {
     fs::write(&path, text).map_err(|source| Error::Io { action: "cannot write", path, source })
 }
+
 fn vectors() -> Result<AllVectors, Error> {
     let all = || {
         let (units, frames) = (Vectors::load()?, FrameTest::load()?);
@@ -266,7 +268,7 @@ fn list(vectors: &AllVectors) -> String {
     out
 }
 
-/// An error if a case failed.
+/// Returns an error if a case failed.
 fn verdict(report: &Report) -> Result<(), Error> {
     if report.passed() {
         return Ok(());
