@@ -120,7 +120,16 @@ sanitize() { # TOOL
 }
 
 gpu_bench() {
-    "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device"
+    "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device" --thorough --published "$here/published.ptx"
+}
+
+# How long the kernels take to load: as they were assembled, compiled by the driver, and as the driver keeps that.
+loading() {
+    for way in CUDA_FORCE_PTX_JIT=0 "CUDA_FORCE_PTX_JIT=1 CUDA_CACHE_DISABLE=1" "CUDA_FORCE_PTX_JIT=1" "CUDA_FORCE_PTX_JIT=1"; do
+        echo "$way"
+        # shellcheck disable=SC2086 # two variables
+        env $way "$work/bin/df11" gpu bench --device "$device" --at-least 1000000 --repetitions 1 | grep 'kernels loaded' || return 1
+    done
 }
 
 bench() { # ORIGINAL COMPRESSED ARGUMENTS...
@@ -145,7 +154,7 @@ count() { # KERNEL ENTRY
 
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench bench count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests sanitize gpu_bench loading bench count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -156,6 +165,7 @@ step check-small 30 log.txt bash -c "$(shell check "$here/small")"
 step check-real 40 log.txt bash -c "$(shell check "$work/real")"
 step tests 40 log.txt bash -c tests
 step gpu-bench 40 bench.txt bash -c gpu_bench
+step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
 step racecheck 40 sanitizers.txt bash -c "$(shell sanitize racecheck)"
 step scaled 50 log.txt bash -c scaled

@@ -91,6 +91,8 @@ pub enum Error {
     TooMuch,
     /// The stream is captured, and the call would have to wait.
     Capturing,
+    /// A PTX text is not that of the published kernel.
+    OtherKernel,
 }
 
 /// A call that the driver refused.
@@ -210,6 +212,9 @@ impl fmt::Display for Error {
                  cuda:{expected}"
             ),
             Error::TooMuch => write!(f, "a batch cannot have 2^32 blocks; make several batches"),
+            Error::OtherKernel => {
+                write!(f, "this is not decode.ptx of dfloat11 0.5.0; gpu/fetch_published.sh fetches that")
+            }
             Error::Capturing => {
                 write!(f, "the stream is captured, and this would wait for it; end the capture first")
             }

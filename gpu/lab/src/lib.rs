@@ -6,4 +6,5 @@
 
 pub mod emulate;
 pub mod machine;
+pub mod model;
 pub mod report;
