@@ -221,9 +221,9 @@ impl Batch {
         Batch::new(gpu, &placed)
     }
 
-    /// Limits the thread blocks on each multiprocessor, from the next [`enqueue`](Self::enqueue) on,
-    /// so that other kernels have room beside this batch. There is at least one, and there are at
-    /// most as many as fit, which is their number without a limit.
+    /// Limits the thread blocks on each multiprocessor, from the next [`enqueue`](Self::enqueue)
+    /// on, so that other kernels have room beside this batch. There is at least one, and there are
+    /// at most as many as fit, which is their number without a limit.
     pub fn limit_resident(&mut self, most: u32) {
         for launch in &mut self.launches {
             launch.grid = self.shared.grid(&launch.kernel.limited(most), launch.work);

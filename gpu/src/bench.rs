@@ -64,8 +64,8 @@ pub struct Options<'a> {
     pub thorough: bool,
     /// Numbers of weights of units to time too. The weights are repeated to fill each.
     pub unit_weights: &'a [usize],
-    /// The PTX of the published kernel, decode.ptx of version 0.5.0 of the Python package `dfloat11`,
-    /// to time it as well.
+    /// The PTX of the published kernel, decode.ptx of version 0.5.0 of the Python package
+    /// `dfloat11`, to time it as well.
     pub published: Option<&'a str>,
 }
 

@@ -1,5 +1,5 @@
-//! Loads kernels: what was assembled for the card, if there is such a thing, and otherwise PTX, which
-//! the driver compiles.
+//! Loads kernels: what was assembled for the card, if there is such a thing, and otherwise PTX,
+//! which the driver compiles.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
@@ -64,8 +64,8 @@ pub(crate) struct Loaded {
     pub(crate) compiled: bool,
 }
 
-/// Loads kernels for a compute capability: the caller's cubin for it, what this crate has for it, or
-/// the best PTX. Whatever the driver refuses leaves the way of the next.
+/// Loads kernels for a compute capability: the caller's cubin for it, what this crate has for it,
+/// or the best PTX. Whatever the driver refuses leaves the way of the next.
 pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i32) -> Result<Loaded, Error> {
     let cubins = cubins.iter().filter(|cubin| cubin.name == name && cubin.is_for(capability));
     let cubin = cubins.max_by_key(|cubin| cubin.capability).map(|cubin| &cubin.bytes[..]);

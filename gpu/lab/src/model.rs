@@ -1,8 +1,8 @@
 //! Computes from counted work how fast a card could be at most.
 //!
 //! Three limits are considered, each as if it were alone: the instructions that schedulers issue,
-//! the wavefronts of shared memory, and the bytes of the card's memory. Waiting is not considered, so
-//! a card is slower than this: docs/gpu.md lists what cards reached.
+//! the wavefronts of shared memory, and the bytes of the card's memory. Waiting is not considered,
+//! so a card is slower than this: docs/gpu.md lists what cards reached.
 
 use serde::Serialize;
 
@@ -24,8 +24,8 @@ pub struct Card {
     pub memory: f64,
 }
 
-/// The cards that limits are computed for. The figures are from NVIDIA's data sheets and white papers
-/// of these cards (SXM modules of the first three).
+/// The cards that limits are computed for. The figures are from NVIDIA's data sheets and white
+/// papers of these cards (SXM modules of the first three).
 pub const CARDS: [Card; 6] = [
     card("H200", "sm_90", 132, 1.98, 4800.0),
     card("H100", "sm_90", 132, 1.98, 3350.0),
@@ -47,8 +47,6 @@ const fn card(
 
 /// Schedulers of a multiprocessor, each of which issues an instruction in a cycle.
 const SCHEDULERS: f64 = 4.0;
-/// Bytes of a sector.
-const SECTOR: f64 = 32.0;
 /// Bytes of a weight.
 const WEIGHT: f64 = 2.0;
 
@@ -66,23 +64,24 @@ pub enum Limit {
 }
 
 /// Returns the most GB/s of BF16 that a kernel with this work can decode on a card, and what limits
-/// it. Machine instructions count; where they are not known, PTX instructions do.
+/// it. Machine instructions count; where they are not known, PTX instructions do. A kernel that
+/// makes or loads tables does this once for each thread block, so the work of few weights is high.
 ///
 /// ```
 /// # use df11_gpu_lab::{model::{CARDS, Limit, most}, report};
 /// let weights: Vec<u8> = (0..40_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-/// let rows = report::rows(&weights, None, None)?;
-/// let row = rows.iter().find(|row| row.kernel == "fast_decode_batch" && row.target == "sm_80").unwrap();
-/// let l40s = CARDS.iter().find(|card| card.name == "L40S").unwrap();
-/// let (speed, limit) = most(row, l40s);
-/// assert!(limit == Limit::Memory && speed < 864.0);
+/// let rows = report::rows(&weights, None, None)?; let row = rows.iter().find(|row| row.kernel ==
+/// "fast_decode_batch" && row.target == "sm_80").unwrap(); let l40s = CARDS.iter().find(|card|
+/// card.name == "L40S").unwrap(); let (speed, limit) = most(row, l40s); assert!(limit ==
+/// Limit::Memory && speed < 864.0);
 /// # Ok::<(), String>(())
 /// ```
 #[must_use]
 pub fn most(row: &Row, card: &Card) -> (f64, Limit) {
     let cycles = f64::from(card.multiprocessors) * card.gigahertz;
     let instructions = row.machine_instructions.unwrap_or(row.ptx_instructions);
-    let bytes = SECTOR * (row.load_sectors + row.store_sectors);
+    // Tables are read again and again, but from caches.
+    let bytes = row.stored_bytes + WEIGHT;
     // Billions of weights a second.
     let limits = [
         (cycles * SCHEDULERS / instructions, Limit::Instructions),
