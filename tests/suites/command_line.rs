@@ -353,9 +353,8 @@ fn the_purpose_or_a_number_chooses_the_length_of_blocks() {
         let packed = temp.path().join(["packed", &more.concat()].concat());
         let output = df11(&[&["compress", &path, "-o", text(&packed), "--codec", "rans"], more].concat());
         assert_eq!(code(&output), 0, "{}", stderr(&output));
-        let file = fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path());
-        let file =
-            file.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).next().unwrap();
+        let mut files = fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path());
+        let file = files.find(|path| path.extension().is_some_and(|end| end == "safetensors")).unwrap();
         let bytes = fs::read(file).unwrap();
         let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         Frame::new(&bytes[begin..]).unwrap().header().block_len()
