@@ -16,7 +16,7 @@ use df11_model::Error;
 
 use crate::command::{
     bench::Bench, compress::Compress, decompress::Decompress, demo, gpu, inspect::Inspect, judge::Judge,
-    lint::Lint, transcode::Transcode, verify::Verify,
+    lint::Lint, plan::Finish, plan::Plan, plan::Run, transcode::Transcode, verify::Verify,
 };
 use crate::output::{Output, Verdict};
 use crate::progress::Bars;
@@ -51,6 +51,12 @@ enum Command {
     /// Compress a checkpoint: a safetensors file, or a directory with config.json and one or more
     /// of them.
     Compress(Compress),
+    /// Cut a compression into tasks that any number of machines can do, without reading weights.
+    Plan(Plan),
+    /// Do one task of a plan, on any machine, at any time, as often as it may happen.
+    Run(Run),
+    /// Make the output of a plan visible, if all its tasks are done.
+    Finish(Finish),
     /// Restore a compressed checkpoint to the original files, byte for byte.
     Decompress(Decompress),
     /// Check every rule of the layout, decode every weight, compare digests.
@@ -90,6 +96,9 @@ impl Command {
     fn run(self, output: &Output) -> Result<Verdict, Error> {
         match self {
             Command::Compress(command) => command.run(output),
+            Command::Plan(command) => command.run(output),
+            Command::Run(command) => command.run(output),
+            Command::Finish(command) => command.run(output),
             Command::Decompress(command) => command.run(output),
             Command::Verify(command) => command.run(output),
             Command::Inspect(command) => command.run(output),

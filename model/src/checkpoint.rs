@@ -14,6 +14,11 @@ use crate::error::{Error, io};
 use crate::names::{
     CONFIG, MANIFEST, OURS, WEIGHTS, file_name, folder_of, is_index, is_weights, portable, relative,
 };
+use crate::store;
+
+mod elsewhere;
+
+pub(crate) use elsewhere::Known;
 
 /// File name extensions of weights in other formats. Files larger than [`LARGE`] with such a name
 /// are not copied.
@@ -43,6 +48,8 @@ pub(crate) struct Source {
     /// Whether the listing descends into output folders of version 0.1, which look like those of a
     /// compressed checkpoint.
     is_packed: bool,
+    /// What a plan says of the files, so that none has to be opened again.
+    pub(crate) known: Option<Known>,
 }
 
 /// A file that is not copied to the output.
@@ -101,19 +108,12 @@ impl Source {
                 "weights are read twice and cannot come through a pipe; save them to a file first".to_owned(),
             ));
         }
+        if store::is_remote(path) {
+            return Self::list_store(path, exclude, is_packed);
+        }
         let info = fs::metadata(path).map_err(io("cannot open", path))?;
-        let mut source = Source {
-            path: path.to_owned(),
-            root: path.to_owned(),
-            is_file: !info.is_dir(),
-            weights: Vec::new(),
-            others: Vec::new(),
-            left_out: Vec::new(),
-            is_packed,
-        };
+        let mut source = Self::empty_at(path, !info.is_dir(), is_packed);
         if source.is_file {
-            source.root = path.parent().map(Path::to_owned).unwrap_or_default();
-            source.weights.push(PathBuf::from(path.file_name().unwrap_or_default()));
             return Ok(source);
         }
         let exclude = exclude.and_then(|path| fs::canonicalize(path).ok());
@@ -122,6 +122,25 @@ impl Source {
         source.others.sort();
         source.left_out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(source)
+    }
+
+    /// Makes a listing without files, or, of one file, with that file.
+    pub(crate) fn empty_at(path: &Path, is_file: bool, is_packed: bool) -> Self {
+        let mut source = Source {
+            path: path.to_owned(),
+            root: path.to_owned(),
+            is_file,
+            weights: Vec::new(),
+            others: Vec::new(),
+            left_out: Vec::new(),
+            is_packed,
+            known: None,
+        };
+        if is_file {
+            source.root = path.parent().map(Path::to_owned).unwrap_or_default();
+            source.weights.push(PathBuf::from(path.file_name().unwrap_or_default()));
+        }
+        source
     }
 
     fn leave_out(&mut self, name: PathBuf, why: &str, is_file: bool) {
@@ -198,7 +217,7 @@ impl Source {
             // restore.
             let text = portable(name).unwrap_or_else(|| name.to_string_lossy().into_owned());
             let path = if self.is_file { self.path.clone() } else { self.root.join(name) };
-            files.push(WeightFile { name: text, container: Container::open(&path)?, is_primary: false });
+            files.push(WeightFile { name: text, container: self.container(name, &path)?, is_primary: false });
         }
         let mut folders: Vec<PathBuf> = self.weights.iter().map(|name| folder_of(name)).collect();
         let mut order: Vec<usize> = (0..files.len()).collect();
@@ -237,7 +256,7 @@ impl Source {
     ) -> Result<(), Error> {
         let (path, folder) = (self.root.join(index), folder_of(index));
         let wrong = |problem: String| Error::file(&path, problem);
-        let text = read_text(&path)?;
+        let text = self.text(index)?;
         let map = weight_map(&text).map_err(wrong)?;
         let mut shards: BTreeMap<String, bool> = map.values().map(|shard| (shard.clone(), false)).collect();
         if shards.is_empty() {
@@ -318,7 +337,7 @@ impl Source {
             None
         } else {
             let path = self.root.join(&name);
-            let text = read_text(&path)?;
+            let text = self.text(&name)?;
             let value = config::parse(&text).map_err(|problem| Error::file(&path, problem))?;
             Some((text, value))
         };
@@ -350,19 +369,24 @@ impl Weights {
 
     /// Opens one file.
     pub(crate) fn of_file(path: &Path) -> Result<Self, Error> {
-        let container = Container::open(path)?;
+        Ok(Self::of_container(Container::open(path)?))
+    }
+
+    /// Takes one open file.
+    pub(crate) fn of_container(container: Container) -> Self {
+        let path = container.path.clone();
         let places = container.tensors.iter().enumerate().map(|(at, tensor)| (tensor.name.clone(), (0, at)));
         let mut tensors: IndexMap<_, _> = places.collect();
         tensors.sort_unstable_keys();
-        let file = WeightFile { name: file_name(path), container, is_primary: true };
-        Ok(Weights {
-            path: path.to_owned(),
+        let file = WeightFile { name: file_name(&path), container, is_primary: true };
+        Weights {
+            path,
             folder: PathBuf::new(),
             files: vec![Arc::new(file)],
             tensors,
             config: None,
             duplicates: 0,
-        })
+        }
     }
 
     /// Finds a tensor by name, with the file that holds it.
@@ -412,6 +436,10 @@ fn is_output_of_0_1(path: &Path) -> bool {
 
 /// Reads a text file of at most [`MAX_TEXT`] bytes.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
+    if store::is_remote(path) {
+        let bytes = store::read(path, MAX_TEXT)?;
+        return String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"));
+    }
     let info = fs::metadata(path).map_err(io("cannot open", path))?;
     if !info.is_file() || info.len() > MAX_TEXT {
         return Err(Error::file(path, "is not a text file of a sensible length"));

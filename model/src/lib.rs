@@ -51,17 +51,21 @@ mod partition;
 mod progress;
 mod reader;
 mod staging;
+mod store;
 
 pub use error::{Error, ErrorKind};
+pub use ops::compress::planned::{
+    PlanReport, PlannedTask, TaskKind, TaskReport, finish, plan, run_task, tasks_left,
+};
 pub use ops::compress::{Codec, CompressOptions, Purpose, compress};
-pub use ops::decompress::{DecompressOptions, decompress};
+pub use ops::decompress::{DecompressOptions, decompress, restore_finish, restore_plan, restore_task};
 pub use ops::inspect::{Stored, for_each_stored, inspect};
 pub use ops::report::{
     CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport,
     VerifyReport, entropy,
 };
 pub use ops::transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
-pub use ops::verify::verify;
+pub use ops::verify::{verify, verify_share};
 pub use ops::weights::bf16_weights;
 pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;

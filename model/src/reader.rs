@@ -1,5 +1,7 @@
 //! Reads tensors out of a checkpoint, one at a time, for programs that run models.
 
+mod ranges;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -14,6 +16,8 @@ use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
 use crate::packed::unit::{CODE, PackedUnit};
 use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
+use crate::store;
+use ranges::RangedUnit;
 
 /// An open checkpoint, which decodes any original tensor into the caller's memory.
 ///
@@ -60,6 +64,8 @@ pub struct Reader {
     open_units: Vec<OpenUnit>,
     /// The frames that are kept open.
     open_frames: Vec<OpenFrame>,
+    /// The units of a checkpoint in a store, which are read by ranges.
+    ranged: Option<Vec<RangedUnit>>,
     stored_bytes: u64,
     metadata: BTreeMap<String, String>,
 }
@@ -200,10 +206,37 @@ impl Reader {
     ///
     /// The errors of [`open`](Self::open), and an error if the dictionary does not fit the units.
     pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        let path = path.as_ref();
+        let path = &*store::plain(path.as_ref());
         let part = Part::new(Weights::open(path)?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;
+        if store::is_remote(path) {
+            return Self::open_ranges(part, &names);
+        }
+        Self::map(part, &names)
+    }
+
+    /// Opens a checkpoint for programs that decode all of it again and again. Of one in a store,
+    /// all stored bytes are fetched once, and kept in memory as they are.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`open_with`](Self::open_with).
+    pub fn open_whole(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
+        let part = Part::new(Weights::open(&store::plain(path.as_ref()))?)?;
+        check_config(&part.weights)?;
+        let names = part.name_units(pattern_dict, &mut Vec::new())?;
+        Self::map(part, &names)
+    }
+
+    /// Tells whether each range is read from a store when it is decoded.
+    #[must_use]
+    pub const fn reads_ranges(&self) -> bool {
+        self.ranged.is_some()
+    }
+
+    /// Maps all files and checks all units.
+    fn map(part: Part, names: &Names) -> Result<Self, Error> {
         let files = part.weights.files.iter();
         let maps: Vec<_> =
             files.map(|file| file.container.map_all().map(Arc::new)).collect::<Result<_, _>>()?;
@@ -214,7 +247,7 @@ impl Reader {
         }
         let (mut units, mut open_units) = (Vec::new(), Vec::new());
         for unit in &part.units {
-            let (listed, open) = opening.unit(units.len(), unit, &names)?;
+            let (listed, open) = opening.unit(units.len(), unit, names)?;
             units.push(listed);
             open_units.push(open);
         }
@@ -223,7 +256,17 @@ impl Reader {
         let checkpoint = part.weights;
         let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
         let metadata = metadata_of(&checkpoint);
-        Ok(Reader { maps, tensors, units, open_units, open_frames, stored_bytes, metadata, checkpoint })
+        Ok(Reader {
+            maps,
+            tensors,
+            units,
+            open_units,
+            open_frames,
+            ranged: None,
+            stored_bytes,
+            metadata,
+            checkpoint,
+        })
     }
 
     /// Iterates over all original tensors, ordered by name.
@@ -360,6 +403,9 @@ impl Reader {
         // The range lies within a mapped tensor, so both ends fit `usize`.
         let bytes = bytes.start as usize..bytes.end as usize;
         match &tensor.place {
+            &(Place::Plain(file, at) | Place::Frame(file, at, _)) if self.reads_ranges() => {
+                self.decode_stored((file, at), !tensor.is_plain(), bytes, out)
+            }
             &Place::Plain(file, at) => {
                 out.copy_from_slice(&self.bytes(file, at)[bytes]);
                 Ok(())
@@ -382,6 +428,9 @@ impl Reader {
     }
 
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        if let Some(ranged) = &self.ranged {
+            return self.decode_ranged(&ranged[unit], range, out);
+        }
         self.open_units[unit].decode_range_into(range, out).map_err(|error| {
             let found = &self.units[unit];
             Error::unit(&self.checkpoint.files[found.code.0].container.path, &found.path, error)

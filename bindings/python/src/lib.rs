@@ -10,6 +10,7 @@ mod error;
 mod frames;
 mod memory;
 mod operations;
+mod plans;
 mod reader;
 mod run;
 mod units;
@@ -25,6 +26,10 @@ mod _df11 {
     use crate::frames::{decode_frame, describe_frame, encode_frame};
     #[pymodule_export]
     use crate::operations::{compress, decompress, inspect, verify};
+    #[pymodule_export]
+    use crate::plans::{
+        finish, plan, restore_finish, restore_plan, restore_task, run_task, tasks_left, verify_share,
+    };
     #[pymodule_export]
     use crate::reader::Reader;
     #[pymodule_export]

@@ -17,7 +17,7 @@ pub(crate) fn pattern_dict(py: Python<'_>, text: Option<&str>) -> PyResult<Optio
 }
 
 /// Returns the codec of this name.
-fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
+pub(crate) fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
     Ok(match name {
         None => Codec::Choose,
         Some("df11") => Codec::Df11,
@@ -31,7 +31,7 @@ fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
     })
 }
 
-fn report<T: Serialize>(py: Python<'_>, report: PyResult<Result<T, checkpoint::Error>>) -> PyResult<String> {
+pub(crate) fn report<T: Serialize>(py: Python<'_>, report: PyResult<Result<T, checkpoint::Error>>) -> PyResult<String> {
     let report = report?.map_err(|error| error::of_checkpoint(py, &error))?;
     serde_json::to_string(&report).map_err(|problem| error::invalid(py, &problem.to_string()))
 }

@@ -9,12 +9,19 @@ use pyo3::prelude::*;
 use crate::error;
 use crate::memory::Memory;
 use crate::operations::pattern_dict;
-use crate::run::jobs;
+use crate::run::{count, jobs};
 
 /// The number of elements that a thread decodes at a time: enough that tables pay, few enough to
 /// share a large tensor. It is a multiple of 8, so that elements smaller than a byte end at a byte
 /// boundary.
 const PIECE: u64 = 1 << 20;
+
+/// The number of elements that are read from a store and decoded at a time: enough that a request
+/// pays.
+const REMOTE_PIECE: u64 = 8 << 20;
+
+/// Threads that wait for a store, beside those that decode.
+const REMOTE_THREADS: usize = 4;
 
 /// For less than this many bytes of all tensors, starting threads takes longer than decoding.
 const SHORT: usize = 1 << 21;
@@ -40,10 +47,11 @@ struct Job<'a> {
 #[pymethods]
 impl Reader {
     #[new]
-    #[pyo3(signature = (path, pattern_dict_json = None))]
-    fn new(py: Python<'_>, path: PathBuf, pattern_dict_json: Option<&str>) -> PyResult<Self> {
+    #[pyo3(signature = (path, pattern_dict_json = None, whole = false))]
+    fn new(py: Python<'_>, path: PathBuf, pattern_dict_json: Option<&str>, whole: bool) -> PyResult<Self> {
         let dict = pattern_dict(py, pattern_dict_json)?;
-        let reader = py.detach(|| checkpoint::Reader::open_with(&path, dict.as_ref()));
+        let open = if whole { checkpoint::Reader::open_whole } else { checkpoint::Reader::open_with };
+        let reader = py.detach(|| open(&path, dict.as_ref()));
         reader.map(Reader).map_err(|error| error::of_checkpoint(py, &error))
     }
 
@@ -95,6 +103,10 @@ impl Reader {
         threads: usize,
     ) -> PyResult<()> {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
+        let is_remote = self.0.reads_ranges();
+        let piece = if is_remote { REMOTE_PIECE } else { PIECE };
+        // While one thread decodes, others wait for the next ranges.
+        let threads = if is_remote { count(threads) + REMOTE_THREADS } else { threads };
         for (name, start, end, memory) in &wanted {
             // SAFETY: the Python sources hold a tensor that nothing else uses yet, and pass its
             // memory.
@@ -106,14 +118,14 @@ impl Reader {
             // A tensor that cannot be cut evenly (elements smaller than a byte, wrong lengths)
             // stays whole.
             let is_even = size > 0 && size * elements == out.len() as u64;
-            while is_even && end - at > PIECE {
-                let (now, later) = out.split_at_mut((PIECE * size) as usize);
-                pieces.push(Job { name, range: at..at + PIECE, out: now.into() });
-                (at, out) = (at + PIECE, later);
+            while is_even && end - at > piece {
+                let (now, later) = out.split_at_mut((piece * size) as usize);
+                pieces.push(Job { name, range: at..at + piece, out: now.into() });
+                (at, out) = (at + piece, later);
             }
             pieces.push(Job { name, range: at..*end, out: out.into() });
         }
-        let is_short = bytes <= SHORT || (threads == 1 && bytes <= 16 * SHORT);
+        let is_short = !is_remote && bytes <= SHORT || (threads == 1 && bytes <= 16 * SHORT);
         let done = jobs(py, &pieces, threads, is_short, |job| {
             let mut out = job.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.0.decode_range_into(job.name, job.range.clone(), &mut out)

@@ -11,18 +11,27 @@ use crate::render::{frame_summary, grouped, percent, plain_list, shared_memory_n
 
 #[derive(Args)]
 pub(crate) struct Compress {
-    /// The file or directory to compress.
+    /// The file or directory to compress, or its address in a store: s3://bucket/model, gs://,
+    /// az://, https://.
     input: PathBuf,
-    /// The directory to write (with --single-file, also a name ending in .safetensors).
+    /// The directory to write, or its address in a store (with --single-file, also a name ending in
+    /// .safetensors).
     #[arg(long, short)]
     output: PathBuf,
+    #[command(flatten)]
+    form: Form,
+    /// Write one file for the whole model instead of one for each unit.
+    #[arg(long)]
+    single_file: bool,
+}
+
+/// What the output is like.
+#[derive(Args)]
+pub(super) struct Form {
     /// A JSON file that maps module patterns to lists of sub-modules, as in
     /// dfloat11_config.pattern_dict.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
-    /// Write one file for the whole model instead of one for each unit.
-    #[arg(long)]
-    single_file: bool,
     /// The form of the weights: units in the published DF11 layout; frames with rANS (smaller, any
     /// element type, but only this program reads them) or with dictionaries (a little larger than
     /// rANS, the fastest to decode); or the smaller of DF11 and rANS. The default is df11, or auto
@@ -90,22 +99,28 @@ impl From<PurposeName> for Purpose {
     }
 }
 
-impl Compress {
-    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+impl Form {
+    /// Returns the options of the library.
+    pub(super) fn options(self, output: &Output) -> Result<CompressOptions, Error> {
         let codec = self.codec.map(Codec::from);
         let chosen = match self.purpose {
             Some(purpose) => CompressOptions::of(purpose.into(), codec),
             None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..Default::default() },
         };
-        let options = CompressOptions {
+        Ok(CompressOptions {
             block_len: self.block_len.or(chosen.block_len),
             max_shard_size: self.max_shard_size,
             pattern_dict: super::read_dict(self.pattern_dict.as_deref())?,
-            single_file: self.single_file,
             force: self.force,
             threads: output.threads,
             ..chosen
-        };
+        })
+    }
+}
+
+impl Compress {
+    pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
+        let options = CompressOptions { single_file: self.single_file, ..self.form.options(output)? };
         let report = compress(&self.input, &self.output, &options, &output.progress)?;
         // Files that are not copied are reported even with --quiet.
         output.insist(&left_behind(&report));

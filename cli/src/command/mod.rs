@@ -21,6 +21,7 @@ pub(crate) mod judge;
 mod judge_fuzz;
 mod kernel;
 pub(crate) mod lint;
+pub(crate) mod plan;
 pub(crate) mod transcode;
 pub(crate) mod verify;
 

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use super::read_exact_at;
 
@@ -22,9 +23,21 @@ enum Bytes {
     Mapped(Mmap),
     /// Bytes that were read: some network and container file systems cannot map files.
     Read(Vec<u8>),
+    /// A range of bytes that others use, too.
+    Shared(Arc<Vec<u8>>, Range<usize>),
 }
 
 impl Mapped {
+    /// Takes bytes that are in memory already.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Mapped(Bytes::Read(bytes))
+    }
+
+    /// Takes a range of bytes that others use, too.
+    pub(crate) fn shared(bytes: Arc<Vec<u8>>, range: Range<usize>) -> Self {
+        Mapped(Bytes::Shared(bytes, range))
+    }
+
     /// Maps `range` of `file`. The range must lie within the file; it may start anywhere and may be
     /// empty.
     pub(crate) fn new(file: &File, range: &Range<u64>) -> io::Result<Self> {
@@ -65,6 +78,7 @@ impl Deref for Mapped {
             Bytes::None => &[],
             Bytes::Mapped(map) => map,
             Bytes::Read(bytes) => bytes,
+            Bytes::Shared(bytes, range) => &bytes[range.clone()],
         }
     }
 }

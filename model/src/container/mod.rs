@@ -4,17 +4,20 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::tensor::Dtype;
 
-use crate::error::{Error, io};
+use crate::error::Error;
 
+mod access;
 mod header;
 mod map;
 
+use access::Access;
 pub(crate) use header::{Layout, MAX_HEADER, parse_header};
 pub(crate) use map::Mapped;
 
@@ -55,22 +58,33 @@ pub(crate) struct Container {
     pub(crate) metadata: HashMap<String, String>,
     /// The tensors, in the order of their bytes.
     pub(crate) tensors: Vec<Tensor>,
+    access: Access,
 }
 
 impl Container {
+    /// Opens a file or an object, and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        // Checked before opening, because opening a pipe waits for its writer.
-        if !std::fs::metadata(path).map_err(io("cannot open", path))?.is_file() {
-            return Err(Error::file(
-                path,
-                "not a regular file; weights are mapped, so save them to a file first",
-            ));
-        }
-        let mut file = File::open(path).map_err(io("cannot open", path))?;
-        let info = file.metadata().map_err(io("cannot open", path))?;
-        let header = read_header(&mut file, info.len(), path)?;
+        let (access, len) = Access::of(path)?;
+        let header = read_header(&access, len, path)?;
+        Self::new(path, access, len, header)
+    }
+
+    /// Opens the file of `bytes`, which is not at `path` yet.
+    pub(crate) fn in_memory(path: &Path, bytes: Arc<Vec<u8>>) -> Result<Self, Error> {
+        let (len, access) = (bytes.len() as u64, Access::Memory(bytes));
+        let header = read_header(&access, len, path)?;
+        Self::new(path, access, len, header)
+    }
+
+    /// Opens a file or an object whose length and header are known.
+    pub(crate) fn known(path: &Path, len: u64, header: String) -> Result<Self, Error> {
+        Self::new(path, Access::known(path)?, len, header)
+    }
+
+    fn new(path: &Path, access: Access, len: u64, header: String) -> Result<Self, Error> {
         let parsed = parse_header(&header).map_err(|problem| Error::file(path, problem))?;
-        let (expected, found) = (parsed.data_len, info.len() - LENGTH_BYTES - header.len() as u64);
+        let before = LENGTH_BYTES + header.len() as u64;
+        let (expected, found) = (parsed.data_len, len.saturating_sub(before));
         if expected != found {
             let advice =
                 if found < expected { "; the file is cut short; copy or download it again" } else { "" };
@@ -78,13 +92,8 @@ impl Container {
                 format!("the header promises {expected} bytes of tensors, but {found} follow it{advice}");
             return Err(Error::file(path, problem));
         }
-        Ok(Container {
-            path: path.to_owned(),
-            len: info.len(),
-            tensors: parsed.tensors,
-            metadata: parsed.metadata,
-            header,
-        })
+        let (metadata, tensors) = (parsed.metadata, parsed.tensors);
+        Ok(Container { path: path.to_owned(), len, tensors, metadata, header, access })
     }
 
     /// Returns the bytes before the data: the length of the header, and the header.
@@ -92,18 +101,19 @@ impl Container {
         head(&self.header)
     }
 
-    fn file(&self) -> Result<File, Error> {
-        File::open(&self.path).map_err(io("cannot open", &self.path))
-    }
-
     /// Maps the bytes of a tensor.
     pub(crate) fn map(&self, tensor: &Tensor) -> Result<Mapped, Error> {
-        Mapped::new(&self.file()?, &tensor.range).map_err(io("cannot map", &self.path))
+        self.access.map(&self.path, &tensor.range)
+    }
+
+    /// Maps a range of the file.
+    pub(crate) fn map_range(&self, range: Range<u64>) -> Result<Mapped, Error> {
+        self.access.map(&self.path, &range)
     }
 
     /// Maps the whole file. A tensor's bytes are at its `range`.
     pub(crate) fn map_all(&self) -> Result<Mapped, Error> {
-        Mapped::new(&self.file()?, &(0..self.len)).map_err(io("cannot map", &self.path))
+        self.access.map(&self.path, &(0..self.len))
     }
 
     /// Reads a range of the file from start to end, in chunks of at most `chunk_bytes` bytes.
@@ -111,18 +121,19 @@ impl Container {
         &self,
         range: Range<u64>,
         chunk_bytes: usize,
-        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+        each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let file = self.file()?;
-        let mut buffer = vec![0; chunk_bytes.min((range.end - range.start) as usize)];
-        let mut at = range.start;
-        while at < range.end {
-            let len = buffer.len().min((range.end - at) as usize);
-            read_exact_at(&file, &mut buffer[..len], at).map_err(io("cannot read", &self.path))?;
-            each(&buffer[..len])?;
-            at += len as u64;
-        }
-        Ok(())
+        self.access.read_range(&self.path, range, chunk_bytes, each)
+    }
+
+    /// Keeps the bytes of these tensors in memory, if they would have to be fetched for each use.
+    pub(crate) fn hold<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> Result<(), Error> {
+        self.access.hold(tensors.map(|tensor| tensor.range.clone()).collect())
+    }
+
+    /// Lets go of what [`hold`](Self::hold) keeps.
+    pub(crate) fn release(&self) {
+        self.access.release();
     }
 
     /// Reads a tensor from start to end, in chunks.
@@ -142,21 +153,20 @@ pub(crate) fn head(header: &str) -> Vec<u8> {
     head
 }
 
-fn read_header(file: &mut File, len: u64, path: &Path) -> Result<String, Error> {
-    let cannot = |source| io("cannot read", path)(source);
+fn read_header(access: &Access, len: u64, path: &Path) -> Result<String, Error> {
     if len < LENGTH_BYTES {
         return Err(Error::file(path, format!("{len} bytes are too few for a safetensors file")));
     }
     let mut prefix = [0; LENGTH_BYTES as usize];
-    file.read_exact(&mut prefix).map_err(cannot)?;
+    prefix.copy_from_slice(&access.map(path, &(0..LENGTH_BYTES))?);
     let header_len = u64::from_le_bytes(prefix);
     // Nothing is allocated for a length that exceeds what the file can hold.
     if header_len > len - LENGTH_BYTES || header_len > MAX_HEADER {
         return Err(Error::file(path, not_safetensors(&prefix, header_len, len)));
     }
-    let mut header = vec![0; header_len as usize];
-    file.read_exact(&mut header).map_err(cannot)?;
-    String::from_utf8(header).map_err(|_| Error::file(path, "the safetensors header is not UTF-8 text"))
+    let header = access.map(path, &(LENGTH_BYTES..LENGTH_BYTES + header_len))?;
+    String::from_utf8(header.to_vec())
+        .map_err(|_| Error::file(path, "the safetensors header is not UTF-8 text"))
 }
 
 /// Describes a file whose first bytes are no header length, and what to do about it.

@@ -1,7 +1,10 @@
 //! Restores a checkpoint.
 
+mod to_store;
+
+pub use to_store::{restore_finish, restore_plan, restore_task};
+
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -12,7 +15,7 @@ use super::restoration::{Restoration, Target};
 use crate::checkpoint::Weights;
 use crate::config;
 use crate::container::Tensor;
-use crate::error::{Error, io};
+use crate::error::Error;
 use crate::names::{CONFIG, portable, relative};
 use crate::ops::report::DecompressReport;
 use crate::packed::manifest::{Input, Kept};
@@ -21,6 +24,7 @@ use crate::packed::{Packed, Part, Single, frame};
 use crate::partition::pattern::PatternDict;
 use crate::progress::{Progress, go_on};
 use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_file};
+use crate::store;
 use crate::{in_parallel, pool};
 
 /// How to restore.
@@ -55,13 +59,12 @@ pub fn decompress(
     options: &DecompressOptions,
     progress: &dyn Progress,
 ) -> Result<DecompressReport, Error> {
-    let (input, output) = (input.as_ref(), output.as_ref());
-    let packed = Packed::open(input)?;
-    if !packed.is_compressed() {
-        let problem = "holds no DF11 units; it is not compressed, so there is nothing to restore";
-        return Err(Error::file(input, problem));
+    let (input, output) = (&*store::plain(input.as_ref()), &*store::plain(output.as_ref()));
+    if store::is_remote(output) {
+        to_store::tasks(input, output, options, progress)?.all(options.threads)?;
+        return restore_finish(input, output, options, progress);
     }
-    packed.check_configs()?;
+    let packed = open(input)?;
     let restoration = Restoration::plan(&packed, options.pattern_dict.as_ref())?;
     let to_file = names_a_file(output);
     if to_file && restoration.files.len() != 1 {
@@ -78,14 +81,36 @@ pub fn decompress(
     let staging = if to_file {
         Staging::file(output, input, &inputs, options.force)?
     } else {
-        let input = fs::canonicalize(input).map_err(io("cannot open", input))?;
+        let input = store::name_of(input)?;
         Staging::directory(output, &format!("df11 decompress {}", input.display()), &inputs, options.force)?
     };
     staging.clear_the_way(&extras.planned(&restoration), false)?;
 
     let run = Run::begin(&packed, &restoration, &staging, progress)?;
     pool(options.threads)?.install(|| run.restore())?;
-    let mut report = DecompressReport {
+    let mut report = begin_report(&packed, &restoration, run.kept);
+    if to_file {
+        report.files = vec![crate::names::file_name(output)];
+    }
+    extras.write(&packed, &staging, &mut report)?;
+    staging.publish()?;
+    Ok(end_report(report))
+}
+
+/// Opens a checkpoint that is compressed.
+fn open(input: &Path) -> Result<Packed, Error> {
+    let packed = Packed::open(input)?;
+    if !packed.is_compressed() {
+        let problem = "holds no DF11 units; it is not compressed, so there is nothing to restore";
+        return Err(Error::file(input, problem));
+    }
+    packed.check_configs()?;
+    Ok(packed)
+}
+
+/// Makes the report of a run that restored the weights.
+fn begin_report(packed: &Packed, restoration: &Restoration, kept_files: usize) -> DecompressReport {
+    DecompressReport {
         original_restored: false,
         recorded: packed.manifest.is_some(),
         units: packed.parts.iter().map(|part| part.units.len()).sum(),
@@ -96,17 +121,16 @@ pub fn decompress(
         left_out: Vec::new(),
         copied: Vec::new(),
         stays: Vec::new(),
-        kept_files: run.kept,
+        kept_files,
         warnings: restoration.warnings.clone(),
-    };
-    if to_file {
-        report.files = vec![crate::names::file_name(output)];
     }
-    extras.write(&packed, &staging, &mut report)?;
-    staging.publish()?;
+}
+
+/// Adds to a report whether the originals were restored.
+fn end_report(mut report: DecompressReport) -> DecompressReport {
     let whole = report.changed.is_empty() && report.missing.is_empty();
     report.original_restored = report.recorded && whole;
-    Ok(report)
+    report
 }
 
 /// The weights of one restoration.
@@ -404,7 +428,7 @@ impl<'a> Extras<'a> {
             let why = "the output is one file";
             let recorded = self.recorded.iter().map(|(name, _)| name);
             for name in recorded.chain(&self.others) {
-                let here = packed.root.join(name).is_file() && !packed.is_file;
+                let here = !packed.is_file && store::is_file(&packed.root.join(name))?;
                 if here {
                     report.stays.push((name.display().to_string(), why.to_owned()));
                 }
@@ -447,7 +471,7 @@ fn write_recorded(
         Kept::Text { text } => staging.write(name, text.as_bytes()),
         Kept::LeftOut { why } => {
             // A user may have put this file here since.
-            if !path.is_file() || packed.is_file {
+            if packed.is_file || !store::is_file(&path)? {
                 report.left_out.push((shown, why.clone()));
             } else if staging.copy(&path, name)? != input.sha256 && !input.sha256.is_empty() {
                 report.warnings.push(format!("{shown} is not as it was when it was left out; it was copied"));
@@ -455,7 +479,7 @@ fn write_recorded(
             }
             Ok(())
         }
-        Kept::Copied | Kept::Extended { .. } if !path.is_file() => {
+        Kept::Copied | Kept::Extended { .. } if !store::is_file(&path)? => {
             report.warnings.push(format!("{shown} is recorded, but is not there"));
             report.missing.push(shown);
             Ok(())

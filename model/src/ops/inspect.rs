@@ -22,6 +22,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Packed, Part};
 use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
+use crate::store;
 use crate::{in_parallel, pool};
 
 /// Lists the content of the checkpoint at `path`: the units of a compressed one, or what
@@ -35,7 +36,7 @@ pub fn inspect(
     pattern_dict: Option<&PatternDict>,
     threads: usize,
 ) -> Result<InspectReport, Error> {
-    let path = path.as_ref();
+    let path = &*store::plain(path.as_ref());
     let packed = Packed::open(path)?;
     let mut seen = HashSet::new();
     let files = packed.parts.iter().flat_map(|part| &part.weights.files);
@@ -144,7 +145,7 @@ pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)
 
 /// Tells whether a file begins as a frame does.
 pub(super) fn is_frame(path: &Path) -> Result<bool, Error> {
-    if path.is_dir() {
+    if path.is_dir() || store::is_remote(path) {
         return Ok(false);
     }
     let mut begin = Vec::new();

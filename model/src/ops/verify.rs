@@ -19,6 +19,7 @@ use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Names, Packed, Part, file_bytes, frame};
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
+use crate::store;
 use crate::{in_parallel, pool};
 
 /// Verifies the checkpoint at `path`: checks every recorded file and every rule of every unit,
@@ -35,8 +36,28 @@ pub fn verify(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, Error> {
-    let path = path.as_ref();
-    let packed = Packed::open(path)?;
+    verify_share(path, against, (0, 1), threads, progress)
+}
+
+/// Verifies one of several shares of a checkpoint, as [`verify`] does: of the units and tensors,
+/// each `share.1`-th from number `share.0` on. Files beside weights belong to share 0. The
+/// checkpoint is right if all shares are; the figures of their reports add up.
+///
+/// # Errors
+///
+/// [`Error`] for the first problem found.
+pub fn verify_share(
+    path: impl AsRef<Path>,
+    against: Option<&Path>,
+    share: (usize, usize),
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, Error> {
+    let path = &*store::plain(path.as_ref());
+    if share.0 >= share.1 {
+        return Err(Error::Usage(format!("there is no share {} of {}", share.0, share.1)));
+    }
+    let mut packed = Packed::open(path)?;
     if !packed.is_compressed() {
         return Err(Error::file(
             path,
@@ -62,21 +83,31 @@ pub fn verify(
         original.check_files(&packed)?;
         original.check_names(&packed, &there)?;
     }
+    let tensors = there.iter().map(HashSet::len).sum::<usize>();
+    let digests: usize = packed.parts.iter().map(|part| part.described.tensors.len()).sum();
     let pool = pool(threads)?;
-    let files_checked = pool.install(|| check_outputs(&packed))?;
-
-    let check = Check { packed: &packed, names: &names, original: original.as_ref(), progress };
+    let is_first = share.0 == 0;
     let mut report = VerifyReport {
-        units: packed.parts.iter().map(|part| part.units.len()).sum(),
+        units: 0,
         elements: 0,
         frames: 0,
         plain_tensors: 0,
-        digests_checked: packed.parts.iter().map(|part| part.described.tensors.len()).sum(),
-        digests_missing: 0,
-        files_checked,
-        compared: original.as_ref().map(|original| original.tensors),
+        digests_checked: if is_first { digests } else { 0 },
+        digests_missing: if is_first { tensors - digests } else { 0 },
+        files_checked: if is_first { pool.install(|| check_outputs(&packed))? } else { 0 },
+        compared: original.as_ref().map(|original| if is_first { original.tensors } else { 0 }),
     };
-    report.digests_missing = there.iter().map(HashSet::len).sum::<usize>() - report.digests_checked;
+    let mut number = 0;
+    let mut is_in_share = || {
+        number += 1;
+        (number - 1) % share.1 == share.0
+    };
+    for part in &mut packed.parts {
+        part.units.retain(|_| is_in_share());
+        part.singles.retain(|_| is_in_share());
+    }
+    let check = Check { packed: &packed, names: &names, original: original.as_ref(), progress };
+    report.units = packed.parts.iter().map(|part| part.units.len()).sum();
     progress.begin("verifying", check.bytes());
     for (i, part) in packed.parts.iter().enumerate() {
         report.elements += pool.install(|| check.units(i, part))?;
@@ -125,7 +156,7 @@ fn check_outputs(packed: &Packed) -> Result<usize, Error> {
         let path = packed.output_path(name);
         let (found_bytes, found) = match weights.get(name.as_str()) {
             Some(container) => (container.len, digest(&container.head())),
-            None if !path.is_file() => {
+            None if !store::is_file(&path)? => {
                 return Err(Error::file(&path, "is recorded, but is not there; copy or download it again"));
             }
             None => (file_bytes(&path)?, file_digest(&path)?),

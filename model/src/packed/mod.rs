@@ -17,6 +17,7 @@ use crate::container::Container;
 use crate::error::{Error, io};
 use crate::names::{MANIFEST, folder_of, is_weights, portable, tensor_name};
 use crate::partition::pattern::PatternDict;
+use crate::store::{self, Object};
 
 pub(crate) mod frame;
 pub(crate) mod manifest;
@@ -429,6 +430,9 @@ fn refuse_doubles(lots: &[&Weights], source: &Source, strangers: &[PathBuf]) -> 
 
 /// Returns the length of a file in bytes.
 pub(crate) fn file_bytes(path: &Path) -> Result<u64, Error> {
+    if store::is_remote(path) {
+        return Object::new(path)?.expect_len();
+    }
     Ok(std::fs::metadata(path).map_err(io("cannot open", path))?.len())
 }
 

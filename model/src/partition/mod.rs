@@ -1,14 +1,15 @@
 //! Decides which tensors of a checkpoint form which units.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use df11::{MAX_ELEMENTS, PARTS};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
 use crate::error::Error;
-use crate::names::{is_number, natural_order};
+use crate::names::natural_order;
 
+mod cut;
 pub(crate) mod pattern;
 mod rule;
 
@@ -223,7 +224,7 @@ impl<'a> Cutter<'a> {
                 self.found.units.push(UnitSpec { path: module.to_owned(), tensors, elements });
             }
             Err(Refused::TooLarge(elements)) => {
-                let Some((rest, inner)) = cut(module, &tensors) else {
+                let Some((rest, inner)) = cut::cut(module, &tensors) else {
                     let why = Refused::TooLarge(elements).to_string();
                     self.found.left_plain.push(LeftPlain { path: module.to_owned(), tensors, why });
                     return;
@@ -287,44 +288,6 @@ impl<'a> Cutter<'a> {
     fn finish(self) -> Units {
         self.found
     }
-}
-
-/// A part of a block that was cut: its module path and its tensors.
-type CutOff = (String, Vec<String>);
-
-/// Cuts a block that is too large at the numbered lists inside it. Returns the tensors outside
-/// these lists, and each list member with its tensors. `None` if there are no lists.
-fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
-    let mut rest = Vec::new();
-    let mut inner: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for name in tensors {
-        let inside = name.strip_prefix(module).and_then(|rest| rest.strip_prefix('.'));
-        match inside.and_then(|inside| member(name, name.len() - inside.len())) {
-            Some(path) => inner.entry(path).or_default().push(name.clone()),
-            None => rest.push(name.clone()),
-        }
-    }
-    if inner.is_empty() {
-        return None;
-    }
-    let mut inner: Vec<CutOff> =
-        inner.into_iter().map(|(path, tensors)| (path.to_owned(), tensors)).collect();
-    inner.sort_by(|(a, _), (b, _)| natural_order(a, b));
-    Some((rest, inner))
-}
-
-/// Returns the module path up to the first number from `from` on. `None` if there is no number, or
-/// only as the last part of the name.
-fn member(name: &str, from: usize) -> Option<&str> {
-    let mut start = from;
-    for part in name[from..].split('.') {
-        let end = start + part.len();
-        if is_number(part) && end < name.len() {
-            return Some(&name[..end]);
-        }
-        start = end + 1;
-    }
-    None
 }
 
 /// The largest number of parts in a module name. No model is nested this deeply. A hostile one
@@ -443,6 +406,38 @@ mod tests {
         // A loader that goes by the dictionary finds each unit once, with its tensors.
         let patterns = found.pattern_dict.compile().unwrap();
         assert!(patterns.len() <= 4, "{:?}", found.pattern_dict);
+        for unit in &found.units {
+            let matching: Vec<_> = patterns.iter().filter(|pattern| pattern.matches(&unit.path)).collect();
+            assert_eq!(matching.len(), 1, "{}", unit.path);
+            assert_eq!(matching[0].tensors(&unit.path), unit.tensors);
+        }
+    }
+
+    #[test]
+    fn a_block_above_the_limit_without_experts_is_cut_at_its_modules() {
+        // The blocks of Llama 3.1 405B.
+        let mut tensors = Vec::new();
+        for layer in 0..2 {
+            let matrices = [
+                ("self_attn.q_proj", [16384, 16384]),
+                ("self_attn.k_proj", [1024, 16384]),
+                ("self_attn.v_proj", [1024, 16384]),
+                ("self_attn.o_proj", [16384, 16384]),
+                ("mlp.gate_proj", [53248, 16384]),
+                ("mlp.up_proj", [53248, 16384]),
+                ("mlp.down_proj", [16384, 53248]),
+            ];
+            for (name, shape) in matrices {
+                tensors.push((format!("model.layers.{layer}.{name}.weight"), shape));
+            }
+        }
+        let (_directory, weights) = sparse(&tensors);
+        let found = Units::find(&weights, None).unwrap();
+        assert!(found.left_plain.is_empty() && found.unmatched.is_empty());
+        let of_first = |unit: &&UnitSpec| unit.path.starts_with("model.layers.0.");
+        let paths: Vec<_> = found.units.iter().filter(of_first).map(|unit| &unit.path[15..]).collect();
+        assert_eq!(paths, ["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "self_attn"]);
+        let patterns = found.pattern_dict.compile().unwrap();
         for unit in &found.units {
             let matching: Vec<_> = patterns.iter().filter(|pattern| pattern.matches(&unit.path)).collect();
             assert_eq!(matching.len(), 1, "{}", unit.path);

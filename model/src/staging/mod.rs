@@ -27,12 +27,14 @@ use std::sync::Mutex;
 use sha2::{Digest, Sha256};
 
 use self::marker::{PUBLISHING, REPLACING, lock_marker, read_marker};
-use crate::container::Container;
+use crate::container::{CHUNK, Container};
 use crate::error::{Error, io};
 use crate::names::{MANIFEST, OURS, WEIGHTS, digest, file_name};
 use crate::packed::manifest::{Manifest, OutputRecord};
+use crate::store::{self, Object};
 
-pub(crate) use partial::{Closed, OpenAgain, Partial};
+pub(crate) use partial::{Closed, InMemory, OpenAgain, Partial, Place};
+pub(crate) use publish::sync;
 
 /// The prefix of the names of unfinished files. The names do not end in `.safetensors`, so no
 /// loader takes them for weights.
@@ -285,6 +287,9 @@ impl Staging {
 
     /// Stages a copy of a file, and returns its SHA-256.
     pub(crate) fn copy(&self, from: &Path, name: &Path) -> Result<String, Error> {
+        if store::is_remote(from) {
+            return self.download(from, name);
+        }
         let mut source = File::open(from).map_err(io("cannot open", from))?;
         let mut partial = self.create(name)?;
         let mut sha256 = Sha256::new();
@@ -309,6 +314,18 @@ impl Staging {
                 let _ = partial.file().set_permissions(executable);
             }
         }
+        self.stage(partial, name)?;
+        Ok(hex::encode(sha256.finalize()))
+    }
+
+    /// Stages a copy of an object, and returns its SHA-256.
+    fn download(&self, from: &Path, name: &Path) -> Result<String, Error> {
+        let (object, mut sha256) = (Object::new(from)?, Sha256::new());
+        let mut partial = self.create(name)?;
+        object.read_chunks(0..object.expect_len()?, CHUNK, |chunk| {
+            sha256.update(chunk);
+            partial.file.write_all(chunk).map_err(io("cannot write", &partial.target))
+        })?;
         self.stage(partial, name)?;
         Ok(hex::encode(sha256.finalize()))
     }
@@ -351,6 +368,14 @@ fn content(path: &Path, weights: bool) -> Result<String, Error> {
 
 /// Computes the SHA-256 of a file.
 pub(crate) fn file_digest(path: &Path) -> Result<String, Error> {
+    if store::is_remote(path) {
+        let (object, mut sha256) = (Object::new(path)?, Sha256::new());
+        object.read_chunks(0..object.expect_len()?, CHUNK, |chunk| {
+            sha256.update(chunk);
+            Ok(())
+        })?;
+        return Ok(hex::encode(sha256.finalize()));
+    }
     let mut file = File::open(path).map_err(io("cannot open", path))?;
     let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
     loop {

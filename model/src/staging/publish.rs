@@ -159,7 +159,7 @@ impl Drop for Staging {
 }
 
 /// Makes the names in a directory durable, where the system can.
-pub(super) fn sync(directory: &Path) -> Result<(), Error> {
+pub(crate) fn sync(directory: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     {
         let opened = fs::File::open(directory).map_err(io("cannot open", directory))?;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class Error(Exception):
@@ -63,6 +64,10 @@ class IoError(Error, OSError):
         else:
             super().__init__(errno, os.strerror(errno), filename)
         self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError would put its own arguments in place of the message.
+        return type(self), (self.message, self.errno, self.filename), self.__dict__
 
     # OSError would omit the action that failed.
     def __str__(self) -> str:

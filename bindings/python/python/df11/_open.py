@@ -33,7 +33,8 @@ class safe_open:
     from many threads, and from processes that forked.
 
     Args:
-        filename: A safetensors file, or a directory in Hugging Face form.
+        filename: A safetensors file, or a directory in Hugging Face form, or the address of one in
+            a store (`s3://..`), of which each call reads the ranges that it decodes.
         framework: `pt` or `np`.
         device: Where tensors of PyTorch are wanted.
         backend: As in safetensors; files are always mapped.
@@ -114,6 +115,32 @@ class safe_open:
         found = [self._find(name) for name in (self._tensors if names is None else names)]
         made = {tensor.name: maker.empty(tensor.dtype, tensor.shape) for tensor in found}
         jobs = [(t.name, 0, t.elements, maker.address(made[t.name])) for t in found]
+        reader.decode(jobs, self._threads)
+        return {name: maker.finish(tensor) for name, tensor in made.items()}
+
+    def get_part(
+        self, rank: int, ranks: int, names: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Decode one rank's rows of these tensors, or of all: the `rank`-th of `ranks` equal parts.
+
+        Rows are positions of the first dimension. Where they cannot be divided evenly, parts differ
+        by one row. A tensor without dimensions is decoded by every rank. From a store, little more
+        than the part is read.
+        """
+        if not 0 <= rank < ranks:
+            raise InvalidInputError(f"there is no rank {rank} of {ranks}")
+        reader, maker = self._open(), self._maker
+        made, jobs = {}, []
+        for tensor in (self._find(name) for name in (self._tensors if names is None else names)):
+            rows = tensor.shape[0] if tensor.shape else 0
+            if rows == 0 or TYPES.get(tensor.dtype, (0, None, ""))[0] < 8:
+                start, end, shape = 0, tensor.elements, list(tensor.shape)
+            else:
+                first, last = rows * rank // ranks, rows * (rank + 1) // ranks
+                width = tensor.elements // rows
+                start, end, shape = first * width, last * width, [last - first, *tensor.shape[1:]]
+            made[tensor.name] = maker.empty(tensor.dtype, shape)
+            jobs.append((tensor.name, start, end, maker.address(made[tensor.name])))
         reader.decode(jobs, self._threads)
         return {name: maker.finish(tensor) for name, tensor in made.items()}
 

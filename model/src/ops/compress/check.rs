@@ -31,7 +31,11 @@ pub(super) struct Checked {
 
 /// Checks the file at `path` against the plan and the scan.
 pub(super) fn check(context: &Context<'_>, path: &Path) -> Result<Checked, Error> {
-    let written = Weights::of_file(path)?;
+    check_weights(context, Weights::of_file(path)?, path)
+}
+
+/// Checks an open file, whose path is `path`, against the plan and the scan.
+pub(super) fn check_weights(context: &Context<'_>, written: Weights, path: &Path) -> Result<Checked, Error> {
     let container = &written.files[0].container;
     check_header(context, container, path)?;
     let (head, bytes) = (container.head(), container.len);

@@ -162,6 +162,35 @@ impl Extras {
         if job.to_file {
             return Ok(());
         }
+        for (name, path, _, sha256) in &self.copies {
+            if !staging.has(name) && staging.copy(path, name)? != *sha256 {
+                return Err(Error::file(path, "changed while it was copied; run it again"));
+            }
+        }
+        for (name, text) in self.texts.iter().filter(|(name, _)| !staging.has(name)) {
+            staging.write(name, text.as_bytes())?;
+        }
+        let text = self.manifest(job, written)?;
+        let name = Path::new(MANIFEST);
+        if fs::read(staging.path_of(name)).is_ok_and(|found| found == text.as_bytes()) {
+            staging.keep(name, staging.path_of(name));
+            return Ok(());
+        }
+        staging.write(name, text.as_bytes())
+    }
+
+    /// Returns the files that are copied: name, path, length, digest.
+    pub(super) fn copies(&self) -> &[(PathBuf, PathBuf, u64, String)] {
+        &self.copies
+    }
+
+    /// Returns the configs and indices that are written.
+    pub(super) fn texts(&self) -> &BTreeMap<PathBuf, String> {
+        &self.texts
+    }
+
+    /// Makes the text of the record.
+    pub(super) fn manifest(&self, job: &Job<'_>, written: &[Written]) -> Result<String, Error> {
         let mut outputs: Vec<OutputRecord> = written.iter().map(|file| file.record.clone()).collect();
         let record = |name: &Path, bytes: u64, sha256: &str| OutputRecord {
             name: portable(name).unwrap_or_default(),
@@ -169,27 +198,15 @@ impl Extras {
             sha256: sha256.to_owned(),
             weights: false,
         };
-        for (name, path, bytes, sha256) in &self.copies {
-            if !staging.has(name) && staging.copy(path, name)? != *sha256 {
-                return Err(Error::file(path, "changed while it was copied; run it again"));
-            }
+        for (name, _, bytes, sha256) in &self.copies {
             outputs.push(record(name, *bytes, sha256));
         }
         for (name, text) in &self.texts {
-            if !staging.has(name) {
-                staging.write(name, text.as_bytes())?;
-            }
             outputs.push(record(name, text.len() as u64, &digest(text.as_bytes())));
         }
         outputs.sort_by(|a, b| a.name.cmp(&b.name));
         let manifest = Manifest::new(self.inputs.clone(), outputs);
-        let text = manifest.seal().map_err(|problem| Error::file(&job.output.join(MANIFEST), problem))?;
-        let name = Path::new(MANIFEST);
-        if fs::read(staging.path_of(name)).is_ok_and(|found| found == text.as_bytes()) {
-            staging.keep(name, staging.path_of(name));
-            return Ok(());
-        }
-        staging.write(name, text.as_bytes())
+        manifest.seal().map_err(|problem| Error::file(&job.output.join(MANIFEST), problem))
     }
 }
 

@@ -54,19 +54,46 @@ pub(crate) struct PreparedUnit<'a> {
     pub(crate) frequencies: [u64; 256],
 }
 
+/// A unit that is assigned to a file: one that is ready, or one that nothing is known of but its
+/// tensors.
+pub(super) trait OfUnit<'a> {
+    /// Returns the tensors that the unit is made of.
+    fn spec(&self) -> &'a UnitSpec;
+}
+
+impl<'a> OfUnit<'a> for Box<PreparedUnit<'a>> {
+    fn spec(&self) -> &'a UnitSpec {
+        self.spec
+    }
+}
+
+impl<'a> OfUnit<'a> for &'a UnitSpec {
+    fn spec(&self) -> &'a UnitSpec {
+        self
+    }
+}
+
 /// A file of the output.
-#[derive(Debug, Default)]
-pub(super) struct FilePlan<'a> {
+#[derive(Debug)]
+pub(super) struct FilePlan<'a, U = Box<PreparedUnit<'a>>> {
     pub(super) name: PathBuf,
     /// The lot that its tensors belong to.
     pub(super) lot: usize,
-    pub(super) units: Vec<Box<PreparedUnit<'a>>>,
+    pub(super) units: Vec<U>,
     /// Names of the tensors that become frames.
     pub(super) frames: Vec<&'a str>,
     /// Names of the tensors that stay plain.
     pub(super) plain: Vec<&'a str>,
     /// The metadata of the originals that the file carries.
     pub(super) metadata: BTreeMap<String, String>,
+}
+
+impl<U> FilePlan<'_, U> {
+    /// Plans a file that holds nothing yet.
+    fn new(name: PathBuf) -> Self {
+        let (units, frames, plain) = (Vec::new(), Vec::new(), Vec::new());
+        FilePlan { name, lot: 0, units, frames, plain, metadata: BTreeMap::new() }
+    }
 }
 
 /// The form that each of the weights takes.
@@ -215,15 +242,32 @@ impl<'a> Choice<'a> {
     }
 }
 
+/// Returns the smallest size in bytes that the parts of a unit can have: two rows of tables, the
+/// gaps of a block, two output positions, and a byte and a bit for each weight.
+fn least_bytes(spec: &UnitSpec) -> u64 {
+    2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8)
+}
+
+/// Assigns every tensor to a file before anything is read, as if every unit and every frame that
+/// may shrink did. No tensor is a frame yet.
+pub(super) fn expected<'a>(job: &'a Job<'_>, units: &'a [Units]) -> Vec<FilePlan<'a, &'a UnitSpec>> {
+    let codec = job.options.codec;
+    let of_lot = |(i, (lot, units)): (usize, (&'a Weights, &'a Units))| {
+        let all = if codec.is_of_frames() { &[][..] } else { &units.units };
+        let specs = all.iter().filter(|spec| least_bytes(spec) < 2 * spec.elements).collect();
+        assign(job, lot, i, specs, &HashSet::new(), codec)
+    };
+    job.lots.iter().zip(units).enumerate().flat_map(of_lot).collect()
+}
+
 /// Plans a unit's code, or returns the reason why its tensors have to stay plain.
 pub(crate) fn prepare<'a>(
     lot: &Weights,
     spec: &'a UnitSpec,
     scan: &Scan,
 ) -> Result<Result<Box<PreparedUnit<'a>>, String>, Error> {
-    // The minimum size of the parts: two rows of tables, the gaps of a block, two output positions,
-    // and a byte and a bit for each weight. A code that saves less than this is not worth making.
-    let minimum = 2 * 256 + GAP_BYTES_PER_BLOCK as u64 + 8 + spec.elements + spec.elements.div_ceil(8);
+    // A code that saves less than this is not worth making.
+    let minimum = least_bytes(spec);
     if minimum >= 2 * spec.elements {
         let before = 2 * spec.elements;
         return Ok(Err(format!("would not shrink: {before} bytes plain, at least {minimum} compressed")));
@@ -286,17 +330,17 @@ pub(crate) fn map_all(lot: &Weights, spec: &UnitSpec) -> Result<Vec<Mapped>, Err
 }
 
 /// Assigns every tensor to a file.
-fn assign<'a>(
+fn assign<'a, U: OfUnit<'a>>(
     job: &'a Job<'_>,
     lot: &'a Weights,
     number: usize,
-    units: Vec<Box<PreparedUnit<'a>>>,
+    units: Vec<U>,
     frames: &HashSet<&'a str>,
     codec: Codec,
-) -> Vec<FilePlan<'a>> {
+) -> Vec<FilePlan<'a, U>> {
     let folder = job.folder_of_lot(number);
     let in_units: HashSet<&str> =
-        units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str).collect();
+        units.iter().flat_map(|unit| &unit.spec().tensors).map(String::as_str).collect();
     let rest: Vec<&str> =
         lot.tensors.keys().map(String::as_str).filter(|name| !in_units.contains(name)).collect();
     let mut files = if codec.is_of_frames() && !job.options.single_file {
@@ -317,16 +361,16 @@ fn assign<'a>(
 
 /// Plans a file for each unit, with all other tensors of its module. The rest goes into the last
 /// file.
-fn by_units<'a>(
+fn by_units<'a, U: OfUnit<'a>>(
     job: &Job<'_>,
     lot: &'a Weights,
-    units: Vec<Box<PreparedUnit<'a>>>,
+    units: Vec<U>,
     rest: Vec<&'a str>,
-) -> Vec<FilePlan<'a>> {
-    let mut files: Vec<FilePlan<'_>> = Vec::new();
+) -> Vec<FilePlan<'a, U>> {
+    let mut files: Vec<FilePlan<'_, U>> = Vec::new();
     let mut names = FileNames::default();
     let mut home: HashMap<&str, usize> = HashMap::new();
-    let mut last = FilePlan { name: PathBuf::from(REST), ..FilePlan::default() };
+    let mut last = FilePlan::new(PathBuf::from(REST));
     let (share_files, mut filled) = (units.len() > MAX_UNITS_WITH_OWN_FILES, u64::MAX);
     let file_limit = job.options.max_shard_size.unwrap_or(SHARED_FILE).min(SHARED_FILE);
     for unit in units {
@@ -334,14 +378,14 @@ fn by_units<'a>(
             last.units.push(unit);
             continue;
         }
-        let bytes = unit.plan.sizes().total();
+        // The original size, so that a plan made before anything is read names the same files.
+        let bytes = 2 * unit.spec().elements;
         if !share_files || filled.saturating_add(bytes) > file_limit {
-            let name = PathBuf::from(names.of_unit(&unit.spec.path));
-            files.push(FilePlan { name, ..FilePlan::default() });
+            files.push(FilePlan::new(PathBuf::from(names.of_unit(&unit.spec().path))));
             filled = 0;
         }
         filled += bytes;
-        home.insert(&unit.spec.path, files.len() - 1);
+        home.insert(&unit.spec().path, files.len() - 1);
         if let Some(file) = files.last_mut() {
             file.units.push(unit);
         }
@@ -361,7 +405,7 @@ fn by_units<'a>(
     last.plain = cut.first_mut().map(std::mem::take).unwrap_or_default();
     for (i, more) in cut.into_iter().enumerate().skip(1) {
         let name = PathBuf::from(names.of_unit(&format!("model-rest-{:05}", i + 1)));
-        files.push(FilePlan { name, plain: more, ..FilePlan::default() });
+        files.push(FilePlan { plain: more, ..FilePlan::new(name) });
     }
     // The last file is written even if it is empty: loaders look for a file of this name.
     files.push(last);
@@ -376,7 +420,7 @@ fn home_of(name: &str, home: &HashMap<&str, usize>) -> Option<usize> {
 
 /// Plans the same files as the source has. Cuts anew where the options set a size, or where a
 /// header would grow too long.
-fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) -> Vec<FilePlan<'a>> {
+fn as_in_the_source<'a, U>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) -> Vec<FilePlan<'a, U>> {
     let mut of_file: Vec<Vec<&str>> = vec![Vec::new(); lot.files.len()];
     let (mut header, mut bytes) = (vec![0; lot.files.len()], vec![0; lot.files.len()]);
     for name in names {
@@ -391,7 +435,7 @@ fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) ->
         let files = of_file.into_iter().enumerate().map(|(i, plain)| {
             let name = Path::new(&lot.files[i].name);
             let name = name.strip_prefix(&lot.folder).unwrap_or(name).to_owned();
-            FilePlan { name, plain, ..FilePlan::default() }
+            FilePlan { plain, ..FilePlan::new(name) }
         });
         return files.collect();
     }
@@ -403,7 +447,7 @@ fn as_in_the_source<'a>(job: &Job<'_>, lot: &'a Weights, names: Vec<&'a str>) ->
         } else {
             PathBuf::from(format!("model-{:05}-of-{number:05}{WEIGHTS}", i + 1))
         };
-        FilePlan { name, plain, ..FilePlan::default() }
+        FilePlan { plain, ..FilePlan::new(name) }
     });
     files.collect()
 }
@@ -434,29 +478,32 @@ fn record_bytes(name: &str) -> u64 {
     2 * name.len() as u64 + 340
 }
 
-impl FilePlan<'_> {
+impl<'a, U: OfUnit<'a>> FilePlan<'a, U> {
+    /// Iterates over the names of its tensors; those of units come first.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        let of_units = self.units.iter().flat_map(|unit| &unit.spec().tensors).map(String::as_str);
+        of_units.chain(self.plain.iter().copied()).chain(self.frames.iter().copied())
+    }
+
     /// Estimates how many bytes the record of a file takes in addition to its data.
     fn record_bytes(&self, lot: &Weights) -> u64 {
-        let of_units = self.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
-        let names = of_units.chain(self.plain.iter().copied()).chain(self.frames.iter().copied());
         let in_header = |name: &str| lot.get(name).map_or(0, |_| 2 * name.len() as u64 + 240);
-        names.map(in_header).sum()
+        self.names().map(in_header).sum()
     }
 
     /// Sums the original sizes of its tensors in bytes.
     pub(super) fn source_bytes(&self, lot: &Weights) -> u64 {
         let single = |name: &&str| lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
-        self.units.iter().map(|unit| 2 * unit.spec.elements).sum::<u64>()
+        self.units.iter().map(|unit| 2 * unit.spec().elements).sum::<u64>()
             + self.frames.iter().map(single).sum::<u64>()
             + self.plain.iter().map(single).sum::<u64>()
     }
 }
 
 /// Collects the metadata of the files that the tensors come from. Loaders look for `format` in it.
-fn original_metadata(lot: &Weights, file: &FilePlan<'_>) -> BTreeMap<String, String> {
-    let of_units = file.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
-    let names = of_units.chain(file.plain.iter().copied()).chain(file.frames.iter().copied());
-    let mut from: Vec<usize> = names.filter_map(|name| lot.tensors.get(name)).map(|place| place.0).collect();
+fn original_metadata<'a, U: OfUnit<'a>>(lot: &Weights, file: &FilePlan<'a, U>) -> BTreeMap<String, String> {
+    let mut from: Vec<usize> =
+        file.names().filter_map(|name| lot.tensors.get(name)).map(|place| place.0).collect();
     from.sort_unstable();
     from.dedup();
     let is_rest = file.name.file_name().is_some_and(|name| name == REST);

@@ -1,7 +1,6 @@
 //! Compresses a checkpoint: scan, layout, write, check, publish.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -9,7 +8,7 @@ use rayon::prelude::*;
 use crate::checkpoint::{Source, Weights};
 use crate::config;
 use crate::container::Located;
-use crate::error::{Error, io};
+use crate::error::Error;
 use crate::names::{CONFIG, MANIFEST, is_index, portable, relative};
 use crate::ops::report::CompressReport;
 use crate::packed::manifest::Manifest;
@@ -19,11 +18,13 @@ use crate::partition::Units;
 use crate::pool;
 use crate::progress::Progress;
 use crate::staging::{Staging, names_a_file};
+use crate::store;
 
 mod check;
 mod extras;
 pub(crate) mod layout;
 mod options;
+pub(crate) mod planned;
 mod report;
 pub(crate) mod scan;
 mod write;
@@ -64,7 +65,10 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<CompressReport, Error> {
-    let (input, output) = (input.as_ref(), output.as_ref());
+    let (input, output) = (&*store::plain(input.as_ref()), &*store::plain(output.as_ref()));
+    if store::is_remote(output) {
+        return planned::all(input, output, options, progress);
+    }
     let to_file = names_a_file(output);
     if to_file && !options.single_file {
         return Err(Error::NotADirectory { path: output.to_owned() });
@@ -151,7 +155,7 @@ fn begin(job: &Job<'_>, input: &Path) -> Result<Staging, Error> {
     if job.to_file {
         return Staging::file(job.output, input, &inputs, job.options.force);
     }
-    let input = fs::canonicalize(input).map_err(io("cannot open", input))?;
+    let input = store::name_of(input)?;
     Staging::directory(job.output, &format!("df11 compress {}", input.display()), &inputs, job.options.force)
 }
 

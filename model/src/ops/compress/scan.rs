@@ -44,7 +44,7 @@ pub(super) struct FileScan {
     pub(super) bytes: u64,
     pub(super) sha256: String,
     /// One entry for each tensor, in the order of the header.
-    tensors: Vec<TensorScan>,
+    pub(super) tensors: Vec<TensorScan>,
 }
 
 /// The digest and histograms of a tensor.
@@ -78,6 +78,24 @@ impl Histogram {
 }
 
 impl TensorScan {
+    /// Makes the scan of a tensor that was not read.
+    fn none() -> Self {
+        TensorScan { sha256: [0; 32], pieces: Vec::new() }
+    }
+
+    /// Takes the digest and the histogram of a tensor that was read elsewhere.
+    pub(super) fn of(sha256: [u8; 32], counts: &[u64; 256]) -> Self {
+        // A piece counts at most 2^32 - 1 of a byte.
+        let mut rest = *counts;
+        let mut pieces = Vec::new();
+        while rest != [0; 256] {
+            let now = rest.map(|count| count.min(u64::from(u32::MAX)));
+            rest.iter_mut().zip(now).for_each(|(rest, now)| *rest -= now);
+            pieces.push(Histogram::new(&now));
+        }
+        TensorScan { sha256, pieces }
+    }
+
     /// Counts how often each coded byte occurs in the tensor.
     pub(crate) fn counts(&self) -> [u64; 256] {
         let mut counts = [0; 256];
@@ -131,6 +149,30 @@ impl Scan {
         Ok(Scan { files, others: Vec::new(), left_out: Vec::new() })
     }
 
+    /// Takes what was found out elsewhere.
+    pub(super) fn of_files(files: HashMap<String, FileScan>) -> Self {
+        Scan { files, others: Vec::new(), left_out: Vec::new() }
+    }
+
+    /// Reads these tensors of a lot, and no others.
+    pub(super) fn of_tensors(lot: &Weights, names: &[&str], progress: &dyn Progress) -> Result<Self, Error> {
+        let scanned = names.par_iter().with_max_len(1).map(|name| {
+            let (container, tensor) = super::source(lot, name)?;
+            Ok((*name, scan_tensor(container, tensor, None, progress)?))
+        });
+        let mut files: HashMap<String, FileScan> = HashMap::new();
+        for (name, found) in scanned.collect::<Result<Vec<_>, Error>>()? {
+            let Some(&(file, at)) = lot.tensors.get(name) else { continue };
+            let file = &lot.files[file];
+            let scan = files.entry(file.name.clone()).or_insert_with(|| {
+                let tensors = file.container.tensors.iter().map(|_| TensorScan::none()).collect();
+                FileScan { bytes: file.container.len, sha256: String::new(), tensors }
+            });
+            scan.tensors[at] = found;
+        }
+        Ok(Self::of_files(files))
+    }
+
     pub(super) fn file(&self, name: &str) -> Option<&FileScan> {
         self.files.get(name)
     }
@@ -145,7 +187,7 @@ impl Scan {
 }
 
 /// Reads a weight file from start to end.
-fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan, Error> {
+pub(super) fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan, Error> {
     let mut whole = Sha256::new();
     whole.update(container.head());
     let mut tensors = Vec::with_capacity(container.tensors.len());
@@ -155,7 +197,7 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
         let small = rest.iter().take_while(|tensor| tensor.bytes() <= SMALL);
         let together = small.take_while(|t| t.range.end - first.range.start <= PIECE_BYTES as u64).count();
         if together == 0 {
-            tensors.push(scan_tensor(container, first, &mut whole, progress)?);
+            tensors.push(scan_tensor(container, first, Some(&mut whole), progress)?);
             rest = &rest[1..];
             continue;
         }
@@ -180,12 +222,12 @@ fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan,
     Ok(FileScan { bytes: container.len, sha256: hex::encode(whole.finalize()), tensors })
 }
 
-/// Scans one tensor. One thread computes the digest of the file while another computes that of the
-/// tensor and its histograms.
+/// Scans one tensor. One thread computes the digest of the file, where one is wanted, while another
+/// computes that of the tensor and its histograms.
 fn scan_tensor(
     container: &Container,
     tensor: &Tensor,
-    whole: &mut Sha256,
+    mut whole: Option<&mut Sha256>,
     progress: &dyn Progress,
 ) -> Result<TensorScan, Error> {
     let mut sha256 = Sha256::new();
@@ -195,7 +237,7 @@ fn scan_tensor(
             sha256.update(piece);
             count(container, tensor, piece)
         };
-        let ((), counted) = rayon::join(|| whole.update(piece), of_tensor);
+        let ((), counted) = rayon::join(|| whole.iter_mut().for_each(|whole| whole.update(piece)), of_tensor);
         pieces.push(counted?);
         progress.advance(piece.len() as u64);
         go_on(progress)

@@ -23,7 +23,7 @@ use crate::packed::manifest::OutputRecord;
 use crate::packed::metadata::{FileMetadata, KEY, TensorMetadata, UnitMetadata};
 use crate::packed::{frame, unit::dtype};
 use crate::progress::go_on;
-use crate::staging::{Partial, Staging};
+use crate::staging::{Place, Staging};
 
 /// Frames of tensors of at most this size in bytes are encoded in parallel, in memory.
 const SMALL_FRAME: u64 = 4 << 20;
@@ -72,7 +72,7 @@ pub(super) fn write_file(context: &Context<'_>, staging: &Staging) -> Result<Wri
     written(plan, checked, false)
 }
 
-fn written(plan: &FilePlan<'_>, checked: Checked, kept: bool) -> Result<Written, Error> {
+pub(super) fn written(plan: &FilePlan<'_>, checked: Checked, kept: bool) -> Result<Written, Error> {
     let Checked { head, bytes, largest_blocks, frames } = checked;
     let name = crate::names::portable(&plan.name).unwrap_or_default();
     let record = OutputRecord { name, bytes, sha256: digest(&head), weights: true };
@@ -176,7 +176,7 @@ fn unit_entries(unit: &PreparedUnit<'_>) -> Result<Vec<Layout>, String> {
 }
 
 /// Encodes everything that belongs to a file.
-fn encode_file(context: &Context<'_>, partial: &Partial) -> Result<(), Error> {
+pub(super) fn encode_file(context: &Context<'_>, partial: &dyn Place) -> Result<(), Error> {
     let Context { job, lot, plan, .. } = context;
     let cannot = |problem| Error::file(&job.output.join(&plan.name), problem);
     let header = Header::new(context).map_err(cannot)?;
@@ -215,7 +215,7 @@ fn encode_file(context: &Context<'_>, partial: &Partial) -> Result<(), Error> {
 }
 
 /// Copies a tensor unchanged.
-fn copy_tensor(context: &Context<'_>, name: &str, partial: &Partial, start: u64) -> Result<(), Error> {
+fn copy_tensor(context: &Context<'_>, name: &str, partial: &dyn Place, start: u64) -> Result<(), Error> {
     let (container, tensor) = source(context.lot, name)?;
     let mut at = start;
     container.read(tensor, |chunk| {
@@ -230,7 +230,7 @@ fn encode_unit(
     context: &Context<'_>,
     unit: &PreparedUnit<'_>,
     places: &HashMap<&str, (u64, u64)>,
-    partial: &Partial,
+    partial: &dyn Place,
 ) -> Result<(), Error> {
     let lot = context.lot;
     go_on(context.job.progress)?;
@@ -270,7 +270,7 @@ fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit
 /// `None` for a frame that turned out no smaller than its tensor. Such a tensor is stored plain.
 fn encode_frames<'a>(
     context: &Context<'a>,
-    partial: &Partial,
+    partial: &dyn Place,
     mut end: u64,
 ) -> Result<Vec<(&'a str, Option<u64>)>, Error> {
     let Context { job, lot, plan, scan, .. } = context;
@@ -325,7 +325,7 @@ fn encode_frames<'a>(
 /// Records a frame that was written at `at`, or writes the plain tensor there if that is no larger.
 fn finish_frame<'a>(
     context: &Context<'a>,
-    partial: &Partial,
+    partial: &dyn Place,
     name: &'a str,
     len: u64,
     at: u64,

@@ -84,11 +84,19 @@ def save_model(
 
 
 def load_file(
-    filename: Path, device: Any = "cpu", *, backend: str = "mmap", threads: int = 0
+    filename: Path,
+    device: Any = "cpu",
+    *,
+    backend: str = "mmap",
+    threads: int = 0,
+    part: tuple[int, int] | None = None,
 ) -> Tensors:
-    """Decode all tensors of a file, or of a directory, on several threads."""
+    """Decode all tensors of a file, a directory or an address in a store, on several threads.
+
+    With `part=(rank, ranks)`, only that rank's rows of each tensor are read and decoded.
+    """
     with safe_open(filename, "pt", device, backend=backend, threads=threads) as opened:
-        return opened.get_tensors()
+        return opened.get_tensors() if part is None else opened.get_part(*part)
 
 
 def load(data: bytes, *, threads: int = 0) -> Tensors:

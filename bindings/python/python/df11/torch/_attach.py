@@ -70,7 +70,8 @@ def attach(
     """
     path = os.fspath(checkpoint)
     check_device(path, device, prefetch)
-    reader = _df11.Reader(path, as_json(pattern_dict))
+    # Of a checkpoint in a store, the stored bytes are fetched once and stay in memory.
+    reader = _df11.Reader(path, as_json(pattern_dict), True)
     plan = _Plan(module, path, reader, names or {}, blocks)
     plan.check(strict)
     attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
