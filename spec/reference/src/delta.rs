@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "what is written has been counted before")]
 
 use crate::frame::{self, Tensor, crc};
-use crate::rans::Frequencies;
+use crate::rans::{self, Frequencies};
 use crate::{Violation, rule};
 
 /// B-3.1: the first bytes.
@@ -30,6 +30,8 @@ pub enum Method {
         block: usize,
         /// Whether there is a map.
         map: bool,
+        /// Whether escapes are coded.
+        escapes: bool,
     },
     /// Method 3, with this codec.
     Frame(u8),
@@ -92,9 +94,10 @@ fn cost(counts: &[u64; 256]) -> i128 {
     i128::from(n) * i128::from(lg(sum)) - coded + 40_960 * occurring().count() as i128 + 65_536
 }
 
-/// B-7.2: thresholds and tables for counts of symbols by exponent.
+/// B-7.2: thresholds and tables for counts of symbols by exponent, of elements of `size` bytes, and
+/// from which symbol on elements are escapes in each group.
 #[must_use]
-pub fn tables(counts: &[[u64; 256]; 256]) -> (Vec<u8>, Vec<Frequencies>) {
+pub fn tables(counts: &[[u64; 256]; 256], most: usize, size: u64) -> (Vec<u8>, Vec<Frequencies>, Vec<u8>) {
     let mut groups: Vec<(u8, [u64; 256])> = (0..=255)
         .zip(counts)
         .filter(|(_, counts)| counts.iter().any(|count| *count > 0))
@@ -108,14 +111,32 @@ pub fn tables(counts: &[[u64; 256]; 256]) -> (Vec<u8>, Vec<Frequencies>) {
         };
         let costs: Vec<i128> = (0..groups.len() - 1).map(more).collect();
         let least = (0..costs.len()).min_by_key(|i| costs[*i]).expect("there are two groups");
-        if costs[least] > 0 && groups.len() <= 8 {
+        if costs[least] > 0 && groups.len() <= most {
             break;
         }
         let (_, removed) = groups.remove(least + 1);
         groups[least].1 = union(&groups[least].1, &removed);
     }
+    let mut limits = Vec::new();
+    for (_, counts) in &mut groups {
+        let n: u64 = counts.iter().sum();
+        if most < 8 {
+            limits.push(255);
+            continue;
+        }
+        let t = (0..255).rfind(|s| 11_360 * size * counts[*s] >= n).map_or(0, |s| s + 1);
+        let (rare, rest) = counts[t..].split_at_mut(255 - t);
+        if rest[0] > 0 || rare.iter().filter(|count| **count > 0).count() >= 2 {
+            rest[0] += rare.iter().sum::<u64>();
+            rare.fill(0);
+            limits.push(t as u8);
+        } else {
+            limits.push(255);
+        }
+    }
     let thresholds = groups[1..].iter().map(|(x, _)| *x).collect();
-    (thresholds, groups.iter().map(|(_, counts)| Frequencies::normalise(counts, 11)).collect())
+    let tables = groups.iter().map(|(_, counts)| Frequencies::normalise(counts, 11)).collect();
+    (thresholds, tables, limits)
 }
 
 /// B-5.4: a table in the header.
@@ -151,6 +172,7 @@ fn step(x: &mut u64, words: &mut Vec<u16>, table: &Frequencies, s: u8) -> Result
 /// A block, and its entry in the directory without checksums.
 struct Block {
     w: usize,
+    v: usize,
     e: usize,
     k: usize,
     bytes: Vec<u8>,
@@ -162,13 +184,20 @@ struct Shared<'a> {
     m: usize,
     thresholds: &'a [u8],
     tables: &'a [Frequencies],
+    /// From which symbol on a writer makes elements escapes, by table.
+    limits: &'a [u8],
     map: Option<&'a Frequencies>,
+    escapes: Option<&'a Frequencies>,
 }
 
 impl Shared<'_> {
-    fn table(&self, base: u64) -> &Frequencies {
+    fn context(&self, base: u64) -> usize {
         let x = exponent(self.element_type, base);
-        &self.tables[self.thresholds.iter().filter(|t| usize::from(**t) <= x).count()]
+        self.thresholds.iter().filter(|t| usize::from(**t) <= x).count()
+    }
+
+    fn table(&self, base: u64) -> &Frequencies {
+        &self.tables[self.context(base)]
     }
 
     /// B-5.6 to B-5.8
@@ -186,6 +215,7 @@ impl Shared<'_> {
             for (&base, &new) in base.iter().zip(new) {
                 let z = zigzag(self.element_type, new, base);
                 let s = (z >> (8 * self.m)).min(255) as u8;
+                let s = if s >= self.limits[self.context(base)] { 255 } else { s };
                 step(&mut states[k % 32], &mut words, self.table(base), s)?;
                 if s == 255 {
                     escapes.extend(&new.to_le_bytes()[..size]);
@@ -200,12 +230,25 @@ impl Shared<'_> {
                 step(&mut states[i % 32], &mut words, table, s)?;
             }
         }
-        let mut bytes: Vec<u8> = states.iter().flat_map(|state| (*state as u32).to_le_bytes()).collect();
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        let put = |bytes: &mut Vec<u8>, states: &[u64; 32]| {
+            bytes.extend(states.iter().flat_map(|state| (*state as u32).to_le_bytes()));
+        };
+        let (mut bytes, mut v) = (Vec::new(), Vec::new());
+        put(&mut bytes, &states);
+        if let Some(table) = self.escapes.filter(|_| e > 0) {
+            let split: Vec<(u8, Vec<u8>)> =
+                escapes.chunks(size).map(|element| frame::split_one(self.element_type, element)).collect();
+            let symbols: Vec<u8> = split.iter().map(|(symbol, _)| *symbol).collect();
+            let coded = rans::encode(table, &symbols)?;
+            put(&mut bytes, &coded.states);
+            v = coded.words;
+            escapes = split.into_iter().flat_map(|(_, raw)| raw).collect();
+        }
+        bytes.extend(words.iter().chain(&v).flat_map(|word| word.to_le_bytes()));
         bytes.extend(escapes);
         bytes.extend(planes.concat());
         bytes.resize(bytes.len().next_multiple_of(4), 0);
-        Ok(Block { w: words.len(), e, k, bytes })
+        Ok(Block { w: words.len(), v: v.len(), e, k, bytes })
     }
 
     /// B-5.8, from the words that are left.
@@ -215,7 +258,9 @@ impl Shared<'_> {
         for (lane, x) in states.iter().enumerate() {
             rule("R-5.3", (START..1 << 31).contains(x), || format!("lane {lane} is in state {x}"))?;
         }
-        let mut words: Vec<u64> = block.bytes[128..128 + 2 * block.w].chunks(2).map(number).collect();
+        let coded_escapes = self.escapes.filter(|_| block.e > 0);
+        let start = if coded_escapes.is_some() { 256 } else { 128 };
+        let mut words: Vec<u64> = block.bytes[start..start + 2 * block.w].chunks(2).map(number).collect();
         let mut decode = |tables: &[&Frequencies]| {
             let mut symbols = vec![0; tables.len()];
             for first in (0..tables.len().div_ceil(32)).rev().map(|step| 32 * step) {
@@ -250,9 +295,26 @@ impl Shared<'_> {
         rule("R-5.5", states.iter().all(|x| *x == START), || "a lane ends in another state".to_owned())?;
         let found = symbols.iter().filter(|s| **s == 255).count();
         rule("B-5.8", found == block.e, || format!("{found} escapes"))?;
-        let escapes = &block.bytes[128 + 2 * block.w..];
-        let planes = &escapes[size * block.e..];
-        let mut escapes = escapes.chunks(size).map(number);
+        let rest = &block.bytes[start + 2 * block.w..];
+        let (escapes, planes): (Vec<u64>, _) = match coded_escapes {
+            None => (rest[..size * block.e].chunks(size).map(number).collect(), &rest[size * block.e..]),
+            Some(table) => {
+                let states: Vec<u64> = block.bytes[128..256].chunks(4).map(number).collect();
+                let words = rest[..2 * block.v].chunks(2).map(|word| number(word) as u16).collect();
+                let states = states.try_into().expect("128 bytes");
+                let symbols = rans::decode(table, &rans::Block { states, words }, block.e)?;
+                let raw = &rest[2 * block.v..][..(size - 1) * block.e];
+                let element = |i: usize| {
+                    number(&frame::merge_one(
+                        self.element_type,
+                        symbols[i],
+                        &raw[(size - 1) * i..][..size - 1],
+                    ))
+                };
+                ((0..block.e).map(element).collect(), &rest[2 * block.v + (size - 1) * block.e..])
+            }
+        };
+        let mut escapes = escapes.into_iter();
         let mut new = base.to_vec();
         for (at, (&i, &s)) in coded.iter().zip(&symbols).enumerate() {
             let raw = (0..self.m).rev().fold(0, |raw, p| raw << 8 | u64::from(planes[p * block.k + at]));
@@ -290,12 +352,12 @@ pub fn encode(
     let (b, r) = (numbers(base), numbers(new));
     let mut out = MAGIC.to_vec();
     let (number, m, block, map) = match method {
-        Method::Same => (0, 0, 0, false),
-        Method::List => (1, 0, 0, false),
-        Method::Coded { m, block, map } => (2, m, block, map),
-        Method::Frame(_) => (3, 0, 0, false),
+        Method::Same => (0, 0, 0, 0),
+        Method::List => (1, 0, 0, 0),
+        Method::Coded { m, block, map, escapes } => (2, m, block, u8::from(map) | u8::from(escapes) << 1),
+        Method::Frame(_) => (3, 0, 0, 0),
     };
-    out.extend([1, element_type, number, m as u8, 0, u8::from(map), 0, 0]);
+    out.extend([1, element_type, number, m as u8, 0, map, 0, 0]);
     out.extend((n as u64).to_le_bytes());
     out.extend((c as u64).to_le_bytes());
     out.extend((block as u32).to_le_bytes());
@@ -322,7 +384,7 @@ pub fn encode(
                 before = i + 1;
             }
         }
-        Method::Coded { m, block, map } => {
+        Method::Coded { m, block, map, escapes } => {
             let mut counts = Box::new([[0; 256]; 256]);
             let mut chunks = [0; 256];
             for (b, r) in b.chunks(block).zip(r.chunks(block)) {
@@ -334,24 +396,43 @@ pub fn encode(
                     }
                 }
             }
-            let (thresholds, tables) = tables(&counts);
+            let most = if escapes { 7 } else { 8 };
+            let (thresholds, tables, limits) = tables(&counts, most, size as u64);
+            let no_tables = Shared {
+                element_type,
+                m,
+                thresholds: &thresholds,
+                tables: &tables,
+                limits: &limits,
+                map: None,
+                escapes: None,
+            };
+            let mut of_escapes = [0; 256];
+            for (&b, &r) in b.iter().zip(&r) {
+                let s = (zigzag(element_type, r, b) >> (8 * m)).min(255) as u8;
+                if s >= limits[no_tables.context(b)] {
+                    let element = &r.to_le_bytes()[..size];
+                    of_escapes[usize::from(frame::split_one(element_type, element).0)] += 1;
+                }
+            }
+            // Where there are none, any table will do.
+            of_escapes[0] += u64::from(of_escapes == [0; 256]);
+            let of_escapes = escapes.then(|| Frequencies::normalise(&of_escapes, 11));
             let of_map = map.then(|| Frequencies::normalise(&chunks, 11));
             out[12] = tables.len() as u8;
+            out.extend((b.iter().zip(&r).filter(|(b, r)| b != r).count() as u64).to_le_bytes());
             out.extend(&thresholds);
-            tables.iter().for_each(|table| put_table(&mut out, &table.f));
+            tables.iter().chain(&of_escapes).for_each(|table| put_table(&mut out, &table.f));
             if let Some(table) = &of_map {
                 out.extend((table.f[1] as u16).to_le_bytes());
             }
-            let (thresholds, tables) = (&thresholds[..], &tables[..]);
-            let shared = Shared { element_type, m, thresholds, tables, map: of_map.as_ref() };
+            let shared = Shared { map: of_map.as_ref(), escapes: of_escapes.as_ref(), ..no_tables };
             for (j, (b, r)) in b.chunks(block).zip(r.chunks(block)).enumerate() {
                 let coded = shared.block(b, r)?;
                 let of = |bytes: &[u8]| crc(0, &bytes[j * block * size..][..b.len() * size]);
-                for field in
-                    [coded.w as u32, coded.e as u32, coded.k as u32, crc(j as u32, &coded.bytes), of(base), of(new)]
-                {
-                    out.extend(field.to_le_bytes());
-                }
+                let numbers = [coded.w, coded.v, coded.e, coded.k].map(|number| number as u32);
+                let checksums = [crc(j as u32, &coded.bytes), of(base), of(new)];
+                numbers.iter().chain(&checksums).for_each(|field| out.extend(field.to_le_bytes()));
                 blocks.extend(coded.bytes);
             }
         }
@@ -452,7 +533,13 @@ pub fn decode(delta: &[u8], base: &[u8]) -> Result<(u8, Vec<u8>), Violation> {
     let (n, c) = (fields.integer("B-3.1", 8)?, fields.integer("B-3.1", 8)?);
     let block = fields.integer("B-3.1", 4)?;
     let good = match method {
-        2 => m < size && (1..9).contains(&tables) && map < 2 && block % 64 == 0 && (4096..=1 << 20).contains(&block),
+        2 => {
+            m < size
+                && (1..9 - map as usize / 2).contains(&tables)
+                && map < 4
+                && block % 64 == 0
+                && (4096..=1 << 20).contains(&block)
+        }
         _ => m == 0 && tables == 0 && map == 0 && block == 0,
     };
     rule("B-3.1", good && c <= n, || format!("m {m}, K {tables}, map {map}, B {block}, c {c}"))?;
@@ -493,6 +580,9 @@ pub fn decode(delta: &[u8], base: &[u8]) -> Result<(u8, Vec<u8>), Violation> {
         _ => header(&mut fields)?,
     }
     if c < n || method == 3 {
+        // Byte 10 of a frame is its codec (F-3.1).
+        let codec = delta[fields.at..].get(10).copied().unwrap_or(0);
+        rule("B-3.2", codec != 3, || format!("a frame of codec {codec}"))?;
         let tensor = frame::decode(&delta[fields.at..])?;
         let fits = tensor.element_type == element_type && tensor.shape == [n - c];
         rule("B-3.2", fits, || format!("a frame of {:?}", tensor.shape))?;
@@ -512,11 +602,13 @@ fn coded(
     header: impl Fn(&mut Fields<'_>) -> Result<(), Violation>,
 ) -> Result<Vec<u8>, Violation> {
     let size = BYTES[usize::from(element_type)];
+    fields.integer("B-5.4", 8)?;
     let thresholds = fields.bytes("B-5.4", tables - 1)?;
     let ascending = [&[0], thresholds].concat().windows(2).all(|pair| pair[0] < pair[1]);
     rule("B-5.4", ascending, || format!("thresholds {thresholds:?}"))?;
     let tables = (0..tables).map(|_| fields.table()).collect::<Result<Vec<_>, _>>()?;
-    let of_map = match map {
+    let of_escapes = if map / 2 == 1 { Some(fields.table()?) } else { None };
+    let of_map = match map % 2 {
         1 => {
             let f1 = fields.integer("B-5.4", 2)?;
             rule("B-5.4", (1..2048).contains(&f1), || format!("frequency {f1} of the map"))?;
@@ -527,25 +619,31 @@ fn coded(
         _ => None,
     };
     let blocks = base.len().div_ceil(block * size);
-    let directory = fields.bytes("B-5.4", 24 * blocks)?;
+    let directory = fields.bytes("B-5.4", 28 * blocks)?;
     header(fields)?;
     fields.zeros("B-5.6", fields.at.next_multiple_of(4) - fields.at)?;
-    let shared = Shared { element_type, m, thresholds, tables: &tables, map: of_map.as_ref() };
+    let (tables, map, escapes) = (&tables[..], of_map.as_ref(), of_escapes.as_ref());
+    let shared = Shared { element_type, m, thresholds, tables, limits: &[], map, escapes };
     let mut new = Vec::new();
-    for (j, (entry, base)) in directory.chunks(24).zip(base.chunks(block * size)).enumerate() {
+    for (j, (entry, base)) in directory.chunks(28).zip(base.chunks(block * size)).enumerate() {
         let entry: Vec<u64> = entry.chunks(4).map(number).collect();
-        let (w, e, k) = (entry[0] as usize, entry[1] as usize, entry[2] as usize);
+        let [w, v, e, k] = [0, 1, 2, 3].map(|i| entry[i] as usize);
         let start = fields.at;
-        let bytes = fields.bytes("B-5.6", 128 + 2 * w + size * e + m * k)?.to_vec();
+        rule("B-5.5", v == 0 || (e > 0 && escapes.is_some()), || format!("{v} words of escapes"))?;
+        let len = match escapes.filter(|_| e > 0) {
+            Some(_) => 256 + 2 * w + 2 * v + (size - 1) * e + m * k,
+            None => 128 + 2 * w + 2 * v + size * e + m * k,
+        };
+        let bytes = fields.bytes("B-5.6", len)?.to_vec();
         fields.zeros("B-5.6", fields.at.next_multiple_of(4) - fields.at)?;
         let stored = crc(j as u32, &fields.bytes[start..fields.at]);
-        rule("B-5.5", entry[3] == u64::from(stored), || format!("the checksum of block {j} differs"))?;
-        rule("B-5.5", entry[4] == u64::from(crc(0, base)), || format!("another base in block {j}"))?;
+        rule("B-5.5", entry[4] == u64::from(stored), || format!("the checksum of block {j} differs"))?;
+        rule("B-5.5", entry[5] == u64::from(crc(0, base)), || format!("another base in block {j}"))?;
         let base: Vec<u64> = base.chunks(size).map(number).collect();
-        let elements = shared.unblock(&base, &Block { w, e, k, bytes })?;
+        let elements = shared.unblock(&base, &Block { w, v, e, k, bytes })?;
         let elements: Vec<u8> =
             elements.iter().flat_map(|element| element.to_le_bytes()[..size].to_vec()).collect();
-        rule("B-5.5", entry[5] == u64::from(crc(0, &elements)), || format!("another result in block {j}"))?;
+        rule("B-5.5", entry[6] == u64::from(crc(0, &elements)), || format!("another result in block {j}"))?;
         new.extend(elements);
     }
     Ok(new)
@@ -582,8 +680,9 @@ mod tests {
             for (method, result) in [
                 (Method::Same, &base),
                 (Method::List, &new),
-                (Method::Coded { m: 0, block: 4096, map: false }, &new),
-                (Method::Coded { m: size - 1, block: 8192, map: true }, &new),
+                (Method::Coded { m: 0, block: 4096, map: false, escapes: false }, &new),
+                (Method::Coded { m: 0, block: 4096, map: true, escapes: true }, &new),
+                (Method::Coded { m: size - 1, block: 8192, map: true, escapes: false }, &new),
                 (Method::Frame(1), &new),
             ] {
                 for common in [9000, 8999, 128] {
