@@ -198,7 +198,15 @@ impl Reader {
     ///
     /// The errors of [`open`](Self::open), and an error if the dictionary does not fit the units.
     pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        let path = path.as_ref();
+        Self::open_all(path.as_ref(), pattern_dict, false)
+    }
+
+    /// Opens a checkpoint without its deltas.
+    pub(crate) fn open_without_deltas(path: &Path) -> Result<Self, Error> {
+        Self::open_all(path, None, true)
+    }
+
+    fn open_all(path: &Path, pattern_dict: Option<&PatternDict>, skip_deltas: bool) -> Result<Self, Error> {
         let part = Part::new(Weights::open(path)?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;
@@ -208,6 +216,14 @@ impl Reader {
         let mut opening =
             Opening { part: &part, maps: &maps, tensors: BTreeMap::new(), open_frames: Vec::new() };
         for single in &part.singles {
+            if single.frame.as_ref().is_some_and(|original| original.delta.is_some()) {
+                if skip_deltas {
+                    continue;
+                }
+                let (container, tensor) = part.weights.at(single.place);
+                let problem = "is stored as a delta against another checkpoint; restore it first";
+                return Err(Error::tensor(&container.path, &tensor.name, problem));
+            }
             opening.single(single)?;
         }
         let (mut units, mut open_units) = (Vec::new(), Vec::new());

@@ -257,3 +257,11 @@ fn swapped_blocks_are_noticed() {
     swapped[blocks - 2 * half..].rotate_left(half);
     assert!(Delta::new(&swapped).and_then(|delta| delta.apply(&base)).is_err());
 }
+
+#[test]
+fn the_vectors_are_those_that_the_generator_makes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/delta.json");
+    let there = std::fs::read_to_string(path).unwrap();
+    let made = df11_tests::delta_vectors::generate();
+    assert!(there == made, "spec/vectors/delta.json: run `cargo run -p df11-tests --bin vectors`");
+}

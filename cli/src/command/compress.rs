@@ -37,6 +37,11 @@ pub(crate) struct Compress {
     /// such as 5GB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_shard_size: Option<u64>,
+    /// A checkpoint that is near to this one, in any form: what it was fine-tuned from, or the one
+    /// before. Each tensor is then stored against that of the base, which restoring needs; what gains
+    /// nothing by it becomes a frame. May be given again for what the base itself is stored against.
+    #[arg(long, value_name = "BASE")]
+    base: Vec<PathBuf>,
     /// Write into a directory that is not empty. Only files that df11 wrote there are replaced. An
     /// output that is one file is replaced.
     #[arg(long)]
@@ -94,6 +99,7 @@ impl Compress {
             single_file: self.single_file,
             force: self.force,
             threads: output.threads,
+            bases: self.base.clone(),
             ..match self.purpose {
                 Some(purpose) => CompressOptions::of(purpose.into(), codec),
                 None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..Default::default() },
@@ -102,7 +108,7 @@ impl Compress {
         let report = compress(&self.input, &self.output, &options, &output.progress)?;
         // Files that are not copied are reported even with --quiet.
         output.insist(&left_behind(&report));
-        output.show(&report, || compressed(&report))
+        output.show(&report, || compressed(&report) + &losing(&self.base))
     }
 }
 
@@ -154,6 +160,16 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
         percent(report.bytes_after, report.bytes_before),
     );
     out
+}
+
+/// Says what losing the base means.
+fn losing(bases: &[PathBuf]) -> String {
+    let Some(base) = bases.first() else { return String::new() };
+    format!(
+        "restoring needs the base, {}: without it, or a copy with the same tensors in any form, what \
+         was written is worthless\n",
+        base.display()
+    )
 }
 
 /// Suggests another codec, if it would save enough to be worth a line.

@@ -165,6 +165,12 @@ impl<'a> Shared<'a> {
         let (_, parts) = more.split_at_checked(block.escape_words * WORD_BYTES).ok_or(short)?;
         let each = size - usize::from(self.coded.codes_escapes);
         let (bytes, planes) = parts.split_at_checked(block.escapes * each).ok_or(short)?;
+        let end = planes.len().min(block.coded * self.coded.raw);
+        // What follows in this block is padding.
+        let rest = block.onwards.len() - block.bytes.len();
+        if planes[end..].iter().rev().skip(rest).any(|byte| *byte != 0) {
+            return Err(Error::DeltaReserved);
+        }
         let (all, symbols) = (block.escapes, [0; LANES]);
         let escapes = Escapes { reading: of_escapes, all, left: all, ready: 0, symbols, bytes };
         let elements = place.base().len() / size;

@@ -377,7 +377,7 @@ impl<'a> Make<'_, 'a> {
         let mut one = no_counts();
         one[0] = *scan.escapes;
         let coded_cost =
-            groups(&one, 1, 0)?.cost + ((common.div_ceil(1 << 16) * STATES_BYTES) as i128 * 8 << 12);
+            groups(&one, 1, 0)?.cost + (((common.div_ceil(1 << 16) * STATES_BYTES) as i128 * 8) << 12);
         let coded_escapes = self.options.escapes.unwrap_or(coded_cost < i128::from(escapes) << 15);
         let most = TABLES - usize::from(coded_escapes);
         // With coded escapes, none are made of rare symbols.

@@ -11,12 +11,13 @@ use super::restoration::Restoration;
 use crate::checkpoint::{Source, WeightFile, Weights};
 use crate::config;
 use crate::container::{Container, Located, Mapped, Tensor};
+use crate::delta::{self, Bases};
 use crate::error::Error;
 use crate::names::{digest, portable};
 use crate::ops::report::VerifyReport;
 use crate::packed::manifest::{Kept, Manifest, OutputRecord};
 use crate::packed::unit::{self, PackedUnit};
-use crate::packed::{Names, Packed, Part, file_bytes, frame};
+use crate::packed::{Names, Packed, Part, file_bytes};
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 use crate::{in_parallel, pool};
@@ -35,7 +36,27 @@ pub fn verify(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, Error> {
+    verify_against_bases(path, against, &[], threads, progress)
+}
+
+/// Verifies a checkpoint that may hold deltas, as [`verify`]. With the bases that the deltas were
+/// made against, they are decoded and their digests compared; without any, their checksums are
+/// compared, which notice damage.
+///
+/// # Errors
+///
+/// [`Error`] for the first problem found. A base that is another one than it was is a problem; so is
+/// one that is missing, if any is given.
+pub fn verify_against_bases(
+    path: impl AsRef<Path>,
+    against: Option<&Path>,
+    bases: &[PathBuf],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, Error> {
     let path = path.as_ref();
+    let has_bases = !bases.is_empty();
+    let bases = Bases::open(bases)?;
     let packed = Packed::open(path)?;
     if !packed.is_compressed() {
         return Err(Error::file(
@@ -44,6 +65,9 @@ pub fn verify(
         ));
     }
     packed.check_configs()?;
+    if has_bases || against.is_some() {
+        bases.expect_all(&packed)?;
+    }
     // The record of version 0.1 names the tensors of all files. One file on its own is checked for
     // what it holds.
     let is_whole = !packed.is_file || packed.has_full_record();
@@ -65,7 +89,9 @@ pub fn verify(
     let pool = pool(threads)?;
     let files_checked = pool.install(|| check_outputs(&packed))?;
 
-    let check = Check { packed: &packed, names: &names, original: original.as_ref(), progress };
+    let original = original.as_ref();
+    let decodes = has_bases || original.is_some();
+    let check = Check { packed: &packed, names: &names, original, bases: &bases, decodes, progress };
     let mut report = VerifyReport {
         units: packed.parts.iter().map(|part| part.units.len()).sum(),
         elements: 0,
@@ -74,7 +100,7 @@ pub fn verify(
         digests_checked: packed.parts.iter().map(|part| part.described.tensors.len()).sum(),
         digests_missing: 0,
         files_checked,
-        compared: original.as_ref().map(|original| original.tensors),
+        compared: original.map(|original| original.tensors),
     };
     report.digests_missing = there.iter().map(HashSet::len).sum::<usize>() - report.digests_checked;
     progress.begin("verifying", check.bytes());
@@ -274,6 +300,9 @@ impl Original {
 
 /// The digests and the original that tensors are compared with.
 struct Check<'a> {
+    bases: &'a Bases,
+    /// Whether deltas are decoded.
+    decodes: bool,
     packed: &'a Packed,
     names: &'a [Names],
     original: Option<&'a Original>,
@@ -328,8 +357,12 @@ impl<'a> Check<'a> {
             let (container, tensor): (&Container, &Tensor) = part.weights.at(single.place);
             let bytes = part.decoded_bytes(single)?;
             let mut state = self.begin(part, &tensor.name, bytes, &container.path)?;
-            if single.frame.is_some() {
-                frame::decode(container, tensor, |offset, elements| {
+            if let Some(original) = &single.frame {
+                if original.delta.is_some() && !self.decodes {
+                    self.progress.advance(tensor.bytes());
+                    return delta::verify_stored(container, tensor);
+                }
+                delta::decode(self.bases, container, tensor, original, |offset, elements| {
                     go_on(self.progress)?;
                     state.update(offset, elements)
                 })?;

@@ -58,7 +58,7 @@ fn zigzag(element_type: u8, new: u64, base: u64) -> u64 {
 /// B-5.1: the element of the result.
 fn restored(element_type: u8, z: u64, base: u64) -> u64 {
     let size = 1u64 << (8 * BYTES[usize::from(element_type)]);
-    let d = if z % 2 == 0 { z / 2 } else { size - z.div_ceil(2) };
+    let d = if z.is_multiple_of(2) { z / 2 } else { size - z.div_ceil(2) };
     ordinal(element_type, (ordinal(element_type, base) + d) % size)
 }
 
