@@ -15,6 +15,7 @@
 //!   part. [`encode`] plans and encodes in one call, and returns owned buffers.
 //! * [`frame`] holds one tensor of any float type in a self-contained byte string, with checksums,
 //!   coded by rANS (smallest) or a dictionary (fastest).
+//! * [`delta`] holds one tensor against another that is near to it: a fine-tune, a training step.
 //! * [`dietgpu`] reads and writes the archives of that program.
 //! * [`bf16`] splits and merges planes.
 //! * [`hazmat`] holds the parts that all this is made of, for decoders and formats of one's own:
@@ -72,6 +73,7 @@
 extern crate alloc;
 
 pub mod bf16;
+pub mod delta;
 pub mod dietgpu;
 pub mod frame;
 pub mod hazmat;
@@ -91,7 +93,7 @@ pub use self::df11::{Decoder, EncodedUnit, Encoder, encode};
 pub use self::df11::{
     EncodeOptions, MAX_ELEMENTS, PARTS, PUBLISHED_SHARED_MEMORY, Parts, Plan, Unit, shared_memory_bytes,
 };
-pub use error::{Error, ErrorKind, FramePart};
+pub use error::{DeltaPart, Error, ErrorKind, FramePart};
 pub use level::Level;
 
 /// The examples in the crate's README, compiled and run with the documentation tests.

@@ -115,7 +115,8 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// There is no driver, no such device, or none that the kernels run on. The CPU can do the work.
+    /// There is no driver, no such device, or none that the kernels run on. The CPU can do the
+    /// work.
     Unavailable,
     /// The device has too little memory left. Less at once may fit.
     Memory,

@@ -43,6 +43,7 @@
 mod checkpoint;
 mod config;
 mod container;
+mod delta;
 mod error;
 mod names;
 mod ops;
@@ -61,11 +62,11 @@ pub use ops::compress::{Codec, CompressOptions, Purpose, compress};
 pub use ops::decompress::{DecompressOptions, decompress, restore_finish, restore_plan, restore_task};
 pub use ops::inspect::{Stored, for_each_stored, inspect};
 pub use ops::report::{
-    CompressReport, DecompressReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport,
-    VerifyReport, entropy,
+    CompressReport, DecompressReport, DeltaReport, FrameReport, InspectReport, InspectedUnit, PlainReport,
+    UnitReport, VerifyReport, entropy,
 };
 pub use ops::transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
-pub use ops::verify::{verify, verify_share};
+pub use ops::verify::{verify, verify_against_bases, verify_share};
 pub use ops::weights::bf16_weights;
 pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;

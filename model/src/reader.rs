@@ -11,6 +11,7 @@ use df11::{Parts, bf16};
 
 use crate::checkpoint::Weights;
 use crate::container::Mapped;
+use crate::delta;
 use crate::error::Error;
 use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
 use crate::packed::unit::{CODE, PackedUnit};
@@ -206,14 +207,23 @@ impl Reader {
     ///
     /// The errors of [`open`](Self::open), and an error if the dictionary does not fit the units.
     pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        let path = &*store::plain(path.as_ref());
+        Self::open_all(path.as_ref(), pattern_dict, false)
+    }
+
+    /// Opens a checkpoint without its deltas.
+    pub(crate) fn open_without_deltas(path: &Path) -> Result<Self, Error> {
+        Self::open_all(path, None, true)
+    }
+
+    fn open_all(path: &Path, pattern_dict: Option<&PatternDict>, skip_deltas: bool) -> Result<Self, Error> {
+        let path = &*store::plain(path);
         let part = Part::new(Weights::open(path)?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;
         if store::is_remote(path) {
             return Self::open_ranges(part, &names);
         }
-        Self::map(part, &names)
+        Self::map(part, &names, skip_deltas)
     }
 
     /// Opens a checkpoint for programs that decode all of it again and again. Of one in a store,
@@ -226,7 +236,7 @@ impl Reader {
         let part = Part::new(Weights::open(&store::plain(path.as_ref()))?)?;
         check_config(&part.weights)?;
         let names = part.name_units(pattern_dict, &mut Vec::new())?;
-        Self::map(part, &names)
+        Self::map(part, &names, false)
     }
 
     /// Tells whether each range is read from a store when it is decoded.
@@ -236,13 +246,19 @@ impl Reader {
     }
 
     /// Maps all files and checks all units.
-    fn map(part: Part, names: &Names) -> Result<Self, Error> {
+    fn map(part: Part, names: &Names, skip_deltas: bool) -> Result<Self, Error> {
         let files = part.weights.files.iter();
         let maps: Vec<_> =
             files.map(|file| file.container.map_all().map(Arc::new)).collect::<Result<_, _>>()?;
         let mut opening =
             Opening { part: &part, maps: &maps, tensors: BTreeMap::new(), open_frames: Vec::new() };
         for single in &part.singles {
+            if delta::is_one(single) {
+                if skip_deltas {
+                    continue;
+                }
+                return Err(delta::refused(&part, single));
+            }
             opening.single(single)?;
         }
         let (mut units, mut open_units) = (Vec::new(), Vec::new());

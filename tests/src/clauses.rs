@@ -10,14 +10,20 @@ use serde_json::Value;
 use crate::vectors::Files;
 
 /// The documents, in order, with the letter of their clauses.
-const DOCUMENTS: [(&str, char); 5] =
-    [("DF11.md", 'D'), ("RANS.md", 'R'), ("DICTIONARY.md", 'V'), ("FRAME.md", 'F'), ("DIETGPU.md", 'G')];
+const DOCUMENTS: [(&str, char); 6] = [
+    ("DF11.md", 'D'),
+    ("RANS.md", 'R'),
+    ("DICTIONARY.md", 'V'),
+    ("FRAME.md", 'F'),
+    ("DELTA.md", 'B'),
+    ("DIETGPU.md", 'G'),
+];
 
 /// Names of vectors that stand in a row, at most; the rest is counted.
 const SHOWN: usize = 6;
 
 /// Clauses without vectors, with the reason.
-const WITHOUT: [(&str, &str); 51] = [
+const WITHOUT: [(&str, &str); 61] = [
     ("D-1.1", "says what verdicts are; every vector has one"),
     ("D-1.2", "says what readers do with verdicts; every vector judges it"),
     ("D-1.4", "is about readers of parts; a vector is read whole"),
@@ -65,6 +71,16 @@ const WITHOUT: [(&str, &str); 51] = [
     ("F-11.3", "says what no vector can show"),
     ("F-11.4", "is about the order of steps, which no output shows"),
     ("F-12.1", "is about later versions of the document"),
+    ("B-1.4", "is about containers; a vector is a delta"),
+    ("B-6.1", "is about readers of parts; a vector is read whole"),
+    ("B-6.2", "is about memory that a reader restores in place"),
+    ("B-7.1", "is a SHOULD for writers, which is not judged"),
+    ("B-8.1", "is about checkpoints; a vector is a delta"),
+    ("B-8.2", "is about checkpoints; a vector is a delta"),
+    ("B-8.3", "is about checkpoints; a vector is a delta"),
+    ("B-10.1", "is about memory, not about verdicts"),
+    ("B-10.2", "says what no vector can show"),
+    ("B-11.1", "is about later versions of the document"),
     ("G-1.1", "is notation"),
     ("G-6.1", "is about memory, not about verdicts"),
     ("G-6.2", "refers to another section"),
@@ -94,7 +110,8 @@ pub fn render(files: &Files, frames: &str) -> String {
     let units: Value = serde_json::from_slice(&files["df11.json"]).unwrap();
     let frames: Value = serde_json::from_str(frames).unwrap();
     let mut by_clause: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for group in [units, frames].iter().flat_map(|file| file["testGroups"].as_array().unwrap()) {
+    let deltas: Value = serde_json::from_str(&crate::delta_vectors::generate()).unwrap();
+    for group in [units, frames, deltas].iter().flat_map(|file| file["testGroups"].as_array().unwrap()) {
         for test in group["tests"].as_array().unwrap() {
             for clause in test["clauses"].as_array().unwrap() {
                 let names = by_clause.entry(clause.as_str().unwrap().to_owned()).or_default();

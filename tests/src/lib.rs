@@ -5,6 +5,7 @@
 pub mod archive_vectors;
 pub mod clauses;
 pub mod corpus;
+pub mod delta_vectors;
 mod dictionary_vectors;
 pub mod faults;
 pub mod fixtures;

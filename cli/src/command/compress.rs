@@ -23,6 +23,12 @@ pub(crate) struct Compress {
     /// Write one file for the whole model instead of one for each unit.
     #[arg(long)]
     single_file: bool,
+    /// A checkpoint that is near to this one, in any form: what it was fine-tuned from, or the one
+    /// before. Each tensor is then stored against that of the base, which restoring needs; what
+    /// gains nothing by it becomes a frame. May be given again for what the base itself is stored
+    /// against.
+    #[arg(long, value_name = "BASE")]
+    base: Vec<PathBuf>,
 }
 
 /// What the output is like.
@@ -120,11 +126,15 @@ impl Form {
 
 impl Compress {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let options = CompressOptions { single_file: self.single_file, ..self.form.options(output)? };
+        let options = CompressOptions {
+            single_file: self.single_file,
+            bases: self.base.clone(),
+            ..self.form.options(output)?
+        };
         let report = compress(&self.input, &self.output, &options, &output.progress)?;
         // Files that are not copied are reported even with --quiet.
         output.insist(&left_behind(&report));
-        output.show(&report, || compressed(&report))
+        output.show(&report, || compressed(&report) + &losing(&self.base))
     }
 }
 
@@ -176,6 +186,16 @@ pub(crate) fn compressed(report: &CompressReport) -> String {
         percent(report.bytes_after, report.bytes_before),
     );
     out
+}
+
+/// Says what losing the base means.
+fn losing(bases: &[PathBuf]) -> String {
+    let Some(base) = bases.first() else { return String::new() };
+    format!(
+        "restoring needs the base, {}: without it, or a copy with the same tensors in any form, what \
+         was written is worthless\n",
+        base.display()
+    )
 }
 
 /// Suggests another codec, if it would save enough to be worth a line.

@@ -19,6 +19,10 @@ pub(crate) struct Decompress {
     /// For files of other programs: a dictionary that names the tensors in each unit.
     #[arg(long, value_name = "FILE")]
     pattern_dict: Option<PathBuf>,
+    /// For deltas: the checkpoint that they were made against, in any form, under any names. May be
+    /// given again for what that one needs.
+    #[arg(long, value_name = "BASE")]
+    base: Vec<PathBuf>,
     /// Write into a directory that is not empty. Only files that df11 wrote there are replaced. An
     /// output that is one file is replaced.
     #[arg(long)]
@@ -31,6 +35,7 @@ impl Decompress {
             pattern_dict: super::read_dict(self.pattern_dict.as_deref())?,
             force: self.force,
             threads: output.threads,
+            bases: self.base.clone(),
         };
         let report = decompress(&self.input, &self.output, &options, &output.progress)?;
         output.insist(&not_restored(&report));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use df11_model::{Error, InspectReport, InspectedUnit, UnitReport, inspect};
+use df11_model::{DeltaReport, Error, InspectReport, InspectedUnit, UnitReport, inspect};
 
 use crate::output::{Output, Verdict};
 use crate::render::{LISTED, frame_summary, grouped, percent, plain_list, shared_memory_notes, unit_table};
@@ -39,10 +39,11 @@ fn inspected(report: &InspectReport) -> String {
             let _ = writeln!(out, "compressed, {} bytes of weight files", grouped(report.file_bytes));
         }
     }
-    if !report.units.is_empty() || report.frames.is_empty() {
+    if !report.units.is_empty() || (report.frames.is_empty() && report.deltas.is_empty()) {
         out += &unit_table(report.units.iter().map(|unit| &unit.unit));
     }
     out += &frame_summary(&report.frames);
+    out += &delta_summary(report);
     out += &plain_list(&report.plain);
     out += &shared_memory_notes(report.units.iter().map(|unit| &unit.unit));
     for unit in report.units.iter().take(LISTED) {
@@ -50,6 +51,43 @@ fn inspected(report: &InspectReport) -> String {
     }
     if report.units.len() > LISTED {
         let _ = writeln!(out, "\n({} more units; --json has them all)", report.units.len() - LISTED);
+    }
+    out
+}
+
+/// Sums up the deltas: how much is equal to the base, and what a weight that is not takes.
+fn delta_summary(report: &InspectReport) -> String {
+    let mut out = String::new();
+    let sum = |of: fn(&DeltaReport) -> u64| report.deltas.iter().map(of).sum::<u64>();
+    let (elements, changed) = (sum(|delta| delta.elements), sum(|delta| delta.changed));
+    let (before, after) = (sum(|delta| delta.bytes_before), sum(|delta| delta.bytes_after));
+    if elements == 0 {
+        return out;
+    }
+    let of_changed = match changed {
+        0 => String::new(),
+        _ => format!(", {:.2} bits for each weight that changed", 8.0 * after as f64 / changed as f64),
+    };
+    let _ = writeln!(
+        out,
+        "{} deltas: {} of {} weights are the base's; {} -> {} bytes ({}){of_changed}",
+        report.deltas.len(),
+        percent(elements - changed, elements),
+        grouped(elements),
+        grouped(before),
+        grouped(after),
+        percent(after, before),
+    );
+    for delta in report.deltas.iter().take(LISTED) {
+        let DeltaReport { name, method, base, base_sha256, depth, .. } = delta;
+        let size = percent(delta.bytes_after, delta.bytes_before);
+        let _ = writeln!(
+            out,
+            "  {name}: {method}, {size}, against {base} (SHA-256 {base_sha256}), depth {depth}"
+        );
+    }
+    if report.deltas.len() > LISTED {
+        let _ = writeln!(out, "  ({} more deltas; --json has them all)", report.deltas.len() - LISTED);
     }
     out
 }

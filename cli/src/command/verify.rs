@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use df11_model::{Error, VerifyReport, verify};
+use df11_model::{Error, VerifyReport, verify_against_bases};
 
 use crate::output::{Output, Verdict};
 use crate::render::grouped;
@@ -16,11 +16,18 @@ pub(crate) struct Verify {
     /// Compare every tensor with this original checkpoint as well.
     #[arg(long, value_name = "ORIGINAL")]
     against: Option<PathBuf>,
+    /// For deltas: the checkpoint that they were made against. Without it, only their checksums are
+    /// compared. May be given again for what that one needs.
+    #[arg(long, value_name = "BASE")]
+    base: Vec<PathBuf>,
 }
 
 impl Verify {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let report = verify(&self.path, self.against.as_deref(), output.threads, &output.progress)?;
+        let report = {
+            let against = self.against.as_deref();
+            verify_against_bases(&self.path, against, &self.base, output.threads, &output.progress)?
+        };
         output.show(&report, || verified(&report))
     }
 }

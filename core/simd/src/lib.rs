@@ -41,6 +41,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod delta;
 pub mod dictionary;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod eight;
@@ -153,6 +154,33 @@ pub trait Simd: sealed::Sealed + Copy {
     /// If a state is outside 2^15..2^31, the symbols are unspecified (but never out of bounds).
     #[inline(always)]
     fn decode_rans<const N: usize>(self, _tables: DecodeTables<'_>, _streams: &mut [Stream<'_>; N]) -> usize {
+        0
+    }
+
+    /// Decodes the same number of steps of each block, the last that there are, and returns this
+    /// number. It stops where a block may run out of words. The caller decodes the others.
+    ///
+    /// If a state is outside 2^15..2^31, the symbols are unspecified (but never out of bounds).
+    #[inline(always)]
+    fn decode_contexts<const N: usize>(
+        self,
+        _slots: &delta::Slots,
+        _streams: &mut [delta::Reading<'_>; N],
+        _steps: &mut [delta::Steps<'_>; N],
+    ) -> usize {
+        0
+    }
+
+    /// Encodes the first steps, and returns how many. It stops before a symbol without a frequency,
+    /// and where there is room for less than 40 words.
+    #[inline(always)]
+    fn encode_contexts(
+        self,
+        _entries: &delta::Entries,
+        _block: &mut delta::Appending<'_>,
+        _contexts: &[[u8; rans::LANES]],
+        _symbols: &[[u8; rans::LANES]],
+    ) -> usize {
         0
     }
 

@@ -27,6 +27,27 @@ impl Simd for Neon {
         operation.run(self)
     }
 
+    #[inline(always)]
+    fn decode_contexts<const N: usize>(
+        self,
+        slots: &crate::delta::Slots,
+        streams: &mut [crate::delta::Reading<'_>; N],
+        steps: &mut [crate::delta::Steps<'_>; N],
+    ) -> usize {
+        crate::delta::decode(self, slots, streams, steps)
+    }
+
+    #[inline(always)]
+    fn encode_contexts(
+        self,
+        entries: &crate::delta::Entries,
+        block: &mut crate::delta::Appending<'_>,
+        contexts: &[[u8; crate::rans::LANES]],
+        symbols: &[[u8; crate::rans::LANES]],
+    ) -> usize {
+        crate::delta::encode(self, entries, block, contexts, symbols)
+    }
+
     const RANS: bool = true;
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! `unit.rs`, `frame.rs`, `archive.rs`, and `input.rs` for what is the caller's mistake.
 
 mod archive;
+mod delta;
 mod frame;
 mod input;
 mod kind;
@@ -26,6 +27,18 @@ pub enum FramePart {
     Chunks(u64),
     /// The directory of blocks and the trailer.
     Trailer,
+}
+
+/// A part of a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeltaPart {
+    /// Its header, with tables, list or directory.
+    Header,
+    /// A block, by its number.
+    Block(u64),
+    /// All common elements.
+    Elements,
 }
 
 /// Why something could not be read, encoded or decoded.
@@ -385,6 +398,65 @@ pub enum Error {
         /// The checksum that the block states.
         expected: u32,
         /// That of the bytes that were decoded.
+        found: u32,
+    },
+    /// The bytes do not begin as a delta does.
+    NotADelta,
+    /// A delta of a version, element type or method that this reader does not know.
+    DeltaUnsupported {
+        /// Which of them.
+        field: &'static str,
+        /// Its number.
+        number: u8,
+    },
+    /// A delta ends before it should, or goes on after that.
+    DeltaLength {
+        /// The length it must have, at least, in bytes.
+        expected: u64,
+        /// The length it has, in bytes.
+        found: u64,
+    },
+    /// A field of a delta has a value that it cannot have.
+    DeltaField {
+        /// The clause that says so.
+        clause: &'static str,
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// Reserved bytes or padding of a delta that are not 0.
+    DeltaReserved,
+    /// A table of frequencies of a delta is not written as it must be.
+    DeltaTable,
+    /// A part of a delta does not match its checksum.
+    DeltaChecksum {
+        /// Which part.
+        part: DeltaPart,
+    },
+    /// A block has another number of coded elements or escapes than it says.
+    DeltaCount {
+        /// `coded elements` or `escapes`.
+        what: &'static str,
+        /// The number that the block states.
+        expected: u64,
+    },
+    /// The elements of the base are not those that the delta was made against.
+    DeltaBase {
+        /// Which of them.
+        part: DeltaPart,
+        /// The checksum that they must have.
+        expected: u32,
+        /// The checksum that they have.
+        found: u32,
+    },
+    /// A delta gives other elements than were encoded.
+    DeltaResult {
+        /// Which of them.
+        part: DeltaPart,
+        /// The checksum that they must have.
+        expected: u32,
+        /// The checksum that they have.
         found: u32,
     },
     /// The bytes do not begin as an archive of this kind does.

@@ -6,10 +6,11 @@ use super::ErrorKind::{
     self, Checksum, Corrupt, Internal, InvalidInput, LimitExceeded, Truncated, Unsupported,
 };
 use super::archive::archive_errors;
+use super::delta::delta_errors;
 use super::frame::frame_errors;
 use super::input::input_errors;
 use super::unit::unit_errors;
-use super::{Error, FramePart};
+use super::{DeltaPart, Error, FramePart};
 
 /// Makes functions of rows: `Variant { fields }: clause, kind, text and what it shows besides the
 /// fields;`. A variant without a row does not compile.
@@ -19,8 +20,8 @@ macro_rules! table {
     )* }) => {
         impl Error {
             /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`,
-            /// `spec/DICTIONARY.md`, `spec/FRAME.md`, `spec/DIETGPU.md`) that is broken; `None`
-            /// where the caller's arguments are wrong.
+            /// `spec/DICTIONARY.md`, `spec/FRAME.md`, `spec/DELTA.md`, `spec/DIETGPU.md`) that is
+            /// broken; `None` where the caller's arguments are wrong.
             ///
             /// ```
             /// use df11::Error;
@@ -63,7 +64,7 @@ macro_rules! table {
     };
 }
 
-input_errors! { {} unit_errors frame_errors archive_errors table }
+input_errors! { {} unit_errors frame_errors delta_errors archive_errors table }
 
 /// What has another length than it should: cut off, or too long.
 const fn short(found: u64, expected: u64) -> ErrorKind {
@@ -98,6 +99,27 @@ impl fmt::Display for FramePart {
             FramePart::Header => write!(f, "the header of the frame"),
             FramePart::Block(block) | FramePart::Chunks(block) => write!(f, "block {block} of the frame"),
             FramePart::Trailer => write!(f, "the trailer of the frame"),
+        }
+    }
+}
+
+impl DeltaPart {
+    /// The clause that says what its checksums cover.
+    const fn clause(self) -> &'static str {
+        match self {
+            DeltaPart::Header => "B-3.1",
+            DeltaPart::Block(_) => "B-5.5",
+            DeltaPart::Elements => "B-4.2",
+        }
+    }
+}
+
+impl fmt::Display for DeltaPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeltaPart::Header => write!(f, "the header"),
+            DeltaPart::Block(block) => write!(f, "block {block}"),
+            DeltaPart::Elements => write!(f, "the tensor"),
         }
     }
 }

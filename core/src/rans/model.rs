@@ -139,7 +139,7 @@ impl Frequencies {
     }
 
     /// Each symbol that can be coded, with its frequency and its cumulative frequency.
-    pub(super) fn symbols(&self) -> impl Iterator<Item = (u8, u32, u32)> {
+    pub(crate) fn symbols(&self) -> impl Iterator<Item = (u8, u32, u32)> {
         let mut start = 0;
         let of = move |(symbol, &frequency)| {
             let (frequency, before) = (u32::from(frequency), start);

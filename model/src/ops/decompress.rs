@@ -15,12 +15,13 @@ use super::restoration::{Restoration, Target};
 use crate::checkpoint::Weights;
 use crate::config;
 use crate::container::Tensor;
+use crate::delta::{self, Bases};
 use crate::error::Error;
 use crate::names::{CONFIG, portable, relative};
 use crate::ops::report::DecompressReport;
 use crate::packed::manifest::{Input, Kept};
 use crate::packed::unit::{self, PackedUnit};
-use crate::packed::{Packed, Part, Single, frame};
+use crate::packed::{Packed, Part, Single};
 use crate::partition::pattern::PatternDict;
 use crate::progress::{Progress, go_on};
 use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_file};
@@ -39,6 +40,9 @@ pub struct DecompressOptions {
     pub force: bool,
     /// The number of threads; 0 means one for each processor.
     pub threads: usize,
+    /// For deltas: the checkpoints that they were made against, in any form, and what those need in
+    /// turn. Others are ignored.
+    pub bases: Vec<PathBuf>,
 }
 
 /// Restores the compressed checkpoint at `input` into `output`. The output is a directory. If its
@@ -66,6 +70,8 @@ pub fn decompress(
     }
     let packed = open(input)?;
     let restoration = Restoration::plan(&packed, options.pattern_dict.as_ref())?;
+    let bases = Bases::open(&options.bases)?;
+    bases.expect_all(&packed)?;
     let to_file = names_a_file(output);
     if to_file && restoration.files.len() != 1 {
         let n = restoration.files.len();
@@ -86,7 +92,7 @@ pub fn decompress(
     };
     staging.clear_the_way(&extras.planned(&restoration), false)?;
 
-    let run = Run::begin(&packed, &restoration, &staging, progress)?;
+    let run = Run::begin(&packed, &restoration, &bases, &staging, progress)?;
     pool(options.threads)?.install(|| run.restore())?;
     let mut report = begin_report(&packed, &restoration, run.kept);
     if to_file {
@@ -137,6 +143,7 @@ fn end_report(mut report: DecompressReport) -> DecompressReport {
 struct Run<'a> {
     packed: &'a Packed,
     restoration: &'a Restoration,
+    bases: &'a Bases,
     staging: &'a Staging,
     progress: &'a dyn Progress,
     /// Each file until it is complete, with the number of tensors that it still lacks; `None` once
@@ -150,6 +157,7 @@ impl<'a> Run<'a> {
     fn begin(
         packed: &'a Packed,
         restoration: &'a Restoration,
+        bases: &'a Bases,
         staging: &'a Staging,
         progress: &'a dyn Progress,
     ) -> Result<Self, Error> {
@@ -193,7 +201,7 @@ impl<'a> Run<'a> {
         }
         let bytes = restoration.files.iter().zip(&files).filter(|(_, open)| open.is_some());
         progress.begin("restoring", bytes.flat_map(|(file, _)| &file.tensors).map(Tensor::bytes).sum());
-        Ok(Run { packed, restoration, staging, progress, files, missing, kept })
+        Ok(Run { packed, restoration, bases, staging, progress, files, missing, kept })
     }
 
     /// Decodes all tensors and stages the files.
@@ -252,8 +260,8 @@ impl<'a> Run<'a> {
     fn restore_single(&self, part_number: usize, part: &Part, single: &Single) -> Result<(), Error> {
         let (container, tensor) = part.weights.at(single.place);
         let Some(mut sink) = self.sink(part_number, &tensor.name) else { return Ok(()) };
-        if single.frame.is_some() {
-            frame::decode(container, tensor, |offset, elements| {
+        if let Some(original) = &single.frame {
+            delta::decode(self.bases, container, tensor, original, |offset, elements| {
                 self.progress.advance(elements.len() as u64);
                 go_on(self.progress)?;
                 sink.write(offset as u64, elements)

@@ -12,14 +12,18 @@ use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
 use crate::container::{Mapped, Tensor};
+use crate::delta;
 use crate::error::{Error, io};
 use crate::names::file_name;
 use crate::ops::compress::layout::{IN_NO_UNIT, NOT_BF16, largest_block, prepare};
 use crate::ops::compress::scan::Scan;
 use crate::ops::compress::source;
-use crate::ops::report::{FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport, entropy};
+use crate::ops::report::{
+    DeltaReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport, entropy,
+};
+use crate::packed::metadata::{DeltaMetadata, TensorMetadata};
 use crate::packed::unit::{self, PackedUnit};
-use crate::packed::{Packed, Part};
+use crate::packed::{Packed, Part, Single};
 use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units, reasons};
 use crate::store;
@@ -47,6 +51,7 @@ pub fn inspect(
         units_from: None,
         units: Vec::new(),
         frames: Vec::new(),
+        deltas: Vec::new(),
         plain: Vec::new(),
         file_bytes,
     };
@@ -58,6 +63,12 @@ pub fn inspect(
             report.units.extend(units);
             for single in &part.singles {
                 let (_, tensor) = part.weights.at(single.place);
+                if let Some((original, base)) =
+                    single.frame.as_ref().and_then(|original| Some((original, original.delta.as_ref()?)))
+                {
+                    report.deltas.push(delta_report(part, single, original, base)?);
+                    continue;
+                }
                 match &single.frame {
                     Some(original) => report.frames.push(FrameReport {
                         name: tensor.name.clone(),
@@ -135,12 +146,35 @@ pub fn for_each_stored(path: &Path, mut each: impl FnMut(&str, &str, Stored<'_>)
             let name = file_name(unit.file(&part.weights));
             each(&name, &unit.path, Stored::Unit(unit.map(&part.weights)?.tensors()));
         }
-        for single in part.singles.iter().filter(|single| single.frame.is_some()) {
+        for single in part.singles.iter().filter(|single| single.frame.as_ref().is_some_and(|f| f.frame)) {
             let (container, tensor) = part.weights.at(single.place);
             each(&file_name(&container.path), &tensor.name, Stored::Frame(&container.map(tensor)?));
         }
     }
     Ok(())
+}
+
+fn delta_report(
+    part: &Part,
+    single: &Single,
+    original: &TensorMetadata,
+    base: &DeltaMetadata,
+) -> Result<DeltaReport, Error> {
+    let (container, tensor) = part.weights.at(single.place);
+    let bytes_before = part.decoded_bytes(single)?;
+    let (method, elements, changed) = delta::described(container, tensor)?;
+    Ok(DeltaReport {
+        name: tensor.name.clone(),
+        dtype: original.dtype.clone(),
+        base: base.name.clone(),
+        base_sha256: base.sha256.clone(),
+        depth: base.depth,
+        method: method.to_owned(),
+        elements,
+        changed,
+        bytes_before,
+        bytes_after: tensor.bytes(),
+    })
 }
 
 /// Tells whether a file begins as a frame does.

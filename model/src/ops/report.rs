@@ -170,6 +170,32 @@ pub struct InspectedUnit {
     pub frequencies: Vec<u64>,
 }
 
+/// A tensor that is stored as a delta, as [`inspect`](crate::inspect) reports it. None of this
+/// needs the base.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeltaReport {
+    /// Name of the tensor.
+    pub name: String,
+    /// Element type.
+    pub dtype: String,
+    /// Name of the base's tensor.
+    pub base: String,
+    /// SHA-256 of the base's tensor.
+    pub base_sha256: String,
+    /// How many deltas it takes to restore the tensor.
+    pub depth: u32,
+    /// How it is stored: `same`, `list` or `coded`.
+    pub method: String,
+    /// Number of elements.
+    pub elements: u64,
+    /// Number of elements that differ from the base's.
+    pub changed: u64,
+    /// Size in bytes of the tensor.
+    pub bytes_before: u64,
+    /// Size in bytes of the delta.
+    pub bytes_after: u64,
+}
+
 /// The report of [`inspect`](crate::inspect).
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -183,6 +209,9 @@ pub struct InspectReport {
     pub units: Vec<InspectedUnit>,
     /// Tensors that are stored as frames.
     pub frames: Vec<FrameReport>,
+    /// Tensors that are stored against those of another checkpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<DeltaReport>,
     /// Tensors in no unit.
     pub plain: Vec<PlainReport>,
     /// Size in bytes of all weight files.

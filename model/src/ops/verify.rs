@@ -11,12 +11,13 @@ use super::restoration::Restoration;
 use crate::checkpoint::{Source, WeightFile, Weights};
 use crate::config;
 use crate::container::{Container, Located, Mapped, Tensor};
+use crate::delta::{self, Bases};
 use crate::error::Error;
 use crate::names::{digest, portable};
 use crate::ops::report::VerifyReport;
 use crate::packed::manifest::{Kept, Manifest, OutputRecord};
 use crate::packed::unit::{self, PackedUnit};
-use crate::packed::{Names, Packed, Part, file_bytes, frame};
+use crate::packed::{Names, Packed, Part, file_bytes};
 use crate::progress::{Progress, go_on};
 use crate::staging::file_digest;
 use crate::store;
@@ -36,7 +37,7 @@ pub fn verify(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, Error> {
-    verify_share(path, against, (0, 1), threads, progress)
+    verify_all(path.as_ref(), against, &[], (0, 1), threads, progress)
 }
 
 /// Verifies one of several shares of a checkpoint, as [`verify`] does: of the units and tensors,
@@ -53,10 +54,41 @@ pub fn verify_share(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, Error> {
-    let path = &*store::plain(path.as_ref());
+    verify_all(path.as_ref(), against, &[], share, threads, progress)
+}
+
+/// Verifies a checkpoint that may hold deltas, as [`verify`]. With the bases that the deltas were
+/// made against, they are decoded and their digests compared; without any, their checksums are
+/// compared, which notice damage.
+///
+/// # Errors
+///
+/// [`Error`] for the first problem found. A base that is another one than it was is a problem; so
+/// is one that is missing, if any is given.
+pub fn verify_against_bases(
+    path: impl AsRef<Path>,
+    against: Option<&Path>,
+    bases: &[PathBuf],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, Error> {
+    verify_all(path.as_ref(), against, bases, (0, 1), threads, progress)
+}
+
+fn verify_all(
+    path: &Path,
+    against: Option<&Path>,
+    bases: &[PathBuf],
+    share: (usize, usize),
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, Error> {
+    let path = &*store::plain(path);
     if share.0 >= share.1 {
         return Err(Error::Usage(format!("there is no share {} of {}", share.0, share.1)));
     }
+    let has_bases = !bases.is_empty();
+    let bases = Bases::open(bases)?;
     let mut packed = Packed::open(path)?;
     if !packed.is_compressed() {
         return Err(Error::file(
@@ -65,6 +97,9 @@ pub fn verify_share(
         ));
     }
     packed.check_configs()?;
+    if has_bases || against.is_some() {
+        bases.expect_all(&packed)?;
+    }
     // The record of version 0.1 names the tensors of all files. One file on its own is checked for
     // what it holds.
     let is_whole = !packed.is_file || packed.has_full_record();
@@ -106,7 +141,9 @@ pub fn verify_share(
         part.units.retain(|_| is_in_share());
         part.singles.retain(|_| is_in_share());
     }
-    let check = Check { packed: &packed, names: &names, original: original.as_ref(), progress };
+    let original = original.as_ref();
+    let decodes = has_bases || original.is_some();
+    let check = Check { packed: &packed, names: &names, original, bases: &bases, decodes, progress };
     report.units = packed.parts.iter().map(|part| part.units.len()).sum();
     progress.begin("verifying", check.bytes());
     for (i, part) in packed.parts.iter().enumerate() {
@@ -305,6 +342,9 @@ impl Original {
 
 /// The digests and the original that tensors are compared with.
 struct Check<'a> {
+    bases: &'a Bases,
+    /// Whether deltas are decoded.
+    decodes: bool,
     packed: &'a Packed,
     names: &'a [Names],
     original: Option<&'a Original>,
@@ -359,8 +399,12 @@ impl<'a> Check<'a> {
             let (container, tensor): (&Container, &Tensor) = part.weights.at(single.place);
             let bytes = part.decoded_bytes(single)?;
             let mut state = self.begin(part, &tensor.name, bytes, &container.path)?;
-            if single.frame.is_some() {
-                frame::decode(container, tensor, |offset, elements| {
+            if let Some(original) = &single.frame {
+                if original.delta.is_some() && !self.decodes {
+                    self.progress.advance(tensor.bytes());
+                    return delta::verify_stored(container, tensor);
+                }
+                delta::decode(self.bases, container, tensor, original, |offset, elements| {
                     go_on(self.progress)?;
                     state.update(offset, elements)
                 })?;

@@ -59,6 +59,21 @@ pub(crate) struct TensorMetadata {
     /// Whether it is stored as a frame, in a `U8` tensor of the same name.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) frame: bool,
+    /// What it is stored against, if it is a delta.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delta: Option<DeltaMetadata>,
+}
+
+/// The tensor of a base that a delta was made against (B-8.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeltaMetadata {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// The SHA-256 of its bytes.
+    pub(crate) sha256: String,
+    /// How many deltas it takes to restore the tensor.
+    pub(crate) depth: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
@@ -179,9 +194,9 @@ impl Described {
         Ok(all)
     }
 
-    /// Returns the original of a tensor that is stored as a frame.
+    /// Returns the original of a tensor that is stored as a frame or a delta.
     pub(crate) fn framed(&self, tensor: &str) -> Option<&TensorMetadata> {
-        self.tensors.get(tensor).filter(|tensor| tensor.frame)
+        self.tensors.get(tensor).filter(|tensor| tensor.frame || tensor.delta.is_some())
     }
 
     /// Returns the digest that a tensor must have, if it is known.

@@ -68,7 +68,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Single {
     pub(crate) place: (usize, usize),
-    /// The original tensor, if this one is stored as a frame.
+    /// The original tensor, if this one is stored as a frame or a delta.
     pub(crate) frame: Option<TensorMetadata>,
 }
 
@@ -188,6 +188,7 @@ impl Part {
                     sha256: String::new(),
                     file: String::new(),
                     frame: true,
+                    delta: None,
                 });
             }
             singles.push(Single { place, frame });
@@ -303,6 +304,9 @@ impl Part {
     pub(crate) fn decoded_bytes(&self, single: &Single) -> Result<u64, Error> {
         let (container, tensor) = self.weights.at(single.place);
         match &single.frame {
+            Some(original) if original.delta.is_some() => {
+                crate::delta::original_bytes(container, tensor, original)
+            }
             Some(original) => frame::original_bytes(container, tensor, original),
             None => Ok(tensor.bytes()),
         }

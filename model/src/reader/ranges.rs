@@ -10,6 +10,7 @@ use df11::{Parts, Unit, bf16};
 
 use super::{Place, Reader, ReaderTensor, ReaderUnit, metadata_of};
 use crate::container::Mapped;
+use crate::delta;
 use crate::error::Error;
 use crate::packed::open::{Bytes, OpenFrame};
 use crate::packed::unit::{CODE, PackedUnit};
@@ -45,6 +46,9 @@ impl Reader {
             None => Ok(()),
         };
         for single in &part.singles {
+            if delta::is_one(single) {
+                return Err(delta::refused(&part, single));
+            }
             insert(single_tensor(&part, single)?, &part)?;
         }
         let (mut units, mut ranged) = (Vec::new(), Vec::new());

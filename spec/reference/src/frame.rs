@@ -103,6 +103,17 @@ fn merge(element_type: u8, coded: &[u8], raw: &[u8]) -> Vec<u8> {
     (0..n).flat_map(element).collect()
 }
 
+/// F-4.1: the coded byte of an element, and its raw part.
+pub(crate) fn split_one(element_type: u8, element: &[u8]) -> (u8, Vec<u8>) {
+    let (coded, raw) = split(element_type, element);
+    (coded[0], raw)
+}
+
+/// What [`split_one`] took apart.
+pub(crate) fn merge_one(element_type: u8, coded: u8, raw: &[u8]) -> Vec<u8> {
+    merge(element_type, &[coded], raw)
+}
+
 /// Model 2 of a header (F-3.1), whose codes have `w` bits.
 fn read_dictionary(fields: &mut Fields<'_>, w: u64) -> Result<Dictionary, Violation> {
     rule("F-3.1", [8, 12].contains(&w), || format!("codes of {w} bits"))?;

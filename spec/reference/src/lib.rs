@@ -1,7 +1,7 @@
 //! The specification [`DF11.md`](../../DF11.md) as a program: slow and obvious, one bit at a time,
-//! with the clause beside each step; [`rans`], [`dictionary`] and [`frame`] are those of the other
-//! documents. It shares no code with any other part of this repository, so that agreement with it
-//! means something.
+//! with the clause beside each step; [`rans`], [`dictionary`], [`frame`] and [`delta`] are those of
+//! the other documents. It shares no code with any other part of this repository, so that agreement
+//! with it means something.
 //!
 //! ```
 //! use df11_reference::{decode, encode};
@@ -14,6 +14,7 @@
 //! # Ok::<(), df11_reference::Violation>(())
 //! ```
 
+pub mod delta;
 pub mod dictionary;
 pub mod frame;
 pub mod rans;

@@ -13,6 +13,7 @@ fn main() {
     }
     let frames = df11_tests::frame_vectors::generate();
     std::fs::write(directory.join("frames.json"), &frames).unwrap();
+    std::fs::write(directory.join("delta.json"), df11_tests::delta_vectors::generate()).unwrap();
     let seeds = directory.join("../../fuzz/seeds/units");
     std::fs::create_dir_all(&seeds).unwrap();
     for (name, bytes) in df11_tests::vectors::seeds(&files) {

@@ -25,7 +25,8 @@ use crate::fixtures;
 pub const VERSION: &str = "1.0.0";
 
 /// The files that a version consists of, and whose digests are kept.
-const FROZEN: [&str; 6] = [
+const FROZEN: [&str; 7] = [
+    "delta.json",
     "df11.json",
     "df11.schema.json",
     "frames.json",

@@ -6,6 +6,7 @@ use crate::rans::{DecodeTables, EncodeTables, Stream, Writing};
 use crate::{COUNTED, CodeTable, Ends, GROUP, GROUP_WINDOWS, Group, LengthTable, Operation, Simd, sealed};
 
 mod count_avx2;
+mod delta_avx512;
 mod eight;
 mod group_avx2;
 mod group_avx512;
@@ -105,6 +106,27 @@ impl Simd for Avx2 {
             Some(window) => unsafe { rans_avx2::decode(tables, window, streams) },
             None => crate::eight::decode(self, tables, streams),
         }
+    }
+
+    #[inline(always)]
+    fn decode_contexts<const N: usize>(
+        self,
+        slots: &crate::delta::Slots,
+        streams: &mut [crate::delta::Reading<'_>; N],
+        steps: &mut [crate::delta::Steps<'_>; N],
+    ) -> usize {
+        crate::delta::decode(self, slots, streams, steps)
+    }
+
+    #[inline(always)]
+    fn encode_contexts(
+        self,
+        entries: &crate::delta::Entries,
+        block: &mut crate::delta::Appending<'_>,
+        contexts: &[[u8; crate::rans::LANES]],
+        symbols: &[[u8; crate::rans::LANES]],
+    ) -> usize {
+        crate::delta::encode(self, entries, block, contexts, symbols)
     }
 
     #[inline(always)]
@@ -243,6 +265,28 @@ impl Simd for Avx512 {
             Some(ranks) => unsafe { rans_avx512::decode(ranks, streams) },
             None => Avx2(()).decode_rans(tables, streams),
         }
+    }
+
+    #[inline(always)]
+    fn decode_contexts<const N: usize>(
+        self,
+        slots: &crate::delta::Slots,
+        streams: &mut [crate::delta::Reading<'_>; N],
+        steps: &mut [crate::delta::Steps<'_>; N],
+    ) -> usize {
+        // SAFETY: the token proves the features.
+        unsafe { delta_avx512::decode(slots, streams, steps) }
+    }
+
+    #[inline(always)]
+    fn encode_contexts(
+        self,
+        entries: &crate::delta::Entries,
+        block: &mut crate::delta::Appending<'_>,
+        contexts: &[[u8; crate::rans::LANES]],
+        symbols: &[[u8; crate::rans::LANES]],
+    ) -> usize {
+        crate::delta::encode(Avx2(()), entries, block, contexts, symbols)
     }
 
     #[inline(always)]

@@ -8,12 +8,13 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::write::{Context, metadata, shown};
+use super::write::{Context, Form, metadata, shown};
 use crate::checkpoint::Weights;
 use crate::container::Container;
+use crate::delta;
 use crate::error::Error;
 use crate::in_parallel;
-use crate::packed::metadata::FileMetadata;
+use crate::packed::metadata::{FileMetadata, TensorMetadata};
 use crate::packed::unit::{self, PackedUnit};
 use crate::packed::{Part, frame};
 use crate::progress::go_on;
@@ -66,8 +67,10 @@ pub(super) fn check_weights(context: &Context<'_>, written: Weights, path: &Path
         let (container, tensor) = part.weights.at(single.place);
         let mut sha256 = Sha256::new();
         if let Some(original) = &single.frame {
-            frame::check_written(container, tensor, original, context.job.form)?;
-            frame::decode(container, tensor, |_, elements| {
+            if original.delta.is_none() {
+                frame::check_written(container, tensor, original, context.job.form)?;
+            }
+            delta::decode(&context.job.bases, container, tensor, original, |_, elements| {
                 go_on(context.job.progress)?;
                 sha256.update(elements);
                 Ok(())
@@ -94,16 +97,22 @@ fn check_header(context: &Context<'_>, container: &Container, path: &Path) -> Re
     let plan = context.plan;
     let wrong = || Error::file(path, "has another header than was planned");
     let said = FileMetadata::of(container)?.ok_or_else(wrong)?;
-    let frames: HashSet<&str> =
-        said.tensors.iter().filter(|tensor| tensor.frame).map(|tensor| tensor.name.as_str()).collect();
+    let form = |tensor: &TensorMetadata| match (tensor.frame, &tensor.delta) {
+        (true, None) => Form::Frame,
+        (false, Some(_)) => Form::Delta,
+        _ => Form::Plain,
+    };
+    let forms: HashMap<&str, Form> =
+        said.tensors.iter().map(|tensor| (tensor.name.as_str(), form(tensor))).collect();
     let may_be: HashSet<&str> = plan.frames.iter().copied().collect();
-    let planned = metadata(context, |name| frames.contains(name))?;
+    let mut shorter = forms.iter().filter(|(_, form)| **form != Form::Plain);
+    let planned = metadata(context, |name| forms.get(name).copied().unwrap_or(Form::Plain))?;
     let entries = 6 * plan.units.len() + plan.frames.len() + plan.plain.len();
     let others = context
         .manifest
         .is_none_or(|(key, value)| container.metadata.get(key).is_some_and(|found| found == value));
     let kept = plan.metadata.iter().all(|(key, value)| container.metadata.get(key) == Some(value));
-    let sound = said == planned && frames.is_subset(&may_be) && others && kept;
+    let sound = said == planned && shorter.all(|(name, _)| may_be.contains(name)) && others && kept;
     (sound && container.tensors.len() == entries).then_some(()).ok_or_else(wrong)
 }
 

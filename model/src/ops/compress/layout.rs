@@ -144,7 +144,8 @@ impl<'a> Layout<'a> {
         let mut gains: HashMap<&Path, bool> = HashMap::new();
         let mut planned = Vec::new();
         for (i, (lot, units)) in job.lots.iter().zip(units).enumerate() {
-            let choice = Choice::make(lot, units, scan, codec, job.form)?;
+            let mut choice = Choice::make(lot, units, scan, codec, job.form)?;
+            choice.add_deltas(job, i, lot);
             layout.could_save += choice.could_save;
             for (spec, why) in &choice.refused {
                 let (path, bytes) = (spec.path.clone(), 2 * spec.elements);
@@ -178,6 +179,16 @@ impl<'a> Layout<'a> {
 }
 
 impl<'a> Choice<'a> {
+    /// Adds all tensors that have a base: what a delta would not make shorter stays as it is.
+    fn add_deltas(&mut self, job: &Job<'_>, number: usize, lot: &'a Weights) {
+        for (name, &place) in &lot.tensors {
+            if job.base(number, name).is_some() {
+                self.frames.insert(name);
+                self.saved += lot.at(place).1.bytes() / 2;
+            }
+        }
+    }
+
     fn make(
         lot: &'a Weights,
         units: &'a Units,

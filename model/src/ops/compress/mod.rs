@@ -1,18 +1,20 @@
 //! Compresses a checkpoint: scan, layout, write, check, publish.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 use crate::checkpoint::{Source, Weights};
 use crate::config;
 use crate::container::Located;
+use crate::delta::Bases;
 use crate::error::Error;
 use crate::names::{CONFIG, MANIFEST, is_index, portable, relative};
 use crate::ops::report::CompressReport;
 use crate::packed::manifest::Manifest;
-use crate::packed::metadata::FileMetadata;
+use crate::packed::metadata::{DeltaMetadata, FileMetadata};
 use crate::packed::{MANIFEST_KEY, frame, unit};
 use crate::partition::Units;
 use crate::pool;
@@ -45,6 +47,9 @@ struct Job<'a> {
     to_file: bool,
     form: frame::Form,
     progress: &'a dyn Progress,
+    bases: Bases,
+    /// The base of each tensor that has one, by lot and name, once the input has been read.
+    deltas: OnceLock<HashMap<(usize, String), DeltaMetadata>>,
 }
 
 /// Compresses the checkpoint at `input` into the directory `output` (or, with
@@ -77,8 +82,10 @@ pub fn compress(
     let source = Source::open(input, Some(output))?;
     let lots = source.weights()?;
     refuse_what_cannot_be(&source, &lots, to_file)?;
-    let job = Job { source: &source, lots: &lots, options, output, to_file, form, progress };
-    let units: Vec<Units> = match options.codec {
+    let bases = Bases::open(&options.bases)?;
+    let deltas = OnceLock::new();
+    let job = Job { source: &source, lots: &lots, options, output, to_file, form, progress, bases, deltas };
+    let units: Vec<Units> = match job.codec() {
         codec if codec.is_of_frames() => lots.iter().map(|_| Units::default()).collect(),
         _ => lots
             .iter()
@@ -93,6 +100,7 @@ pub fn compress(
     staging.expect_done(may_be_done(&job, &staging))?;
     pool(options.threads)?.install(|| {
         let scan = Scan::run(&job)?;
+        job.find_bases(&scan)?;
         let (layout, codec) = choose(&job, &units, &scan)?;
         if !layout.has_gain() {
             staging.expect_done(false)?;
@@ -170,7 +178,7 @@ fn may_be_done(job: &Job<'_>, staging: &Staging) -> bool {
 
 /// Plans with the codec that the options name, or with the one that saves more.
 fn choose<'a>(job: &'a Job<'_>, units: &'a [Units], scan: &Scan) -> Result<(Layout<'a>, Codec), Error> {
-    let asked = job.options.codec;
+    let asked = job.codec();
     if asked != Codec::Choose {
         return Ok((Layout::plan(job, units, scan, asked)?, asked));
     }
@@ -183,6 +191,36 @@ fn choose<'a>(job: &'a Job<'_>, units: &'a [Units], scan: &Scan) -> Result<(Layo
 }
 
 impl Job<'_> {
+    /// The codec that was asked for; with a base, that of frames.
+    fn codec(&self) -> Codec {
+        match self.options.codec {
+            Codec::Fast => Codec::Fast,
+            _ if !self.options.bases.is_empty() => Codec::Rans,
+            codec => codec,
+        }
+    }
+
+    /// Finds the base of each tensor.
+    fn find_bases(&self, scan: &Scan) -> Result<(), Error> {
+        let mut found = HashMap::new();
+        for (number, lot) in self.lots.iter().enumerate().filter(|_| !self.options.bases.is_empty()) {
+            for (_, tensor) in lot.iter().filter(|(_, tensor)| tensor.bytes() > 0) {
+                let sha256 = hex::encode(scan.tensor(lot, &tensor.name)?.sha256);
+                let dtype = tensor.dtype.to_string();
+                if let Some(base) = self.bases.find(&tensor.name, &dtype, &tensor.shape, &sha256)? {
+                    found.insert((number, tensor.name.clone()), base);
+                }
+            }
+        }
+        let _ = self.deltas.set(found);
+        Ok(())
+    }
+
+    /// Returns the base of a tensor of a lot.
+    fn base(&self, lot: usize, name: &str) -> Option<&DeltaMetadata> {
+        self.deltas.get()?.get(&(lot, name.to_owned()))
+    }
+
     /// Returns the output folder for the tensors of a lot.
     fn folder_of_lot(&self, lot: usize) -> PathBuf {
         let lot = &self.lots[lot];

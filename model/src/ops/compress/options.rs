@@ -1,5 +1,7 @@
 //! Options of compression: the codec, and what the output is for.
 
+use std::path::PathBuf;
+
 use crate::error::Error;
 use crate::packed::frame;
 use crate::partition::pattern::PatternDict;
@@ -64,6 +66,12 @@ pub struct CompressOptions {
     /// 4,096) from 4,096 to 65,536. The default is 65,536. Short blocks make larger frames, but
     /// give a GPU more blocks to decode at once.
     pub block_len: Option<usize>,
+    /// Checkpoints that are near to this one, in any form: what it was fine-tuned from, or the one
+    /// before. Each tensor that has one of them as its base is stored as a delta where that is
+    /// shorter (`spec/DELTA.md`), and restoring needs the base. The first one that has a tensor
+    /// counts; further ones are what it needs in turn, if it is made of deltas itself. All other
+    /// tensors become frames.
+    pub bases: Vec<PathBuf>,
 }
 
 /// The purpose of a compressed checkpoint.

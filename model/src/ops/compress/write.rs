@@ -17,6 +17,7 @@ use super::scan::Scan;
 use super::{Job, source};
 use crate::checkpoint::Weights;
 use crate::container::{LENGTH_BYTES, Layout, head};
+use crate::delta;
 use crate::error::Error;
 use crate::names::{digest, tensor_name};
 use crate::packed::manifest::OutputRecord;
@@ -44,6 +45,17 @@ pub(super) struct Written {
     /// Whether an earlier run had finished it.
     pub(super) kept: bool,
 }
+
+/// How a tensor on its own is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    Frame,
+    Delta,
+}
+
+/// A tensor that became a frame or a delta, or was meant to, and how many bytes it takes then.
+type Length<'a> = (&'a str, Form, u64);
 
 /// The data that a file is made from.
 pub(super) struct Context<'a> {
@@ -83,11 +95,8 @@ pub(super) fn written(plan: &FilePlan<'_>, checked: Checked, kept: bool) -> Resu
 }
 
 /// Makes the metadata of a file that holds these tensors as frames.
-pub(super) fn metadata(
-    context: &Context<'_>,
-    is_frame: impl Fn(&str) -> bool,
-) -> Result<FileMetadata, Error> {
-    let Context { lot, plan, scan, .. } = context;
+pub(super) fn metadata(context: &Context<'_>, form: impl Fn(&str) -> Form) -> Result<FileMetadata, Error> {
+    let Context { job, lot, plan, scan, .. } = context;
     let mut tensors = Vec::new();
     let of_units = plan.units.iter().flat_map(|unit| &unit.spec.tensors).map(String::as_str);
     let mut singles: Vec<&str> = plan.frames.iter().chain(&plan.plain).copied().collect();
@@ -101,7 +110,8 @@ pub(super) fn metadata(
             shape: tensor.shape.clone(),
             sha256: hex::encode(scan.tensor(lot, name)?.sha256),
             file: lot.files[file].name.clone(),
-            frame: is_frame(name),
+            frame: form(name) == Form::Frame,
+            delta: job.base(plan.lot, name).filter(|_| form(name) == Form::Delta).cloned(),
         });
     }
     let units = plan
@@ -132,17 +142,16 @@ impl<'a> Header<'a> {
     }
 
     /// Writes the text. Each frame has its known length, or the length of a plain tensor.
-    fn text(&self, frames: &[(&str, Option<u64>)], len: Option<usize>) -> Result<String, String> {
+    fn text(&self, frames: &[Length<'_>], len: Option<usize>) -> Result<String, String> {
         let mut entries = self.known.clone();
-        for (name, bytes) in frames {
-            entries.push(match bytes {
-                Some(bytes) => Layout::new((*name).to_owned(), Dtype::U8, vec![*bytes as usize])?,
-                None => plain_entry(self.context.lot, name)?,
+        for (name, form, bytes) in frames {
+            entries.push(match form {
+                Form::Plain => plain_entry(self.context.lot, name)?,
+                _ => Layout::new((*name).to_owned(), Dtype::U8, vec![*bytes as usize])?,
             });
         }
-        let is_frame: HashMap<&str, bool> =
-            frames.iter().map(|(name, bytes)| (*name, bytes.is_some())).collect();
-        let described = metadata(self.context, |name| is_frame.get(name) == Some(&true));
+        let forms: HashMap<&str, Form> = frames.iter().map(|(name, form, _)| (*name, *form)).collect();
+        let described = metadata(self.context, |name| forms.get(name).copied().unwrap_or(Form::Plain));
         let described = described.map_err(|error| error.to_string())?;
         let mut metadata = self.context.plan.metadata.clone();
         metadata.insert(KEY.to_owned(), described.to_json()?);
@@ -182,8 +191,9 @@ pub(super) fn encode_file(context: &Context<'_>, partial: &dyn Place) -> Result<
     let header = Header::new(context).map_err(cannot)?;
     // Enough room for the header, whether or not the tensors become frames.
     let size = |name: &&str| lot.get(name).map_or(0, |(_, tensor)| tensor.bytes());
-    let bounds: Vec<_> = plan.frames.iter().map(|name| (*name, Some(size(name)))).collect();
-    let none: Vec<_> = plan.frames.iter().map(|name| (*name, None)).collect();
+    let form = |name: &str| if job.base(plan.lot, name).is_some() { Form::Delta } else { Form::Frame };
+    let bounds: Vec<_> = plan.frames.iter().map(|name| (*name, form(name), size(name))).collect();
+    let none: Vec<_> = plan.frames.iter().map(|name| (*name, Form::Plain, 0)).collect();
     let mut room = header.text(&bounds, None).map_err(cannot)?.len();
     if !plan.frames.is_empty() {
         room = room.max(header.text(&none, None).map_err(cannot)?.len());
@@ -266,13 +276,13 @@ fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit
     Ok(unit)
 }
 
-/// Encodes the frames of a file, one after the other, from `end` on. Returns their lengths, with
-/// `None` for a frame that turned out no smaller than its tensor. Such a tensor is stored plain.
+/// Encodes the frames and deltas of a file, one after the other, from `end` on. Returns their
+/// lengths and forms: a tensor of which they turned out no smaller is stored plain.
 fn encode_frames<'a>(
     context: &Context<'a>,
     partial: &dyn Place,
     mut end: u64,
-) -> Result<Vec<(&'a str, Option<u64>)>, Error> {
+) -> Result<Vec<Length<'a>>, Error> {
     let Context { job, lot, plan, scan, .. } = context;
     let form = job.form;
     let mut lengths = Vec::with_capacity(plan.frames.len());
@@ -289,30 +299,41 @@ fn encode_frames<'a>(
         }
         if batch == 0 {
             let (container, tensor) = source(lot, first)?;
+            if let Some(bytes) = encode_delta(context, first)? {
+                partial.write_at(&bytes, end)?;
+                let done = (*first, Form::Delta, bytes.len() as u64);
+                end = finish_frame(context, partial, done, end, &mut lengths)?;
+                rest = &rest[1..];
+                continue;
+            }
             let counts = scan.tensor(lot, first)?.counts();
             let write = |bytes: &[u8], at: u64| {
                 go_on(job.progress)?;
                 partial.write_at(bytes, end + at)
             };
             let len = frame::encode(container, tensor, &counts, form, write)?;
-            end = finish_frame(context, partial, first, len, end, &mut lengths)?;
+            end = finish_frame(context, partial, (*first, Form::Frame, len), end, &mut lengths)?;
             rest = &rest[1..];
             continue;
         }
         let (names, after) = rest.split_at(batch);
         let encoded = names.par_iter().map(|name| {
             go_on(job.progress)?;
+            if let Some(bytes) = encode_delta(context, name)? {
+                return Ok((bytes, Form::Delta));
+            }
             let (container, tensor) = source(lot, name)?;
             let mut frame = Vec::with_capacity(tensor.bytes() as usize);
             frame::encode(container, tensor, &scan.tensor(lot, name)?.counts(), form, |bytes, _| {
                 frame.extend_from_slice(bytes);
                 Ok(())
             })?;
-            Ok(frame)
+            Ok((frame, Form::Frame))
         });
-        for (name, frame) in names.iter().zip(encoded.collect::<Result<Vec<_>, Error>>()?) {
+        for (name, (frame, form)) in names.iter().zip(encoded.collect::<Result<Vec<_>, Error>>()?) {
             partial.write_at(&frame, end)?;
-            end = finish_frame(context, partial, name, frame.len() as u64, end, &mut lengths)?;
+            let done = (*name, form, frame.len() as u64);
+            end = finish_frame(context, partial, done, end, &mut lengths)?;
         }
         rest = after;
     }
@@ -322,23 +343,30 @@ fn encode_frames<'a>(
     Ok(lengths)
 }
 
+/// Encodes a tensor that has a base; `None` if a frame is as short.
+fn encode_delta(context: &Context<'_>, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let Context { job, lot, plan, .. } = context;
+    let Some(base) = job.base(plan.lot, name) else { return Ok(None) };
+    let (container, tensor) = source(lot, name)?;
+    delta::encode(&job.bases, base, container, tensor)
+}
+
 /// Records a frame that was written at `at`, or writes the plain tensor there if that is no larger.
 fn finish_frame<'a>(
     context: &Context<'a>,
     partial: &dyn Place,
-    name: &'a str,
-    len: u64,
+    (name, form, len): Length<'a>,
     at: u64,
-    lengths: &mut Vec<(&'a str, Option<u64>)>,
+    lengths: &mut Vec<Length<'a>>,
 ) -> Result<u64, Error> {
     let (_, tensor) = source(context.lot, name)?;
     if len < tensor.bytes() {
         context.job.progress.advance(tensor.bytes());
-        lengths.push((name, Some(len)));
+        lengths.push((name, form, len));
         return Ok(at + len);
     }
     copy_tensor(context, name, partial, at)?;
-    lengths.push((name, None));
+    lengths.push((name, Form::Plain, 0));
     Ok(at + tensor.bytes())
 }
 

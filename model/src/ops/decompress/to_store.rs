@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{DIGEST_DIFFERS, DecompressOptions, Extras, begin_report, check_length, end_report, open};
 use crate::container::{CHUNK, Tensor};
+use crate::delta;
 use crate::error::{Error, io};
 use crate::names::{OURS, digest, portable};
 use crate::ops::report::DecompressReport;
@@ -126,6 +127,11 @@ pub(super) fn tasks<'a>(
     progress: &'a dyn Progress,
 ) -> Result<Tasks<'a>, Error> {
     let packed = open(input)?;
+    if packed.parts.iter().any(delta::is_in) {
+        let problem =
+            "holds deltas against another checkpoint, which are restored to a directory of this machine";
+        return Err(Error::file(input, problem));
+    }
     let restoration = Restoration::plan(&packed, options.pattern_dict.as_ref())?;
     let manifest = packed.manifest.as_ref().and_then(|manifest| manifest.seal().ok()).unwrap_or_default();
     let id = digest(format!("decompress {} {manifest}", packed.path.display()).as_bytes());

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::layout::{FilePlan, expected};
 use super::super::{Codec, CompressOptions, Job, refuse_what_cannot_be};
 use crate::checkpoint::{Known, LeftOut, Source, Weights};
+use crate::delta::Bases;
 use crate::error::Error;
 use crate::names::{CONFIG, OURS, digest, file_name, is_index, portable, relative};
 use crate::partition::pattern::PatternDict;
@@ -228,7 +230,12 @@ fn job<'a>(
     output: &'a Path,
     progress: &'a dyn crate::Progress,
 ) -> Result<Job<'a>, Error> {
-    Ok(Job { source, lots, options, output, to_file: false, form: options.form()?, progress })
+    if !options.bases.is_empty() {
+        let problem = "deltas against a base are made by one run, to a directory of this machine";
+        return Err(Error::Usage(problem.to_owned()));
+    }
+    let (bases, deltas, form) = (Bases::default(), OnceLock::new(), options.form()?);
+    Ok(Job { source, lots, options, output, to_file: false, form, progress, bases, deltas })
 }
 
 fn find_units(lots: &[Weights], options: &CompressOptions) -> Result<Vec<Units>, Error> {

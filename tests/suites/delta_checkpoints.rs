@@ -1,0 +1,230 @@
+//! Checkpoints that are stored against others: every form of base, chains, and what is refused.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use df11_model::{
+    Codec, CompressOptions, DecompressOptions, Error, compress, decompress, inspect, verify,
+    verify_against_bases,
+};
+use df11_tests::weights::{Random, like_trained};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use tempfile::TempDir;
+
+/// A tensor of BF16: its name, its dimensions, its elements.
+type Tensor = (String, Vec<usize>, Vec<u8>);
+
+fn model(seed: u64) -> Vec<Tensor> {
+    let mut random = Random(seed);
+    let mut tensor = |name: &str, shape: &[usize]| {
+        let n = shape.iter().product();
+        (name.to_owned(), shape.to_vec(), df11_tests::weights::bytes(&like_trained(n, random.next())))
+    };
+    vec![
+        tensor("embed.weight", &[300, 64]),
+        tensor("layers.0.up_proj.weight", &[256, 256]),
+        tensor("layers.0.norm.weight", &[64]),
+        tensor("layers.1.up_proj.weight", &[256, 256]),
+    ]
+}
+
+/// One weight of `rare` is another, by a few units in the last place.
+fn step(model: &[Tensor], rare: u64, seed: u64) -> Vec<Tensor> {
+    let mut random = Random(seed);
+    let mut new = model.to_vec();
+    for element in new.iter_mut().flat_map(|(_, _, bytes)| bytes.chunks_mut(2)) {
+        if random.below(rare) == 0 {
+            let bits = u16::from_le_bytes([element[0], element[1]]);
+            element.copy_from_slice(&bits.wrapping_add(1 + random.below(3) as u16).to_le_bytes());
+        }
+    }
+    new
+}
+
+fn save(path: &Path, model: &[Tensor]) {
+    let mut views = Vec::new();
+    for (name, shape, bytes) in model {
+        views.push((name, TensorView::new(Dtype::BF16, shape.clone(), bytes).unwrap()));
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, serialize(views, None).unwrap()).unwrap();
+}
+
+/// Folders of one test.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn of(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Saves a model as a folder of one file.
+    fn save(&self, name: &str, model: &[Tensor]) -> PathBuf {
+        save(&self.of(name).join("model.safetensors"), model);
+        self.of(name)
+    }
+
+    /// Compresses a folder against bases, and returns the size of what was written.
+    fn against(&self, new: &Path, bases: &[PathBuf], out: &str) -> Result<u64, Error> {
+        let options = CompressOptions { bases: bases.to_vec(), ..CompressOptions::default() };
+        compress(new, self.of(out), &options, &()).map(|report| report.bytes_after)
+    }
+
+    /// Restores with bases, and compares with the original.
+    fn restores(&self, packed: &str, bases: &[PathBuf], original: &Path) {
+        let options = DecompressOptions { bases: bases.to_vec(), force: true, ..Default::default() };
+        let restored = self.of("restored");
+        let _ = fs::remove_dir_all(&restored);
+        let report = decompress(self.of(packed), &restored, &options, &()).unwrap();
+        assert!(report.original_restored);
+        for file in fs::read_dir(original).unwrap() {
+            let name = file.unwrap().file_name();
+            assert!(fs::read(original.join(&name)).unwrap() == fs::read(restored.join(&name)).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_base_may_be_plain_compressed_in_any_form_renamed_or_cut_otherwise() {
+    let place = Place::new();
+    let (old, new) = (model(1), step(&model(1), 50, 2));
+    let (base, new) = (place.save("base", &old), place.save("new", &new));
+    let size = place.against(&new, std::slice::from_ref(&base), "delta").unwrap();
+    let whole = fs::metadata(new.join("model.safetensors")).unwrap().len();
+    assert!(size * 8 < whole, "{size} of {whole}");
+
+    let mut bases = vec![base.clone()];
+    for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
+        let name = format!("base-{codec:?}");
+        compress(&base, place.of(&name), &CompressOptions { codec, ..Default::default() }, &()).unwrap();
+        bases.push(place.of(&name));
+    }
+    // Other names, and two files.
+    let renamed: Vec<Tensor> = old
+        .iter()
+        .map(|(name, shape, bytes)| (format!("model.{name}"), shape.clone(), bytes.clone()))
+        .collect();
+    save(&place.of("renamed").join("a.safetensors"), &renamed[..2]);
+    save(&place.of("renamed").join("b.safetensors"), &renamed[2..]);
+    bases.push(place.of("renamed"));
+    for base in bases {
+        place.restores("delta", std::slice::from_ref(&base), &new);
+        let report =
+            verify_against_bases(place.of("delta"), Some(&new), std::slice::from_ref(&base), 0, &()).unwrap();
+        assert_eq!(report.compared, Some(4));
+        let size = place.against(&new, std::slice::from_ref(&base), "again").unwrap();
+        assert!(size * 8 < whole, "{}: {size} of {whole}", base.display());
+        place.restores("again", std::slice::from_ref(&base), &new);
+        fs::remove_dir_all(place.of("again")).unwrap();
+    }
+}
+
+#[test]
+fn a_missing_or_wrong_base_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let (base, new) = (place.save("base", &model(1)), place.save("new", &step(&model(1), 50, 2)));
+    let other = place.save("other", &step(&model(1), 9, 3));
+    place.against(&new, &[base], "delta").unwrap();
+    for bases in [vec![], vec![other]] {
+        let out = place.of("out");
+        let options = DecompressOptions { bases: bases.clone(), ..Default::default() };
+        let error = decompress(place.of("delta"), &out, &options, &()).unwrap_err().to_string();
+        assert!(!out.exists());
+        assert!(error.contains("embed.weight") || error.contains("up_proj"), "{error}");
+        let digests = error.matches("SHA-256").count();
+        assert_eq!(digests, 1 + bases.len(), "{error}");
+    }
+    // What needs no base still works.
+    verify(place.of("delta"), None, 0, &()).unwrap();
+    let report = inspect(place.of("delta"), None, 0).unwrap();
+    assert_eq!(report.deltas.len(), 4);
+    assert!(report.deltas.iter().all(|delta| delta.changed * 20 < delta.elements));
+}
+
+#[test]
+fn damage_to_any_byte_of_the_weights_is_noticed_without_the_base() {
+    let place = Place::new();
+    let (base, new) = (place.save("base", &model(1)), place.save("new", &step(&model(1), 50, 2)));
+    place.against(&new, &[base], "delta").unwrap();
+    let path = place.of("delta").join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let mut random = Random(3);
+    for _ in 0..60 {
+        let mut damaged = bytes.clone();
+        damaged[random.below(bytes.len() as u64) as usize] ^= 1 << random.below(8);
+        fs::write(&path, &damaged).unwrap();
+        assert!(verify(place.of("delta"), None, 0, &()).is_err());
+    }
+}
+
+#[test]
+fn rows_that_the_base_lacks_and_tensors_that_it_lacks_are_stored_as_well() {
+    let place = Place::new();
+    let base = place.save("base", &model(1));
+    let mut grown = step(&model(1), 100, 5);
+    let more = model(9);
+    grown[0].1[0] += 20;
+    grown[0].2.extend(&more[0].2[..20 * 64 * 2]);
+    grown.push(("head.weight".to_owned(), more[1].1.clone(), more[1].2.clone()));
+    // Another shape.
+    grown[3].1 = vec![128, 512];
+    let new = place.save("new", &grown);
+    place.against(&new, std::slice::from_ref(&base), "delta").unwrap();
+    let report = inspect(place.of("delta"), None, 0).unwrap();
+    let names: Vec<&str> = report.deltas.iter().map(|delta| delta.name.as_str()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(&"embed.weight"));
+    place.restores("delta", &[base], &new);
+}
+
+#[test]
+fn a_chain_of_steps_is_followed_by_digest_and_is_not_longer_than_sixteen() {
+    let place = Place::new();
+    let mut weights = model(1);
+    let anchor = place.save("step-0", &weights);
+    let mut bases = vec![anchor.clone()];
+    for number in 1..=20 {
+        weights = step(&weights, 200, number);
+        let plain = place.save(&format!("step-{number}"), &weights);
+        let name = format!("delta-{number}");
+        // The nearest comes first.
+        let nearest: Vec<PathBuf> = bases.iter().rev().cloned().collect();
+        if number > 16 {
+            let error = place.against(&plain, &nearest, &name).unwrap_err().to_string();
+            assert!(error.contains("16"), "{error}");
+            // Against the anchor, it is.
+            place.against(&plain, std::slice::from_ref(&anchor), &name).unwrap();
+            place.restores(&name, std::slice::from_ref(&anchor), &plain);
+            continue;
+        }
+        place.against(&plain, &nearest, &name).unwrap();
+        place.restores(&name, &bases, &plain);
+        bases.push(place.of(&name));
+        // The chain needs every link.
+        let gap: Vec<PathBuf> = bases.iter().skip(1).cloned().collect();
+        let options = DecompressOptions { bases: gap, ..Default::default() };
+        assert!(decompress(place.of(&name), place.of("out"), &options, &()).is_err());
+        assert!(!place.of("out").exists());
+    }
+}
+
+#[test]
+fn what_is_equal_to_the_base_takes_less_than_a_hundred_bytes() {
+    let place = Place::new();
+    let base = place.save("base", &model(1));
+    let mut new = model(1);
+    // Under another name, too.
+    new.push(("lm_head.weight".to_owned(), new[1].1.clone(), new[1].2.clone()));
+    let new = place.save("new", &new);
+    place.against(&new, std::slice::from_ref(&base), "delta").unwrap();
+    let report = inspect(place.of("delta"), None, 0).unwrap();
+    assert_eq!(report.deltas.len(), 5);
+    assert!(report.deltas.iter().all(|delta| delta.method == "same" && delta.bytes_after < 100));
+    place.restores("delta", &[base], &new);
+}
