@@ -1,9 +1,10 @@
 //! Weight sync between two processes: a trainer, and a server that holds the same weights.
 //!
 //! After each step the trainer sends, for every tensor, a delta against the weights that the server
-//! has; every tenth step an *anchor*, which needs no base, so that a server that joins or has missed
-//! a step can go on. The server applies deltas in place, tensor by tensor, on all threads, and sends
-//! its weights back, which the trainer compares bit for bit. (That is for this example alone.)
+//! has; every tenth step an *anchor*, which needs no base, so that a server that joins or has
+//! missed a step can go on. The server applies deltas in place, tensor by tensor, on all threads,
+//! and sends its weights back, which the trainer compares bit for bit. (That is for this example
+//! alone.)
 //!
 //! ```sh
 //! cargo run --release -p df11 --example weight_sync          # 50 steps

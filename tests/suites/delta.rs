@@ -1,4 +1,5 @@
-//! Laws of deltas: agreement with the reference, on every level, and what damage and wrong bases do.
+//! Laws of deltas: agreement with the reference, on every level, and what damage and wrong bases
+//! do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -8,8 +9,8 @@ use df11::{Error, ErrorKind, Level};
 use df11_reference::delta as reference;
 use df11_tests::weights::Random;
 
-/// A base like trained weights of a type, and elements near to it: `near` in 256 are others, some of
-/// them far away; every fourth run of 64 is the same.
+/// A base like trained weights of a type, and elements near to it: `near` in 256 are others, some
+/// of them far away; every fourth run of 64 is the same.
 fn pair(element_type: ElementType, n: usize, near: u64, seed: u64) -> (Vec<u8>, Vec<u8>) {
     let mut random = Random(seed);
     let size = element_type.bytes();

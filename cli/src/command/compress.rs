@@ -38,8 +38,9 @@ pub(crate) struct Compress {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_shard_size: Option<u64>,
     /// A checkpoint that is near to this one, in any form: what it was fine-tuned from, or the one
-    /// before. Each tensor is then stored against that of the base, which restoring needs; what gains
-    /// nothing by it becomes a frame. May be given again for what the base itself is stored against.
+    /// before. Each tensor is then stored against that of the base, which restoring needs; what
+    /// gains nothing by it becomes a frame. May be given again for what the base itself is stored
+    /// against.
     #[arg(long, value_name = "BASE")]
     base: Vec<PathBuf>,
     /// Write into a directory that is not empty. Only files that df11 wrote there are replaced. An

@@ -520,8 +520,8 @@ impl Delta<'_> {
     /// Restores a range of elements. `table` must have been [built](Self::build) for this delta.
     /// Blocks are decoded in whole, whatever part of them is asked for.
     ///
-    /// The checksum of the result is compared for blocks that lie in the range; for others, those of
-    /// the delta and of the base vouch (B-6.1).
+    /// The checksum of the result is compared for blocks that lie in the range; for others, those
+    /// of the delta and of the base vouch (B-6.1).
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Deltas: one tensor stored against another, as `spec/DELTA.md` describes it.
 //!
-//! [`encode`] makes one of a tensor and its *base*: a fine-tuned matrix and the matrix that it began
-//! as, a checkpoint and the one before. [`Delta`] is a view over the bytes of one, built only
+//! [`encode`] makes one of a tensor and its *base*: a fine-tuned matrix and the matrix that it
+//! began as, a checkpoint and the one before. [`Delta`] is a view over the bytes of one, built only
 //! through validation; it gives the tensor back, bit for bit, where the base is at hand:
 //! [whole](Delta::apply), [by range](Delta::apply_range_in) or [over the
 //! base](Delta::apply_in_place). Of weights that are 99 % equal to the base's, a delta takes about

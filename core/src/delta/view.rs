@@ -435,8 +435,8 @@ impl<'a> Delta<'a> {
         Ok(())
     }
 
-    /// Compares the checksums of all blocks, which needs no base: finds any accident since the delta
-    /// was written.
+    /// Compares the checksums of all blocks, which needs no base: finds any accident since the
+    /// delta was written.
     ///
     /// # Errors
     ///

@@ -20,8 +20,8 @@ macro_rules! table {
     )* }) => {
         impl Error {
             /// The clause of the specification (`spec/DF11.md`, `spec/RANS.md`,
-            /// `spec/DICTIONARY.md`, `spec/FRAME.md`, `spec/DELTA.md`, `spec/DIETGPU.md`) that is broken; `None`
-            /// where the caller's arguments are wrong.
+            /// `spec/DICTIONARY.md`, `spec/FRAME.md`, `spec/DELTA.md`, `spec/DIETGPU.md`) that is
+            /// broken; `None` where the caller's arguments are wrong.
             ///
             /// ```
             /// use df11::Error;

@@ -1,5 +1,5 @@
-//! Tensors that are stored against those of a base (`spec/DELTA.md`): finding the base's tensor when
-//! they are compressed, and decoding when they are read.
+//! Tensors that are stored against those of a base (`spec/DELTA.md`): finding the base's tensor
+//! when they are compressed, and decoding when they are read.
 
 mod bases;
 

@@ -163,8 +163,8 @@ pub struct InspectedUnit {
     pub frequencies: Vec<u64>,
 }
 
-/// A tensor that is stored as a delta, as [`inspect`](crate::inspect) reports it. None of this needs
-/// the base.
+/// A tensor that is stored as a delta, as [`inspect`](crate::inspect) reports it. None of this
+/// needs the base.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeltaReport {
     /// Name of the tensor.

@@ -45,8 +45,8 @@ pub fn verify(
 ///
 /// # Errors
 ///
-/// [`Error`] for the first problem found. A base that is another one than it was is a problem; so is
-/// one that is missing, if any is given.
+/// [`Error`] for the first problem found. A base that is another one than it was is a problem; so
+/// is one that is missing, if any is given.
 pub fn verify_against_bases(
     path: impl AsRef<Path>,
     against: Option<&Path>,

@@ -276,8 +276,8 @@ fn encode(plan: &Plan, tensors: &[&[u8]], counts: &Counts) -> Result<EncodedUnit
     Ok(unit)
 }
 
-/// Encodes the frames and deltas of a file, one after the other, from `end` on. Returns their lengths
-/// and forms: a tensor of which they turned out no smaller is stored plain.
+/// Encodes the frames and deltas of a file, one after the other, from `end` on. Returns their
+/// lengths and forms: a tensor of which they turned out no smaller is stored plain.
 fn encode_frames<'a>(
     context: &Context<'a>,
     partial: &Partial,

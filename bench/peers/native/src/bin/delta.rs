@@ -1,9 +1,10 @@
-//! Times deltas beside what is done today: exclusive or, byte planes and zstd -3 (ZipLLM's BitX), and
-//! lists of changed weights (4 bytes of index and 2 of value).
+//! Times deltas beside what is done today: exclusive or, byte planes and zstd -3 (ZipLLM's BitX),
+//! and lists of changed weights (4 bytes of index and 2 of value).
 //!
 //! `delta ROUNDS FOLDER...` reads `base.safetensors` and `new.safetensors` in each folder, and
 //! prints a line for each pair: sizes in per cent of BF16, and GB/s of BF16 by the time of the
-//! processor, the best of all rounds of each, which take turns. Everything runs tensor by tensor, on one thread.
+//! processor, the best of all rounds of each, which take turns. Everything runs tensor by tensor,
+//! on one thread.
 
 #![expect(clippy::print_stdout, reason = "the result")]
 #![expect(unsafe_code, reason = "calls C")]
