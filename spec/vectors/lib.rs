@@ -19,6 +19,9 @@ pub const DF11: &str = include_str!("df11.json");
 /// `frames.json`: frames as hexadecimal text, and frequencies with the counts they are made of.
 pub const FRAMES: &str = include_str!("frames.json");
 
+/// `delta.json`: deltas and their bases as hexadecimal text, and the SHA-256 of what they give.
+pub const DELTA: &str = include_str!("delta.json");
+
 /// A file that the official encoder wrote.
 macro_rules! official {
     ($name:literal) => {
