@@ -189,9 +189,28 @@ def environment(port):
 class Done:
     """A command that ended: its code, its output, and what it took."""
 
-    def __init__(self, code, out, err, usage, seconds):
-        self.code, self.out, self.err, self.seconds = code, out, err, seconds
-        self.peak, self.written = usage.ru_maxrss * 1024, usage.ru_oublock * 512
+    def __init__(self, code, out, err, usage, peak, seconds):
+        self.code, self.out, self.err, self.peak, self.seconds = code, out, err, peak, seconds
+        self.written, self.cpu = usage.ru_oublock * 512, usage.ru_utime + usage.ru_stime
+
+
+class Peak(threading.Thread):
+    """Watches the most memory of a process. What `wait4` says counts this process as well."""
+
+    def __init__(self, process):
+        super().__init__(daemon=True)
+        self.status, self.bytes, self.ended = f"/proc/{process}/status", 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.005):
+            try:
+                lines = Path(self.status).read_text().splitlines()
+            except OSError:
+                return
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    self.bytes = max(self.bytes, 1024 * int(line.split()[1]))
 
 
 def df11(*arguments, port=None, start_only=False):
@@ -202,14 +221,16 @@ def df11(*arguments, port=None, start_only=False):
     process = subprocess.Popen([DF11, *map(str, arguments)], env=env, stdout=out, stderr=err)
     if start_only:
         return process
+    peak = Peak(process.pid)
     _, status, usage = os.wait4(process.pid, 0)
+    peak.ended.set()
     process.returncode = os.waitstatus_to_exitcode(status)
     texts = []
     for file in out, err:
         with file:
             file.seek(0)
             texts.append(file.read().decode())
-    return Done(process.returncode, *texts, usage, time.monotonic() - began)
+    return Done(process.returncode, *texts, usage, peak.bytes, time.monotonic() - began)
 
 
 # 16 values of the upper byte (sign and 7 bits of the exponent), the likely ones many times.

@@ -188,8 +188,9 @@ class Store(unittest.TestCase):
     def test_two_runs_at_once_end_with_the_same_output(self):
         both = [self.compress(start_only=True) for _ in "12"]
         codes = [process.wait() for process in both]
-        if 0 not in codes:
-            self.assertEqual(self.compress().code, 0)
+        # One of the two may find that the other has finished.
+        self.assertIn(0, codes)
+        self.assertLessEqual(set(codes), {0, 2})
         self.assert_finished()
 
     def test_what_others_put_there_is_not_replaced(self):

@@ -1,4 +1,5 @@
-//! Checkpoints whose files are not on this machine: objects of a store, and files that a plan knows.
+//! Checkpoints whose files are not on this machine: objects of a store, and files that a plan
+//! knows.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

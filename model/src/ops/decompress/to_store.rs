@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{DIGEST_DIFFERS, DecompressOptions, Extras, begin_report, check_length, end_report, open};
 use crate::container::{CHUNK, Tensor};
 use crate::error::{Error, io};
-use crate::names::{OURS, digest, portable};
+use crate::names::{OURS, digest, is_weights, portable};
 use crate::ops::report::DecompressReport;
 use crate::ops::restoration::{Restoration, RestoredFile};
 use crate::ops::two_at_a_time;
@@ -125,6 +125,10 @@ pub(super) fn tasks<'a>(
     options: &DecompressOptions,
     progress: &'a dyn Progress,
 ) -> Result<Tasks<'a>, Error> {
+    if is_weights(output) {
+        let problem = "names a file, but a folder is written here; name a folder";
+        return Err(Error::Usage(format!("{} {problem}", output.display())));
+    }
     let packed = open(input)?;
     let restoration = Restoration::plan(&packed, options.pattern_dict.as_ref())?;
     let manifest = packed.manifest.as_ref().and_then(|manifest| manifest.seal().ok()).unwrap_or_default();
