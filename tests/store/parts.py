@@ -1,16 +1,15 @@
 """What the tests of object stores stand on: a real S3 server, a proxy that does harm, a model, and
 the command with its peak memory. Standard library only."""
 
+import http.client
 import json
 import os
 import socket
-import socketserver
 import struct
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -135,7 +134,7 @@ class Proxy:
             return
         if action and action[0] == "kill":
             action[1]()
-        connection = __import__("http.client").client.HTTPConnection("127.0.0.1", self.server.port)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
         headers = {k: v for k, v in handler.headers.items() if k.lower() != "transfer-encoding"}
         connection.request(handler.command, handler.path, body=body or None, headers=headers)
         answer = connection.getresponse()
@@ -231,6 +230,16 @@ def df11(*arguments, port=None, start_only=False):
             file.seek(0)
             texts.append(file.read().decode())
     return Done(process.returncode, *texts, usage, peak.bytes, time.monotonic() - began)
+
+
+def upload(packed, name, port):
+    """Put the original of a compressed model into the bucket, by the protocol.
+
+    The server computes a digest of the whole file for each request of a file that was put into its
+    folder behind its back.
+    """
+    done = df11("decompress", "--quiet", packed, "-o", f"s3://{BUCKET}/{name}", port=port)
+    assert done.code == 0, done.err
 
 
 # 16 values of the upper byte (sign and 7 bits of the exponent), the likely ones many times.

@@ -18,12 +18,13 @@ from ray.cluster_utils import Cluster
 
 import df11
 import df11.ray
-from parts import BUCKET, Proxy, Server, content, environment, model
+from parts import BUCKET, Proxy, Server, content, environment, model, upload
 
 
 def workers_of(cluster):
     """The processes of this cluster that run a task of df11."""
-    roots = {process.process.pid for node in cluster.list_all_nodes() for group in node.all_processes.values() for process in group}
+    groups = [group for node in cluster.list_all_nodes() for group in node.all_processes.values()]
+    roots = {process.process.pid for group in groups for process in group}
     parents, names = {}, {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -32,7 +33,9 @@ def workers_of(cluster):
         except OSError:
             continue
         parents[int(path.name)] = int(stat.rsplit(")", 1)[1].split()[1])
-    return [pid for pid, name in names.items() if name.startswith("ray::") and parents.get(pid) in roots and "IDLE" not in name]
+    # Ray names a worker after its task; agents of Ray have names like that, too.
+    is_task = lambda name: name.startswith("ray::df11")  # noqa: E731
+    return [pid for pid, name in names.items() if is_task(name) and parents.get(pid) in roots]
 
 
 class Cases(unittest.TestCase):
@@ -44,8 +47,8 @@ class Cases(unittest.TestCase):
         cls.server = Server(cls.place / "server")
         cls.proxy = Proxy(cls.server)
         model(cls.place / "model", layers=6)
-        shutil.copytree(cls.place / "model", cls.server.path("model"))
         df11.compress(str(cls.place / "model"), str(cls.place / "local"))
+        upload(cls.place / "local", "model", cls.server.port)
         cls.local = content(cls.place / "local")
         os.environ.update(environment(cls.proxy.port))
         cls.cluster = Cluster()
