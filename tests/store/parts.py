@@ -1,16 +1,15 @@
 """What the tests of object stores stand on: a real S3 server, a proxy that does harm, a model, and
 the command with its peak memory. Standard library only."""
 
+import http.client
 import json
 import os
 import socket
-import socketserver
 import struct
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -135,7 +134,7 @@ class Proxy:
             return
         if action and action[0] == "kill":
             action[1]()
-        connection = __import__("http.client").client.HTTPConnection("127.0.0.1", self.server.port)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
         headers = {k: v for k, v in handler.headers.items() if k.lower() != "transfer-encoding"}
         connection.request(handler.command, handler.path, body=body or None, headers=headers)
         answer = connection.getresponse()
@@ -189,9 +188,28 @@ def environment(port):
 class Done:
     """A command that ended: its code, its output, and what it took."""
 
-    def __init__(self, code, out, err, usage, seconds):
-        self.code, self.out, self.err, self.seconds = code, out, err, seconds
-        self.peak, self.written = usage.ru_maxrss * 1024, usage.ru_oublock * 512
+    def __init__(self, code, out, err, usage, peak, seconds):
+        self.code, self.out, self.err, self.peak, self.seconds = code, out, err, peak, seconds
+        self.written, self.cpu = usage.ru_oublock * 512, usage.ru_utime + usage.ru_stime
+
+
+class Peak(threading.Thread):
+    """Watches the most memory of a process. What `wait4` says counts this process as well."""
+
+    def __init__(self, process):
+        super().__init__(daemon=True)
+        self.status, self.bytes, self.ended = f"/proc/{process}/status", 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.005):
+            try:
+                lines = Path(self.status).read_text().splitlines()
+            except OSError:
+                return
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    self.bytes = max(self.bytes, 1024 * int(line.split()[1]))
 
 
 def df11(*arguments, port=None, start_only=False):
@@ -202,14 +220,26 @@ def df11(*arguments, port=None, start_only=False):
     process = subprocess.Popen([DF11, *map(str, arguments)], env=env, stdout=out, stderr=err)
     if start_only:
         return process
+    peak = Peak(process.pid)
     _, status, usage = os.wait4(process.pid, 0)
+    peak.ended.set()
     process.returncode = os.waitstatus_to_exitcode(status)
     texts = []
     for file in out, err:
         with file:
             file.seek(0)
             texts.append(file.read().decode())
-    return Done(process.returncode, *texts, usage, time.monotonic() - began)
+    return Done(process.returncode, *texts, usage, peak.bytes, time.monotonic() - began)
+
+
+def upload(packed, name, port):
+    """Put the original of a compressed model into the bucket, by the protocol.
+
+    The server computes a digest of the whole file for each request of a file that was put into its
+    folder behind its back.
+    """
+    done = df11("decompress", "--quiet", packed, "-o", f"s3://{BUCKET}/{name}", port=port)
+    assert done.code == 0, done.err
 
 
 # 16 values of the upper byte (sign and 7 bits of the exponent), the likely ones many times.

@@ -2,17 +2,12 @@
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
-from parts import BUCKET, Proxy, Server, content, df11, model
+from parts import BUCKET, Proxy, Server, content, df11, model, upload
 
 
 class Store(unittest.TestCase):
@@ -24,10 +19,11 @@ class Store(unittest.TestCase):
         cls.server = Server(cls.place / "server")
         cls.proxy = Proxy(cls.server)
         cls.largest = model(cls.place / "model")
-        shutil.copytree(cls.place / "model", cls.server.path("model"))
         done = df11("compress", "--quiet", cls.place / "model", "-o", cls.place / "local")
         assert done.code == 0, done.err
         cls.local = content(cls.place / "local")
+        upload(cls.place / "local", "model", cls.server.port)
+        assert content(cls.server.path("model")) == content(cls.place / "model")
 
     @classmethod
     def tearDownClass(cls):
@@ -66,7 +62,7 @@ class Store(unittest.TestCase):
         for word in words:
             self.assertIn(word, done.err)
 
-    def test_output_is_that_of_a_local_run_and_takes_no_disk_and_little_memory(self):
+    def test_output_is_that_of_a_local_run_and_takes_no_disk(self):
         done = self.compress()
         self.assertEqual(done.code, 0, done.err)
         self.assert_finished()
@@ -77,6 +73,20 @@ class Store(unittest.TestCase):
         )
         self.assertLess(done.written, 100_000_000)
         self.assertLessEqual(self.proxy.most, 33)
+
+    def test_a_task_takes_less_than_three_times_its_unit(self):
+        place = self.place / self.name
+        largest = model(place / "model", layers=1, hidden=2048, inner=8192)
+        assert df11("compress", "--quiet", place / "model", "-o", place / "local").code == 0
+        upload(place / "local", self.name + "-model", self.server.port)
+        planned = self.df11("plan", "--json", f"{self.out}-model", "-o", self.out)
+        report = json.loads(planned.out)
+        self.assertEqual(report["tasks"][0]["bytes"] // 10**6, largest // 10**6)
+        done = self.df11("run", "--quiet", report["plan"], "--task", 0)
+        self.assertEqual(done.code, 0, done.err)
+        print(f"\n  peak {done.peak:,} bytes, unit {largest:,}: {done.peak / largest:.2f}")
+        self.assertLess(done.peak, 3 * largest)
+        self.assertLess(done.peak, report["tasks"][0]["memory"])
 
     def test_what_was_compressed_is_verified_inspected_and_restored_from_the_store(self):
         shutil.copytree(self.place / "local", self.server.path(self.name))
@@ -188,8 +198,9 @@ class Store(unittest.TestCase):
     def test_two_runs_at_once_end_with_the_same_output(self):
         both = [self.compress(start_only=True) for _ in "12"]
         codes = [process.wait() for process in both]
-        if 0 not in codes:
-            self.assertEqual(self.compress().code, 0)
+        # One of the two may find that the other has finished.
+        self.assertIn(0, codes)
+        self.assertLessEqual(set(codes), {0, 2})
         self.assert_finished()
 
     def test_what_others_put_there_is_not_replaced(self):

@@ -31,7 +31,10 @@ pub(crate) fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
     })
 }
 
-pub(crate) fn report<T: Serialize>(py: Python<'_>, report: PyResult<Result<T, checkpoint::Error>>) -> PyResult<String> {
+pub(crate) fn report<T: Serialize>(
+    py: Python<'_>,
+    report: PyResult<Result<T, checkpoint::Error>>,
+) -> PyResult<String> {
     let report = report?.map_err(|error| error::of_checkpoint(py, &error))?;
     serde_json::to_string(&report).map_err(|problem| error::invalid(py, &problem.to_string()))
 }

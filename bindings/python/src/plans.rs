@@ -42,8 +42,7 @@ pub(crate) fn run_task(py: Python<'_>, plan: PathBuf, task: usize, threads: usiz
 /// Returns the tasks of a plan that are not done.
 #[pyfunction]
 pub(crate) fn tasks_left(py: Python<'_>, plan: PathBuf) -> PyResult<Vec<usize>> {
-    operation(py, None, |_| checkpoint::tasks_left(&plan))?
-        .map_err(|error| error::of_checkpoint(py, &error))
+    operation(py, None, |_| checkpoint::tasks_left(&plan))?.map_err(|error| error::of_checkpoint(py, &error))
 }
 
 /// Makes the output of a plan visible.
@@ -52,12 +51,7 @@ pub(crate) fn finish(py: Python<'_>, plan: PathBuf, threads: usize) -> PyResult<
     report(py, operation(py, None, |state| checkpoint::finish(&plan, threads, state)))
 }
 
-fn options(
-    py: Python<'_>,
-    dict: Option<&str>,
-    threads: usize,
-    force: bool,
-) -> PyResult<DecompressOptions> {
+fn options(py: Python<'_>, dict: Option<&str>, threads: usize, force: bool) -> PyResult<DecompressOptions> {
     Ok(DecompressOptions { pattern_dict: pattern_dict(py, dict)?, force, threads })
 }
 

@@ -8,8 +8,8 @@ use crate::names::{is_number, natural_order};
 pub(super) type CutOff = (String, Vec<String>);
 
 /// Cuts a block that is too large at the numbered lists inside it, or, without lists, at the
-/// modules directly inside it. Returns the tensors outside of these, and each list member or module
-/// with its tensors. `None` if there is nothing to cut at.
+/// modules directly inside it. Returns the tensors outside of these, and each list member or
+/// module with its tensors. `None` if there is nothing to cut at.
 pub(super) fn cut(module: &str, tensors: &[String]) -> Option<(Vec<String>, Vec<CutOff>)> {
     cut_at(module, tensors, member).or_else(|| cut_at(module, tensors, child))
 }

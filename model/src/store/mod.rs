@@ -79,11 +79,15 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
         return local::read(path, limit);
     }
     let object = Object::new(path)?;
-    let len = object.expect_len()?;
-    if len > limit {
-        return Err(Error::file(path, format!("has {len} bytes, but at most {limit} are sensible")));
+    object.fetch(limit)?.ok_or_else(|| object.missing())
+}
+
+/// Reads a whole file of at most `limit` bytes; `None` if there is no such file.
+pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    if is_remote(path) {
+        return Object::new(path)?.fetch(limit);
     }
-    object.read(0..len)
+    if local::len(path)?.is_none() { Ok(None) } else { local::read(path, limit).map(Some) }
 }
 
 /// Reads a whole file from start to end, in chunks.

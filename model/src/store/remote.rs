@@ -67,10 +67,44 @@ impl Object {
 
     /// Returns its length in bytes.
     pub(crate) fn expect_len(&self) -> Result<u64, Error> {
-        self.len()?.ok_or_else(|| {
-            let missing = object_store::Error::NotFound { path: String::new(), source: "".into() };
-            explain("cannot open", &self.path, &missing)
-        })
+        self.len()?.ok_or_else(|| self.missing())
+    }
+
+    /// Returns the error that there is no such object.
+    pub(super) fn missing(&self) -> Error {
+        let missing = object_store::Error::NotFound { path: String::new(), source: "".into() };
+        explain("cannot open", &self.path, &missing)
+    }
+
+    /// Reads all of it in one request; `None` if there is no such object. Fails if it has more
+    /// than `limit` bytes, before it reads them.
+    pub(super) fn fetch(&self, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let found = wait(async move {
+            again(|| async {
+                let found = store.get(&key).await?;
+                let len = found.meta.size;
+                if len > limit {
+                    return Ok(Err(len));
+                }
+                let bytes = found.bytes().await?;
+                if bytes.len() as u64 == len {
+                    return Ok(Ok(bytes));
+                }
+                let text = format!("{} of {len} bytes came", bytes.len());
+                Err(object_store::Error::Generic { store: "object", source: text.into() })
+            })
+            .await
+        })?;
+        match found {
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(explain("cannot read", &self.path, &error)),
+            Ok(Err(len)) => {
+                let problem = format!("has {len} bytes, but at most {limit} are sensible");
+                Err(Error::file(&self.path, problem))
+            }
+            Ok(Ok(bytes)) => Ok(Some(bytes.to_vec())),
+        }
     }
 
     fn ask(&self, range: Range<u64>) -> Result<Pending<Answer<Bytes>>, Error> {

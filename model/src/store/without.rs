@@ -29,6 +29,14 @@ impl Object {
         match self.0 {}
     }
 
+    pub(super) fn fetch(&self, _: u64) -> Result<Option<Vec<u8>>, Error> {
+        match self.0 {}
+    }
+
+    pub(super) fn missing(&self) -> Error {
+        match self.0 {}
+    }
+
     pub(crate) fn read(&self, _: Range<u64>) -> Result<Vec<u8>, Error> {
         match self.0 {}
     }

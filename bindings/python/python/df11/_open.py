@@ -118,9 +118,7 @@ class safe_open:
         reader.decode(jobs, self._threads)
         return {name: maker.finish(tensor) for name, tensor in made.items()}
 
-    def get_part(
-        self, rank: int, ranks: int, names: Iterable[str] | None = None
-    ) -> dict[str, Any]:
+    def get_part(self, rank: int, ranks: int, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Decode one rank's rows of these tensors, or of all: the `rank`-th of `ranks` equal parts.
 
         Rows are positions of the first dimension. Where they cannot be divided evenly, parts differ

@@ -2,8 +2,8 @@
 
 `compress`, `decompress` and `verify` are those of `df11`, for checkpoints that one machine is too
 small or too slow for. Sources and results are addresses that every node reaches: a store
-(`s3://..`, `gs://..`, `az://..`) or a file system that all nodes share. Nodes need this package, and
-the credentials of the store in their environment.
+(`s3://..`, `gs://..`, `az://..`) or a file system that all nodes share. Nodes need this package,
+and the credentials of the store in their environment.
 
 Ray decides where a task runs, and runs it again elsewhere if its worker or node is lost. A task may
 run twice; that leaves the same. A run that was stopped is taken up again by the same call.
@@ -155,7 +155,7 @@ def compress(
     max_retries: int = 4,
     progress: ProgressCallback | None = None,
 ) -> CompressReport:
-    """Compress the checkpoint at `src` into the folder `dst`, byte for byte as `df11.compress` does.
+    """Compress the checkpoint at `src` into the folder `dst`, as `df11.compress` does, to the byte.
 
     Args:
         src: The address of the checkpoint.

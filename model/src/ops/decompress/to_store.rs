@@ -13,7 +13,7 @@ use super::{DIGEST_DIFFERS, DecompressOptions, Extras, begin_report, check_lengt
 use crate::container::{CHUNK, Tensor};
 use crate::delta;
 use crate::error::{Error, io};
-use crate::names::{OURS, digest, portable};
+use crate::names::{OURS, digest, is_weights, portable};
 use crate::ops::report::DecompressReport;
 use crate::ops::restoration::{Restoration, RestoredFile};
 use crate::ops::two_at_a_time;
@@ -126,6 +126,10 @@ pub(super) fn tasks<'a>(
     options: &DecompressOptions,
     progress: &'a dyn Progress,
 ) -> Result<Tasks<'a>, Error> {
+    if is_weights(output) {
+        let problem = "names a file, but a folder is written here; name a folder";
+        return Err(Error::Usage(format!("{} {problem}", output.display())));
+    }
     let packed = open(input)?;
     if packed.parts.iter().any(delta::is_in) {
         let problem =

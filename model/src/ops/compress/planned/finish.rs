@@ -68,18 +68,20 @@ pub(super) fn finish(plan: &Plan, job: &Job<'_>) -> Result<CompressReport, Error
 }
 
 /// Removes what tasks left, and the plan if it is where this program put it.
-fn clean(plan: &Plan) -> Result<(), Error> {
-    let folder = plan.left("");
-    for (name, _) in store::list(&folder)? {
-        store::remove(&folder.join(name))?;
-    }
+pub(super) fn clean(plan: &Plan) -> Result<(), Error> {
+    // Plans of other input that were never finished go with it.
+    let folder = plan.paper.output.join(TASKS);
+    store::list(&folder)?
+        .par_iter()
+        .with_max_len(1)
+        .try_for_each(|(name, _)| store::remove(&folder.join(name)))?;
     if plan.path == default_path(&plan.paper.output) {
         store::remove(&plan.path)?;
     }
-    if !store::is_remote(&plan.paper.output) {
+    if !store::is_remote(&folder) {
         // Each succeeds only if the folder is empty.
-        let _ = std::fs::remove_dir(&folder);
-        let _ = std::fs::remove_dir(plan.paper.output.join(TASKS));
+        let _ = std::fs::remove_dir(plan.left(""));
+        let _ = std::fs::remove_dir(folder);
     }
     Ok(())
 }
@@ -295,9 +297,14 @@ impl<'a> Output<'a> {
             Error::file(&self.plan.path, format!("names a file outside: {:?}", output.name))
         })?;
         let (from, to) = (self.plan.left(&wrote.content), self.root.join(name));
+        // Another run of this plan may end it at the same time, and give the file its name first.
+        let is_there = || Ok::<_, Error>(store::len(&to)? == Some(output.bytes));
         match store::len(&from)? {
-            Some(len) if len == output.bytes => store::rename(&from, &to, len),
-            None if self.publishing && store::len(&to)? == Some(output.bytes) => Ok(()),
+            Some(len) if len == output.bytes => match store::rename(&from, &to, len) {
+                Err(_) if store::len(&from)?.is_none() && is_there()? => Ok(()),
+                renamed => renamed,
+            },
+            None if is_there()? => Ok(()),
             _ => Err(Error::file(&from, "is gone or changed; run the tasks of the plan again")),
         }
     }

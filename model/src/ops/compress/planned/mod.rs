@@ -134,7 +134,7 @@ pub(super) fn all(
     // again.
     let paper = Plan::make(input, output, options)?;
     let text = paper.text()?.into_bytes();
-    if store::len(&at)?.is_none() || store::read(&at, u64::MAX)? != text {
+    if store::read_if_there(&at, u64::MAX)?.as_ref() != Some(&text) {
         plan(input, output, None, options)?;
     }
     let plan = Plan::open(&at)?;
@@ -143,13 +143,21 @@ pub(super) fn all(
     let kept = plan.paper.tasks.len() - left.len();
     progress.begin("compressing", left.iter().map(|&task| plan.paper.tasks[task].bytes).sum());
     let pool = pool(options.threads)?;
-    two_at_a_time(&left, |&task| {
+    let done = two_at_a_time(&left, |&task| {
         go_on(progress)?;
         pool.install(|| task::run(&plan, &job, task))?;
         progress.advance(plan.paper.tasks[task].bytes);
         Ok(())
-    })?;
-    let mut report = pool.install(|| finish::finish(&plan, &job))?;
+    });
+    let done = done.and_then(|()| pool.install(|| finish::finish(&plan, &job)));
+    if done.is_err() && store::len(&at)?.is_none() {
+        // Only the end of a plan removes it.
+        finish::clean(&plan)?;
+        let problem = "was finished by another run of the same job while this one was under way; `df11 verify` \
+                       tells whether it is right";
+        return Err(Error::Usage(format!("{} {problem}", output.display())));
+    }
+    let mut report = done?;
     report.kept_files = kept;
     Ok(report)
 }

@@ -12,7 +12,7 @@ use super::super::{Codec, CompressOptions, Job, refuse_what_cannot_be};
 use crate::checkpoint::{Known, LeftOut, Source, Weights};
 use crate::delta::Bases;
 use crate::error::Error;
-use crate::names::{CONFIG, OURS, digest, file_name, is_index, portable, relative};
+use crate::names::{CONFIG, digest, file_name, is_index, portable, relative};
 use crate::partition::pattern::PatternDict;
 use crate::partition::{UnitSpec, Units};
 use crate::store;
@@ -370,5 +370,3 @@ fn write_task(lot: &Weights, file: &FilePlan<'_, &UnitSpec>) -> PlannedTask {
         memory: 2 * bytes + largest + 8 * store::REQUEST,
     }
 }
-
-const _: () = assert!(OURS.len() < TASKS.len());

@@ -133,10 +133,7 @@ pub(super) fn run(plan: &Plan, job: &Job<'_>, number: usize) -> Result<bool, Err
 
 /// Reads the record of a task, if the task is done.
 pub(super) fn read_record(path: &Path) -> Result<Option<Record>, Error> {
-    if store::len(path)?.is_none() {
-        return Ok(None);
-    }
-    let bytes = store::read(path, u64::MAX)?;
+    let Some(bytes) = store::read_if_there(path, u64::MAX)? else { return Ok(None) };
     let wrong =
         |error: serde_json::Error| Error::file(path, format!("is no record of a task: {error}; remove it"));
     serde_json::from_slice(&bytes).map(Some).map_err(wrong)
