@@ -24,7 +24,7 @@ targets="sm_75:6.3:sm_75
 sm_80:7.0:sm_80,sm_86,sm_89
 sm_90:7.8:sm_90
 sm_100:8.6:sm_100,sm_120"
-kernels="df11_decode rans_decode fast_decode df11_encode rans_encode"
+kernels="df11_decode rans_decode fast_decode df11_encode rans_encode plain_gemv fast_gemv"
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT

@@ -64,6 +64,7 @@ pub mod encode;
 mod encoder;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod error;
+pub mod gemv;
 pub mod kernels;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod load;
