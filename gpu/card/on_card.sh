@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks and times the kernels on a card: bash .gpu-run/on_card.sh. Needs a driver, Python 3 with NumPy and CuPy, and, for some steps,
-# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in seven
-# files; the summary comes last on standard output.
+# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in at most
+# nine files; the summary comes last on standard output.
 #   BUDGET=230      seconds for everything: what cannot begin in time is left out, and said
 #   ONLY="a b"      only these steps (their names are in the summary)
 #   DEVICE=cuda:0
@@ -131,6 +131,12 @@ bench() { # ORIGINAL COMPRESSED ARGUMENTS...
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
+# Products: what a token costs.
+gemv() {
+    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        --published "$here/published.ptx" --variants "$here/variants" "$@"
+}
+
 count() { # KERNEL ENTRY
     # Every section that says where time goes; clocks stay as they are.
     ncu --clock-control none --force-overwrite -o "$work/$1" --kernel-name "$2" --launch-count 1 \
@@ -145,7 +151,7 @@ count() { # KERNEL ENTRY
 
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench bench count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests sanitize gpu_bench bench gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -159,6 +165,7 @@ step gpu-bench 40 bench.txt bash -c gpu_bench
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
 step racecheck 40 sanitizers.txt bash -c "$(shell sanitize racecheck)"
 step scaled 50 log.txt bash -c scaled
+step gemv 70 gemv.txt bash -c "$(shell gemv --seconds 55 --json "$out/gemv.json")"
 step bench 70 bench.txt bash -c "$(shell bench "$work/llm/model.safetensors" "$work/llm" --seconds 50 --json "$out/bench.json")"
 step bench-real 40 bench.txt bash -c "$(shell bench "$work/real/"*.safetensors "$work/real" --at-least 1e9 --seconds 20 --json "$out/bench.json")"
 : > "$out/ncu.csv"
@@ -174,7 +181,7 @@ echo
 grep -h 'units and\|test result' "$log"
 grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/sanitizers.txt" 2> /dev/null
 echo
-cat "$out/bench.txt" 2> /dev/null
+cat "$out/bench.txt" "$out/gemv.txt" 2> /dev/null
 echo
 cat "$summary"
 echo "$SECONDS s in all; everything is in $out"

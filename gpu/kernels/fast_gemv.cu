@@ -295,4 +295,4 @@ __device__ __forceinline__ void run(const Fast *items, u32 n_items, u32 n_blocks
 FAST_GEMV(1, BLOCKS_OF_GEMV)
 FAST_GEMV(2, BLOCKS_OF_GEMV)
 FAST_GEMV(4, BLOCKS_OF_GEMV)
-FAST_GEMV(8, 3)
+FAST_GEMV(8, 2)

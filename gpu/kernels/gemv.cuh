@@ -125,14 +125,16 @@ __device__ __forceinline__ void multiply_segment(const Product &product, const V
         u32 each = product.columns / SEGMENT, row = segment / each, at = segment % each * SEGMENT;
         float sums[MOST];
 #pragma unroll
-        for (u32 v = 0; v < MOST; v++) {
-            sums[v] = 0;
-            // One that there is not is the first again.
-            const u16 *from = x + (v < vectors.number ? v * product.x_stride : 0) + at + 8 * lane;
+        for (u32 v = 0; v < MOST; v++) sums[v] = 0;
 #pragma unroll
-            for (u32 i = 0; i < EIGHTS; i++) {
-                uint4 eight = __ldg(reinterpret_cast<const uint4 *>(from + STRIDE * i));
+        for (u32 i = 0; i < EIGHTS; i++) {
+            const u16 *from = x + at + STRIDE * i + 8 * lane;
+#pragma unroll
+            for (u32 v = 0; v < MOST; v++) {
+                uint4 eight = __ldg(reinterpret_cast<const uint4 *>(from));
                 sums[v] = multiply_eight(weights[i], eight, sums[v]);
+                // One that there is not is the last again.
+                from += v + 1 < vectors.number ? product.x_stride : 0;
             }
         }
         u32 piece = segment + row;
