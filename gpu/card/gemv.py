@@ -138,7 +138,19 @@ def fast_launches(groups, vectors):
     return Launches(groups, vectors, describe, 18, True)
 
 
-KINDS = {"plain_gemv": plain_launches, "fast_gemv": fast_launches}
+def unit_launches(groups, vectors):
+    def describe(matrix):
+        unit, first = matrix.unit, matrix.offset
+        if "host_positions" not in unit:
+            unit["host_positions"] = cp.asnumpy(unit["positions"]).view(np.uint32)
+        begin = int(np.searchsorted(unit["host_positions"], first, "right")) - 1
+        end = int(np.searchsorted(unit["host_positions"], first + matrix.n, "left"))
+        own = [int(address(unit[name])) for name in ("table", "luts", "codes", "sm", "positions", "gaps")]
+        return own + [0, unit["n_luts"], unit["n_bytes"], unit["n"], 0, 0, first, begin], min(end, unit["blocks"]) - begin
+    return Launches(groups, vectors, describe, 26, True)
+
+
+KINDS = {"plain_gemv": plain_launches, "fast_gemv": fast_launches, "df11_gemv": unit_launches}
 
 
 # cuBLAS.

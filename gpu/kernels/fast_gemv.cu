@@ -209,17 +209,6 @@ __device__ __forceinline__ u32 stage(Shared &shared, const Fast &item, u32 chunk
     return bad;
 }
 
-// Eight symbols. Zeros behind the last of `n`.
-__device__ __forceinline__ uint2 read_staged(const u8 *staged, u32 at, u32 n) {
-    if (at + 8 <= n) return *reinterpret_cast<const uint2 *>(staged + at);
-    u32 words[2] = {};
-#pragma unroll
-    for (u32 j = 0; j < 7; j++) {
-        if (at + j < n) words[j / 4] |= u32(staged[at + j]) << 8 * (j % 4);
-    }
-    return make_uint2(words[0], words[1]);
-}
-
 template <u32 MOST>
 __device__ __forceinline__ void run_item(Shared &shared, const Vectors &vectors, u32 first, u32 end,
                                          u32 *status) {

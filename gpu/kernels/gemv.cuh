@@ -73,6 +73,17 @@ __device__ __forceinline__ u16 rounded(float value) {
     return u16((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+// Eight symbols of a segment, from `at` on. Zeros behind the last of `n`.
+__device__ __forceinline__ uint2 read_staged(const u8 *staged, u32 at, u32 n) {
+    if (at + 8 <= n) return *reinterpret_cast<const uint2 *>(staged + at);
+    u32 words[2] = {};
+#pragma unroll
+    for (u32 j = 0; j < 7; j++) {
+        if (at + j < n) words[j / 4] |= u32(staged[at + j]) << 8 * (j % 4);
+    }
+    return make_uint2(words[0], words[1]);
+}
+
 // Adds the products of eight weights with eight elements of a vector.
 __device__ __forceinline__ float multiply_eight(uint4 weights, uint4 x, float sum) {
     sum = __fmaf_rn(low_half(weights.x), low_half(x.x), sum);

@@ -1,6 +1,8 @@
 //! What kernels that multiply matrices with vectors are given: see `gpu/kernels/gemv.cuh`, which
 //! also says in which order they sum up.
 
+use std::ops::Range;
+
 use crate::kernels::WARPS;
 
 /// The number of elements of a segment, which a warp multiplies.
@@ -29,6 +31,23 @@ pub const fn room(vectors: usize) -> usize {
         3 | 4 => 4,
         _ => MOST_VECTORS,
     }
+}
+
+/// Returns the blocks of a unit that have the elements of a range, from the unit's output positions.
+/// The range must not be empty, and positions must not decrease.
+///
+/// ```
+/// let positions: Vec<u8> = [0u32, 100, 200, 300].into_iter().flat_map(u32::to_le_bytes).collect();
+/// assert_eq!(df11_gpu::gemv::unit_blocks(&positions, 100..201), 1..3);
+/// ```
+#[must_use]
+pub fn unit_blocks(positions: &[u8], elements: Range<usize>) -> Range<u32> {
+    // The last entry is the number of elements, which some units lack.
+    let positions = positions.as_chunks::<4>().0;
+    let at = |entry: &[u8; 4]| u32::from_le_bytes(*entry) as usize;
+    let begin = positions.partition_point(|entry| at(entry) <= elements.start);
+    let end = positions.partition_point(|entry| at(entry) < elements.end);
+    begin.saturating_sub(1) as u32..end as u32
 }
 
 /// A product of a matrix with a batch of vectors, but for the matrix: `struct Product` of

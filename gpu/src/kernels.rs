@@ -46,6 +46,10 @@ pub const PLAIN_GEMV: [Ptx; 4] = ptx!("plain_gemv");
 /// dictionary holds.
 pub const FAST_GEMV: [Ptx; 4] = ptx!("fast_gemv");
 
+/// `df11_gemv_1`, `df11_gemv_2`, `df11_gemv_4` and `df11_gemv_8`, which multiply matrices that are
+/// ranges of DF11 units.
+pub const DF11_GEMV: [Ptx; 4] = ptx!("df11_gemv");
+
 /// The kernels that encode DF11 units: `df11_encode_count`, `df11_encode_sizes`,
 /// `df11_encode_scan`, `df11_encode_emit`.
 pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");

@@ -1,10 +1,12 @@
 //! Runs the kernels that multiply matrices with vectors.
 
+use df11::Parts;
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
-use df11_gpu::gemv::{Product, room};
+use df11_gpu::gemv::{Product, room, unit_blocks};
 use df11_gpu::kernels::THREADS;
 
-use crate::emulate::{BASE, DictionaryFrame, NOTHING_WRONG, statuses, upload, upload_part};
+use crate::emulate::{self, BASE, DictionaryFrame, NOTHING_WRONG, statuses, upload, upload_part};
+use df11_gpu::table::decode_table;
 
 /// A product to run, but for the weights of its matrix. All numbers are BF16 but for F32 results.
 #[derive(Clone, Copy, Debug)]
@@ -163,4 +165,36 @@ pub fn fast(
         blocks += product.blocks;
     }
     run(module, "fast_gemv", device, &described, &placed, vectors, blocks, grid, true, options)
+}
+
+/// Multiplies ranges of units in one launch of `df11_gemv`, each from this element of its unit on;
+/// their parts are `skipped` bytes after the start of a buffer.
+///
+/// # Errors
+///
+/// The errors of [`Module::launch`].
+pub fn units(
+    module: &Module,
+    items: &[(Parts<&[u8]>, usize, Operands<'_>)],
+    vectors: usize,
+    grid: u32,
+    skipped: usize,
+    options: &Options,
+) -> Result<Multiplied, Error> {
+    let mut device = Device::new();
+    let (mut described, mut placed, mut all) = (Vec::new(), Vec::new(), 0);
+    for (parts, first, operands) in items {
+        let (mut product, place) = place(&mut device, operands, vectors, all);
+        let blocks = unit_blocks(parts.output_positions, *first..first + product.elements());
+        product.blocks = blocks.end - blocks.start;
+        let ([luts, codes, signs, positions, gaps, _, n_luts, n_bytes, n], _) =
+            emulate::arguments(&mut device, parts, skipped);
+        let table = upload(&mut device, &decode_table(parts.luts), 0);
+        described.extend(product.describe());
+        described.extend([table, luts, codes, signs, positions, gaps, 0, n_luts, n_bytes, n, 0, 0]);
+        described.extend([*first as u64, u64::from(blocks.start)]);
+        placed.push(place);
+        all += product.blocks;
+    }
+    run(module, "df11_gemv", device, &described, &placed, vectors, all, grid, true, options)
 }

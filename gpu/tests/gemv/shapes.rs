@@ -1,12 +1,13 @@
 //! All shapes, one at a time and many in a launch.
 
+use df11::encode;
 use df11::frame::Frame;
 use df11_gpu_lab::emulate::{DictionaryFrame, NOTHING_WRONG};
 use df11_gpu_lab::gemv;
 use df11_tests::cases;
-use df11_tests::weights::Random;
+use df11_tests::weights::{Random, bytes, like_trained};
 
-use crate::support::{FAST, Linear, PLAIN, is_clean, options};
+use crate::support::{DF11, FAST, Linear, PLAIN, is_clean, options};
 
 /// Rows and columns in the shapes of Llama-3.1-8B, Qwen3-0.6B and all-MiniLM-L6-v2: all columns, and
 /// a part of the rows.
@@ -39,6 +40,27 @@ fn compare(linears: &[Linear], round: usize) {
         gemv::plain(module, &items, vectors, grid, skipped, &options(round as u64)).unwrap();
     is_clean(&report, &what(target));
     assert!(found == expected, "{}", what(&format!("plain_gemv of {target}")));
+
+    // All of them follow each other in one unit, behind elements that nobody multiplies.
+    let before = [0, 1, 5000][round % 3];
+    let mut weights = like_trained(before, 1);
+    linears.iter().for_each(|linear| weights.extend(&linear.weights));
+    let unit = encode(&bytes(&weights)).unwrap();
+    let mut first = before;
+    let items: Vec<_> = linears
+        .iter()
+        .map(|linear| {
+            let item = (unit.as_slices(), first, linear.operands());
+            first += linear.weights.len();
+            item
+        })
+        .collect();
+    let (target, module) = &DF11[round % 4];
+    let (found, status, report) =
+        gemv::units(module, &items, vectors, grid, skipped, &options(round as u64)).unwrap();
+    is_clean(&report, &what(target));
+    assert!(status.iter().all(|status| *status == NOTHING_WRONG), "{}: {status:?}", what(target));
+    assert!(found == expected, "{}", what(&format!("df11_gemv of {target}")));
 
     let frames: Vec<Vec<u8>> = linears.iter().map(Linear::frame).collect();
     // Frames of very few elements, or of elements that do not get smaller, have no dictionary.

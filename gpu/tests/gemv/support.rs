@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use df11::frame::{self, Codec, ElementType};
 use df11_emulator::{Module, Options, Policy, Report};
-use df11_gpu::kernels::{FAST_GEMV, PLAIN_GEMV, Ptx};
+use df11_gpu::kernels::{DF11_GEMV, FAST_GEMV, PLAIN_GEMV, Ptx};
 use df11_gpu_lab::gemv::Operands;
 use df11_tests::weights::{Random, like_trained};
 
@@ -13,6 +13,8 @@ type Kernels = LazyLock<[(String, Module); 4]>;
 pub(crate) static PLAIN: Kernels = LazyLock::new(|| parse(PLAIN_GEMV));
 
 pub(crate) static FAST: Kernels = LazyLock::new(|| parse(FAST_GEMV));
+
+pub(crate) static DF11: Kernels = LazyLock::new(|| parse(DF11_GEMV));
 
 fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
     kernels.map(|ptx| (format!("sm_{}", ptx.capability), Module::parse(ptx.text).unwrap()))
