@@ -43,7 +43,7 @@ REPETITIONS, LIMIT = int(option("--repetitions", 20)), float(option("--seconds",
 TOKEN_BLOCKS = 32
 MOST_VECTORS = 8
 SEGMENT, BLOCK_ELEMENTS = 1024, 8192
-ROWS, SAVED = [], []
+ROWS, SAVED, POSITIONS = [], [], {}
 
 # The linear layers of a transformer block: what engines multiply in one launch.
 GROUPS = [
@@ -141,10 +141,10 @@ def fast_launches(groups, vectors):
 def unit_launches(groups, vectors):
     def describe(matrix):
         unit, first = matrix.unit, matrix.offset
-        if "host_positions" not in unit:
-            unit["host_positions"] = cp.asnumpy(unit["positions"]).view(np.uint32)
-        begin = int(np.searchsorted(unit["host_positions"], first, "right")) - 1
-        end = int(np.searchsorted(unit["host_positions"], first + matrix.n, "left"))
+        if id(unit) not in POSITIONS:
+            POSITIONS[id(unit)] = cp.asnumpy(unit["positions"]).view(np.uint32)
+        begin = int(np.searchsorted(POSITIONS[id(unit)], first, "right")) - 1
+        end = int(np.searchsorted(POSITIONS[id(unit)], first + matrix.n, "left"))
         own = [int(address(unit[name])) for name in ("table", "luts", "codes", "sm", "positions", "gaps")]
         return own + [0, unit["n_luts"], unit["n_bytes"], unit["n"], 0, 0, first, begin], min(end, unit["blocks"]) - begin
     return Launches(groups, vectors, describe, 26, True)
