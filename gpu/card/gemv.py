@@ -2,7 +2,7 @@
 """Times what a token costs: products of compressed matrices with one vector or a few, on a card.
 
 gemv.py --df11 DIR --original FILE --ptx DIR [--published FILE] [--variants DIR] [--json FILE]
-        [--blocks N] [--vectors 1,2,4,8] [--repetitions N] [--seconds S] [--only WORDS] [--dry]
+        [--blocks N] [--vectors 1,2,4,8] [--repetitions N] [--seconds S] [--only WORDS] [--once KERNEL] [--dry]
 
 --df11       what `df11 compress --codec df11` made of a checkpoint of weights.py
 --original   its safetensors file
@@ -11,6 +11,7 @@ gemv.py --df11 DIR --original FILE --ptx DIR [--published FILE] [--variants DIR]
 --blocks     transformer blocks to take (3), which are more than a cache holds
 --vectors    numbers of vectors that are multiplied at a time
 --only       rows whose names have one of these words, which commas divide
+--once       launch a kernel once and end (for ncu): plain_gemv, fast_gemv or df11_gemv
 --seconds    stop beginning new rows after so long
 --json       a file to which the rows are appended, as one line
 --dry        without a card: NumPy for CuPy, and kernels in the emulator (dry.py)
@@ -94,7 +95,8 @@ def read_matrices(units, original):
 class Launches:
     """The launches of a kernel for some groups of matrices."""
 
-    def __init__(self, groups, vectors, describe, words, has_status):
+    def __init__(self, groups, vectors, describe, words, has_status, per=1):
+        self.per = per
         self.parts, self.kept, self.vectors, self.has_status = [], [], vectors, has_status
         for group in groups:
             rows, first = [], 0
@@ -115,7 +117,7 @@ class Launches:
 
     def __call__(self, kernel, most):
         for items, number, blocks, status in self.parts:
-            grid = bench.grid_of(blocks, 1, most)
+            grid = bench.grid_of(blocks, self.per, most)
             arguments = (address(items), np.uint32(number), np.uint32(blocks), np.uint64(0), np.uint64(0),
                          np.uint32(self.vectors))
             kernel((grid,), (bench.THREADS,), arguments + ((address(status),) if self.has_status else ()))
@@ -134,8 +136,8 @@ def fast_launches(groups, vectors):
         fast, first = matrix.unit["fast"], matrix.offset // 4096
         own = [int(address(fast["entries"])), int(address(fast["codes"])), int(address(fast["offsets"])) + 4 * first,
                int(address(fast["planes"])) + matrix.offset, matrix.n // 4096 | 12 << 32, 0]
-        return own, -(-matrix.n // BLOCK_ELEMENTS)
-    return Launches(groups, vectors, describe, 18, True)
+        return own, matrix.n // 4096
+    return Launches(groups, vectors, describe, 18, True, bench.WARPS)
 
 
 def unit_launches(groups, vectors):
@@ -156,12 +158,13 @@ KINDS = {"plain_gemv": plain_launches, "fast_gemv": fast_launches, "df11_gemv": 
 # cuBLAS.
 
 class Blas:
-    """BF16 products with F32 accumulation by cuBLAS, through CuPy or, failing that, its library."""
+    """BF16 products with F32 accumulation by cuBLAS: by its library, since CuPy refuses to call it while a stream is captured;
+    failing that, through CuPy."""
 
     def __init__(self):
         self.one, self.zero = np.ones(1, np.float32), np.zeros(1, np.float32)
         self.problems = []
-        for make in (self._of_cupy, self._of_library):
+        for make in (self._of_library, self._of_cupy):
             try:
                 make()
                 return
@@ -182,22 +185,31 @@ class Blas:
         self.run, self.way = run, "CuPy"
 
     def _of_library(self):
-        names = [name for version in (13, 12, 11) for name in (f"libcublas.so.{version}",)]
-        names += sorted(glob.glob("/usr/local/cuda*/lib64/libcublas.so*"))
+        # The one that CuPy has, if it has loaded one.
+        try:
+            cp.cuda.device.get_cublas_handle()
+        except Exception:
+            pass
+        loaded = sorted({line.split()[-1] for line in open("/proc/self/maps") if "libcublas.so" in line})
+        names = loaded + ["libcublas.so.13", "libcublas.so.12"] + sorted(glob.glob("/usr/local/cuda*/lib64/libcublas.so*"))
         library = next((found for found in map(load, names) if found), None)
         if library is None:
             raise RuntimeError(f"none of {names}")
-        handle = ctypes.c_void_p()
+        handle, size = ctypes.c_void_p(), 32 << 20
         if library.cublasCreate_v2(ctypes.byref(handle)):
             raise RuntimeError("cublasCreate")
+        # Of our own, as captures need.
+        self.workspace = cp.empty(size, cp.uint8)
+        workspace, pointer = ctypes.c_void_p(int(address(self.workspace))), ctypes.c_void_p
+        one, zero = pointer(self.one.ctypes.data), pointer(self.zero.ctypes.data)
         def run(stream, rows, vectors, columns, w, x, y):
-            code = library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)) or library.cublasGemmEx(
-                handle, 1, 0, rows, vectors, columns, ctypes.c_void_p(self.one.ctypes.data), ctypes.c_void_p(w), 14,
-                columns, ctypes.c_void_p(x), 14, columns, ctypes.c_void_p(self.zero.ctypes.data), ctypes.c_void_p(y),
-                14, rows, 68, -1)
+            code = library.cublasSetStream_v2(handle, pointer(stream.ptr)) or \
+                library.cublasSetWorkspace_v2(handle, workspace, ctypes.c_size_t(size)) or \
+                library.cublasGemmEx(handle, 1, 0, rows, vectors, columns, one, pointer(w), 14, columns, pointer(x), 14,
+                                     columns, zero, pointer(y), 14, rows, 68, -1)
             if code:
                 raise RuntimeError(f"cuBLAS: {code}")
-        self.run, self.way = run, "its library"
+        self.run, self.way = run, f"its library {library._name}"
 
     def multiply(self, stream, group, vectors, key="expected", merged=False):
         """The products of a group: one for each matrix, or one if they follow each other."""
@@ -227,7 +239,7 @@ def measure(name, vectors, weights, scale, launch, check=None, note=""):
     """Runs it once, checks it, times it as a graph, or as single launches if it cannot be captured."""
     if option("--only") and not any(word in name for word in option("--only").split(",")):
         return
-    row = {"name": name, "vectors": vectors, "note": note}
+    row = {"name": f"{name}, x{vectors}", "bit_exact": None, "note": note}
     try:
         if time.time() - STARTED > LIMIT:
             raise TimeoutError("not begun: no time left")
@@ -237,7 +249,7 @@ def measure(name, vectors, weights, scale, launch, check=None, note=""):
             launch(stream)
         cp.cuda.runtime.deviceSynchronize()
         if check:
-            row["right"], told = check()
+            row["bit_exact"], told = check()
             row["note"] = f"{note} {told}".strip()
         run = graph_of(launch, stream, row)
         times = []
@@ -278,11 +290,11 @@ def graph_of(launch, stream, row):
 
 
 def show(row):
-    head = f"{row['name']:52} x{row['vectors']}"
+    head = f"{row['name']:56}"
     if "error" in row:
         print(f"{head} {row['error']}", flush=True)
         return
-    right = {True: "right", False: "WRONG", None: ""}[row.get("right")]
+    right = {True: "right", False: "WRONG", None: ""}[row["bit_exact"]]
     print(f"{head} {row['ms']:8.3f} ms a token ({row['least_ms']:.3f} to {row['most_ms']:.3f}) "
           f"{row['GB/s'] or 0:8.1f} GB/s of BF16  {right} {row['note']}", flush=True)
 
@@ -316,7 +328,7 @@ def worst(matrices, vectors, results):
     return most
 
 
-def check_of(matrices, vectors, launches=None):
+def check_of(matrices, vectors, launches=None, is_other=False):
     """The results of plain_gemv come first, and are compared with F64; all others with its bits."""
     def check():
         told = launches.is_good() if launches else True
@@ -325,6 +337,9 @@ def check_of(matrices, vectors, launches=None):
             error = worst(matrices, vectors, lambda matrix: matrix.y)
             return told and error < 0.01, f"error {error:.2e}"
         used = lambda array, matrix: array[: vectors * matrix.rows]
+        if is_other:
+            error = worst(matrices, vectors, lambda matrix: matrix.y)
+            return told and error < 0.01, f"error {error:.2e}, sums in another order"
         same = [bool((used(matrix.y, matrix) == used(saved, matrix)).all()) for matrix, saved in zip(matrices, SAVED[1])]
         return told and all(same), "bits of plain_gemv" if all(same) else f"{same.count(False)} matrices differ"
     return check
@@ -377,13 +392,13 @@ def main():
                 matrix.y.fill(0xABAB)
             measure(f"{name}, {each} a multiprocessor", vectors, weights, scale,
                     lambda stream: launches(kernel, each * card.multiprocessors),
-                    check_of(matrices, vectors, launches))
+                    check_of(matrices, vectors, launches, "tensor" in name))
 
     def decoded_rows(vectors):
         outs = {}
         if option("--published"):
             kernel = bench.function(option("--published"), "decode")
-            outs["published DF11 + cuBLAS"] = lambda unit: bench.published(kernel, [unit])
+            outs["published DF11 + cuBLAS"] = lambda unit, kernel=kernel: bench.published(kernel, [unit])
         for kind, batch_of in (("df11", lambda u: bench.unit_batch([u])), ("fast", lambda u: bench.fast_batch([u["fast_out"]]))):
             for unit in units:
                 unit["fast_out"] = {**unit["fast"], "out": unit["out"]}
@@ -403,6 +418,15 @@ def main():
             for unit in units:
                 unit["out"].fill(0xAB)
             measure(name, vectors, weights, scale, launch, close(matrices, vectors, False))
+
+    once = option("--once")
+    if once:
+        # The gate and up projections, for ncu.
+        launches = KINDS[once](groups[2:3], 1)
+        kernel = bench.function(best(once), f"{once}_1")
+        launches(kernel, bench.occupancy(kernel) * card.multiprocessors)
+        cp.cuda.runtime.deviceSynchronize()
+        return
 
     def rows(vectors):
         SAVED.clear()
@@ -438,4 +462,4 @@ if __name__ == "__main__":
     main()
     sys.stdout.flush()
     # Without the destructors of foreign libraries, which may crash.
-    os._exit(1 if any(row.get("right") is False for row in ROWS) or not any("ms" in row for row in ROWS) else 0)
+    os._exit(1 if any(row["bit_exact"] is False for row in ROWS) or not (option("--once") or any("ms" in row for row in ROWS)) else 0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks and times the kernels on a card: bash .gpu-run/on_card.sh. Needs a driver, Python 3 with NumPy and CuPy, and, for some steps,
-# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in at most
-# nine files; the summary comes last on standard output.
+# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in seven
+# files; the summary comes last on standard output.
 #   BUDGET=230      seconds for everything: what cannot begin in time is left out, and said
 #   ONLY="a b"      only these steps (their names are in the summary)
 #   DEVICE=cuda:0
@@ -120,7 +120,16 @@ sanitize() { # TOOL
 }
 
 gpu_bench() {
-    "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device"
+    "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device" --thorough --published "$here/published.ptx"
+}
+
+# How long the kernels take to load: as they were assembled, compiled by the driver, and as the driver keeps that.
+loading() {
+    for way in CUDA_FORCE_PTX_JIT=0 "CUDA_FORCE_PTX_JIT=1 CUDA_CACHE_DISABLE=1" "CUDA_FORCE_PTX_JIT=1" "CUDA_FORCE_PTX_JIT=1"; do
+        echo "$way"
+        # shellcheck disable=SC2086 # two variables
+        env $way "$work/bin/df11" gpu bench --device "$device" --at-least 1000000 --repetitions 1 | grep 'kernels loaded' || return 1
+    done
 }
 
 bench() { # ORIGINAL COMPRESSED ARGUMENTS...
@@ -149,9 +158,21 @@ count() { # KERNEL ENTRY
     ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
 }
 
+count_gemv() { # KERNEL
+    ncu --clock-control none --force-overwrite -o "$work/$1" --kernel-name "regex:$1" --launch-count 1 \
+        --section SpeedOfLight --section LaunchStats --section Occupancy --section SchedulerStats --section WarpStateStats \
+        --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
+        --section MemoryWorkloadAnalysis_Tables --section SourceCounters \
+        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        --blocks 1 --once "$1" || return 1
+    ncu --import "$work/$1.ncu-rep" --page details
+    ncu --import "$work/$1.ncu-rep" --page source --csv | cut -c 1-400 | head -n 4000
+    ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
+}
+
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench bench gemv count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -162,13 +183,15 @@ step check-small 30 log.txt bash -c "$(shell check "$here/small")"
 step check-real 40 log.txt bash -c "$(shell check "$work/real")"
 step tests 40 log.txt bash -c tests
 step gpu-bench 40 bench.txt bash -c gpu_bench
+step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
 step racecheck 40 sanitizers.txt bash -c "$(shell sanitize racecheck)"
 step scaled 50 log.txt bash -c scaled
-step gemv 70 gemv.txt bash -c "$(shell gemv --seconds 55 --json "$out/gemv.json")"
+step gemv 70 bench.txt bash -c "$(shell gemv --seconds 55 --json "$out/bench.json")"
 step bench 70 bench.txt bash -c "$(shell bench "$work/llm/model.safetensors" "$work/llm" --seconds 50 --json "$out/bench.json")"
 step bench-real 40 bench.txt bash -c "$(shell bench "$work/real/"*.safetensors "$work/real" --at-least 1e9 --seconds 20 --json "$out/bench.json")"
 : > "$out/ncu.csv"
+for kernel in fast_gemv df11_gemv; do step "count-$kernel" 40 ncu.txt bash -c "$(shell count_gemv "$kernel")"; done
 for kernel in df11_decode_batch rans_decode_batch fast_decode_batch; do
     step "count-$kernel" 35 ncu.txt bash -c "$(shell count "$kernel" "$kernel")"
 done
@@ -181,7 +204,7 @@ echo
 grep -h 'units and\|test result' "$log"
 grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/sanitizers.txt" 2> /dev/null
 echo
-cat "$out/bench.txt" "$out/gemv.txt" 2> /dev/null
+cat "$out/bench.txt" 2> /dev/null
 echo
 cat "$summary"
 echo "$SECONDS s in all; everything is in $out"

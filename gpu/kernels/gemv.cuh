@@ -178,12 +178,123 @@ __device__ __forceinline__ void multiply_segment(const Product &product, const V
     }
 }
 
+// The sums of a warp that goes through a matrix from the beginning of a segment on, 256 elements at
+// a time. What it needs of a product is in registers.
+template <u32 MOST>
+struct Sums {
+    float lanes[MOST];
+    // Where the sums of the next piece go.
+    float *piece;
+    const u16 *x;
+    // The next element, and its column.
+    u32 element;
+    u32 column;
+    u32 columns;
+    bool is_quick;
+
+    __device__ __forceinline__ Sums(const Product &product, const Vectors &vectors, u32 first) {
+        u32 row = first / product.columns;
+        element = first;
+        columns = product.columns;
+        column = first - row * columns;
+        x = reinterpret_cast<const u16 *>(reinterpret_cast<u64>(product.x) + vectors.x);
+        is_quick = is_even(product, reinterpret_cast<u64>(x));
+        piece = product.pieces + u64(first / SEGMENT + row) * vectors.number;
+        clear();
+    }
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (u32 v = 0; v < MOST; v++) lanes[v] = 0;
+    }
+
+    // After a piece: the next is of another segment, of another row, or both.
+    __device__ __forceinline__ void store(const Vectors &vectors, bool is_segment_end) {
+        __builtin_assume(__isGlobal(piece));
+        store_piece<MOST>(lanes, piece, vectors.number);
+        clear();
+        bool is_row_end = column == columns;
+        if (is_row_end) column = 0;
+        piece += (u32(is_segment_end) + u32(is_row_end)) * vectors.number;
+    }
+
+    // The first vector's elements for the group that is `ahead` of the next, if `is_quick`.
+    __device__ __forceinline__ uint4 read_x(u32 ahead) const {
+        u32 at = column + ahead * STRIDE;
+        if (at >= columns) at -= columns;
+        const u16 *from = x + at + 8 * (threadIdx.x % LANES);
+        __builtin_assume(__isGlobal(from));
+        return __ldg(reinterpret_cast<const uint4 *>(from));
+    }
+
+    // Adds the products of the next 256 elements, of which each lane has eight, if `is_quick`.
+    // `eight` is what `read_x` gave.
+    __device__ __forceinline__ void add_quickly(const Product &product, const Vectors &vectors,
+                                                uint4 weights, uint4 eight) {
+        lanes[0] = multiply_eight(weights, eight, lanes[0]);
+        if (MOST > 1) {
+            const u16 *from = x + column + 8 * (threadIdx.x % LANES);
+            __builtin_assume(__isGlobal(from));
+#pragma unroll
+            for (u32 v = 1; v < MOST; v++) {
+                // One that there is not is the last again.
+                from += v < vectors.number ? product.x_stride : 0;
+                lanes[v] = multiply_eight(weights, __ldg(reinterpret_cast<const uint4 *>(from)), lanes[v]);
+            }
+        }
+        column += STRIDE;
+        element += STRIDE;
+        if (element % SEGMENT == 0) store(vectors, true);
+    }
+
+    // The same where rows end anywhere.
+    __device__ __forceinline__ void add_rows(const Product &product, const Vectors &vectors,
+                                             uint4 weights) {
+        element += STRIDE;
+        bool is_end = element % SEGMENT == 0;
+        u32 words[4] = {weights.x, weights.y, weights.z, weights.w}, n = product.rows * columns;
+        u32 first = 8 * (threadIdx.x % LANES), begin = 0;
+#pragma unroll 1
+        while (begin < STRIDE && element - STRIDE + begin < n) {
+            // The elements of this row among the 256.
+            u32 end = min(STRIDE, begin + columns - column);
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) {
+                u32 place = first + j;
+                if (place < begin || place >= end) continue;
+                float weight = j % 2 == 0 ? low_half(words[j / 2]) : high_half(words[j / 2]);
+                const u16 *from = x + (column + (place - begin));
+#pragma unroll
+                for (u32 v = 0; v < MOST; v++) {
+                    lanes[v] = __fmaf_rn(weight, widened(__ldg(from)), lanes[v]);
+                    if (MOST > 1) from += v + 1 < vectors.number ? product.x_stride : 0;
+                }
+            }
+            column += end - begin;
+            begin = end;
+            if (column == columns || (is_end && end == STRIDE)) store(vectors, is_end && end == STRIDE);
+        }
+    }
+
+    __device__ __forceinline__ void add(const Product &product, const Vectors &vectors, uint4 weights) {
+        if (is_quick) {
+            add_quickly(product, vectors, weights, read_x(0));
+        } else {
+            add_rows(product, vectors, weights);
+        }
+    }
+};
+
 // Reads what other thread blocks may have written.
 __device__ __forceinline__ float read_fresh(const float *from) {
     float value;
     asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
     return value;
 }
+
+// Orders what a thread has seen and written before what it does next, for all thread blocks. (That
+// of `__threadfence` takes longer.)
+__device__ __forceinline__ void fence() { asm volatile("fence.acq_rel.gpu;" : : : "memory"); }
 
 // Adds up the pieces of a row, and stores its result.
 __device__ __forceinline__ void store_result(const Product &product, const Vectors &vectors,
@@ -229,9 +340,9 @@ __device__ __forceinline__ void finish(const Product &product, const Vectors &ve
             __builtin_assume(__isGlobal(arrived));
             // The pieces of this thread block are there before anybody is told, and those of the
             // others before they are read.
-            __threadfence();
+            fence();
             if (atomicAdd(arrived, own) + own != all) continue;
-            __threadfence();
+            fence();
             // For the next launch.
             atomicExch(arrived, 0);
         }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compiles the kernels to PTX, in this folder, and assembles that for every card that it is for; prints the registers and the
-# shared memory that they take. With --check, nothing is written, and it is an error if what is here is something else.
+# Compiles the kernels to PTX, in this folder, and assembles that for every card that it is for: all cards of a kernel go into
+# one fatbin. Prints the registers and the shared memory that they take. With --check, nothing is written, and it is an error if
+# what is here is something else.
 #   gpu/ptx/build.sh [--check]
 # Needs Python 3 with pip, and no CUDA: the compiler comes as Python packages, into target/cuda.
 set -euo pipefail
@@ -24,7 +25,9 @@ targets="sm_75:6.3:sm_75
 sm_80:7.0:sm_80,sm_86,sm_89
 sm_90:7.8:sm_90
 sm_100:8.6:sm_100,sm_120"
-kernels="df11_decode rans_decode fast_decode df11_encode rans_encode plain_gemv fast_gemv df11_gemv"
+kernels="df11_decode rans_decode fast_decode df11_encode rans_encode merge plain_gemv fast_gemv df11_gemv"
+# What goes into the fatbins. A card runs what was assembled for an older card of its generation as well.
+assembled="75 80 86 90 100 120"
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
@@ -45,16 +48,20 @@ for row in $targets; do
     done
 done
 
+# same FILE: what is here is what was made.
+same() {
+    cmp -s "$to/$1" "$1" || { echo "gpu/ptx/$1 is not what its kernel compiles to: run gpu/ptx/build.sh" >&2; exit 1; }
+}
+
 for row in $targets; do
     IFS=: read -r target _ cards <<< "$row"
     for kernel in $kernels; do
-        if ! cmp -s "$to/$kernel.$target.ptx" "$kernel.$target.ptx"; then
-            echo "gpu/ptx/$kernel.$target.ptx is not what gpu/kernels/$kernel.cu compiles to: run gpu/ptx/build.sh" >&2
-            exit 1
-        fi
+        same "$kernel.$target.ptx"
+        # The lines of the source would be half of a fatbin.
+        sed -e '/^\s*\.loc/d' -e '/^\s*\.file/d' "$kernel.$target.ptx" > "$temporary/bare.ptx"
         for card in ${cards//,/ }; do
             # The registers and what a kernel spills. A few words do no harm where cards were measured (docs/gpu.md).
-            "$bin/ptxas" -v "-arch=$card" "$kernel.$target.ptx" -o "$temporary/cubin" 2> "$temporary/said" ||
+            "$bin/ptxas" -v "-arch=$card" "$temporary/bare.ptx" -o "$temporary/$kernel.$card.cubin" 2> "$temporary/said" ||
                 { cat "$temporary/said" >&2; exit 1; }
             awk -v card="$card" '
                 /Compiling entry function/ { split($0, parts, "\x27"); entry = parts[2] }
@@ -68,4 +75,11 @@ for row in $targets; do
                 END { exit bad }' "$temporary/said" || { echo "a kernel spills many registers" >&2; exit 1; }
         done
     done
+done
+
+for kernel in $kernels; do
+    images=()
+    for card in $assembled; do images+=("--image3=kind=elf,sm=$card,file=$temporary/$kernel.sm_$card.cubin"); done
+    "$bin/fatbinary" --64 --compress-all "${images[@]}" "--create=$to/$kernel.fatbin"
+    same "$kernel.fatbin"
 done

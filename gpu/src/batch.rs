@@ -111,6 +111,8 @@ struct Launch {
     items: u32,
     /// The total number of their blocks.
     blocks: u32,
+    /// The most thread blocks that have something to do.
+    work: u32,
     grid: u32,
     /// The address of their statuses.
     statuses: u64,
@@ -178,9 +180,10 @@ impl Batch {
             let Described { items, blocks, .. } = kinds[kind as usize];
             if items > 0 {
                 let kernel = shared.kernel(kind.source())?;
-                let grid = shared.grid(&kernel, blocks.div_ceil(kind.at_a_time()));
+                let work = blocks.div_ceil(kind.at_a_time());
+                let grid = shared.grid(&kernel, work);
                 let statuses = statuses.address() + 4 * next as u64;
-                launches.push(Launch { kernel, described, items, blocks, grid, statuses });
+                launches.push(Launch { kernel, described, items, blocks, work, grid, statuses });
                 next += items as usize;
             }
         }
@@ -216,6 +219,15 @@ impl Batch {
             next = (next + item.bytes() as u64).next_multiple_of(ALIGNMENT);
         }
         Batch::new(gpu, &placed)
+    }
+
+    /// Limits the thread blocks on each multiprocessor, from the next [`enqueue`](Self::enqueue)
+    /// on, so that other kernels have room beside this batch. There is at least one, and there are
+    /// at most as many as fit, which is their number without a limit.
+    pub fn limit_resident(&mut self, most: u32) {
+        for launch in &mut self.launches {
+            launch.grid = self.shared.grid(&launch.kernel.limited(most), launch.work);
+        }
     }
 
     /// Returns the number of items.

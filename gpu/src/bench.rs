@@ -5,13 +5,28 @@
 
 #![allow(unsafe_code, reason = "launches on the device's own stream")]
 
+mod peers;
+
+use df11::EncodedUnit;
+use df11::bf16::BYTES;
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use serde::Serialize;
 
-use crate::{Batch, Error, Frame, Gpu, Item, Memory, Unit};
+use crate::{Batch, Error, Frame, Gpu, Item, Memory, RawUnit, Unit};
+use peers::{Published, merge};
 
-/// The chunk lengths that are timed, in this order.
-const CHUNKS: [usize; 3] = [65_536, 16_384, 4096];
+/// The block lengths of rANS that are timed, in this order.
+const BLOCKS: [usize; 3] = [65_536, 16_384, 4096];
+
+/// The numbers of thread blocks on a multiprocessor that are timed beside the usual number.
+const RESIDENT: [u32; 4] = [1, 2, 3, 4];
+
+/// Numbers of weights for [`Options::unit_weights`]: from a small tensor to more than a transformer
+/// block of Llama-3.1-8B has in one unit.
+pub const UNIT_WEIGHTS: [usize; 3] = [1 << 18, 1 << 24, 200_000_000];
+
+/// The distances from an aligned address at which the parts of units are timed.
+const OFF: [usize; 2] = [8, 1];
 
 /// The times of one operation, repeated.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +36,7 @@ pub struct Row {
     pub name: String,
     /// Bytes of BF16 that one repetition yields. For a copy, it counts the bytes read and written.
     pub bytes: u64,
-    /// Input bytes for each output byte; 1 for a copy.
+    /// Input bytes for each output byte; 1 for a copy and a merge.
     pub size: f64,
     /// Seconds of each repetition, in ascending order.
     pub seconds: Vec<f64>,
@@ -37,45 +52,109 @@ impl Row {
     }
 }
 
-/// Decodes these BF16 weights with every kernel, in copies of at least `at_least` bytes in all.
-/// Compares the output with the weights, and then decodes it `repetitions` times.
+/// What to measure, besides every kernel at its usual size.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Options<'a> {
+    /// The bytes of weights that each repetition decodes, at least.
+    pub at_least: usize,
+    /// The number of times that each kernel is timed.
+    pub repetitions: usize,
+    /// Whether to time other numbers of thread blocks and other addresses too.
+    pub thorough: bool,
+    /// Numbers of weights of units to time too. The weights are repeated to fill each.
+    pub unit_weights: &'a [usize],
+    /// The PTX of the published kernel, decode.ptx of version 0.5.0 of the Python package
+    /// `dfloat11`, to time it as well.
+    pub published: Option<&'a str>,
+}
+
+impl Default for Options<'_> {
+    /// 20 repetitions of a gigabyte; nothing besides every kernel at its usual size.
+    fn default() -> Self {
+        Options {
+            at_least: 1_000_000_000,
+            repetitions: 20,
+            thorough: false,
+            unit_weights: &[],
+            published: None,
+        }
+    }
+}
+
+/// Decodes these BF16 weights with every kernel, in as many copies as `at_least` demands. Compares
+/// the output with the weights, and then decodes them again and again, and takes the time.
 ///
 /// # Errors
 ///
 /// An error for weights that cannot be encoded; [`Error::Driver`]; [`Error::Different`] for a
-/// kernel that gives other weights.
-pub fn rows(gpu: &Gpu, weights: &[u8], at_least: usize, repetitions: usize) -> Result<Vec<Row>, Error> {
-    let copies = at_least.div_ceil(weights.len().max(1)).max(1);
-    let bench = Bench { gpu, weights, copies, repetitions };
-    let mut rows = vec![bench.copy(at_least.max(weights.len()))?];
-
+/// kernel that gives other weights; [`Error::OtherKernel`] if [`Options::published`] is something
+/// else.
+pub fn rows(gpu: &Gpu, weights: &[u8], options: &Options<'_>) -> Result<Vec<Row>, Error> {
+    let bench = Bench { gpu, weights, options };
+    let mut rows = vec![bench.copy()?, bench.merge()?];
     let unit = df11::encode(weights)?;
-    let size: usize = unit.as_slices().into_array().iter().map(|part| part.len()).sum();
-    let units: Vec<Unit> =
-        (0..copies).map(|_| gpu.upload(&unit.as_slices())).collect::<Result<_, Error>>()?;
-    rows.push(bench.decode("df11_decode_batch", size, units.iter().map(Item::Unit).collect())?);
-    drop(units);
-
-    let shape = [weights.len() as u64 / 2];
-    for chunk in CHUNKS {
-        let options = EncodeOptions::new().codec(Codec::Rans).block_len(chunk);
-        rows.extend(bench.frames(&format!("rans_decode_batch, chunks of {chunk}"), &options, &shape)?);
+    if let Some(ptx) = options.published {
+        rows.push(bench.published(ptx, &unit)?);
     }
-    let options = EncodeOptions::new().codec(Codec::Dictionary);
-    rows.extend(bench.frames("fast_decode_batch", &options, &shape)?);
+    let units = bench.upload(&unit)?;
+    let items: Vec<Item<'_>> = units.iter().map(Item::Unit).collect();
+    rows.push(bench.decode("df11_decode_batch", &unit, &items, None)?);
+    if options.thorough {
+        rows.extend(bench.grids("df11_decode_batch", &unit, &items)?);
+    }
+    drop(units);
+    if options.thorough {
+        for off in OFF {
+            rows.push(bench.at_addresses(&unit, off)?);
+        }
+    }
+    for elements in options.unit_weights {
+        rows.push(bench.of_units(*elements)?);
+    }
+    for block in BLOCKS {
+        let options = EncodeOptions::new().codec(Codec::Rans).block_len(block);
+        rows.extend(bench.frames(&format!("rans_decode_batch, blocks of {block}"), &options, &[])?);
+    }
+    let dictionary = EncodeOptions::new().codec(Codec::Dictionary);
+    let grids: &[u32] = if options.thorough { &RESIDENT } else { &[] };
+    rows.extend(bench.frames("fast_decode_batch", &dictionary, grids)?);
     Ok(rows)
+}
+
+/// Encoded weights, whose size is that of a row.
+trait Coded {
+    /// Bytes of the encoded weights.
+    fn size(&self) -> usize;
+}
+
+impl Coded for EncodedUnit {
+    fn size(&self) -> usize {
+        self.as_slices().into_array().iter().map(|part| part.len()).sum()
+    }
+}
+
+impl Coded for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
 }
 
 struct Bench<'a> {
     gpu: &'a Gpu,
     weights: &'a [u8],
-    copies: usize,
-    repetitions: usize,
+    options: &'a Options<'a>,
 }
 
 impl Bench<'_> {
+    /// Returns how many copies of weights of this many bytes a repetition decodes.
+    fn copies(&self, bytes: usize) -> usize {
+        self.options.at_least.div_ceil(bytes.max(1)).max(1)
+    }
+
     /// Times a copy on the device, which shows the speed of its memory.
-    fn copy(&self, bytes: usize) -> Result<Row, Error> {
+    fn copy(&self) -> Result<Row, Error> {
+        let bytes = self.options.at_least.max(self.weights.len());
         let (from, to) = (self.gpu.allocate(bytes)?, self.gpu.allocate(bytes)?);
         let work = || {
             let stream = self.gpu.stream().as_raw();
@@ -86,35 +165,174 @@ impl Bench<'_> {
         self.repeat("copy, bytes read and written", 2 * bytes as u64, 1.0, work)
     }
 
-    /// Makes frames of these weights; none where the codec gains nothing.
-    fn frames(&self, name: &str, options: &EncodeOptions, shape: &[u64]) -> Result<Option<Row>, Error> {
-        let bytes = options.encode(ElementType::Bf16, shape, self.weights)?;
+    /// Times the merge of two plain planes: a decoder that reads a byte for each exponent is no
+    /// faster.
+    fn merge(&self) -> Result<Row, Error> {
+        let whole = self.weights.len() / BYTES / 8 * 8;
+        let copies = self.copies(self.weights.len());
+        let plane = |shift: u32| {
+            let numbers = self.weights.as_chunks::<BYTES>().0.iter().take(whole);
+            let plane: Vec<u8> = match shift {
+                0 => numbers.map(|[low, high]| low & 0x7f | high & 0x80).collect(),
+                _ => numbers.map(|number| (u16::from_le_bytes(*number) >> shift) as u8).collect(),
+            };
+            self.gpu.copy(&plane.repeat(copies))
+        };
+        let (exponents, raw) = (plane(7)?, plane(0)?);
+        let outputs = self.gpu.allocate(BYTES * whole * copies)?;
+        merge(self.gpu, &exponents, &raw, &outputs)?;
+        let expected = &self.weights[..BYTES * whole];
+        if outputs.to_host()?.chunks(expected.len().max(1)).any(|found| whole > 0 && found != expected) {
+            return Err(Error::Different { item: 0 });
+        }
+        let bytes = (BYTES * whole * copies) as u64;
+        self.repeat("merge of two plain planes", bytes, 1.0, || merge(self.gpu, &exponents, &raw, &outputs))
+    }
+
+    /// Times the published kernel, with a launch for each unit.
+    fn published(&self, ptx: &str, unit: &EncodedUnit) -> Result<Row, Error> {
+        let kernel = Published::new(self.gpu, ptx)?;
+        let shared = df11::Unit::new(unit.as_slices())?.shared_memory_bytes() as u32;
+        let copies = self.copies(self.weights.len());
+        let placed: Vec<(Memory, Unit)> =
+            (0..copies).map(|_| self.place(unit, 0)).collect::<Result<_, _>>()?;
+        let outputs = self.gpu.allocate(copies * self.weights.len())?;
+        let work = || {
+            placed.iter().enumerate().try_for_each(|(copy, (_, placed))| {
+                let weights = outputs.address() + (copy * self.weights.len()) as u64;
+                // SAFETY: the unit was encoded just now, and `place` leaves room after its gaps.
+                unsafe { kernel.decode(placed, shared, weights) }
+            })
+        };
+        work()?;
+        self.compare(&outputs, copies, |copy| copy * self.weights.len())?;
+        let bytes = outputs.len() as u64;
+        self.repeat("the published kernel, a launch a unit", bytes, self.share(unit), work)
+    }
+
+    /// Uploads the copies of a unit.
+    fn upload(&self, unit: &EncodedUnit) -> Result<Vec<Unit>, Error> {
+        (0..self.copies(self.weights.len())).map(|_| self.gpu.upload(&unit.as_slices())).collect()
+    }
+
+    /// Copies the parts of a unit to addresses `off` bytes after aligned ones.
+    fn place(&self, unit: &EncodedUnit, off: usize) -> Result<(Memory, Unit), Error> {
+        const ALIGNED: usize = 256;
+        let parts = unit.as_slices();
+        let (mut bytes, mut places) = (Vec::new(), [0; 5]);
+        let five =
+            [parts.luts, parts.encoded_exponent, parts.sign_mantissa, parts.output_positions, parts.gaps];
+        for (place, part) in places.iter_mut().zip(five) {
+            *place = bytes.len().next_multiple_of(ALIGNED) + off;
+            bytes.resize(*place, 0);
+            bytes.extend_from_slice(part);
+        }
+        bytes.resize(bytes.len() + ALIGNED, 0);
+        let memory = self.gpu.copy(&bytes)?;
+        let [luts, codes, sign_mantissa, output_positions, gaps] =
+            places.map(|place| memory.address() + place as u64);
+        let raw = RawUnit {
+            luts,
+            codes,
+            sign_mantissa,
+            output_positions,
+            gaps,
+            tables: parts.luts.len() / 256,
+            code_bytes: parts.encoded_exponent.len(),
+            elements: parts.sign_mantissa.len(),
+        };
+        // SAFETY: all parts are in the memory, which the caller keeps as long as the unit.
+        let unit = unsafe { self.gpu.adopt(raw)? };
+        Ok((memory, unit))
+    }
+
+    /// Times units whose parts begin `off` bytes after aligned addresses.
+    fn at_addresses(&self, unit: &EncodedUnit, off: usize) -> Result<Row, Error> {
+        let copies = self.copies(self.weights.len());
+        let placed: Vec<(Memory, Unit)> =
+            (0..copies).map(|_| self.place(unit, off)).collect::<Result<_, _>>()?;
+        let items: Vec<Item<'_>> = placed.iter().map(|(_, unit)| Item::Unit(unit)).collect();
+        self.decode(&format!("df11_decode_batch, parts {off} bytes off"), unit, &items, None)
+    }
+
+    /// Times units of this many weights.
+    fn of_units(&self, elements: usize) -> Result<Row, Error> {
+        let bytes = BYTES * elements;
+        let mut weights = self.weights.repeat(bytes.div_ceil(self.weights.len().max(1)));
+        weights.truncate(bytes);
+        let unit = df11::encode(&weights)?;
+        let bench = Bench { weights: &weights, ..*self };
+        let units = bench.upload(&unit)?;
+        let items: Vec<Item<'_>> = units.iter().map(Item::Unit).collect();
+        bench.decode(&format!("df11_decode_batch, units of {elements} weights"), &unit, &items, None)
+    }
+
+    /// Times a batch with other numbers of thread blocks on a multiprocessor.
+    fn grids(&self, name: &str, coded: &impl Coded, items: &[Item<'_>]) -> Result<Vec<Row>, Error> {
+        let row = |resident: u32| {
+            let name = format!("{name}, {resident} a multiprocessor");
+            self.decode(&name, coded, items, Some(resident))
+        };
+        RESIDENT.into_iter().map(row).collect()
+    }
+
+    /// Times frames of these weights, also with other numbers of thread blocks; no rows where the
+    /// codec gains nothing.
+    fn frames(&self, name: &str, options: &EncodeOptions, grids: &[u32]) -> Result<Vec<Row>, Error> {
+        let shape = [(self.weights.len() / BYTES) as u64];
+        let bytes = options.encode(ElementType::Bf16, &shape, self.weights)?;
         let frame = frame::Frame::new(&bytes)?;
         if frame.header().codec() == Codec::Raw {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let upload = |_| self.gpu.upload_frame(&frame);
-        let frames: Vec<Frame> = (0..self.copies).map(upload).collect::<Result<_, Error>>()?;
-        self.decode(name, bytes.len(), frames.iter().map(Item::Frame).collect()).map(Some)
+        let copies = self.copies(self.weights.len());
+        let frames: Vec<Frame> =
+            (0..copies).map(|_| self.gpu.upload_frame(&frame)).collect::<Result<_, Error>>()?;
+        let items: Vec<Item<'_>> = frames.iter().map(Item::Frame).collect();
+        let mut rows = vec![self.decode(name, &bytes, &items, None)?];
+        if !grids.is_empty() {
+            rows.extend(self.grids(name, &bytes, &items)?);
+        }
+        Ok(rows)
     }
 
     /// Times the decoding of identical items in one batch.
-    fn decode(&self, name: &str, size: usize, items: Vec<Item<'_>>) -> Result<Row, Error> {
-        let batch = Batch::packed(self.gpu, &items)?;
+    fn decode(
+        &self,
+        name: &str,
+        coded: &impl Coded,
+        items: &[Item<'_>],
+        resident: Option<u32>,
+    ) -> Result<Row, Error> {
+        let mut batch = Batch::packed(self.gpu, items)?;
+        if let Some(resident) = resident {
+            batch.limit_resident(resident);
+        }
         let outputs = self.gpu.allocate(batch.output_bytes() as usize)?;
         self.enqueue(&batch, &outputs)?;
         // SAFETY: the stream is the device's own.
         unsafe { batch.check(self.gpu.stream().as_raw())? };
-        let found = outputs.to_host()?;
-        for item in 0..items.len() {
-            let at = batch.offset(item).unwrap_or(0) as usize;
-            if found.get(at..at + self.weights.len()) != Some(self.weights) {
-                return Err(Error::Different { item });
-            }
-        }
+        self.compare(&outputs, items.len(), |item| batch.offset(item).unwrap_or(0) as usize)?;
         let bytes = (items.len() * self.weights.len()) as u64;
-        let size = size as f64 / self.weights.len() as f64;
-        self.repeat(name, bytes, size, || self.enqueue(&batch, &outputs))
+        self.repeat(name, bytes, self.share(coded), || self.enqueue(&batch, &outputs))
+    }
+
+    /// Returns bytes of encoded weights for each byte of weights.
+    fn share(&self, coded: &impl Coded) -> f64 {
+        coded.size() as f64 / self.weights.len().max(1) as f64
+    }
+
+    /// Compares copies of the weights, each at its place, with the weights.
+    fn compare(&self, outputs: &Memory, copies: usize, place: impl Fn(usize) -> usize) -> Result<(), Error> {
+        let found = outputs.to_host()?;
+        let right = |copy: &usize| {
+            let at = place(*copy);
+            found.get(at..at + self.weights.len()) == Some(self.weights)
+        };
+        match (0..copies).find(|copy| !right(copy)) {
+            Some(item) => Err(Error::Different { item }),
+            None => Ok(()),
+        }
     }
 
     fn enqueue(&self, batch: &Batch, outputs: &Memory) -> Result<(), Error> {
@@ -133,7 +351,8 @@ impl Bench<'_> {
         let time = || self.gpu.time(self.gpu.stream(), &work).map(|time| time.as_secs_f64());
         // The first repetition includes loading on first use, so it does not count.
         time()?;
-        let mut seconds: Vec<f64> = (0..self.repetitions).map(|_| time()).collect::<Result<_, Error>>()?;
+        let mut seconds: Vec<f64> =
+            (0..self.options.repetitions).map(|_| time()).collect::<Result<_, Error>>()?;
         seconds.sort_by(f64::total_cmp);
         Ok(Row { name: name.to_owned(), bytes, size, seconds })
     }

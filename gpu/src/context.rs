@@ -24,7 +24,7 @@ use df11_cuda_driver::{
 
 use crate::error::{call, driver};
 use crate::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, THREADS, WARPS, best};
-use crate::load::{Cubin, OwnedCubin, load};
+use crate::load::{self, Cubin, OwnedCubin};
 use crate::stream::Stream;
 use crate::{DeviceInfo, Error};
 
@@ -100,6 +100,12 @@ impl Kernel {
         Ok(Kernel { function: Handle(function), resident: resident.max(1).unsigned_abs(), action })
     }
 
+    /// Returns this kernel as if a multiprocessor could hold no more than this many of its thread
+    /// blocks, and at least one.
+    pub(crate) fn limited(self, most: u32) -> Self {
+        Kernel { resident: self.resident.min(most).max(1), ..self }
+    }
+
     /// Returns the kernel's handle.
     pub(crate) const fn function(&self) -> *mut c_void {
         self.function.0
@@ -160,7 +166,7 @@ impl Kind {
 /// driver may take a third of a second to compile a module.
 #[derive(Debug, Default)]
 struct Loaded {
-    modules: BTreeMap<&'static str, Module>,
+    modules: BTreeMap<&'static str, load::Loaded>,
     kernels: BTreeMap<&'static str, Kernel>,
 }
 
@@ -230,12 +236,18 @@ impl Shared {
         let module = match modules.entry(module) {
             Entry::Occupied(module) => module.into_mut(),
             Entry::Vacant(place) => {
-                place.insert(load(module, ptx, &self.cubins, compute_capability(&self.info))?)
+                place.insert(load::load(module, ptx, &self.cubins, compute_capability(&self.info))?)
             }
         };
-        let kernel = Kernel::find(module, entry, action)?;
+        let kernel = Kernel::find(&module.module, entry, action)?;
         kernels.insert(entry, kernel);
         Ok(kernel)
+    }
+
+    /// Returns the names of the loaded modules that the driver compiled from PTX.
+    pub(crate) fn compiled(&self) -> Vec<&'static str> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.modules.iter().filter(|(_, module)| module.compiled).map(|(name, _)| *name).collect()
     }
 
     /// Returns the number of thread blocks that fill the device, or fewer if there is less work.

@@ -12,7 +12,7 @@ use cust::{CudaApiVersion, CudaFlags};
 use df11_cuda_driver::cuMemcpyDtoDAsync_v2;
 
 use crate::batch::Item;
-use crate::context::{Current, Handle, Shared, current_device};
+use crate::context::{Current, Handle, Kind, Shared, current_device};
 use crate::error::{call, driver};
 use crate::{Backend, Batch, Cubin, Error, Event, Memory, Stream, backend};
 
@@ -93,6 +93,10 @@ impl Gpu {
     /// Opens a device by its number, in its primary context, which other libraries use as well. The
     /// current context of this thread stays the same.
     ///
+    /// Kernels are loaded when they are first needed. This crate has them
+    /// [assembled](crate::kernels::fatbin) for many cards. For others, the driver compiles their
+    /// PTX, which takes a while, and needs a compiler that containers often lack.
+    ///
     /// # Errors
     ///
     /// [`Error::NoDriver`], [`Error::NoDevice`], [`Error::TooOld`]; [`Error::Driver`].
@@ -101,9 +105,9 @@ impl Gpu {
         unsafe { Gpu::open_with(number, &[]) }
     }
 
-    /// Opens a device with kernels that were assembled for cards. Of the cubins that fit this card,
-    /// the best is loaded. If there is none, or if the driver refuses it, the driver compiles the
-    /// PTX of this crate. That takes a while, and needs a compiler that containers often lack.
+    /// Opens a device with other kernels than those of this crate, which were assembled for cards.
+    /// Of the cubins that fit this card, the best is loaded. If there is none, or if the driver
+    /// refuses it, the kernels are those that [`open`](Self::open) loads.
     ///
     /// # Safety
     ///
@@ -166,6 +170,21 @@ impl Gpu {
     #[must_use]
     pub fn is_emulated(&self) -> bool {
         backend() == Backend::Emulator
+    }
+
+    /// Loads all kernels that decode, so that no [`Batch`] has to wait for it later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if the driver takes neither the assembled kernels nor their PTX.
+    pub fn load(&self) -> Result<(), Error> {
+        Kind::ALL.into_iter().try_for_each(|kind| self.shared.kernel(kind.source()).map(|_| ()))
+    }
+
+    /// Returns the names of the loaded sources that the driver had to compile from PTX.
+    #[must_use]
+    pub fn compiled(&self) -> Vec<&'static str> {
+        self.shared.compiled()
     }
 
     /// Returns the device's own stream, which it uses for copies.

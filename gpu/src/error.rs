@@ -91,6 +91,8 @@ pub enum Error {
     TooMuch,
     /// The stream is captured, and the call would have to wait.
     Capturing,
+    /// A PTX text is not that of the published kernel.
+    OtherKernel,
 }
 
 /// A call that the driver refused.
@@ -109,7 +111,57 @@ pub struct Refusal {
     pub findings: Vec<Finding>,
 }
 
+/// The kind of failure that an [`Error`] reports, for programs that act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no driver, no such device, or none that the kernels run on. The CPU can do the work.
+    Unavailable,
+    /// The device has too little memory left. Less at once may fit.
+    Memory,
+    /// The driver refused for another reason.
+    Driver,
+    /// The data is wrong.
+    Data,
+    /// The call is wrong, or comes at the wrong time.
+    Usage,
+    /// A device and the CPU disagree.
+    Internal,
+}
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`
+const OUT_OF_MEMORY: i32 = 2;
+
 impl Error {
+    /// Returns the kind of this error.
+    ///
+    /// ```
+    /// use df11_gpu::{Emulation, ErrorKind, Gpu};
+    ///
+    /// let gpu = Gpu::emulated(Emulation::default())?;
+    /// assert_eq!(gpu.allocate(1 << 50).unwrap_err().kind(), ErrorKind::Memory);
+    /// assert_eq!(Gpu::open(7).unwrap_err().kind(), ErrorKind::Unavailable);
+    /// # Ok::<(), df11_gpu::Error>(())
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoDriver { .. } | Error::NoDevice { .. } | Error::TooOld { .. } => ErrorKind::Unavailable,
+            Error::Driver(refusal) if refusal.code == OUT_OF_MEMORY => ErrorKind::Memory,
+            Error::Driver(_) => ErrorKind::Driver,
+            Error::Invalid(_) | Error::Block { .. } | Error::Checksum { .. } => ErrorKind::Data,
+            Error::Different { .. } => ErrorKind::Internal,
+            Error::OtherBackend
+            | Error::RawFrame
+            | Error::Length { .. }
+            | Error::Alignment { .. }
+            | Error::OtherDevice { .. }
+            | Error::TooMuch
+            | Error::Capturing
+            | Error::OtherKernel => ErrorKind::Usage,
+        }
+    }
+
     pub(crate) fn no_driver() -> Self {
         Error::NoDriver { reason: why_none() }
     }
@@ -118,7 +170,7 @@ impl Error {
 /// Returns the advice for a code of the driver.
 const fn advice(code: i32) -> &'static str {
     match code {
-        2 => "free memory of the device, or decode less at once",
+        OUT_OF_MEMORY => "free memory of the device, or decode less at once",
         46 => {
             "another process has the device for itself: end that, or change the compute mode (nvidia-smi -c 0)"
         }
@@ -210,6 +262,9 @@ impl fmt::Display for Error {
                  cuda:{expected}"
             ),
             Error::TooMuch => write!(f, "a batch cannot have 2^32 blocks; make several batches"),
+            Error::OtherKernel => {
+                write!(f, "this is not decode.ptx of dfloat11 0.5.0; gpu/fetch_published.sh fetches that")
+            }
             Error::Capturing => {
                 write!(f, "the stream is captured, and this would wait for it; end the capture first")
             }

@@ -58,6 +58,28 @@ pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");
 /// `frame_encode_pack`, `frame_encode_check`.
 pub const RANS_ENCODE: [Ptx; 4] = ptx!("rans_encode");
 
+/// `merge_planes`, the least that a decoder of BF16 weights has to do, for comparing times.
+pub const MERGE: [Ptx; 4] = ptx!("merge");
+
+/// Returns what NVIDIA's assembler made of the kernels of a source, for cards of compute capability
+/// 7.5, 8.0, 8.6, 9.0, 10.0 and 12.0 and those that run the same: a file that the driver's function
+/// `cuModuleLoadData` takes. `None` if there is no source of this name.
+#[must_use]
+pub fn fatbin(name: &str) -> Option<&'static [u8]> {
+    match name {
+        "df11_decode" => Some(include_bytes!("../ptx/df11_decode.fatbin")),
+        "rans_decode" => Some(include_bytes!("../ptx/rans_decode.fatbin")),
+        "fast_decode" => Some(include_bytes!("../ptx/fast_decode.fatbin")),
+        "df11_encode" => Some(include_bytes!("../ptx/df11_encode.fatbin")),
+        "rans_encode" => Some(include_bytes!("../ptx/rans_encode.fatbin")),
+        "plain_gemv" => Some(include_bytes!("../ptx/plain_gemv.fatbin")),
+        "fast_gemv" => Some(include_bytes!("../ptx/fast_gemv.fatbin")),
+        "df11_gemv" => Some(include_bytes!("../ptx/df11_gemv.fatbin")),
+        "merge" => Some(include_bytes!("../ptx/merge.fatbin")),
+        _ => None,
+    }
+}
+
 /// Returns the best of some kernels for a compute capability; `None` if all need a higher one.
 ///
 /// ```

@@ -91,7 +91,7 @@ pub use batch::{Batch, Fault, Item};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use device::{DeviceInfo, Gpu, devices};
 #[cfg(all(target_os = "linux", feature = "driver"))]
-pub use error::{Error, Refusal};
+pub use error::{Error, ErrorKind, Refusal};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use load::Cubin;
 #[cfg(all(target_os = "linux", feature = "driver"))]

@@ -1,4 +1,4 @@
-//! Loads kernels: the cubin that was assembled for the card, if there is one, and otherwise PTX,
+//! Loads kernels: what was assembled for the card, if there is such a thing, and otherwise PTX,
 //! which the driver compiles.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
@@ -11,7 +11,7 @@ use df11_cuda_driver::{cuModuleLoadDataEx, cuModuleUnload};
 
 use crate::Error;
 use crate::error::driver;
-use crate::kernels::{Ptx, best};
+use crate::kernels::{Ptx, best, fatbin};
 
 /// `CU_JIT_ERROR_LOG_BUFFER` and `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`
 const ERROR_LOG: [u32; 2] = [5, 6];
@@ -56,18 +56,28 @@ impl OwnedCubin {
     }
 }
 
-/// Loads kernels for a compute capability: the best cubin that the driver takes, or the best PTX.
-pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i32) -> Result<Module, Error> {
+/// Loaded kernels.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) module: Module,
+    /// Whether the driver compiled them from PTX.
+    pub(crate) compiled: bool,
+}
+
+/// Loads kernels for a compute capability: the caller's cubin for it, what this crate has for it,
+/// or the best PTX. Whatever the driver refuses leaves the way of the next.
+pub(crate) fn load(name: &str, ptx: &[Ptx], cubins: &[OwnedCubin], capability: i32) -> Result<Loaded, Error> {
     let cubins = cubins.iter().filter(|cubin| cubin.name == name && cubin.is_for(capability));
-    if let Some(cubin) = cubins.max_by_key(|cubin| cubin.capability)
-        && cubin.bytes.starts_with(ELF)
-        && let Ok(module) = Module::from_cubin(&cubin.bytes, &[])
-    {
-        return Ok(module);
+    let cubin = cubins.max_by_key(|cubin| cubin.capability).map(|cubin| &cubin.bytes[..]);
+    let cubin = cubin.filter(|bytes| bytes.starts_with(ELF));
+    for bytes in cubin.into_iter().chain(fatbin(name)) {
+        if let Ok(module) = Module::from_cubin(bytes, &[]) {
+            return Ok(Loaded { module, compiled: false });
+        }
     }
     let ptx =
         best(ptx, capability).ok_or(Error::TooOld { capability: (capability / 10, capability % 10) })?;
-    load_text(ptx.text)
+    Ok(Loaded { module: load_text(ptx.text)?, compiled: true })
 }
 
 /// Loads PTX. If the driver refuses it, returns the driver's message.

@@ -11,9 +11,12 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::gpu;
 use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
 use df11::{EncodedUnit, encode};
+use df11_gpu::bench::{Options, rows};
 use df11_gpu::{Batch, Error, Gpu, Item};
 
 /// Makes weights whose exponents are distributed like those of trained ones.
@@ -131,9 +134,44 @@ fn devices_are_listed_and_others_are_refused() {
 fn the_bench_compares_what_every_kernel_decodes_and_counts_all_repetitions() {
     let gpu = gpu();
     let weights = weights(70_000, 9);
-    let rows = df11_gpu::bench::rows(&gpu, &weights, 2 * weights.len(), 3).unwrap();
-    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(names.len(), 6, "{names:?}");
-    assert!(rows.iter().all(|row| row.seconds.len() == 3 && row.bytes >= 2 * weights.len() as u64));
-    assert!(rows[1..].iter().all(|row| row.size < 0.8), "{rows:?}");
+    let mut options = Options::default();
+    options.at_least = 2 * weights.len();
+    options.repetitions = 3;
+    let usual = rows(&gpu, &weights, &options).unwrap();
+    assert_eq!(usual.len(), 7, "{usual:?}");
+    options.thorough = true;
+    options.unit_weights = &[1000, 100_000];
+    let all = rows(&gpu, &weights, &options).unwrap();
+    let names: BTreeSet<&str> = all.iter().map(|row| row.name.as_str()).collect();
+    // Four grids each for units and dictionaries, two addresses, two units.
+    assert!(names.len() == 19 && all.len() == 19, "{names:?}");
+    assert!(names.contains("df11_decode_batch, parts 1 bytes off"), "{names:?}");
+    assert!(all.iter().all(|row| row.seconds.len() == 3 && row.bytes >= 2 * weights.len() as u64));
+    assert!(usual[2..].iter().all(|row| row.size < 0.8), "{usual:?}");
+    options.published = Some("no kernel");
+    assert!(matches!(rows(&gpu, &weights, &options), Err(Error::OtherKernel)));
+}
+
+#[test]
+fn a_card_takes_what_was_assembled_and_the_emulator_what_it_can_read() {
+    let gpu = gpu();
+    assert!(gpu.compiled().is_empty());
+    gpu.load().unwrap();
+    let expected: &[&str] =
+        if gpu.is_emulated() { &["df11_decode", "fast_decode", "rans_decode"] } else { &[] };
+    assert_eq!(gpu.compiled(), expected);
+}
+
+#[test]
+fn a_batch_may_leave_room_beside_it() {
+    let gpu = gpu();
+    let weights = weights(70_000, 9);
+    let unit = gpu.upload(&df11::encode(&weights).unwrap().as_slices()).unwrap();
+    let mut batch = Batch::packed(&gpu, &[Item::Unit(&unit)]).unwrap();
+    for most in [0, 1, 2, u32::MAX] {
+        batch.limit_resident(most);
+        let mut outputs = gpu.allocate(weights.len()).unwrap();
+        batch.decode(&mut outputs).unwrap();
+        assert_eq!(outputs.to_host().unwrap(), weights);
+    }
 }

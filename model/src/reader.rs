@@ -74,6 +74,7 @@ impl std::fmt::Debug for Reader {
 
 /// An original tensor of a [`Reader`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ReaderTensor {
     name: String,
     dtype: String,
@@ -85,6 +86,7 @@ pub struct ReaderTensor {
 
 /// A unit of a [`Reader`]: tensors that are stored together, under one code.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ReaderUnit {
     path: String,
     tensors: Vec<String>,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use df11::Level;
+use df11::frame::Frame;
 use df11_tests::corpus::{Tensor, Tensors, read, write};
 use df11_tests::fixtures;
 use df11_tests::weights::like_trained;
@@ -342,6 +343,54 @@ fn kernels_are_counted_and_judged() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn the_purpose_or_a_number_chooses_the_length_of_blocks() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let blocks = |more: &[&str]| {
+        let packed = temp.path().join(["packed", &more.concat()].concat());
+        let output = df11(&[&["compress", &path, "-o", text(&packed), "--codec", "rans"], more].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let mut files = fs::read_dir(&packed).unwrap().map(|entry| entry.unwrap().path());
+        let file = files.find(|path| path.extension().is_some_and(|end| end == "safetensors")).unwrap();
+        let bytes = fs::read(file).unwrap();
+        let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        Frame::new(&bytes[begin..]).unwrap().header().block_len()
+    };
+    assert_eq!(blocks(&[]), 65_536);
+    assert_eq!(blocks(&["--for", "gpu"]), 16_384);
+    assert_eq!(blocks(&["--block-len", "4096"]), 4096);
+    assert_eq!(blocks(&["--for", "gpu", "--block-len", "8192"]), 8192);
+    for wrong in ["0", "4095", "65600", "100"] {
+        let to = temp.path().join("wrong");
+        let args = ["compress", &path, "-o", text(&to), "--codec", "rans", "--block-len", wrong];
+        fails(&args, 2, "a multiple of 64");
+        assert!(!to.exists());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limits_of_cards_are_computed_and_called_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = layer(&temp);
+    let args = ["gpu", "bench", &path, "--device", "emulated"];
+    let said = stdout(&df11(&args));
+    assert!(said.contains("H100") && said.contains("nothing here was measured"), "{said}");
+    let report: Value = serde_json::from_slice(&df11(&[&args[..], &["--json"]].concat()).stdout).unwrap();
+    assert_eq!(report["modelled"], Value::Bool(true));
+    let limits = report["limits"].as_array().unwrap();
+    // Four kernels on each of six cards.
+    assert_eq!(limits.len(), 24, "{report}");
+    for limit in limits {
+        // A card of 320 GB/s at the least, of 4,800 at the most, reads 1 byte for each weight at
+        // least and writes 2.
+        let speed = limit["gigabytes_per_second"].as_f64().unwrap();
+        assert!(speed > 50.0 && speed < 4800.0 * 2.0 / 3.0, "{limit}");
+    }
+    fails(&["gpu", "bench", &path, "--device", "cpu"], 2, "is no card");
 }
 
 #[test]

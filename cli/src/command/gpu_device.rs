@@ -9,12 +9,13 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use df11::Unit;
 use df11::frame::{Codec, Frame};
-use df11_gpu::bench::Row;
+use df11_gpu::bench::{Options, Row, UNIT_WEIGHTS, rows};
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
 use df11_model::{Error, Stored, bf16_weights, for_each_stored};
 use serde::Serialize;
 
-use super::demo;
+use super::gpu_report::read_ptx;
+use super::{demo, gpu_model};
 use crate::output::{Output, Verdict};
 
 pub(crate) fn list_devices(output: &Output) -> Result<Verdict, Error> {
@@ -43,7 +44,8 @@ pub(crate) struct BenchCard {
     /// A checkpoint or safetensors file whose BF16 weights are decoded. Without it, the shipped
     /// weights are used.
     file: Option<PathBuf>,
-    /// The card: cuda:N.
+    /// The device: cuda:N. For emulated, the kernels' work is counted instead, and a time for each
+    /// of some cards is modelled from that.
     #[arg(long, default_value = "cuda:0")]
     device: Target,
     /// Decode at least this many bytes of weights in each repetition. The weights of the file are
@@ -53,11 +55,22 @@ pub(crate) struct BenchCard {
     /// The number of times that each kernel is timed.
     #[arg(long, value_name = "N", default_value_t = 20)]
     repetitions: usize,
+    /// Time other numbers of thread blocks, units of other sizes, and parts at other addresses as
+    /// well.
+    #[arg(long)]
+    thorough: bool,
+    /// The published kernel, to time it as well: decode.ptx of the Python package dfloat11
+    /// (gpu/fetch_published.sh fetches it).
+    #[arg(long, value_name = "PTX")]
+    published: Option<PathBuf>,
 }
 
 impl BenchCard {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let report = bench(self.file.as_deref(), self.device, self.at_least, self.repetitions)?;
+        if self.device == Target::Emulated {
+            return gpu_model::run(self.file.as_deref(), self.published.as_deref(), output);
+        }
+        let report = self.bench()?;
         output.show(&report, || report.to_text())
     }
 }
@@ -210,13 +223,23 @@ struct BenchReport {
     name: String,
     driver: String,
     version: &'static str,
+    /// The time that it took to load all kernels that decode.
+    loading: f64,
+    /// The sources that the driver compiled from PTX, since it took nothing assembled.
+    compiled: Vec<&'static str>,
     rows: Vec<Row>,
 }
 
 impl BenchReport {
     fn to_text(&self) -> String {
-        let BenchReport { device, name, driver, version, rows } = self;
+        let BenchReport { device, name, driver, version, loading, compiled, rows } = self;
         let mut out = format!("{device} ({name}), driver for CUDA {driver}, df11 {version}\n");
+        let how = if compiled.is_empty() {
+            "as they are".to_owned()
+        } else {
+            format!("({} compiled)", compiled.join(", "))
+        };
+        let _ = writeln!(out, "kernels loaded {how} in {:.0} ms", 1000.0 * loading);
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["", "size", "GB/s", "least", "most", "repetitions"]);
@@ -242,42 +265,50 @@ impl BenchReport {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         out.push_str(
-            "GB/s of BF16 by events on the device, medians; all decoded weights are compared with the source first.\n",
+            "GB/s of BF16 by events on the device, medians; all decoded weights are compared with the source first.\n\
+             A decoder that reads a byte for each exponent is no faster than the merge.\n",
         );
         out
     }
 }
 
-/// Times every kernel on a card.
-fn bench(
-    file: Option<&Path>,
-    target: Target,
-    at_least: usize,
-    repetitions: usize,
-) -> Result<BenchReport, Error> {
-    let Target::Cuda(number) = target else {
-        let problem =
-            format!("{target} is not a card, so its times mean nothing; `df11 gpu report` counts work");
-        return Err(Error::Usage(problem));
-    };
-    let weights = match file {
-        Some(path) => bf16_weights(path)?,
-        None => demo::weights()?,
-    };
-    if weights.is_empty() || repetitions == 0 {
-        return Err(Error::Usage(
-            "there is nothing to measure: no BF16 weights, or no repetitions".to_owned(),
-        ));
+impl BenchCard {
+    /// Times every kernel on a card.
+    fn bench(&self) -> Result<BenchReport, Error> {
+        let Target::Cuda(number) = self.device else {
+            let problem = format!("{} is no card; `df11 bench` measures the CPU", self.device);
+            return Err(Error::Usage(problem));
+        };
+        let weights = match &self.file {
+            Some(path) => bf16_weights(path)?,
+            None => demo::weights()?,
+        };
+        if weights.is_empty() || self.repetitions == 0 {
+            return Err(Error::Usage(
+                "there is nothing to measure: no BF16 weights, or no repetitions".to_owned(),
+            ));
+        }
+        let published = self.published.as_deref().map(read_ptx).transpose()?;
+        let gpu = Gpu::open(number).map_err(|error| refused(&error))?;
+        let started = Instant::now();
+        gpu.load().map_err(|error| refused(&error))?;
+        let loading = started.elapsed().as_secs_f64();
+        let mut options = Options::default();
+        options.at_least = self.at_least;
+        options.repetitions = self.repetitions;
+        options.thorough = self.thorough;
+        options.unit_weights = if self.thorough { &UNIT_WEIGHTS } else { &[] };
+        options.published = published.as_deref();
+        let rows = rows(&gpu, &weights, &options).map_err(|error| refused(&error))?;
+        let info = gpu.info();
+        Ok(BenchReport {
+            device: self.device.to_string(),
+            name: info.name.clone(),
+            driver: format!("{}.{}", info.driver.0, info.driver.1),
+            version: env!("CARGO_PKG_VERSION"),
+            loading,
+            compiled: gpu.compiled(),
+            rows,
+        })
     }
-    let gpu = Gpu::open(number).map_err(|error| refused(&error))?;
-    let rows =
-        df11_gpu::bench::rows(&gpu, &weights, at_least, repetitions).map_err(|error| refused(&error))?;
-    let info = gpu.info();
-    Ok(BenchReport {
-        device: target.to_string(),
-        name: info.name.clone(),
-        driver: format!("{}.{}", info.driver.0, info.driver.1),
-        version: env!("CARGO_PKG_VERSION"),
-        rows,
-    })
 }

@@ -35,6 +35,12 @@ impl ReportWork {
     }
 }
 
+/// Reads the text of a kernel.
+pub(crate) fn read_ptx(path: &Path) -> Result<String, Error> {
+    let action = "cannot read";
+    fs::read_to_string(path).map_err(|source| Error::Io { action, path: path.to_owned(), source })
+}
+
 /// The number of shipped weights that are run if no file is given.
 const SHIPPED: usize = 400_000;
 
@@ -45,7 +51,12 @@ struct GpuReport {
     rows: Vec<Row>,
 }
 
-fn report(file: Option<&Path>, published: Option<&Path>, tools: Option<&Path>) -> Result<GpuReport, Error> {
+/// Counts the work of the kernels on a file's weights, or on shipped ones.
+pub(crate) fn count(
+    file: Option<&Path>,
+    published: Option<&Path>,
+    tools: Option<&Path>,
+) -> Result<Vec<Row>, Error> {
     let weights = match file {
         Some(path) => bf16_weights(path)?,
         None => {
@@ -54,21 +65,18 @@ fn report(file: Option<&Path>, published: Option<&Path>, tools: Option<&Path>) -
             weights
         }
     };
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|source| Error::Io {
-            action: "cannot read",
-            path: path.to_owned(),
-            source,
-        })
-    };
-    let published = published.map(read).transpose()?;
+    let published = published.map(read_ptx).transpose()?;
     let tools = match tools {
         None => None,
         Some(folder) => Some(Tools::find(folder).ok_or_else(|| {
             Error::Usage(format!("there are no ptxas and nvdisasm in {} or below it", folder.display()))
         })?),
     };
-    let rows = rows(&weights, published.as_deref(), tools.as_ref()).map_err(Error::Usage)?;
+    rows(&weights, published.as_deref(), tools.as_ref()).map_err(Error::Usage)
+}
+
+fn report(file: Option<&Path>, published: Option<&Path>, tools: Option<&Path>) -> Result<GpuReport, Error> {
+    let rows = count(file, published, tools)?;
     let source = file.map_or("shipped weights".to_owned(), |path| path.display().to_string());
     Ok(GpuReport { source, rows })
 }

@@ -13,6 +13,8 @@ pub(crate) mod demo;
 pub(crate) mod gpu;
 #[cfg(all(target_os = "linux", feature = "gpu"))]
 mod gpu_device;
+#[cfg(all(target_os = "linux", feature = "gpu"))]
+mod gpu_model;
 mod gpu_report;
 pub(crate) mod inspect;
 pub(crate) mod judge;

@@ -149,7 +149,8 @@ pub fn fast(
     let mut device = Device::new();
     let (mut described, mut placed, mut blocks) = (Vec::new(), Vec::new(), 0);
     for (frame, operands) in items {
-        let (product, place) = place(&mut device, operands, vectors, blocks);
+        let (mut product, place) = place(&mut device, operands, vectors, blocks);
+        product.blocks = frame.counts.len() as u32;
         let entries: Vec<u8> = frame.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
         let before = frame.counts.iter().scan(0u32, |sum, count| {
             *sum += u32::from(*count);

@@ -7,4 +7,5 @@
 pub mod emulate;
 pub mod gemv;
 pub mod machine;
+pub mod model;
 pub mod report;

@@ -31,6 +31,8 @@ pub struct Row {
     pub target: String,
     /// The number of decoded elements.
     pub elements: usize,
+    /// Bytes of the encoded weights.
+    pub stored_bytes: f64,
     /// PTX instructions, counted by warps.
     pub ptx_instructions: f64,
     /// Estimated machine instructions, counted by warps; `None` without an assembler.
@@ -193,10 +195,12 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
     let core = |error: df11::Error| error.to_string();
     let encoded = df11::encode(weights).map_err(core)?;
     let tensors = encoded.as_slices();
+    let stored = tensors.into_array().iter().map(|part| part.len()).sum();
     let elements = weights.len() / 2;
     let options = Options { most_steps: u64::from(u32::MAX - 1), ..Options::default() };
     let mut rows = Vec::new();
     let mut add = |kernel: &str,
+                   stored: usize,
                    text: &str,
                    entry: &str,
                    module: &Module,
@@ -208,7 +212,8 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         let target = module.target();
         let card = if kernel == "published" { "sm_90" } else { target };
         let machine = tools.map(|tools| tools.assemble(text, card, entry)).transpose()?;
-        rows.push(row(kernel, card, elements, entry, module, &report, machine.as_ref()));
+        let row = row(kernel, card, elements, entry, module, &report, machine.as_ref());
+        rows.push(Row { stored_bytes: stored as f64 / elements as f64, ..row });
         Ok(())
     };
     let thread_blocks = |blocks: usize| u32::try_from(blocks).map_or(THREAD_BLOCKS, |n| n.min(THREAD_BLOCKS));
@@ -218,17 +223,24 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         let module = Module::parse(text).map_err(|error| error.to_string())?;
         let shape = Shape::published(unit.blocks(), unit.shared_memory_bytes());
         let result = emulate::unit(&module, "decode", &tensors, shape, 0, &options);
-        add("published", text, "decode", &module, result.map_err(|error| error.to_string())?)?;
+        add("published", stored, text, "decode", &module, result.map_err(|error| error.to_string())?)?;
     }
     for ptx in DF11_DECODE {
         let module = Module::parse(ptx.text).map_err(|error| error.to_string())?;
         let shape = Shape::ours(thread_blocks(unit.blocks()));
         let result = emulate::unit(&module, "df11_decode", &tensors, shape, 0, &options);
-        add("df11_decode", ptx.text, "df11_decode", &module, result.map_err(|error| error.to_string())?)?;
+        add(
+            "df11_decode",
+            stored,
+            ptx.text,
+            "df11_decode",
+            &module,
+            result.map_err(|error| error.to_string())?,
+        )?;
         let result = emulate::units(&module, &[tensors], thread_blocks(unit.blocks()), 0, &options);
         let (found, _, report) = result.map_err(|error| error.to_string())?;
         let found = found.concat();
-        add("df11_decode_batch", ptx.text, "df11_decode_batch", &module, (found, report))?;
+        add("df11_decode_batch", stored, ptx.text, "df11_decode_batch", &module, (found, report))?;
     }
 
     let bytes = frame::encode(ElementType::Bf16, &[elements as u64], weights).map_err(core)?;
@@ -241,7 +253,7 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         let result =
             emulate::rans(&module, &bytes, &blocks, frequencies, kind, weights.len(), grid, &options);
         let (found, _, report) = result.map_err(|error| error.to_string())?;
-        add("rans_decode", ptx.text, "rans_decode", &module, (found, report))?;
+        add("rans_decode", bytes.len(), ptx.text, "rans_decode", &module, (found, report))?;
     }
 
     let options_of_frame = frame::EncodeOptions::new().codec(frame::Codec::Dictionary);
@@ -253,7 +265,14 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         let grid = thread_blocks(item.counts.len().div_ceil(WARPS as usize));
         let result = emulate::dictionaries(&module, std::slice::from_ref(&item), grid, 0, &options);
         let (found, _, report) = result.map_err(|error| error.to_string())?;
-        add("fast_decode_batch", ptx.text, "fast_decode_batch", &module, (found.concat(), report))?;
+        add(
+            "fast_decode_batch",
+            bytes.len(),
+            ptx.text,
+            "fast_decode_batch",
+            &module,
+            (found.concat(), report),
+        )?;
     }
     Ok(rows)
 }
@@ -285,6 +304,7 @@ fn row(
         kernel: kernel.to_owned(),
         target: target.to_owned(),
         elements,
+        stored_bytes: 0.0,
         ptx_instructions: each(*warp_instructions),
         machine_instructions: machine.map(|(lines, _)| each(weighed(lines))),
         registers: machine.map(|(_, registers)| *registers),

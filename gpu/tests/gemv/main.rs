@@ -8,6 +8,7 @@
     reason = "helpers of tests, which say what they ran"
 )]
 
+mod figures;
 mod order;
 mod shapes;
 mod support;

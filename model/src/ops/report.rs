@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// The compression figures of a unit.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct UnitReport {
     /// Module path.
     pub path: String,
@@ -33,6 +34,7 @@ pub struct UnitReport {
 
 /// Tensors that stay plain.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PlainReport {
     /// The name of a tensor, or the module path of a unit.
     pub name: String,
@@ -46,6 +48,7 @@ pub struct PlainReport {
 
 /// A tensor that is stored as a frame.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct FrameReport {
     /// The tensor's name.
     pub name: String,
@@ -59,6 +62,7 @@ pub struct FrameReport {
 
 /// The report of [`compress`](crate::compress).
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CompressReport {
     /// The origin of the units: a model family, a given dictionary, or the general rule.
     pub units_from: String,
@@ -91,6 +95,7 @@ pub struct CompressReport {
 
 /// The report of [`decompress`](crate::decompress).
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct DecompressReport {
     /// Whether every recorded file was restored byte for byte, with matching digests.
     pub original_restored: bool,
@@ -122,6 +127,7 @@ pub struct DecompressReport {
 
 /// The report of [`verify`](crate::verify). There is one only if nothing was wrong.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Number of units. Every rule of each unit was checked, and every weight decoded.
     pub units: usize,
@@ -145,6 +151,7 @@ pub struct VerifyReport {
 
 /// A unit, or a BF16 tensor that could become one, as [`inspect`](crate::inspect) reports it.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct InspectedUnit {
     /// The compression figures.
     #[serde(flatten)]
@@ -165,6 +172,7 @@ pub struct InspectedUnit {
 
 /// The report of [`inspect`](crate::inspect).
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct InspectReport {
     /// Whether the figures describe compressed units. Otherwise they predict what compression would
     /// give.

@@ -18,8 +18,8 @@ const ERROR_LOG: [c_uint; 2] = [5, 6];
 const MOST_BLOCKS: c_uint = 65_535;
 /// Shared memory that a launch may use without raising the kernel's limit first.
 const SHARED_WITHOUT_ASKING: usize = 48 << 10;
-/// The first bytes of a cubin, which is an ELF file.
-const ELF: [u8; 4] = *b"\x7fELF";
+/// The first bytes of what is assembled: a cubin, which is an ELF file, and a fatbin.
+const ASSEMBLED: [[u8; 4]; 2] = [*b"\x7fELF", [0x50, 0xed, 0x55, 0xba]];
 
 /// Returns the resources of a multiprocessor: bytes of shared memory, bytes that each thread block
 /// reserves, threads, and thread blocks. The figures are from the table of compute capabilities in
@@ -49,14 +49,14 @@ impl Driver {
         options: *mut c_uint,
         values: *mut *mut c_void,
     ) -> c_int {
-        // SAFETY: the caller promises a cubin, which is longer than this, or text that ends in a
-        // zero. Nothing after the zero is read.
+        // SAFETY: the caller promises a cubin or a fatbin, which are longer than this, or text that
+        // ends in a zero. Nothing after the zero is read.
         let byte = |at: usize| unsafe { image.cast::<u8>().add(at).read() };
-        if (0..ELF.len()).all(|at| byte(at) == ELF[at]) {
+        if ASSEMBLED.iter().any(|magic| magic.iter().enumerate().all(|(at, wanted)| byte(at) == *wanted)) {
             return NO_BINARY_FOR_GPU;
         }
-        // SAFETY: the caller promises a cubin or text that ends in a zero, and the image is no
-        // cubin.
+        // SAFETY: the caller promises a cubin, a fatbin, or text that ends in a zero, and the image
+        // is neither of the first two.
         let text = unsafe { CStr::from_ptr(image.cast()) }.to_str();
         let parsed = text.map_err(|error| error.to_string()).and_then(|text| {
             let module = Module::parse(text).map_err(|error| error.to_string())?;
