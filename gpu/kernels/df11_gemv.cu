@@ -49,14 +49,44 @@ __device__ __forceinline__ uint2 read_signs(const Unit &unit, u64 at) {
     return make_uint2(words[0], words[1]);
 }
 
+// Multiplies a segment whose symbols are staged.
+template <u32 MOST>
+__device__ __forceinline__ void multiply_symbols(const Range11 &item, const Vectors &vectors,
+                                                 const u8 *symbols, u32 segment) {
+    const Product &product = item.product;
+    u32 lane = threadIdx.x % LANES, n = product.rows * product.columns;
+    u64 at = item.first_element + u64(segment) * SEGMENT;
+    const u8 *from = item.unit.sign_mantissa + at + 8 * lane;
+    Sums<MOST> sums(product, vectors, segment * SEGMENT);
+    if (sums.is_quick && (reinterpret_cast<u64>(from) & 7) == 0) {
+        uint2 signs[EIGHTS];
+        uint4 x[EIGHTS];
+#pragma unroll
+        for (u32 j = 0; j < EIGHTS; j++) signs[j] = __ldg(reinterpret_cast<const uint2 *>(from + STRIDE * j));
+#pragma unroll
+        for (u32 j = 0; j < EIGHTS; j++) x[j] = sums.read_x(j);
+#pragma unroll
+        for (u32 j = 0; j < EIGHTS; j++) {
+            uint2 eight = *reinterpret_cast<const uint2 *>(symbols + STRIDE * j + 8 * lane);
+            sums.add_quickly(product, vectors, merge_eight(eight, signs[j]), x[j]);
+        }
+        return;
+    }
+#pragma unroll 1
+    for (u32 j = 0; j < EIGHTS; j++) {
+        u32 place = STRIDE * j + 8 * lane;
+        uint2 eight = read_staged(symbols, place, n - segment * SEGMENT);
+        sums.add(product, vectors, merge_eight(eight, read_signs(item.unit, at + place)));
+    }
+}
+
 // Multiplies the segments of `staged` symbols that are complete, from `begin` up to `end` of the
 // matrix, and keeps what is left.
 template <u32 MOST>
 __device__ __forceinline__ void multiply_staged(Whole &whole, const Vectors &vectors,
                                                 Progress &progress, u32 staged, i32 begin, i32 end) {
     const Range11 &item = whole.item;
-    const Product &product = item.product;
-    u32 thread = threadIdx.x, lane = thread % LANES, n = product.rows * product.columns;
+    u32 thread = threadIdx.x, n = item.product.rows * item.product.columns;
     u32 complete = staged / SEGMENT;
     // The last segment of the matrix may be shorter.
     i64 last = i64(n) - i64(progress.segment + i32(complete)) * SEGMENT;
@@ -65,15 +95,7 @@ __device__ __forceinline__ void multiply_staged(Whole &whole, const Vectors &vec
     for (u32 i = thread / LANES; i < complete + has_last; i += WARPS) {
         i32 segment = progress.segment + i32(i);
         if (segment < begin || segment >= end) continue;
-        uint4 weights[EIGHTS];
-#pragma unroll
-        for (u32 j = 0; j < EIGHTS; j++) {
-            u32 at = STRIDE * j + 8 * lane;
-            uint2 signs = read_signs(item.unit, item.first_element + u32(segment) * SEGMENT + at);
-            const u8 *symbols = whole.shared.staged + i * SEGMENT;
-            weights[j] = merge_eight(read_staged(symbols, at, n - u32(segment) * SEGMENT), signs);
-        }
-        multiply_segment<MOST>(product, vectors, u32(segment), weights);
+        multiply_symbols<MOST>(item, vectors, whole.shared.staged + i * SEGMENT, u32(segment));
     }
     u32 left = staged % SEGMENT;
     bool is_whole = progress.is_whole || complete > 0;
@@ -81,7 +103,6 @@ __device__ __forceinline__ void multiply_staged(Whole &whole, const Vectors &vec
         whole.kept[i] = whole.shared.staged[complete * SEGMENT + i];
     }
     progress = {progress.segment + i32(complete), left, is_whole};
-    __syncthreads();
 }
 
 // Decodes a block, and multiplies what it completes; tells whether it had as many symbols as
@@ -172,6 +193,7 @@ __device__ __forceinline__ bool multiply_block(Whole &whole, const Vectors &vect
             put_kept();
             __syncthreads();
             multiply_staged<MOST>(whole, vectors, progress, progress.left + most, first, last);
+            __syncthreads();
         }
     }
     __syncthreads();
@@ -249,10 +271,10 @@ __device__ __forceinline__ void run(const Range11 *items, u32 n_items, u32 n_blo
     }
 
 #ifndef BLOCKS_OF_GEMV
-#define BLOCKS_OF_GEMV 3
+#define BLOCKS_OF_GEMV 4
 #endif
 
 DF11_GEMV(1, BLOCKS_OF_GEMV)
-DF11_GEMV(2, BLOCKS_OF_GEMV)
-DF11_GEMV(4, BLOCKS_OF_GEMV)
+DF11_GEMV(2, 3)
+DF11_GEMV(4, 3)
 DF11_GEMV(8, 2)

@@ -124,60 +124,6 @@ __device__ __forceinline__ bool is_even(const Product &product, u64 x) {
     return product.columns % SEGMENT == 0 && product.x_stride % 8 == 0 && (x & 15) == 0;
 }
 
-// Multiplies a segment, whose weights the lanes of a warp have.
-template <u32 MOST>
-__device__ __forceinline__ void multiply_segment(const Product &product, const Vectors &vectors,
-                                                 u32 segment, const uint4 (&weights)[EIGHTS]) {
-    u32 lane = threadIdx.x % LANES;
-    const u16 *x = reinterpret_cast<const u16 *>(reinterpret_cast<u64>(product.x) + vectors.x);
-    float *pieces = product.pieces;
-    __builtin_assume(__isGlobal(pieces));
-    if (is_even(product, reinterpret_cast<u64>(x))) {
-        u32 each = product.columns / SEGMENT, row = segment / each, at = segment % each * SEGMENT;
-        float sums[MOST];
-#pragma unroll
-        for (u32 v = 0; v < MOST; v++) sums[v] = 0;
-#pragma unroll
-        for (u32 i = 0; i < EIGHTS; i++) {
-            const u16 *from = x + at + STRIDE * i + 8 * lane;
-#pragma unroll
-            for (u32 v = 0; v < MOST; v++) {
-                uint4 eight = __ldg(reinterpret_cast<const uint4 *>(from));
-                sums[v] = multiply_eight(weights[i], eight, sums[v]);
-                // One that there is not is the last again.
-                from += v + 1 < vectors.number ? product.x_stride : 0;
-            }
-        }
-        u32 piece = segment + row;
-        store_piece<MOST>(sums, pieces + u64(piece) * vectors.number, vectors.number);
-        return;
-    }
-    u32 n = product.rows * product.columns, begin = segment * SEGMENT;
-    u32 last = (min(begin + SEGMENT, n) - 1) / product.columns;
-#pragma unroll 1
-    for (u32 row = begin / product.columns; row <= last; row++) {
-#pragma unroll 1
-        for (u32 v = 0; v < vectors.number; v++) {
-            float sum[1] = {0};
-            const u16 *from = x + v * product.x_stride;
-#pragma unroll
-            for (u32 i = 0; i < EIGHTS; i++) {
-                u32 words[4] = {weights[i].x, weights[i].y, weights[i].z, weights[i].w};
-                u32 column = begin + STRIDE * i + 8 * lane - row * product.columns;
-#pragma unroll
-                for (u32 j = 0; j < 8; j++) {
-                    // Before the row, this is a number beyond all columns.
-                    if (column + j >= product.columns) continue;
-                    u32 word = words[j / 2];
-                    float weight = j % 2 == 0 ? low_half(word) : high_half(word);
-                    sum[0] = __fmaf_rn(weight, widened(__ldg(from + (column + j))), sum[0]);
-                }
-            }
-            store_piece<1>(sum, pieces + u64(segment + row) * vectors.number + v, 1);
-        }
-    }
-}
-
 // The sums of a warp that goes through a matrix from the beginning of a segment on, 256 elements at
 // a time. What it needs of a product is in registers.
 template <u32 MOST>

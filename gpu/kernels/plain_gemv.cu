@@ -9,25 +9,38 @@ struct __align__(16) Plain {
     u64 reserved;
 };
 
-// The weights of a lane in a segment; zeros behind the last.
-__device__ __forceinline__ void read_weights(const u16 *weights, u32 n, u32 segment, bool is_even,
-                                             uint4 (&eights)[EIGHTS]) {
-    u32 first = segment * SEGMENT + 8 * (threadIdx.x % LANES);
+// Eight weights from `at` on; zeros behind the last of `n`.
+__device__ __forceinline__ uint4 read_weights(const u16 *weights, u32 n, u32 at) {
+    u32 words[4];
 #pragma unroll
-    for (u32 i = 0; i < EIGHTS; i++) {
-        u32 at = first + STRIDE * i;
-        if (is_even && at + 8 <= n) {
-            eights[i] = __ldcs(reinterpret_cast<const uint4 *>(weights + at));
-        } else {
-            u32 words[4];
+    for (u32 j = 0; j < 4; j++) {
+        u32 low = at + 2 * j < n ? __ldg(weights + at + 2 * j) : 0u;
+        u32 high = at + 2 * j + 1 < n ? __ldg(weights + at + 2 * j + 1) : 0u;
+        words[j] = low | high << 16;
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+template <u32 MOST>
+__device__ __forceinline__ void multiply_weights(const Plain &item, const Vectors &vectors, u32 segment) {
+    const Product &product = item.product;
+    u32 first = segment * SEGMENT + 8 * (threadIdx.x % LANES), n = product.rows * product.columns;
+    Sums<MOST> sums(product, vectors, segment * SEGMENT);
+    if (sums.is_quick && (reinterpret_cast<u64>(item.weights) & 15) == 0) {
+        uint4 weights[EIGHTS], x[EIGHTS];
 #pragma unroll
-            for (u32 j = 0; j < 4; j++) {
-                u32 low = at + 2 * j < n ? __ldg(weights + at + 2 * j) : 0u;
-                u32 high = at + 2 * j + 1 < n ? __ldg(weights + at + 2 * j + 1) : 0u;
-                words[j] = low | high << 16;
-            }
-            eights[i] = make_uint4(words[0], words[1], words[2], words[3]);
+        for (u32 i = 0; i < EIGHTS; i++) {
+            weights[i] = __ldcs(reinterpret_cast<const uint4 *>(item.weights + first + STRIDE * i));
         }
+#pragma unroll
+        for (u32 i = 0; i < EIGHTS; i++) x[i] = sums.read_x(i);
+#pragma unroll
+        for (u32 i = 0; i < EIGHTS; i++) sums.add_quickly(product, vectors, weights[i], x[i]);
+        return;
+    }
+#pragma unroll 1
+    for (u32 i = 0; i < EIGHTS; i++) {
+        sums.add(product, vectors, read_weights(item.weights, n, first + STRIDE * i));
     }
 }
 
@@ -38,16 +51,12 @@ __device__ __forceinline__ void run(const Plain *items, u32 n_items, u32 n_block
     while (item + 1 < n_items && items[item + 1].product.first_block <= range.begin) item++;
     for (u32 begin = range.begin; begin < range.end; item++) {
         const Product &product = items[item].product;
-        const u16 *weights = items[item].weights;
         u32 n = product.rows * product.columns;
         u32 all = (n + SEGMENT - 1) / SEGMENT, first_block = product.first_block;
         u32 end = min(range.end, first_block + product.n_blocks);
         u32 first = (begin - first_block) * WARPS, last = min((end - first_block) * WARPS, all);
-        bool is_even = (reinterpret_cast<u64>(weights) & 15) == 0;
         for (u32 segment = first + threadIdx.x / LANES; segment < last; segment += WARPS) {
-            uint4 eights[EIGHTS];
-            read_weights(weights, n, segment, is_even, eights);
-            multiply_segment<MOST>(product, vectors, segment, eights);
+            multiply_weights<MOST>(items[item], vectors, segment);
         }
         finish(product, vectors, first, last);
         begin = end;
@@ -63,7 +72,7 @@ __device__ __forceinline__ void run(const Plain *items, u32 n_items, u32 n_block
         run<MOST>(items, n_items, n_blocks, {x, y, vectors});                                      \
     }
 
-PLAIN_GEMV(1, 3)
+PLAIN_GEMV(1, 4)
 PLAIN_GEMV(2, 3)
 PLAIN_GEMV(4, 3)
 PLAIN_GEMV(8, 2)

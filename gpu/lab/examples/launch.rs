@@ -3,6 +3,8 @@
 //! `launch PTX ENTRY GRID BLOCK SHARED MEMORY ARGUMENT...`: `MEMORY` is a file that becomes the only
 //! buffer of the device, at its first address, and is written back. Findings are an error.
 
+#![allow(clippy::print_stdout, reason = "what a command line says")]
+
 use std::process::ExitCode;
 
 use df11_emulator::{Device, Launch, Module, Options};
