@@ -140,6 +140,12 @@ bench() { # ORIGINAL COMPRESSED ARGUMENTS...
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
+# Products: what a token costs.
+gemv() {
+    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        --published "$here/published.ptx" --variants "$here/variants" "$@"
+}
+
 count() { # KERNEL ENTRY
     # Every section that says where time goes; clocks stay as they are.
     ncu --clock-control none --force-overwrite -o "$work/$1" --kernel-name "$2" --launch-count 1 \
@@ -152,9 +158,21 @@ count() { # KERNEL ENTRY
     ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
 }
 
+count_gemv() { # KERNEL
+    ncu --clock-control none --force-overwrite -o "$work/$1" --kernel-name "regex:$1" --launch-count 1 \
+        --section SpeedOfLight --section LaunchStats --section Occupancy --section SchedulerStats --section WarpStateStats \
+        --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
+        --section MemoryWorkloadAnalysis_Tables --section SourceCounters \
+        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        --blocks 1 --once "$1" || return 1
+    ncu --import "$work/$1.ncu-rep" --page details
+    ncu --import "$work/$1.ncu-rep" --page source --csv | cut -c 1-400 | head -n 4000
+    ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
+}
+
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench loading bench count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -169,9 +187,11 @@ step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
 step racecheck 40 sanitizers.txt bash -c "$(shell sanitize racecheck)"
 step scaled 50 log.txt bash -c scaled
+step gemv 70 bench.txt bash -c "$(shell gemv --seconds 55 --json "$out/bench.json")"
 step bench 70 bench.txt bash -c "$(shell bench "$work/llm/model.safetensors" "$work/llm" --seconds 50 --json "$out/bench.json")"
 step bench-real 40 bench.txt bash -c "$(shell bench "$work/real/"*.safetensors "$work/real" --at-least 1e9 --seconds 20 --json "$out/bench.json")"
 : > "$out/ncu.csv"
+for kernel in fast_gemv df11_gemv; do step "count-$kernel" 40 ncu.txt bash -c "$(shell count_gemv "$kernel")"; done
 for kernel in df11_decode_batch rans_decode_batch fast_decode_batch; do
     step "count-$kernel" 35 ncu.txt bash -c "$(shell count "$kernel" "$kernel")"
 done

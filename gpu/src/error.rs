@@ -93,6 +93,13 @@ pub enum Error {
     Capturing,
     /// A PTX text is not that of the published kernel.
     OtherKernel,
+    /// A linear layer does not fit its matrix, or its kernels.
+    Layer {
+        /// The number of the layer.
+        layer: usize,
+        /// What is wrong.
+        problem: &'static str,
+    },
 }
 
 /// A call that the driver refused.
@@ -159,7 +166,8 @@ impl Error {
             | Error::OtherDevice { .. }
             | Error::TooMuch
             | Error::Capturing
-            | Error::OtherKernel => ErrorKind::Usage,
+            | Error::OtherKernel
+            | Error::Layer { .. } => ErrorKind::Usage,
         }
     }
 
@@ -266,6 +274,7 @@ impl fmt::Display for Error {
             Error::OtherKernel => {
                 write!(f, "this is not decode.ptx of dfloat11 0.5.0; gpu/fetch_published.sh fetches that")
             }
+            Error::Layer { layer, problem } => write!(f, "linear layer {layer}: {problem}"),
             Error::Capturing => {
                 write!(f, "the stream is captured, and this would wait for it; end the capture first")
             }

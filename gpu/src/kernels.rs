@@ -38,6 +38,18 @@ pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
 /// `fast_decode_batch`, for chunks of codec dictionary.
 pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
 
+/// `plain_gemv_1`, `plain_gemv_2`, `plain_gemv_4` and `plain_gemv_8`, which multiply matrices of
+/// plain BF16 with that many vectors.
+pub const PLAIN_GEMV: [Ptx; 4] = ptx!("plain_gemv");
+
+/// `fast_gemv_1`, `fast_gemv_2`, `fast_gemv_4` and `fast_gemv_8`, which multiply matrices that codec
+/// dictionary holds.
+pub const FAST_GEMV: [Ptx; 4] = ptx!("fast_gemv");
+
+/// `df11_gemv_1`, `df11_gemv_2`, `df11_gemv_4` and `df11_gemv_8`, which multiply matrices that are
+/// ranges of DF11 units.
+pub const DF11_GEMV: [Ptx; 4] = ptx!("df11_gemv");
+
 /// The kernels that encode DF11 units: `df11_encode_count`, `df11_encode_sizes`,
 /// `df11_encode_scan`, `df11_encode_emit`.
 pub const DF11_ENCODE: [Ptx; 4] = ptx!("df11_encode");
@@ -60,6 +72,9 @@ pub fn fatbin(name: &str) -> Option<&'static [u8]> {
         "fast_decode" => Some(include_bytes!("../ptx/fast_decode.fatbin")),
         "df11_encode" => Some(include_bytes!("../ptx/df11_encode.fatbin")),
         "rans_encode" => Some(include_bytes!("../ptx/rans_encode.fatbin")),
+        "plain_gemv" => Some(include_bytes!("../ptx/plain_gemv.fatbin")),
+        "fast_gemv" => Some(include_bytes!("../ptx/fast_gemv.fatbin")),
+        "df11_gemv" => Some(include_bytes!("../ptx/df11_gemv.fatbin")),
         "merge" => Some(include_bytes!("../ptx/merge.fatbin")),
         _ => None,
     }

@@ -64,7 +64,10 @@ pub mod encode;
 mod encoder;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod error;
+pub mod gemv;
 pub mod kernels;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod linear;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod load;
 #[cfg(all(target_os = "linux", feature = "driver"))]
@@ -91,6 +94,8 @@ pub use batch::{Batch, Fault, Item};
 pub use device::{DeviceInfo, Gpu, devices};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use error::{Error, ErrorKind, Refusal};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use linear::{Layer, Linear, Matrix};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use load::Cubin;
 #[cfg(all(target_os = "linux", feature = "driver"))]

@@ -58,7 +58,7 @@ fn the_kernels_numbers_of_the_formats_are_those_of_the_library() {
             &[("LANES", rans::LANES as u64), ("THREADS", u64::from(THREADS)), ("WARPS", u64::from(WARPS))],
         ),
         (
-            "df11_decode.cu",
+            "df11_block.cuh",
             &[
                 ("BLOCK_BYTES", BLOCK_BYTES as u64),
                 ("GAP_BYTES", GAP_BYTES_PER_BLOCK as u64),
@@ -84,7 +84,7 @@ fn the_kernels_numbers_of_the_formats_are_those_of_the_library() {
             ],
         ),
         (
-            "fast_decode.cu",
+            "dictionary.cuh",
             &[
                 ("CHUNK", CHUNK as u64),
                 ("MOST_CODES", twelve.codes() as u64),

@@ -1,6 +1,6 @@
 //! Instructions in executable form: names are resolved, types are known.
 
-/// The type of an operand: an integer or untyped bits.
+/// The type of an operand: an integer or untyped bits. F32 is 32 bits, except to [`Float`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Type {
     /// The size in bytes: 1, 2, 4 or 8; 0 for predicates.
@@ -118,6 +118,16 @@ pub(crate) enum Ternary {
     Sad,
 }
 
+/// An operation on F32 with one rounding, to the nearest, ties to even. Subnormal numbers stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Float {
+    Add,
+    Sub,
+    Mul,
+    /// A product and a sum, rounded together.
+    Fma,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
     Eq,
@@ -178,6 +188,7 @@ pub(crate) enum Operation {
     Unary(Unary),
     Binary(Binary),
     Ternary(Ternary),
+    Float(Float),
     Bfi,
     /// Packs this many registers into one, the lowest bits first.
     Pack {
@@ -231,7 +242,10 @@ pub(crate) enum Operation {
         all: bool,
     },
     ActiveMask,
-    Fence,
+    /// `membar` or `fence`, for the device if wide, or only for the thread block.
+    Fence {
+        is_wide: bool,
+    },
     Trap,
 }
 

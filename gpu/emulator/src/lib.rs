@@ -1,4 +1,4 @@
-//! Runs the PTX of integer kernels on a CPU. Every lane of every warp is executed, every access is
+//! Runs the PTX of kernels that compute with integers and F32 on a CPU. Every lane of every warp is executed, every access is
 //! checked, and the work is counted.
 //!
 //! A kernel can be shown to be right even without a card. The text that a driver would compile is
@@ -53,6 +53,7 @@ mod error;
 mod execute;
 mod findings;
 mod instruction;
+mod meeting;
 mod parse;
 mod race;
 mod warp;

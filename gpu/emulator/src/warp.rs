@@ -1,7 +1,7 @@
 //! The registers of a warp, and arithmetic on them, lane by lane.
 
 use crate::instruction::{
-    Atomic, Binary, Combine, Compare, NONE, Operand, Shuffle, Special, Ternary, Type, Unary,
+    Atomic, Binary, Combine, Compare, Float, NONE, Operand, Shuffle, Special, Ternary, Type, Unary,
 };
 
 /// The number of lanes of a warp.
@@ -212,6 +212,18 @@ pub(crate) fn ternary(operation: Ternary, ty: Type, a: u64, b: u64, c: u64) -> u
             all | if table >> i & 1 == 1 { pick(a, 2) & pick(b, 1) & pick(c, 0) } else { 0 }
         }),
     }
+}
+
+/// Computes with F32 as cards do: a NaN is always the same one.
+pub(crate) fn float(operation: Float, a: u64, b: u64, c: u64) -> u64 {
+    let [a, b, c] = [a, b, c].map(|bits| f32::from_bits(bits as u32));
+    let result = match operation {
+        Float::Add => a + b,
+        Float::Sub => a - b,
+        Float::Mul => a * b,
+        Float::Fma => a.mul_add(b, c),
+    };
+    u64::from(if result.is_nan() { 0x7fff_ffff } else { result.to_bits() })
 }
 
 /// `bfi`: inserts the low bits of `a` into `b`.

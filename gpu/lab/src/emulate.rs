@@ -75,7 +75,7 @@ pub fn upload(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
 
 /// Uploads a part of a frame, `skipped` bytes after the start of a buffer, with other bytes around
 /// it. Kernels read whole words that contain a byte of the part.
-fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
+pub(crate) fn upload_part(device: &mut Device, bytes: &[u8], skipped: usize) -> u64 {
     let around = [&[0xee; 16][..skipped.min(16)], bytes, &[0xee; 16]].concat();
     upload(device, &around, skipped - skipped.min(16)) + skipped.min(16) as u64
 }
@@ -187,9 +187,9 @@ pub fn units(
 }
 
 /// A launch adds this to the addresses of outputs, as if they were offsets from it.
-const BASE: u64 = 4096;
+pub(crate) const BASE: u64 = 4096;
 
-fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
+pub(crate) fn statuses(device: &mut Device, at: u64, number: usize) -> Vec<u32> {
     let bytes = device.read(at, 4 * number).as_chunks::<4>().0;
     bytes.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
 }

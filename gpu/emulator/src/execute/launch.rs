@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Block, MOST_THREADS, Machine};
 use crate::device::Device;
 use crate::findings::Finding;
+use crate::meeting::Meetings;
 use crate::parse::Module;
 use crate::{Counters, Error};
 
@@ -121,6 +122,7 @@ impl Module {
             counters: Counters { by_line: vec![0; lines + 1], ..Counters::default() },
             findings: BTreeMap::new(),
             block: Block::default(),
+            meetings: Meetings::default(),
             random: options.order,
         };
         let [x, y, z] = launch.grid;

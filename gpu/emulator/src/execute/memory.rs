@@ -8,14 +8,6 @@ use crate::instruction::{Instruction, NONE, Operand, Space};
 use crate::race::Touch;
 use crate::warp::{Copy, LANES, Values, Warp, each};
 
-/// Tells whether an earlier access by one thread has no defined order with the current access of
-/// thread `me`. Threads are counted from 1; 0 means no thread. Within a thread block, a barrier
-/// since then orders them.
-fn is_unordered((writer, when): (u32, u32), me: u32, barrier: u32) -> bool {
-    let is_other = writer != 0 && writer != me;
-    is_other && !((writer - 1) / MOST_THREADS == (me - 1) / MOST_THREADS && when < barrier)
-}
-
 /// Reads a little-endian number from bytes.
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
@@ -186,8 +178,8 @@ impl Machine<'_> {
                 bytes.copy_from_slice(&buffer.bytes[at..at + len]);
                 let is_defined = buffer.is_defined(at, len);
                 let mut writers = buffer.writers.get(at..at + len).into_iter().flatten().copied();
-                let is_racing = writers.any(|writer| is_unordered(writer, me, barrier))
-                    || buffer.atomics(at, len).any(|other| is_unordered(other, me, barrier));
+                let is_unordered = |other| self.meetings.is_unordered(other, me, barrier);
+                let is_racing = writers.any(is_unordered) || buffer.atomics(at, len).any(is_unordered);
                 if !is_defined {
                     self.find(warp, lane, instruction, Kind::UndefinedRead, Some(address), |machine| {
                         format!("{}: nobody has written it", machine.device.describe(address))
@@ -253,9 +245,10 @@ impl Machine<'_> {
                 let is_same = buffer.bytes[at..at + len] == *bytes;
                 // A race with an atomic operation is also one if both left the same bytes, because
                 // the two have no order.
-                let mut is_racing = buffer.atomics(at, len).any(|other| is_unordered(other, me, barrier));
+                let is_unordered = |other| self.meetings.is_unordered(other, me, barrier);
+                let mut is_racing = buffer.atomics(at, len).any(is_unordered);
                 for writer in &mut buffer.writers[at..at + len] {
-                    is_racing |= !is_same && is_unordered(*writer, me, barrier);
+                    is_racing |= !is_same && is_unordered(*writer);
                     *writer = (me, now);
                 }
                 buffer.bytes[at..at + len].copy_from_slice(bytes);
@@ -264,6 +257,14 @@ impl Machine<'_> {
                     self.found_race(warp, lane, instruction, address);
                 }
             }
+        }
+    }
+
+    /// Orders what these lanes have done and do next, for the whole device.
+    pub(super) fn fence(&mut self, warp: &Warp, lanes: u32) {
+        for lane in each(lanes) {
+            let thread = self.thread_number(warp, lane);
+            self.meetings.fence(thread, self.block.order.now, self.block.order.barrier);
         }
     }
 
@@ -297,14 +298,16 @@ impl Machine<'_> {
                 buffer.bytes[at..at + len].copy_from_slice(&change(old).to_le_bytes()[..len]);
                 let is_defined = buffer.is_defined(at, len);
                 let mut writers = buffer.writers.get(at..at + len).into_iter().flatten().copied();
-                let is_racing = writers.any(|writer| is_unordered(writer, me, barrier));
+                let is_unordered = |other| self.meetings.is_unordered(other, me, barrier);
+                let is_racing = writers.any(is_unordered);
                 if buffer.atomics.is_empty() {
                     buffer.atomics = vec![[(0, 0); 2]; buffer.bytes.len().div_ceil(4)];
                 }
                 for [first, second] in &mut buffer.atomics[at / 4..(at + len).div_ceil(4)] {
-                    let other = if is_unordered(*first, me, barrier) { second } else { first };
+                    let other = if is_unordered(*first) { second } else { first };
                     *other = (me, now);
                 }
+                self.meetings.atomic(address, me);
                 if is_racing {
                     self.found_race(warp, lane, instruction, address);
                 }

@@ -15,6 +15,7 @@ use crate::Counters;
 use crate::device::Device;
 use crate::findings::{Finding, Kind};
 use crate::instruction::Instruction;
+use crate::meeting::Meetings;
 use crate::parse::Kernel;
 use crate::race::{Order, Shadow};
 use crate::warp::Warp;
@@ -22,7 +23,7 @@ use crate::warp::Warp;
 pub use launch::{Launch, Options, Policy, Report};
 
 /// The largest number of threads in a thread block, on any card so far.
-const MOST_THREADS: u32 = 1024;
+pub(crate) const MOST_THREADS: u32 = 1024;
 
 /// A thread block during its run.
 #[derive(Default)]
@@ -59,6 +60,7 @@ struct Machine<'m> {
     counters: Counters,
     findings: BTreeMap<(u32, Kind), Finding>,
     block: Block,
+    meetings: Meetings,
     random: u64,
 }
 

@@ -13,6 +13,7 @@ impl Machine<'_> {
         let number = threads.div_ceil(LANES);
         let shared = self.kernel.shared_bytes + self.launch.shared_bytes;
         let [x, y, _] = self.launch.grid;
+        self.meetings.next_block();
         self.block = Block {
             index,
             number: (index[2] * y + index[1]) * x + index[0],

@@ -67,7 +67,8 @@ impl Machine<'_> {
             Operation::Shuffle(_) | Operation::Vote(_) | Operation::Match { .. } => {
                 self.exchange(warp, instruction, lanes, &operands);
             }
-            Operation::Fence
+            Operation::Fence { is_wide: true } => self.fence(warp, lanes),
+            Operation::Fence { is_wide: false }
             | Operation::Branch { .. }
             | Operation::Exit
             | Operation::Barrier
@@ -150,6 +151,9 @@ fn compute(warp: &mut Warp, instruction: &Instruction, lanes: u32, operands: &[V
                 result_type = ty.wide();
             }
         }
+        Operation::Float(float) => {
+            each(lanes).for_each(|lane| result[lane] = warp::float(float, a[lane], b[lane], c[lane]));
+        }
         Operation::Bfi => {
             each(lanes).for_each(|lane| result[lane] = warp::insert(ty, a[lane], b[lane], c[lane], d[lane]))
         }
@@ -207,7 +211,7 @@ fn compute(warp: &mut Warp, instruction: &Instruction, lanes: u32, operands: &[V
         | Operation::CopyAsync { .. }
         | Operation::CopyCommit
         | Operation::CopyWait
-        | Operation::Fence
+        | Operation::Fence { .. }
         | Operation::Branch { .. }
         | Operation::Exit
         | Operation::Barrier

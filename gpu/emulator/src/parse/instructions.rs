@@ -3,7 +3,7 @@
 use super::module::{Parser, Scope, type_of};
 use crate::Error;
 use crate::instruction::{
-    Atomic, Binary, Combine, Compare, Instruction, NONE, OPERANDS, Operand, Operation, Shuffle, Space,
+    Atomic, Binary, Combine, Compare, Float, Instruction, NONE, OPERANDS, Operand, Operation, Shuffle, Space,
     Special, Ternary, Type, Unary, Vote,
 };
 
@@ -201,9 +201,30 @@ impl Decoder<'_, '_> {
         if name.has("sat") || name.has("cc") { self.unknown() } else { Ok(operation) }
     }
 
+    /// Decodes a computation with F32. It must name its rounding: without that, assemblers may join
+    /// a product and a sum.
+    fn float(&self, name: &Name<'_>) -> Result<Operation, Error> {
+        let operation = match name.base {
+            "add" => Float::Add,
+            "sub" => Float::Sub,
+            "mul" => Float::Mul,
+            "fma" => Float::Fma,
+            _ => return self.unknown(),
+        };
+        if name.modifiers != ["rn", "f32"] {
+            return self.unknown();
+        }
+        Ok(Operation::Float(operation))
+    }
+
     /// Decodes an instruction that each lane runs on its own values, if the name is one of these.
     fn computation(&self, name: &Name<'_>) -> Result<Option<Operation>, Error> {
         use Operation as O;
+        // What only moves bits does not care what they stand for.
+        let moves = ["mov", "selp", "ld", "ldu", "st"];
+        if name.has("f32") && !moves.contains(&name.base) {
+            return self.float(name).map(Some);
+        }
         Ok(Some(match name.base {
             "mov" => match self.operands.as_slice() {
                 [Raw::Vector(parts), _] => O::Unpack { parts: parts.len() },
@@ -320,7 +341,7 @@ impl Decoder<'_, '_> {
             "match" if name.has("sync") && name.has("any") => O::Match { all: false },
             "match" if name.has("sync") && name.has("all") => O::Match { all: true },
             "activemask" => O::ActiveMask,
-            "membar" | "fence" => O::Fence,
+            "membar" | "fence" => O::Fence { is_wide: !name.has("cta") },
             "trap" | "brkpt" => O::Trap,
             _ => return self.unknown(),
         })
@@ -338,7 +359,7 @@ impl Decoder<'_, '_> {
         let mut next = || operands.next();
         let missing = || Error::Parse { line: self.line, problem: format!("{} lacks an operand", self.name) };
         match operation {
-            O::Branch { .. } | O::Exit | O::Fence | O::Trap | O::CopyCommit => {}
+            O::Branch { .. } | O::Exit | O::Fence { .. } | O::Trap | O::CopyCommit => {}
             O::Barrier | O::WarpBarrier | O::CopyWait => {
                 // Without a number, it waits for all copies.
                 instruction.from[0] = next().map_or(Ok(Operand::Immediate(0)), |raw| self.operand(raw))?;

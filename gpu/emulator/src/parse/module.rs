@@ -69,6 +69,8 @@ impl<'a> Parser<'a> {
         let digits = text.trim_end_matches('U');
         let value = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
             Some(hex) => u64::from_str_radix(hex, 16).ok(),
+            // The bits of an F32.
+            None if digits.starts_with("0f") => u64::from_str_radix(&digits[2..], 16).ok(),
             None => digits.parse().ok(),
         };
         match value {
@@ -347,7 +349,7 @@ pub(super) fn type_of(name: &str) -> Option<Type> {
         "s8" => (1, true),
         "u16" | "b16" => (2, false),
         "s16" => (2, true),
-        "u32" | "b32" => (4, false),
+        "u32" | "b32" | "f32" => (4, false),
         "s32" => (4, true),
         "u64" | "b64" => (8, false),
         "s64" => (8, true),
