@@ -33,8 +33,8 @@ pub const fn room(vectors: usize) -> usize {
     }
 }
 
-/// Returns the blocks of a unit that have the elements of a range, from the unit's output positions.
-/// The range must not be empty, and positions must not decrease.
+/// Returns the blocks of a unit that have the elements of a range, from the unit's output
+/// positions. The range must not be empty, and positions must not decrease.
 ///
 /// ```
 /// let positions: Vec<u8> = [0u32, 100, 200, 300].into_iter().flat_map(u32::to_le_bytes).collect();

@@ -42,8 +42,8 @@ pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
 /// plain BF16 with that many vectors.
 pub const PLAIN_GEMV: [Ptx; 4] = ptx!("plain_gemv");
 
-/// `fast_gemv_1`, `fast_gemv_2`, `fast_gemv_4` and `fast_gemv_8`, which multiply matrices that codec
-/// dictionary holds.
+/// `fast_gemv_1`, `fast_gemv_2`, `fast_gemv_4` and `fast_gemv_8`, which multiply matrices that
+/// codec dictionary holds.
 pub const FAST_GEMV: [Ptx; 4] = ptx!("fast_gemv");
 
 /// `df11_gemv_1`, `df11_gemv_2`, `df11_gemv_4` and `df11_gemv_8`, which multiply matrices that are

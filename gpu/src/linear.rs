@@ -333,8 +333,8 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// [`Error::Block`] for the first invalid matrix that it meets, [`Error::Capturing`] while the stream is captured,
-    /// [`Error::Driver`] if earlier work of the stream failed.
+    /// [`Error::Block`] for the first invalid matrix that it meets, [`Error::Capturing`] while the
+    /// stream is captured, [`Error::Driver`] if earlier work of the stream failed.
     pub unsafe fn check(&self, stream: *mut c_void) -> Result<(), Error> {
         // SAFETY: the caller promises that `stream` is a stream of this context, or null.
         unsafe { self.shared.refuse_capture(stream)? };

@@ -38,8 +38,8 @@ $again:
     ret;
 }";
 
-/// Rounds the sum of two F64 to F32, once: first to odd in F64, which keeps what the second rounding
-/// needs to know.
+/// Rounds the sum of two F64 to F32, once: first to odd in F64, which keeps what the second
+/// rounding needs to know.
 fn rounded_sum(a: f64, b: f64) -> f32 {
     let sum = a + b;
     if !sum.is_finite() {

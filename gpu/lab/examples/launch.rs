@@ -1,7 +1,7 @@
 //! Runs a kernel once in the emulator, for `gpu/card/dry.py`.
 //!
-//! `launch PTX ENTRY GRID BLOCK SHARED MEMORY ARGUMENT...`: `MEMORY` is a file that becomes the only
-//! buffer of the device, at its first address, and is written back. Findings are an error.
+//! `launch PTX ENTRY GRID BLOCK SHARED MEMORY ARGUMENT...`: `MEMORY` is a file that becomes the
+//! only buffer of the device, at its first address, and is written back. Findings are an error.
 
 #![allow(clippy::print_stdout, reason = "what a command line says")]
 

@@ -9,8 +9,8 @@ use df11_tests::weights::{Random, bytes, like_trained};
 
 use crate::support::{DF11, FAST, Linear, PLAIN, is_clean, options};
 
-/// Rows and columns in the shapes of Llama-3.1-8B, Qwen3-0.6B and all-MiniLM-L6-v2: all columns, and
-/// a part of the rows.
+/// Rows and columns in the shapes of Llama-3.1-8B, Qwen3-0.6B and all-MiniLM-L6-v2: all columns,
+/// and a part of the rows.
 const SHAPES: [(usize, usize); 10] = [
     (24, 4096),
     (7, 4096),
