@@ -17,10 +17,12 @@ pub(super) trait Word: Copy + Default + PartialEq {
     /// Bits from `shift` on, the lowest eight.
     fn bits(self, shift: u32) -> u8;
     /// What is left of `z` without its raw part, 255 at most.
+    #[cfg(feature = "alloc")]
     fn symbol(self, raw: usize) -> u8;
     /// The ordinal of a float, and the float of an ordinal.
     fn flip(self) -> Self;
     /// `z` of an ordinal and that of the base.
+    #[cfg(any(feature = "alloc", test))]
     fn zigzag(self, base: Self) -> Self;
     /// The ordinal, of that of the base and `z`.
     fn unzigzag(base: Self, z: Self) -> Self;
@@ -84,6 +86,7 @@ macro_rules! word {
                 (self >> shift) as u8
             }
 
+            #[cfg(feature = "alloc")]
             #[inline(always)]
             fn symbol(self, raw: usize) -> u8 {
                 (self >> (8 * raw)).min(255) as u8
@@ -94,6 +97,7 @@ macro_rules! word {
                 self ^ (((self as $signed) >> (<$word>::BITS - 1)) as $word >> 1)
             }
 
+            #[cfg(any(feature = "alloc", test))]
             #[inline(always)]
             fn zigzag(self, base: Self) -> Self {
                 let d = self.wrapping_sub(base) as $signed;
@@ -147,6 +151,7 @@ impl Kind {
     }
 
     /// `z` (B-5.1).
+    #[cfg(any(feature = "alloc", test))]
     #[inline(always)]
     pub(super) fn difference<W: Word>(self, new: W, base: W) -> W {
         self.ordinal(new).zigzag(self.ordinal(base))

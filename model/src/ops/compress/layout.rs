@@ -1,5 +1,7 @@
 //! Layout: decides from histograms alone what each tensor becomes and which file it goes to.
 
+mod file_names;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use crate::names::{WEIGHTS, natural_order};
 use crate::ops::report::{UnitReport, entropy};
 use crate::packed::{frame, metadata};
 use crate::partition::{DEEPEST, UnitSpec, Units, reasons};
+use file_names::FileNames;
 
 /// The file for all tensors that belong to no unit.
 const REST: &str = "model.safetensors";
@@ -534,40 +537,6 @@ fn original_metadata<'a, U: OfUnit<'a>>(lot: &Weights, file: &FilePlan<'a, U>) -
         all.retain(|key, value| key == "format" && value.len() < 64);
     }
     all
-}
-
-/// Hands out file names, none of them twice.
-#[derive(Default)]
-struct FileNames {
-    taken: HashMap<String, usize>,
-}
-
-impl FileNames {
-    /// Names a unit's file: the module path with dots as underscores, unless that name is taken.
-    fn of_unit(&mut self, path: &str) -> String {
-        /// File systems allow 255 bytes. The suffix needs some of them.
-        const LONGEST: usize = 200;
-        let safe: String = path
-            .chars()
-            .take(LONGEST)
-            .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
-            .collect();
-        self.taken.entry("model".to_owned()).or_insert(1);
-        loop {
-            // Some file systems do not distinguish upper and lower case.
-            let number = self.taken.entry(safe.to_lowercase()).or_default();
-            *number += 1;
-            if *number == 1 {
-                return format!("{safe}{WEIGHTS}");
-            }
-            let numbered = format!("{safe}-{number}");
-            let again = self.taken.entry(numbered.to_lowercase()).or_default();
-            *again += 1;
-            if *again == 1 {
-                return format!("{numbered}{WEIGHTS}");
-            }
-        }
-    }
 }
 
 impl PreparedUnit<'_> {
