@@ -97,6 +97,45 @@ fn put_table(out: &mut Vec<u8>, f: &[u64; 256]) {
     }
 }
 
+/// B-4.2: how far each place is from that before, and its element.
+fn put_list(out: &mut Vec<u8>, changed: &[usize], new: &[u8], size: usize) {
+    let mut before = 0;
+    for &i in changed {
+        let mut gap = i - before;
+        while gap > 127 {
+            out.push(gap as u8 | 128);
+            gap >>= 7;
+        }
+        out.push(gap as u8);
+        out.extend(&new[i * size..(i + 1) * size]);
+        before = i + 1;
+    }
+}
+
+/// How often each symbol follows each exponent of the base, and how many chunks are the same (0) and
+/// not (1).
+fn counts(
+    element_type: u8,
+    m: usize,
+    block: usize,
+    map: bool,
+    b: &[u64],
+    r: &[u64],
+) -> (Box<[[u64; 256]; 256]>, [u64; 256]) {
+    let mut counts = Box::new([[0; 256]; 256]);
+    let mut chunks = [0; 256];
+    for (b, r) in b.chunks(block).zip(r.chunks(block)) {
+        for (b, r) in b.chunks(64).zip(r.chunks(64)) {
+            chunks[usize::from(b != r)] += 1;
+            for (&b, &r) in b.iter().zip(r).filter(|_| !map || b != r) {
+                let s = (zigzag(element_type, r, b) >> (8 * m)).min(255) as usize;
+                counts[exponent(element_type, b)][s] += 1;
+            }
+        }
+    }
+    (counts, chunks)
+}
+
 /// Encodes elements against a base, of which the first `common` count (B-3.2).
 ///
 /// # Errors
@@ -142,30 +181,10 @@ pub fn encode(
             out.extend(crc(0, base).to_le_bytes());
             out.extend(crc(0, new).to_le_bytes());
             out.extend((changed.len() as u32).to_le_bytes());
-            let mut before = 0;
-            for i in changed {
-                let mut gap = i - before;
-                while gap > 127 {
-                    out.push(gap as u8 | 128);
-                    gap >>= 7;
-                }
-                out.push(gap as u8);
-                out.extend(&new[i * size..(i + 1) * size]);
-                before = i + 1;
-            }
+            put_list(&mut out, &changed, new, size);
         }
         Method::Coded { m, block, map, escapes } => {
-            let mut counts = Box::new([[0; 256]; 256]);
-            let mut chunks = [0; 256];
-            for (b, r) in b.chunks(block).zip(r.chunks(block)) {
-                for (b, r) in b.chunks(64).zip(r.chunks(64)) {
-                    chunks[usize::from(b != r)] += 1;
-                    for (&b, &r) in b.iter().zip(r).filter(|_| !map || b != r) {
-                        let s = (zigzag(element_type, r, b) >> (8 * m)).min(255) as usize;
-                        counts[exponent(element_type, b)][s] += 1;
-                    }
-                }
-            }
+            let (counts, chunks) = counts(element_type, m, block, map, &b, &r);
             let most = if escapes { 7 } else { 8 };
             let (thresholds, tables, limits) = tables(&counts, most, size as u64);
             let no_tables = Shared {
