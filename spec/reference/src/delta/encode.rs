@@ -112,8 +112,8 @@ fn put_list(out: &mut Vec<u8>, changed: &[usize], new: &[u8], size: usize) {
     }
 }
 
-/// How often each symbol follows each exponent of the base, and how many chunks are the same (0) and
-/// not (1).
+/// How often each symbol follows each exponent of the base, and how many chunks are the same (0)
+/// and not (1).
 fn counts(
     element_type: u8,
     m: usize,
