@@ -192,7 +192,7 @@ pub(crate) fn frame() -> String {
     field(&bytes, 4, "reserved");
     field(&bytes, 28, "the states of lanes 0 to 6");
     field(&bytes, 100, "the states of lanes 7 to 31, which have no symbol");
-    field(&bytes, 7, "the raw plane: signs and mantissas, as in DF11.md");
+    field(&bytes, 7, "the plane of the raw part: signs and mantissas, as in DF11.md");
     field(&bytes, 9, "padding to 16");
     field(&bytes, 8, "the directory: the offset of block 0");
     field(&bytes, 4, "its checksum once more");

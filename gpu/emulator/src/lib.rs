@@ -19,17 +19,31 @@
 //! ```
 //! use df11_emulator::{Device, Launch, Module, Options};
 //!
-//! let module = Module::parse(" .version 7.0 .target sm_80 .address_size 64 .visible .entry
-//! double(.param .u64 double_param_0) { .reg .b32 %r<4>; .reg .b64 %rd<4>; ld.param.u64 %rd1,
-//! [double_param_0]; mov.u32 %r1, %tid.x; mul.wide.u32 %rd2, %r1, 4; add.s64 %rd3, %rd1, %rd2;
-//! ld.global.u32 %r2, [%rd3]; add.s32 %r3, %r2, %r2; st.global.u32 [%rd3], %r3; ret; }")?; let mut
-//! device = Device::new(); let numbers = device.allocate(4 * 32); device.write(numbers,
-//! &(0..32u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()); let launch = Launch { grid: [1, 1,
-//! 1], block: [32, 1, 1], shared_bytes: 0, arguments: &[numbers] }; let report =
-//! module.launch("double", &mut device, &launch, &Options::default())?;
-//! assert!(report.findings.is_empty()); assert_eq!(device.read(numbers, 8), [0, 0, 0, 0, 2, 0, 0,
-//! 0]); assert_eq!(report.counters.warp_instructions, 8); assert_eq!(report.counters.load_sectors,
-//! 4);
+//! let module = Module::parse("
+//! .version 7.0
+//! .target sm_80
+//! .address_size 64
+//! .visible .entry double(.param .u64 double_param_0) {
+//!     .reg .b32 %r<4>;
+//!     .reg .b64 %rd<4>;
+//!     ld.param.u64 %rd1, [double_param_0];
+//!     mov.u32 %r1, %tid.x;
+//!     mul.wide.u32 %rd2, %r1, 4;
+//!     add.s64 %rd3, %rd1, %rd2;
+//!     ld.global.u32 %r2, [%rd3];
+//!     add.s32 %r3, %r2, %r2;
+//!     st.global.u32 [%rd3], %r3;
+//!     ret;
+//! }")?;
+//! let mut device = Device::new();
+//! let numbers = device.allocate(4 * 32);
+//! device.write(numbers, &(0..32u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+//! let launch = Launch { grid: [1, 1, 1], block: [32, 1, 1], shared_bytes: 0, arguments: &[numbers] };
+//! let report = module.launch("double", &mut device, &launch, &Options::default())?;
+//! assert!(report.findings.is_empty());
+//! assert_eq!(device.read(numbers, 8), [0, 0, 0, 0, 2, 0, 0, 0]);
+//! assert_eq!(report.counters.warp_instructions, 8);
+//! assert_eq!(report.counters.load_sectors, 4);
 //! # Ok::<(), df11_emulator::Error>(())
 //! ```
 

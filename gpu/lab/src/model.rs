@@ -70,10 +70,12 @@ pub enum Limit {
 /// ```
 /// # use df11_gpu_lab::{model::{CARDS, Limit, most}, report};
 /// let weights: Vec<u8> = (0..40_000u16).flat_map(|i| (0x3c00 + i % 999).to_le_bytes()).collect();
-/// let rows = report::rows(&weights, None, None)?; let row = rows.iter().find(|row| row.kernel ==
-/// "fast_decode_batch" && row.target == "sm_80").unwrap(); let l40s = CARDS.iter().find(|card|
-/// card.name == "L40S").unwrap(); let (speed, limit) = most(row, l40s); assert!(limit ==
-/// Limit::Memory && speed < 864.0);
+/// let rows = report::rows(&weights, None, None)?;
+/// let of_fast = |row: &&report::Row| row.kernel == "fast_decode_batch" && row.target == "sm_80";
+/// let row = rows.iter().find(of_fast).ok_or("no such row")?;
+/// let l40s = CARDS.iter().find(|card| card.name == "L40S").ok_or("no such card")?;
+/// let (speed, limit) = most(row, l40s);
+/// assert!(limit == Limit::Memory && speed < 864.0);
 /// # Ok::<(), String>(())
 /// ```
 #[must_use]
