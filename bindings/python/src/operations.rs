@@ -80,7 +80,8 @@ pub(crate) fn decompress(
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let options = DecompressOptions { pattern_dict: pattern_dict(py, pattern_dict_json)?, force, threads };
+    let pattern_dict = pattern_dict(py, pattern_dict_json)?;
+    let options = DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() };
     let done = operation(py, progress.as_ref(), |state| checkpoint::decompress(&src, &dst, &options, state));
     report(py, done)
 }

@@ -52,7 +52,8 @@ pub(crate) fn finish(py: Python<'_>, plan: PathBuf, threads: usize) -> PyResult<
 }
 
 fn options(py: Python<'_>, dict: Option<&str>, threads: usize, force: bool) -> PyResult<DecompressOptions> {
-    Ok(DecompressOptions { pattern_dict: pattern_dict(py, dict)?, force, threads })
+    let pattern_dict = pattern_dict(py, dict)?;
+    Ok(DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() })
 }
 
 /// Lists the weight files that are restored, and their lengths in bytes.
