@@ -7,11 +7,10 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use df11_cuda_driver::{cuLaunchKernel, cuMemcpyDtoHAsync_v2};
+use df11_cuda_driver::cuMemcpyDtoHAsync_v2;
 
 use crate::context::{Kernel, Kind, Shared};
 use crate::error::call;
-use crate::kernels::THREADS;
 use crate::memory::{Memory, Pinned};
 use crate::units::Coded;
 use crate::{Error, Frame, Gpu, Unit};
@@ -289,7 +288,6 @@ impl Batch {
                 ptr::from_mut(&mut base).cast(),
                 ptr::from_mut(&mut statuses).cast(),
             ];
-            let (function, arguments) = (launch.kernel.function(), arguments.as_mut_ptr());
             // SAFETY: kernels of batches have five parameters: the address of the descriptions,
             // their number, the number of blocks of all of them, the address that the offsets in
             // the descriptions count from, and the address of a status for each. The descriptions
@@ -297,22 +295,7 @@ impl Batch {
             // to stays by the caller's promise, or because this batch keeps it. A kernel reads
             // within the lengths that they state, and writes the bytes of each item, which the
             // caller promises to be writable.
-            let code = unsafe {
-                cuLaunchKernel(
-                    function,
-                    launch.grid,
-                    1,
-                    1,
-                    THREADS,
-                    1,
-                    1,
-                    0,
-                    stream,
-                    arguments,
-                    ptr::null_mut(),
-                )
-            };
-            call(launch.kernel.action(), code)?;
+            unsafe { launch.kernel.launch(launch.grid, stream, &mut arguments)? };
         }
         Ok(())
     }

@@ -8,12 +8,12 @@
 mod peers;
 
 use df11::EncodedUnit;
-use df11::bf16::BYTES;
+use df11::bf16::{self, BYTES};
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use serde::Serialize;
 
 use crate::{Batch, Error, Frame, Gpu, Item, Memory, RawUnit, Unit};
-use peers::{Published, merge};
+use peers::{GROUP, Published, merge};
 
 /// The block lengths of rANS that are timed, in this order.
 const BLOCKS: [usize; 3] = [65_536, 16_384, 4096];
@@ -83,7 +83,7 @@ impl Default for Options<'_> {
 }
 
 /// Decodes these BF16 weights with every kernel, in as many copies as `at_least` demands. Compares
-/// the output with the weights, and then decodes them again and again, and takes the time.
+/// the output with the weights, and then times each repetition.
 ///
 /// # Errors
 ///
@@ -92,6 +92,7 @@ impl Default for Options<'_> {
 /// else.
 pub fn rows(gpu: &Gpu, weights: &[u8], options: &Options<'_>) -> Result<Vec<Row>, Error> {
     let bench = Bench { gpu, weights, options };
+    let resident: &[u32] = if options.thorough { &RESIDENT } else { &[] };
     let mut rows = vec![bench.copy()?, bench.merge()?];
     let unit = df11::encode(weights)?;
     if let Some(ptx) = options.published {
@@ -99,10 +100,7 @@ pub fn rows(gpu: &Gpu, weights: &[u8], options: &Options<'_>) -> Result<Vec<Row>
     }
     let units = bench.upload(&unit)?;
     let items: Vec<Item<'_>> = units.iter().map(Item::Unit).collect();
-    rows.push(bench.decode("df11_decode_batch", &unit, &items, None)?);
-    if options.thorough {
-        rows.extend(bench.grids("df11_decode_batch", &unit, &items)?);
-    }
+    rows.extend(bench.with_grids("df11_decode_batch", bytes_of(&unit), &items, resident)?);
     drop(units);
     if options.thorough {
         for off in OFF {
@@ -117,27 +115,13 @@ pub fn rows(gpu: &Gpu, weights: &[u8], options: &Options<'_>) -> Result<Vec<Row>
         rows.extend(bench.frames(&format!("rans_decode_batch, blocks of {block}"), &options, &[])?);
     }
     let dictionary = EncodeOptions::new().codec(Codec::Dictionary);
-    let grids: &[u32] = if options.thorough { &RESIDENT } else { &[] };
-    rows.extend(bench.frames("fast_decode_batch", &dictionary, grids)?);
+    rows.extend(bench.frames("fast_decode_batch", &dictionary, resident)?);
     Ok(rows)
 }
 
-/// Encoded weights, whose size is that of a row.
-trait Coded {
-    /// Bytes of the encoded weights.
-    fn size(&self) -> usize;
-}
-
-impl Coded for EncodedUnit {
-    fn size(&self) -> usize {
-        self.as_slices().into_array().iter().map(|part| part.len()).sum()
-    }
-}
-
-impl Coded for Vec<u8> {
-    fn size(&self) -> usize {
-        self.len()
-    }
+/// Returns the bytes of all parts of a unit.
+fn bytes_of(unit: &EncodedUnit) -> usize {
+    unit.as_slices().into_array().iter().map(|part| part.len()).sum()
 }
 
 struct Bench<'a> {
@@ -147,9 +131,9 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Returns how many copies of weights of this many bytes a repetition decodes.
-    fn copies(&self, bytes: usize) -> usize {
-        self.options.at_least.div_ceil(bytes.max(1)).max(1)
+    /// Returns how many copies of the weights a repetition decodes.
+    fn copies(&self) -> usize {
+        self.options.at_least.div_ceil(self.weights.len().max(1)).max(1)
     }
 
     /// Times a copy on the device, which shows the speed of its memory.
@@ -168,24 +152,17 @@ impl Bench<'_> {
     /// Times the merge of two plain planes: a decoder that reads a byte for each exponent is no
     /// faster.
     fn merge(&self) -> Result<Row, Error> {
-        let whole = self.weights.len() / BYTES / 8 * 8;
-        let copies = self.copies(self.weights.len());
-        let plane = |shift: u32| {
-            let numbers = self.weights.as_chunks::<BYTES>().0.iter().take(whole);
-            let plane: Vec<u8> = match shift {
-                0 => numbers.map(|[low, high]| low & 0x7f | high & 0x80).collect(),
-                _ => numbers.map(|number| (u16::from_le_bytes(*number) >> shift) as u8).collect(),
-            };
-            self.gpu.copy(&plane.repeat(copies))
-        };
-        let (exponents, raw) = (plane(7)?, plane(0)?);
-        let outputs = self.gpu.allocate(BYTES * whole * copies)?;
+        let weights = &self.weights[..self.weights.len() / (BYTES * GROUP) * (BYTES * GROUP)];
+        let mut planes = [(); 2].map(|()| vec![0; weights.len() / BYTES]);
+        let [exponents, raw] = &mut planes;
+        bf16::split(weights, exponents, raw)?;
+        let copies = self.copies();
+        let [exponents, raw] = planes.map(|plane| self.gpu.copy(&plane.repeat(copies)));
+        let (exponents, raw) = (exponents?, raw?);
+        let outputs = self.gpu.allocate(weights.len() * copies)?;
         merge(self.gpu, &exponents, &raw, &outputs)?;
-        let expected = &self.weights[..BYTES * whole];
-        if outputs.to_host()?.chunks(expected.len().max(1)).any(|found| whole > 0 && found != expected) {
-            return Err(Error::Different { item: 0 });
-        }
-        let bytes = (BYTES * whole * copies) as u64;
+        Bench { weights, ..*self }.compare(&outputs, copies, |copy| copy * weights.len())?;
+        let bytes = (weights.len() * copies) as u64;
         self.repeat("merge of two plain planes", bytes, 1.0, || merge(self.gpu, &exponents, &raw, &outputs))
     }
 
@@ -193,7 +170,7 @@ impl Bench<'_> {
     fn published(&self, ptx: &str, unit: &EncodedUnit) -> Result<Row, Error> {
         let kernel = Published::new(self.gpu, ptx)?;
         let shared = df11::Unit::new(unit.as_slices())?.shared_memory_bytes() as u32;
-        let copies = self.copies(self.weights.len());
+        let copies = self.copies();
         let placed: Vec<(Memory, Unit)> =
             (0..copies).map(|_| self.place(unit, 0)).collect::<Result<_, _>>()?;
         let outputs = self.gpu.allocate(copies * self.weights.len())?;
@@ -207,12 +184,12 @@ impl Bench<'_> {
         work()?;
         self.compare(&outputs, copies, |copy| copy * self.weights.len())?;
         let bytes = outputs.len() as u64;
-        self.repeat("the published kernel, a launch a unit", bytes, self.share(unit), work)
+        self.repeat("the published kernel, a launch a unit", bytes, self.share(bytes_of(unit)), work)
     }
 
     /// Uploads the copies of a unit.
     fn upload(&self, unit: &EncodedUnit) -> Result<Vec<Unit>, Error> {
-        (0..self.copies(self.weights.len())).map(|_| self.gpu.upload(&unit.as_slices())).collect()
+        (0..self.copies()).map(|_| self.gpu.upload(&unit.as_slices())).collect()
     }
 
     /// Copies the parts of a unit to addresses `off` bytes after aligned ones.
@@ -248,11 +225,11 @@ impl Bench<'_> {
 
     /// Times units whose parts begin `off` bytes after aligned addresses.
     fn at_addresses(&self, unit: &EncodedUnit, off: usize) -> Result<Row, Error> {
-        let copies = self.copies(self.weights.len());
+        let copies = self.copies();
         let placed: Vec<(Memory, Unit)> =
             (0..copies).map(|_| self.place(unit, off)).collect::<Result<_, _>>()?;
         let items: Vec<Item<'_>> = placed.iter().map(|(_, unit)| Item::Unit(unit)).collect();
-        self.decode(&format!("df11_decode_batch, parts {off} bytes off"), unit, &items, None)
+        self.decode(&format!("df11_decode_batch, parts {off} bytes off"), bytes_of(unit), &items, None)
     }
 
     /// Times units of this many weights.
@@ -264,43 +241,50 @@ impl Bench<'_> {
         let bench = Bench { weights: &weights, ..*self };
         let units = bench.upload(&unit)?;
         let items: Vec<Item<'_>> = units.iter().map(Item::Unit).collect();
-        bench.decode(&format!("df11_decode_batch, units of {elements} weights"), &unit, &items, None)
+        bench.decode(
+            &format!("df11_decode_batch, units of {elements} weights"),
+            bytes_of(&unit),
+            &items,
+            None,
+        )
     }
 
-    /// Times a batch with other numbers of thread blocks on a multiprocessor.
-    fn grids(&self, name: &str, coded: &impl Coded, items: &[Item<'_>]) -> Result<Vec<Row>, Error> {
-        let row = |resident: u32| {
+    /// Times a batch, and then with each of these numbers of thread blocks on a multiprocessor.
+    fn with_grids(
+        &self,
+        name: &str,
+        size: usize,
+        items: &[Item<'_>],
+        resident: &[u32],
+    ) -> Result<Vec<Row>, Error> {
+        let others = resident.iter().map(|resident| {
             let name = format!("{name}, {resident} a multiprocessor");
-            self.decode(&name, coded, items, Some(resident))
-        };
-        RESIDENT.into_iter().map(row).collect()
+            self.decode(&name, size, items, Some(*resident))
+        });
+        [self.decode(name, size, items, None)].into_iter().chain(others).collect()
     }
 
     /// Times frames of these weights, also with other numbers of thread blocks; no rows where the
     /// codec gains nothing.
-    fn frames(&self, name: &str, options: &EncodeOptions, grids: &[u32]) -> Result<Vec<Row>, Error> {
+    fn frames(&self, name: &str, options: &EncodeOptions, resident: &[u32]) -> Result<Vec<Row>, Error> {
         let shape = [(self.weights.len() / BYTES) as u64];
         let bytes = options.encode(ElementType::Bf16, &shape, self.weights)?;
         let frame = frame::Frame::new(&bytes)?;
         if frame.header().codec() == Codec::Raw {
             return Ok(Vec::new());
         }
-        let copies = self.copies(self.weights.len());
+        let copies = self.copies();
         let frames: Vec<Frame> =
             (0..copies).map(|_| self.gpu.upload_frame(&frame)).collect::<Result<_, Error>>()?;
         let items: Vec<Item<'_>> = frames.iter().map(Item::Frame).collect();
-        let mut rows = vec![self.decode(name, &bytes, &items, None)?];
-        if !grids.is_empty() {
-            rows.extend(self.grids(name, &bytes, &items)?);
-        }
-        Ok(rows)
+        self.with_grids(name, bytes.len(), &items, resident)
     }
 
-    /// Times the decoding of identical items in one batch.
+    /// Times the decoding of identical items, each of this many bytes, in one batch.
     fn decode(
         &self,
         name: &str,
-        coded: &impl Coded,
+        size: usize,
         items: &[Item<'_>],
         resident: Option<u32>,
     ) -> Result<Row, Error> {
@@ -314,12 +298,12 @@ impl Bench<'_> {
         unsafe { batch.check(self.gpu.stream().as_raw())? };
         self.compare(&outputs, items.len(), |item| batch.offset(item).unwrap_or(0) as usize)?;
         let bytes = (items.len() * self.weights.len()) as u64;
-        self.repeat(name, bytes, self.share(coded), || self.enqueue(&batch, &outputs))
+        self.repeat(name, bytes, self.share(size), || self.enqueue(&batch, &outputs))
     }
 
-    /// Returns bytes of encoded weights for each byte of weights.
-    fn share(&self, coded: &impl Coded) -> f64 {
-        coded.size() as f64 / self.weights.len().max(1) as f64
+    /// Returns the bytes of encoded weights for each byte of weights.
+    fn share(&self, size: usize) -> f64 {
+        size as f64 / self.weights.len().max(1) as f64
     }
 
     /// Compares copies of the weights, each at its place, with the weights.

@@ -18,7 +18,7 @@ use cust::device::Device;
 use cust::function::Function;
 use cust::module::Module;
 use df11_cuda_driver::{
-    cuCtxGetCurrent, cuCtxPopCurrent_v2, cuCtxPushCurrent_v2, cuCtxSetCurrent,
+    cuCtxGetCurrent, cuCtxPopCurrent_v2, cuCtxPushCurrent_v2, cuCtxSetCurrent, cuLaunchKernel,
     cuOccupancyMaxActiveBlocksPerMultiprocessor,
 };
 
@@ -106,15 +106,53 @@ impl Kernel {
         Kernel { resident: self.resident.min(most).max(1), ..self }
     }
 
-    /// Returns the kernel's handle.
-    pub(crate) const fn function(&self) -> *mut c_void {
-        self.function.0
+    /// Launches this many of its thread blocks on a stream.
+    ///
+    /// # Safety
+    ///
+    /// The requirements are those of [`launch`].
+    pub(crate) unsafe fn launch(
+        &self,
+        blocks: u32,
+        stream: *mut c_void,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), Error> {
+        let shape = Shape { blocks, threads: THREADS, shared_bytes: 0 };
+        // SAFETY: the caller promises what `launch` needs.
+        call(self.action, unsafe { launch(self.function.0, shape, stream, arguments) })
     }
+}
 
-    /// Returns the name of its launch in messages.
-    pub(crate) const fn action(&self) -> &'static str {
-        self.action
-    }
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Thread blocks.
+    pub(crate) blocks: u32,
+    /// Threads of each.
+    pub(crate) threads: u32,
+    /// Bytes of shared memory of each thread block, besides those that the kernel declares.
+    pub(crate) shared_bytes: u32,
+}
+
+/// Launches a kernel on a stream, and returns the driver's code.
+///
+/// # Safety
+///
+/// The context of the function must be current, and `stream` must be a stream (`CUstream`) of it,
+/// or null for its legacy stream. `arguments` must point to a value for each parameter of the
+/// kernel. The memory that these values refer to must be as the kernel needs it until the stream is
+/// done.
+pub(crate) unsafe fn launch(
+    function: *mut c_void,
+    shape: Shape,
+    stream: *mut c_void,
+    arguments: &mut [*mut c_void],
+) -> c_int {
+    let Shape { blocks, threads, shared_bytes } = shape;
+    let (arguments, none) = (arguments.as_mut_ptr(), ptr::null_mut());
+    // SAFETY: the caller promises that the function, the stream and the arguments belong together.
+    // The driver copies the arguments before this returns.
+    unsafe { cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, arguments, none) }
 }
 
 /// The source of a kernel.
@@ -296,7 +334,7 @@ mod tests {
         for kind in Kind::ALL {
             let kernel = shared.kernel(kind.source()).unwrap();
             let (mut fit, _current) = (0, shared.enter().unwrap());
-            let (function, threads) = (kernel.function(), THREADS as c_int);
+            let (function, threads) = (kernel.function.0, THREADS as c_int);
             // SAFETY: the function is loaded in the context that is current.
             let code = unsafe { cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut fit, function, threads, 0) };
             assert_eq!(code, 0);

@@ -9,12 +9,9 @@ use std::ptr;
 use df11::bf16;
 use df11::frame::{self, ElementType, Header};
 use df11::{EncodeOptions, EncodedUnit, MAX_ELEMENTS};
-use df11_cuda_driver::cuLaunchKernel;
 
 use crate::context::Source;
 use crate::encode::{self, Kernels, Machine, Pass, Tensor};
-use crate::error::call;
-use crate::kernels::THREADS;
 use crate::memory::Memory;
 use crate::{Error, Gpu};
 
@@ -245,16 +242,13 @@ impl Machine for Encoder<'_> {
         let mut values = pass.arguments.clone();
         let mut arguments: Vec<*mut c_void> =
             values.iter_mut().map(|value| ptr::from_mut(value).cast()).collect();
-        let (function, arguments) = (kernel.function(), arguments.as_mut_ptr());
-        let (stream, none) = (shared.stream.as_raw(), ptr::null_mut());
         let _current = shared.enter()?;
         // SAFETY: a pass has a value of 8 bytes for each parameter of its kernel. Parameters have
         // at most 8 bytes, and drivers copy them from the low ones before this returns. The memory
         // that a pass refers to is held here while it may run, or exists by the promise of the
         // caller of the encoding function. Kernels access it within the sizes that are among the
         // arguments.
-        let code = unsafe { cuLaunchKernel(function, grid, 1, 1, THREADS, 1, 1, 0, stream, arguments, none) };
-        call(kernel.action(), code)
+        unsafe { kernel.launch(grid, shared.stream.as_raw(), &mut arguments) }
     }
 }
 

@@ -8,12 +8,10 @@ use std::ptr;
 use std::sync::Arc;
 
 use df11::frame::ElementType;
-use df11_cuda_driver::cuLaunchKernel;
 
 use crate::context::{Kernel, Shared, Source};
-use crate::error::call;
 use crate::gemv::{MOST_ELEMENTS, MOST_VECTORS, Product, room, unit_blocks};
-use crate::kernels::{DF11_GEMV, FAST_GEMV, PLAIN_GEMV, THREADS, WARPS};
+use crate::kernels::{DF11_GEMV, FAST_GEMV, PLAIN_GEMV, WARPS};
 use crate::memory::Memory;
 use crate::units::Coded;
 use crate::{Error, Frame, Gpu, Unit};
@@ -297,29 +295,13 @@ impl Linear {
                 ptr::from_mut(&mut vectors).cast(),
                 ptr::from_mut(&mut status).cast(),
             ];
-            let (function, arguments) = (launch.kernel.function(), arguments.as_mut_ptr());
             // SAFETY: these kernels have six parameters, and those of compressed weights a seventh:
             // the address of the descriptions, their number, the number of all blocks, the
             // addresses that the offsets of vectors and results count from, the number of vectors,
             // and the address of a status for each. A driver reads as many arguments as the
             // function has parameters. The descriptions and the memory that they refer to live as
             // long as this, or stay by the caller's promise.
-            let code = unsafe {
-                cuLaunchKernel(
-                    function,
-                    launch.grid,
-                    1,
-                    1,
-                    THREADS,
-                    1,
-                    1,
-                    0,
-                    stream,
-                    arguments,
-                    ptr::null_mut(),
-                )
-            };
-            call(launch.kernel.action(), code)?;
+            unsafe { launch.kernel.launch(launch.grid, stream, &mut arguments)? };
         }
         Ok(())
     }

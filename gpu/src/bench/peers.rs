@@ -8,9 +8,9 @@ use cust::module::Module;
 use df11::bf16::BYTES;
 use df11::hazmat::frame::crc;
 use df11::hazmat::layout::BLOCK_BYTES;
-use df11_cuda_driver::{cuFuncSetAttribute, cuLaunchKernel};
+use df11_cuda_driver::cuFuncSetAttribute;
 
-use crate::context::Source;
+use crate::context::{Shape, Source, launch};
 use crate::error::call;
 use crate::kernels::{MERGE, THREADS};
 use crate::load::load_text;
@@ -21,7 +21,7 @@ pub(super) const MERGE_PLANES: Source =
     Source { module: "merge", ptx: &MERGE, entry: "merge_planes", action: "launch merge_planes" };
 
 /// The number of weights that a thread of `merge_planes` writes at a time.
-const GROUP: usize = 8;
+pub(super) const GROUP: usize = 8;
 
 /// Enqueues the merge of planes of exponents and of signs and mantissas to weights, on the device's
 /// own stream. All are multiples of 8 weights long.
@@ -37,41 +37,10 @@ pub(super) fn merge(gpu: &Gpu, exponents: &Memory, raw: &Memory, weights: &Memor
         ptr::from_mut(&mut weights).cast(),
         ptr::from_mut(&mut groups).cast(),
     ];
-    let launch = Launch { grid: gpu.shared().grid(&kernel, work), threads: THREADS, shared: 0 };
+    let _current = gpu.shared().enter()?;
     // SAFETY: the kernel has these four parameters. Each plane has 8 bytes for each group and the
     // weights have 16, in memory that the caller keeps until the device's own stream is done.
-    unsafe { enqueue(gpu, kernel.function(), launch, &mut arguments, "launch merge_planes") }
-}
-
-/// The shape of a launch.
-struct Launch {
-    grid: u32,
-    threads: u32,
-    /// Bytes of shared memory of each thread block, besides what the kernel has of its own.
-    shared: u32,
-}
-
-/// Launches a kernel on the device's own stream.
-///
-/// # Safety
-///
-/// The function must be loaded in the device's context. The arguments must be those of the kernel,
-/// and what they point to must stay until the stream is done.
-unsafe fn enqueue(
-    gpu: &Gpu,
-    function: *mut c_void,
-    launch: Launch,
-    arguments: &mut [*mut c_void],
-    action: &'static str,
-) -> Result<(), Error> {
-    let Launch { grid, threads, shared } = launch;
-    let _current = gpu.shared().enter()?;
-    let (stream, arguments) = (gpu.stream().as_raw(), arguments.as_mut_ptr());
-    // SAFETY: the caller promises what the launch needs; the stream is the device's own.
-    let code = unsafe {
-        cuLaunchKernel(function, grid, 1, 1, threads, 1, 1, shared, stream, arguments, ptr::null_mut())
-    };
-    call(action, code)
+    unsafe { kernel.launch(gpu.shared().grid(&kernel, work), gpu.stream().as_raw(), &mut arguments) }
 }
 
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`
@@ -123,10 +92,12 @@ impl<'a> Published<'a> {
         let mut arguments: Vec<*mut c_void> = Vec::with_capacity(addresses.len() + numbers.len());
         arguments.extend(addresses.iter_mut().map(|address| ptr::from_mut(address).cast::<c_void>()));
         arguments.extend(numbers.iter_mut().map(|number| ptr::from_mut(number).cast::<c_void>()));
-        let grid = raw.code_bytes.div_ceil(BLOCK_BYTES) as u32;
-        let launch = Launch { grid, threads: Self::THREADS, shared };
+        let blocks = raw.code_bytes.div_ceil(BLOCK_BYTES) as u32;
+        let shape = Shape { blocks, threads: Self::THREADS, shared_bytes: shared };
+        let stream = self.gpu.stream().as_raw();
         // SAFETY: these are the parameters of the published kernel. The caller promises that the
         // unit is valid, so that the kernel stays within its parts and its weights.
-        unsafe { enqueue(self.gpu, self.function, launch, &mut arguments, "launch the published kernel") }
+        let code = unsafe { launch(self.function, shape, stream, &mut arguments) };
+        call("launch the published kernel", code)
     }
 }
