@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use df11::PUBLISHED_SHARED_MEMORY;
 use df11_model::{FrameReport, PlainReport, UnitReport};
 
@@ -32,10 +32,18 @@ pub(crate) fn frame_summary(frames: &[FrameReport]) -> String {
     )
 }
 
+/// Returns a table without lines, whose columns from `first_number` on are aligned to the right.
+pub(crate) fn plain_table(mut table: Table, first_number: usize) -> String {
+    table.load_style(presets::NOTHING);
+    for column in table.column_iter_mut().skip(first_number) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
 pub(crate) fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(right([
+    table.set_header([
         "unit",
         "tensors",
         "weights",
@@ -44,19 +52,19 @@ pub(crate) fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> Str
         "ratio",
         "bits/weight",
         "bound",
-    ]));
+    ]);
     let (mut tensors, mut elements, mut before, mut after, mut bound) = (0, 0, 0, 0, 0.0);
     let mut row = |name: &str, tensors: usize, elements: u64, before: u64, after: u64, bound: f64| {
-        table.add_row(right([
-            name,
-            &tensors.to_string(),
-            &grouped(elements),
-            &grouped(before),
-            &grouped(after),
-            &percent(after, before),
-            &format!("{:.3}", 8.0 * after as f64 / elements as f64),
-            &format!("{bound:.3}"),
-        ]));
+        table.add_row([
+            name.to_owned(),
+            tensors.to_string(),
+            grouped(elements),
+            grouped(before),
+            grouped(after),
+            percent(after, before),
+            format!("{:.3}", 8.0 * after as f64 / elements as f64),
+            format!("{bound:.3}"),
+        ]);
     };
     for unit in units {
         tensors += unit.tensors;
@@ -71,14 +79,7 @@ pub(crate) fn unit_table<'a>(units: impl Iterator<Item = &'a UnitReport>) -> Str
         return "no units: nothing is compressed\n".to_owned();
     }
     row("total", tensors, elements, before, after, bound / elements as f64);
-    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n") + "\n"
-}
-
-/// Makes a row with its first cell to the left and numbers to the right.
-fn right<const N: usize>(cells: [&str; N]) -> Vec<Cell> {
-    let align = |i| if i == 0 { CellAlignment::Left } else { CellAlignment::Right };
-    cells.iter().enumerate().map(|(i, text)| Cell::new(text).set_alignment(align(i))).collect()
+    plain_table(table, 1)
 }
 
 /// Lists what stayed plain: by type and reason, and by name where there are few.

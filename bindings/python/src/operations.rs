@@ -68,6 +68,17 @@ pub(crate) fn compress(
     report(py, done)
 }
 
+/// Returns the options of restoring.
+pub(crate) fn decompress_options(
+    py: Python<'_>,
+    pattern_dict_json: Option<&str>,
+    threads: usize,
+    force: bool,
+) -> PyResult<DecompressOptions> {
+    let pattern_dict = pattern_dict(py, pattern_dict_json)?;
+    Ok(DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() })
+}
+
 /// Restores a checkpoint.
 #[pyfunction]
 #[pyo3(signature = (src, dst, pattern_dict_json, threads, progress, force))]
@@ -80,8 +91,7 @@ pub(crate) fn decompress(
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let pattern_dict = pattern_dict(py, pattern_dict_json)?;
-    let options = DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() };
+    let options = decompress_options(py, pattern_dict_json, threads, force)?;
     let done = operation(py, progress.as_ref(), |state| checkpoint::decompress(&src, &dst, &options, state));
     report(py, done)
 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use checkpoint::{CompressOptions, DecompressOptions};
+use checkpoint::CompressOptions;
 use pyo3::prelude::*;
 
 use crate::error;
-use crate::operations::{codec, pattern_dict, report};
+use crate::operations::{codec, decompress_options, pattern_dict, report};
 use crate::run::operation;
 
 /// Plans the compression of a checkpoint.
@@ -51,11 +51,6 @@ pub(crate) fn finish(py: Python<'_>, plan: PathBuf, threads: usize) -> PyResult<
     report(py, operation(py, None, |state| checkpoint::finish(&plan, threads, state)))
 }
 
-fn options(py: Python<'_>, dict: Option<&str>, threads: usize, force: bool) -> PyResult<DecompressOptions> {
-    let pattern_dict = pattern_dict(py, dict)?;
-    Ok(DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() })
-}
-
 /// Lists the weight files that are restored, and their lengths in bytes.
 #[pyfunction]
 pub(crate) fn restore_plan(
@@ -65,7 +60,7 @@ pub(crate) fn restore_plan(
     pattern_dict_json: Option<&str>,
     force: bool,
 ) -> PyResult<Vec<(String, u64)>> {
-    let options = options(py, pattern_dict_json, 0, force)?;
+    let options = decompress_options(py, pattern_dict_json, 0, force)?;
     operation(py, None, |_| checkpoint::restore_plan(&src, &dst, &options))?
         .map_err(|error| error::of_checkpoint(py, &error))
 }
@@ -81,7 +76,7 @@ pub(crate) fn restore_task(
     threads: usize,
     force: bool,
 ) -> PyResult<bool> {
-    let options = options(py, pattern_dict_json, threads, force)?;
+    let options = decompress_options(py, pattern_dict_json, threads, force)?;
     operation(py, None, |state| checkpoint::restore_task(&src, &dst, file, &options, state))?
         .map_err(|error| error::of_checkpoint(py, &error))
 }
@@ -95,7 +90,7 @@ pub(crate) fn restore_finish(
     pattern_dict_json: Option<&str>,
     force: bool,
 ) -> PyResult<String> {
-    let options = options(py, pattern_dict_json, 0, force)?;
+    let options = decompress_options(py, pattern_dict_json, 0, force)?;
     report(py, operation(py, None, |state| checkpoint::restore_finish(&src, &dst, &options, state)))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use df11::frame::{self, BLOCK, Codec, DecodeTable, ElementType, Frame};
 use df11::{Counts, Decoder, EncodeOptions, EncodedUnit, Level, Plan, Unit, bf16};
 use df11_model::{Error, bf16_weights};
@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::demo;
 use crate::output::{Output, Verdict};
+use crate::render::plain_table;
 
 /// The name of the weights that ship with the program.
 const SHIPPED: &str = "shipped weights";
@@ -80,7 +81,6 @@ struct Row {
 impl BenchReport {
     fn to_text(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
         table.set_header([
             "codec",
             "op",
@@ -105,9 +105,6 @@ impl BenchReport {
                 row.published_gbps.map_or_else(String::new, |gbps| format!("{gbps:.2}")),
             ]);
         }
-        for column in table.column_iter_mut().skip(3) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         let (weights, rounds) = (self.weights, self.rows.first().map_or(0, |row| row.rounds));
         let mut out = format!("{}\n", self.processor);
         let _ = writeln!(
@@ -115,9 +112,7 @@ impl BenchReport {
             "{}: {weights} weights as one unit and as one frame of each codec, median of {rounds} rounds",
             self.source
         );
-        for line in table.lines() {
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        out += &plain_table(table, 3);
         let _ = writeln!(out, "copying memory: {:.2} GB/s", self.memcpy_gbps);
         out += "published: docs/performance.md, on a Zen 4 (fast: on a busy Xeon)\n";
         out

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use df11::Unit;
 use df11::frame::{Codec, Frame};
 use df11_gpu::bench::{Options, Row, UNIT_WEIGHTS, rows};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::gpu_report::read_ptx;
 use super::{demo, gpu_model};
 use crate::output::{Output, Verdict};
+use crate::render::plain_table;
 
 pub(crate) fn list_devices(output: &Output) -> Result<Verdict, Error> {
     let devices = devices()?;
@@ -44,8 +45,8 @@ pub(crate) struct BenchCard {
     /// A checkpoint or safetensors file whose BF16 weights are decoded. Without it, the shipped
     /// weights are used.
     file: Option<PathBuf>,
-    /// The device: cuda:N. For emulated, the kernels' work is counted instead, and a time for each
-    /// of some cards is modelled from that.
+    /// The device: cuda:N, whose kernels are timed; or emulated, where their work is counted, and
+    /// the limits of some cards are computed from that.
     #[arg(long, default_value = "cuda:0")]
     device: Target,
     /// Decode at least this many bytes of weights in each repetition. The weights of the file are
@@ -235,13 +236,12 @@ impl BenchReport {
         let BenchReport { device, name, driver, version, loading, compiled, rows } = self;
         let mut out = format!("{device} ({name}), driver for CUDA {driver}, df11 {version}\n");
         let how = if compiled.is_empty() {
-            "as they are".to_owned()
+            "(assembled before)".to_owned()
         } else {
-            format!("({} compiled)", compiled.join(", "))
+            format!("({} compiled by the driver)", compiled.join(", "))
         };
         let _ = writeln!(out, "kernels loaded {how} in {:.0} ms", 1000.0 * loading);
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
         table.set_header(["", "size", "GB/s", "least", "most", "repetitions"]);
         for row in rows {
             let rate = |seconds: Option<&f64>| {
@@ -258,12 +258,7 @@ impl BenchReport {
                 row.seconds.len().to_string(),
             ]);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        for line in table.lines() {
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        out += &plain_table(table, 1);
         out.push_str(
             "GB/s of BF16 by events on the device, medians; all decoded weights are compared with the source first.\n\
              A decoder that reads a byte for each exponent is no faster than the merge.\n",

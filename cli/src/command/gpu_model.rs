@@ -1,9 +1,8 @@
 //! `df11 gpu bench --device emulated`: what cards could reach at most, computed from counted work.
 
-use std::fmt::Write;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use df11_gpu_lab::model::{CARDS, Limit, most};
 use df11_gpu_lab::report::Row;
 use df11_model::Error;
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::gpu_report::count;
 use crate::output::{Output, Verdict};
+use crate::render::plain_table;
 
 pub(crate) fn run(file: Option<&Path>, published: Option<&Path>, output: &Output) -> Result<Verdict, Error> {
     let report = ModelReport::new(count(file, published, None)?);
@@ -56,7 +56,6 @@ impl ModelReport {
             }
         }
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
         table.set_header([&["GB/s of BF16, at most"][..], &kernels].concat());
         for card in &CARDS {
             let mut cells = vec![card.name.to_owned()];
@@ -74,13 +73,7 @@ impl ModelReport {
             }
             table.add_row(cells);
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        let mut out = String::new();
-        for line in table.lines() {
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        let mut out = plain_table(table, 1);
         out.push_str(
             "Computed from what the emulator counted and from data sheets: nothing here was measured, and cards are slower.\n\
              In brackets is what limits the kernel. `df11 gpu report` shows the counts; docs/gpu.md, what cards reached.\n",

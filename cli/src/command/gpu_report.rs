@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use df11_gpu_lab::report::{Row, Tools, rows};
 use df11_model::{Error, bf16_weights};
 use serde::Serialize;
 
 use super::demo;
 use crate::output::{Output, Verdict};
+use crate::render::plain_table;
 
 #[derive(Args)]
 pub(crate) struct ReportWork {
@@ -84,7 +85,6 @@ fn report(file: Option<&Path>, published: Option<&Path>, tools: Option<&Path>) -
 impl GpuReport {
     fn to_text(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING);
         table.set_header([
             "kernel",
             "target",
@@ -116,14 +116,9 @@ impl GpuReport {
                 row.findings.len().to_string(),
             ]);
         }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         let weights = self.rows.first().map_or(0, |row| row.elements);
         let mut out = format!("{}: {weights} weights as one unit and as one frame\n", self.source);
-        for line in table.lines() {
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        out += &plain_table(table, 2);
         out.push_str(
             "For each element: PTX instructions and (estimated) machine instructions, by warps; sectors of 32 bytes \
              read and written;\nwavefronts of shared memory, and those due to bank conflicts. Counted by the emulator: \
