@@ -6,10 +6,8 @@
 //! without looking whether words or room are left, and say how many.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use crate::eight::{Eight, VECTORS, WIDTH};
+use crate::eight::{Eight, VECTORS, WIDTH, append, refill};
 use crate::rans::LANES;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use crate::rans::START_STATE;
 
 /// The most tables. A context is taken modulo this.
 pub const TABLES: usize = 8;
@@ -74,7 +72,7 @@ pub(crate) fn decode<const N: usize>(
     steps: &mut [Steps<'_>; N],
 ) -> usize {
     let (slot_mask, table_mask) = (simd.splat((1 << SCALE_BITS) - 1), simd.splat(TABLES as u32 - 1));
-    let (twelve, start) = (simd.splat(0xfff), simd.splat(START_STATE));
+    let twelve = simd.splat(0xfff);
     let most = steps.iter().map(|steps| steps.contexts.len().min(steps.symbols.len())).min().unwrap_or(0);
     let mut run = 0;
     while run < most && streams.iter().all(Reading::has_words) {
@@ -93,14 +91,11 @@ pub(crate) fn decode<const N: usize>(
                 let quotient = simd.shift_right(state, SCALE_BITS);
                 let frequency = simd.and(simd.shift_right(entry, 8), twelve);
                 let next = simd.add(simd.mul(frequency, quotient), simd.shift_right(entry, 20));
-                let needy = simd.less(next, start);
-                let mask = simd.mask(needy);
-                stream.left -= mask.count_ones() as usize;
                 // SAFETY: `has_words` says that at least 32 words were left, of which at most 32
-                // are taken in all, and that 32 can be read from what was left: so eight from here.
-                let words = unsafe { simd.expand(stream.words.as_ptr().add(stream.left), mask) };
-                let more = simd.add(simd.shift_left(next, 16), words);
-                simd.store(simd.select(needy, more, next), &mut stream.states, WIDTH * vector);
+                // are taken in all, and that 32 can be read from what was left: so eight from
+                // wherever this ends.
+                let next = unsafe { refill(simd, next, stream.words, &mut stream.left) };
+                simd.store(next, &mut stream.states, WIDTH * vector);
             }
             simd.store_bytes(symbols, to);
         }
@@ -119,8 +114,7 @@ pub(crate) fn encode(
     contexts: &[[u8; LANES]],
     symbols: &[[u8; LANES]],
 ) -> usize {
-    let (twelve, one, zero) = (simd.splat(0xfff), simd.splat(1), simd.splat(0));
-    let (sixteen, table_mask) = (simd.splat(0xffff), simd.splat(TABLES as u32 - 1));
+    let (zero, table_mask) = (simd.splat(0), simd.splat(TABLES as u32 - 1));
     let mut run = 0;
     for (contexts, symbols) in contexts.iter().zip(symbols) {
         let mut of = [zero; VECTORS];
@@ -139,33 +133,10 @@ pub(crate) fn encode(
         }
         for (vector, entry) in of.iter().enumerate() {
             let state = simd.load(&block.states, WIDTH * vector);
-            let frequency = simd.add(simd.and(*entry, twelve), one);
-            // Full from `f 2^20` on: compared without the lower bits.
-            let not_full = simd.less(simd.shift_right(state, 31 - SCALE_BITS), frequency);
-            let mask = !simd.mask(not_full) & 0xff;
             // SAFETY: there is room for 32 words of this step and eight more, of which those before
             // took at most 8 each.
-            unsafe {
-                let to = block.words.as_mut_ptr().add(block.used);
-                simd.compress(simd.and(state, sixteen), mask, to);
-            }
-            block.used += mask.count_ones() as usize;
-            let x = simd.select(not_full, state, simd.shift_right(state, 16));
-            let quotient = simd.divide(x, frequency);
-            let remainder = simd.sub(x, simd.mul(quotient, frequency));
-            // One too many, or one too few.
-            let over = simd.less(remainder, zero);
-            let (quotient, remainder) =
-                (simd.add(quotient, over), simd.add(remainder, simd.and(over, frequency)));
-            let within = simd.less(remainder, frequency);
-            let quotient = simd.select(within, quotient, simd.add(quotient, one));
-            let remainder = simd.select(within, remainder, simd.sub(remainder, frequency));
-            let place = simd.add(remainder, simd.shift_right(*entry, 12));
-            simd.store(
-                simd.add(simd.shift_left(quotient, SCALE_BITS), place),
-                &mut block.states,
-                WIDTH * vector,
-            );
+            let next = unsafe { append(simd, SCALE_BITS, *entry, state, block.words, &mut block.used) };
+            simd.store(next, &mut block.states, WIDTH * vector);
         }
         run += 1;
     }

@@ -96,6 +96,60 @@ pub(crate) trait Eight: Copy {
     unsafe fn compress(self, vector: Self::V, mask: usize, to: *mut [u8; 2]);
 }
 
+/// Gives each state below 2^15 a word, in lane order, of which the last before `left` is the last
+/// lane's. Returns the states.
+///
+/// # Safety
+///
+/// `left` must be at least as many as the words that are taken, and from the `left` that this
+/// leaves on, `words` must have eight.
+#[inline(always)]
+pub(crate) unsafe fn refill<E: Eight>(simd: E, states: E::V, words: &[[u8; 2]], left: &mut usize) -> E::V {
+    let needy = simd.less(states, simd.splat(START_STATE));
+    let mask = simd.mask(needy);
+    *left -= mask.count_ones() as usize;
+    // SAFETY: the caller promises eight words, which are 16 bytes, from here.
+    let words = unsafe { simd.expand(words.as_ptr().add(*left), mask) };
+    simd.select(needy, simd.add(simd.shift_left(states, 16), words), states)
+}
+
+/// Encodes a symbol for each state, by the entries of their table (12 bits of the frequency less
+/// one, and above them the cumulative frequency): appends the low words of those that are full, in
+/// lane order. Returns the states.
+///
+/// # Safety
+///
+/// `words` must have room for eight from `used` on, whatever is appended.
+#[inline(always)]
+pub(crate) unsafe fn append<E: Eight>(
+    simd: E,
+    scale_bits: u32,
+    entries: E::V,
+    states: E::V,
+    words: &mut [[u8; 2]],
+    used: &mut usize,
+) -> E::V {
+    let (zero, one) = (simd.splat(0), simd.splat(1));
+    let frequency = simd.add(simd.and(entries, simd.splat(0xfff)), one);
+    // Full from `f 2^(31-P)` on: compared without the lower bits.
+    let not_full = simd.less(simd.shift_right(states, 31 - scale_bits), frequency);
+    let mask = !simd.mask(not_full) & 0xff;
+    // SAFETY: the caller promises room for eight words, which are 16 bytes, from here.
+    unsafe { simd.compress(simd.and(states, simd.splat(0xffff)), mask, words.as_mut_ptr().add(*used)) };
+    *used += mask.count_ones() as usize;
+    let x = simd.select(not_full, states, simd.shift_right(states, 16));
+    let quotient = simd.divide(x, frequency);
+    let remainder = simd.sub(x, simd.mul(quotient, frequency));
+    // One too many, or one too few.
+    let over = simd.less(remainder, zero);
+    let (quotient, remainder) = (simd.add(quotient, over), simd.add(remainder, simd.and(over, frequency)));
+    let within = simd.less(remainder, frequency);
+    let quotient = simd.select(within, quotient, simd.add(quotient, one));
+    let remainder = simd.select(within, remainder, simd.sub(remainder, frequency));
+    let place = simd.add(remainder, simd.shift_right(entries, 12));
+    simd.add(simd.shift_left(quotient, scale_bits), place)
+}
+
 /// [`Simd::decode_rans`](crate::Simd::decode_rans), for any alphabet.
 #[inline(always)]
 pub(crate) fn decode<const N: usize>(
@@ -108,7 +162,6 @@ pub(crate) fn decode<const N: usize>(
         return 0;
     }
     let (slot_mask, twelve) = (simd.splat((1 << scale_bits) - 1), simd.splat(0xfff));
-    let start = simd.splat(START_STATE);
     let most = streams.iter().map(|stream| stream.symbols.len()).min().unwrap_or(0);
     let mut run = 0;
     'steps: while run < most {
@@ -130,14 +183,10 @@ pub(crate) fn decode<const N: usize>(
                 let frequency = simd.and(simd.shift_right(entry, 8), twelve);
                 let sum = simd.add(quotient, simd.shift_right(entry, 20));
                 let next = simd.add(simd.mul(frequency, quotient), sum);
-                let needy = simd.less(next, start);
-                let mask = simd.mask(needy);
-                stream.left -= mask.count_ones() as usize;
                 // SAFETY: of at least 32 words that were left at most 32 are taken in all, and from
-                // what was left there were 32 more: so there are eight from here.
-                let words = unsafe { simd.expand(stream.words.as_ptr().add(stream.left), mask) };
-                let more = simd.add(simd.shift_left(next, 16), words);
-                simd.store(simd.select(needy, more, next), &mut stream.states, WIDTH * vector);
+                // what was left there were 32 more: so there are eight from wherever this ends.
+                let next = unsafe { refill(simd, next, stream.words, &mut stream.left) };
+                simd.store(next, &mut stream.states, WIDTH * vector);
             }
             let Some((last, before)) = core::mem::take(&mut stream.symbols).split_last_mut() else {
                 return run;
@@ -161,8 +210,7 @@ pub(crate) fn encode<const N: usize>(
     if !(9..=12).contains(&scale_bits) {
         return 0;
     }
-    let (twelve, one) = (simd.splat(0xfff), simd.splat(1));
-    let (zero, sixteen) = (simd.splat(0), simd.splat(0xffff));
+    let zero = simd.splat(0);
     let most = blocks.iter().map(|block| block.symbols.len()).min().unwrap_or(0);
     let mut run = 0;
     'steps: while run < most {
@@ -184,30 +232,9 @@ pub(crate) fn encode<const N: usize>(
         for (block, entries) in blocks.iter_mut().zip(&entries) {
             for (vector, entry) in entries.iter().enumerate() {
                 let state = simd.load(&block.states, WIDTH * vector);
-                let frequency = simd.add(simd.and(*entry, twelve), one);
-                // Full from `f 2^(31-P)` on: compared without the lower bits.
-                let high = simd.shift_right(state, 31 - scale_bits);
-                let not_full = simd.less(high, frequency);
-                let mask = !simd.mask(not_full) & 0xff;
                 // SAFETY: there is room for 32 words of this step and eight more, of which those
                 // before took at most 8 each.
-                unsafe {
-                    let to = block.words.as_mut_ptr().add(block.used);
-                    simd.compress(simd.and(state, sixteen), mask, to);
-                }
-                block.used += mask.count_ones() as usize;
-                let x = simd.select(not_full, state, simd.shift_right(state, 16));
-                let quotient = simd.divide(x, frequency);
-                let remainder = simd.sub(x, simd.mul(quotient, frequency));
-                // One too many, or one too few.
-                let over = simd.less(remainder, zero);
-                let (quotient, remainder) =
-                    (simd.add(quotient, over), simd.add(remainder, simd.and(over, frequency)));
-                let within = simd.less(remainder, frequency);
-                let quotient = simd.select(within, quotient, simd.add(quotient, one));
-                let remainder = simd.select(within, remainder, simd.sub(remainder, frequency));
-                let place = simd.add(remainder, simd.shift_right(*entry, 12));
-                let next = simd.add(simd.shift_left(quotient, scale_bits), place);
+                let next = unsafe { append(simd, scale_bits, *entry, state, block.words, &mut block.used) };
                 simd.store(next, &mut block.states, WIDTH * vector);
             }
             block.symbols = &block.symbols[1..];
