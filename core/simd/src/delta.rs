@@ -8,6 +8,8 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::eight::{Eight, VECTORS, WIDTH, append, refill};
 use crate::rans::LANES;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::rans::has_step;
 
 /// The most tables. A context is taken modulo this.
 pub const TABLES: usize = 8;
@@ -54,14 +56,6 @@ pub struct Steps<'a> {
     pub symbols: &'a mut [[u8; LANES]],
 }
 
-impl Reading<'_> {
-    /// Whether a step can take 32 words, and 32 can be read from wherever it ends.
-    #[inline(always)]
-    pub(crate) fn has_words(&self) -> bool {
-        self.left >= LANES && self.words.len().checked_sub(LANES).is_some_and(|most| self.left <= most)
-    }
-}
-
 /// [`Simd::decode_contexts`](crate::Simd::decode_contexts), eight lanes at a time.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
@@ -75,7 +69,7 @@ pub(crate) fn decode<const N: usize>(
     let twelve = simd.splat(0xfff);
     let most = steps.iter().map(|steps| steps.contexts.len().min(steps.symbols.len())).min().unwrap_or(0);
     let mut run = 0;
-    while run < most && streams.iter().all(Reading::has_words) {
+    while run < most && streams.iter().all(|stream| has_step(stream.words, stream.left)) {
         for (stream, steps) in streams.iter_mut().zip(&mut *steps) {
             let contexts = steps.contexts.iter().rev().nth(run);
             let to = steps.symbols.iter_mut().rev().nth(run);
@@ -91,7 +85,7 @@ pub(crate) fn decode<const N: usize>(
                 let quotient = simd.shift_right(state, SCALE_BITS);
                 let frequency = simd.and(simd.shift_right(entry, 8), twelve);
                 let next = simd.add(simd.mul(frequency, quotient), simd.shift_right(entry, 20));
-                // SAFETY: `has_words` says that at least 32 words were left, of which at most 32
+                // SAFETY: `has_step` says that at least 32 words were left, of which at most 32
                 // are taken in all, and that 32 can be read from what was left: so eight from
                 // wherever this ends.
                 let next = unsafe { refill(simd, next, stream.words, &mut stream.left) };

@@ -1,7 +1,7 @@
 //! Steps of interleaved rANS, eight lanes at a time, with tables of slots and of symbols. They
 //! serve alphabets of any size, and CPUs whose vectors cannot hold a table.
 
-use crate::rans::{DecodeTables, EncodeTables, LANES, START_STATE, Stream, Writing};
+use crate::rans::{DecodeTables, EncodeTables, LANES, START_STATE, Stream, Writing, has_step};
 
 /// Lanes of a vector.
 pub(crate) const WIDTH: usize = 8;
@@ -167,8 +167,7 @@ pub(crate) fn decode<const N: usize>(
     'steps: while run < most {
         // A step takes at most 32 words. Whatever it takes, up to eight more are read.
         for stream in &*streams {
-            let fits = stream.words.len().checked_sub(LANES).is_some_and(|most| stream.left <= most);
-            if stream.left < LANES || !fits {
+            if !has_step(stream.words, stream.left) {
                 break 'steps;
             }
         }

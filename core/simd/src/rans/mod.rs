@@ -32,6 +32,14 @@ pub const LANES: usize = 32;
 /// The state in which every lane begins to encode, and in which it ends decoding.
 pub const START_STATE: u32 = 1 << 15;
 
+/// Tells whether a step can take 32 words, of which `left` are left, and 32 can be read from
+/// wherever it ends.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+pub(crate) fn has_step(words: &[[u8; 2]], left: usize) -> bool {
+    left >= LANES && words.len().checked_sub(LANES).is_some_and(|most| left <= most)
+}
+
 /// Slots at either end that are looked up directly.
 const ENDS: usize = 64;
 

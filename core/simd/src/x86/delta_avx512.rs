@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use crate::delta::{Reading, SCALE_BITS, Slots, Steps, TABLES};
-use crate::rans::{LANES, START_STATE};
+use crate::rans::{LANES, START_STATE, has_step};
 
 /// [`Simd::decode_contexts`](crate::Simd::decode_contexts).
 #[inline]
@@ -37,8 +37,7 @@ pub(super) fn decode<const N: usize>(
         let mut ready = true;
         for i in 0..N {
             // A step takes at most 32 words, and whatever it takes, 16 are read.
-            ready &=
-                left[i] >= LANES && words[i].len().checked_sub(LANES).is_some_and(|most| left[i] <= most);
+            ready &= has_step(words[i], left[i]);
         }
         if !ready {
             break 'steps;

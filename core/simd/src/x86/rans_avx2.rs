@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 
 use crate::rans::{
     Bytes, DecodeTables, DecodeWindow, EncodeTables, EncodeWindow, LANES, NO_ENTRY, Stream, Writing,
-    reciprocal,
+    has_step, reciprocal,
 };
 
 /// How many words before those that are read now are brought near: they are read from the last to
@@ -268,8 +268,7 @@ fn decode_by<const N: usize, const UP: i32>(
         // A step takes 32 words at the most; and whatever it takes, up to 8 more are read.
         let mut ready = true;
         for i in 0..N {
-            ready &=
-                left[i] >= LANES && words[i].len().checked_sub(LANES).is_some_and(|most| left[i] <= most);
+            ready &= has_step(words[i], left[i]);
         }
         if !ready {
             break 'steps;

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::group_avx512::{load, look_up};
-use crate::rans::{ENDS_MARK, LANES, RansTable, Stream, Writing};
+use crate::rans::{ENDS_MARK, LANES, RansTable, Stream, Writing, has_step};
 
 /// The entry of each word's rank, from a table of 64.
 #[inline]
@@ -76,8 +76,7 @@ pub(super) fn decode<const N: usize>(table: &RansTable, streams: &mut [Stream<'_
         // A step takes 32 words at the most; and whatever it takes, 32 are read.
         let mut ready = true;
         for i in 0..N {
-            ready &=
-                left[i] >= LANES && words[i].len().checked_sub(LANES).is_some_and(|most| left[i] <= most);
+            ready &= has_step(words[i], left[i]);
         }
         if !ready {
             break 'steps;
