@@ -485,12 +485,36 @@ struct Opening<'a> {
     open_frames: Vec<OpenFrame>,
 }
 
+impl ReaderTensor {
+    /// Describes the tensor of these weights of a unit.
+    fn of_unit(part: &Part, name: &str, unit: usize, weights: Range<usize>) -> Self {
+        let len = weights.len();
+        ReaderTensor {
+            name: name.to_owned(),
+            dtype: "BF16".to_owned(),
+            shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
+            elements: len as u64,
+            bytes: (bf16::BYTES * len) as u64,
+            place: Place::Unit(unit, weights),
+        }
+    }
+}
+
+/// Adds a tensor to those of a checkpoint, unless it is there already.
+fn insert(
+    tensors: &mut BTreeMap<String, ReaderTensor>,
+    tensor: ReaderTensor,
+    path: &Path,
+) -> Result<(), Error> {
+    match tensors.insert(tensor.name.clone(), tensor) {
+        Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
+        None => Ok(()),
+    }
+}
+
 impl Opening<'_> {
     fn insert(&mut self, tensor: ReaderTensor, path: &Path) -> Result<(), Error> {
-        match self.tensors.insert(tensor.name.clone(), tensor) {
-            Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
-            None => Ok(()),
-        }
+        insert(&mut self.tensors, tensor, path)
     }
 
     /// Adds a tensor that is stored on its own.
@@ -538,16 +562,7 @@ impl Opening<'_> {
             Ok::<_, Error>((view.len() as u64, view.tensor_ranges().collect::<Vec<_>>()))
         })?;
         for (name, range) in tensors.iter().zip(ranges) {
-            let len = range.len();
-            let tensor = ReaderTensor {
-                name: name.clone(),
-                dtype: "BF16".to_owned(),
-                shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
-                elements: len as u64,
-                bytes: (bf16::BYTES * len) as u64,
-                place: Place::Unit(number, range),
-            };
-            self.insert(tensor, file)?;
+            self.insert(ReaderTensor::of_unit(part, name, number, range), file)?;
         }
         let listed = ReaderUnit {
             path: unit.path.clone(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use df11::hazmat::layout::{BLOCK_BYTES, GAP_BYTES_PER_BLOCK};
 use df11::{Parts, Unit, bf16};
 
-use super::{Place, Reader, ReaderTensor, ReaderUnit, metadata_of};
+use super::{Place, Reader, ReaderTensor, ReaderUnit, insert, metadata_of};
 use crate::container::Mapped;
 use crate::delta;
 use crate::error::Error;
@@ -38,18 +38,11 @@ impl Reader {
     /// Opens a checkpoint in a store. Reads the headers of its files.
     pub(super) fn open_ranges(part: Part, names: &Names) -> Result<Self, Error> {
         let mut tensors: BTreeMap<String, ReaderTensor> = BTreeMap::new();
-        let mut insert = |tensor: ReaderTensor, part: &Part| match tensors.insert(tensor.name.clone(), tensor)
-        {
-            Some(twice) => {
-                Err(Error::tensor(&part.weights.path, &twice.name, "is there twice; keep one of the two"))
-            }
-            None => Ok(()),
-        };
         for single in &part.singles {
             if delta::is_one(single) {
                 return Err(delta::refused(&part, single));
             }
-            insert(single_tensor(&part, single)?, &part)?;
+            insert(&mut tensors, single_tensor(&part, single)?, &part.weights.path)?;
         }
         let (mut units, mut ranged) = (Vec::new(), Vec::new());
         for unit in &part.units {
@@ -58,16 +51,8 @@ impl Reader {
             let ranges = opened.tensor_ranges(&part, named)?;
             let elements = ranges.last().map_or(0, |last| last.end as u64);
             for (name, range) in named.iter().zip(ranges) {
-                let len = range.len();
-                let tensor = ReaderTensor {
-                    name: name.clone(),
-                    dtype: "BF16".to_owned(),
-                    shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
-                    elements: len as u64,
-                    bytes: (bf16::BYTES * len) as u64,
-                    place: Place::Unit(units.len(), range),
-                };
-                insert(tensor, &part)?;
+                let tensor = ReaderTensor::of_unit(&part, name, units.len(), range);
+                insert(&mut tensors, tensor, &part.weights.path)?;
             }
             units.push(ReaderUnit {
                 path: unit.path.clone(),
