@@ -1,12 +1,17 @@
 //! Products, and what they must be.
 
+#[path = "../common/emulated.rs"]
+mod emulated;
+
 use std::sync::LazyLock;
 
 use df11::frame::{self, Codec, ElementType};
-use df11_emulator::{Module, Options, Policy, Report};
+use df11_emulator::Module;
 use df11_gpu::kernels::{DF11_GEMV, FAST_GEMV, PLAIN_GEMV, Ptx};
 use df11_gpu_lab::gemv::Operands;
 use df11_tests::weights::{Random, like_trained};
+
+pub(crate) use emulated::{is_clean, options};
 
 type Kernels = LazyLock<[(String, Module); 4]>;
 
@@ -18,18 +23,6 @@ pub(crate) static DF11: Kernels = LazyLock::new(|| parse(DF11_GEMV));
 
 fn parse(kernels: [Ptx; 4]) -> [(String, Module); 4] {
     kernels.map(|ptx| (format!("sm_{}", ptx.capability), Module::parse(ptx.text).unwrap()))
-}
-
-/// Makes options that depend on a number: the order of lanes, and the order of warps.
-pub(crate) fn options(number: u64) -> Options {
-    let policy = if number.is_multiple_of(2) { Policy::Together } else { Policy::Apart { seed: number } };
-    Options { policy, order: number, ..Options::default() }
-}
-
-#[track_caller]
-pub(crate) fn is_clean(report: &Report, what: &str) {
-    let found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    assert!(found.is_empty(), "{what}: {found:#?}");
 }
 
 /// A matrix, vectors, a bias and a residual.

@@ -1,14 +1,19 @@
 //! The kernels of every capability, and checks of their reports.
 
+#[path = "../common/emulated.rs"]
+mod emulated;
+
 use std::sync::LazyLock;
 
 use df11::Parts;
 use df11::frame::{self, ElementType};
 use df11::hazmat::rans::Frequencies;
-use df11_emulator::{Counters, Kind, Module, Options, Policy, Report};
+use df11_emulator::{Counters, Kind, Module, Options, Report};
 use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, Ptx, RANS_DECODE, RansBlock};
 use df11_gpu_lab::emulate::{self, Shape};
 use df11_tests::weights::{Random, bytes, like_trained};
+
+pub(crate) use emulated::{is_clean, options};
 
 type Kernels = LazyLock<[(String, Module); 4]>;
 
@@ -31,18 +36,6 @@ pub(crate) fn df11_decode(
     options: &Options,
 ) -> (Vec<u8>, Report) {
     emulate::unit(module, "df11_decode", tensors, Shape::ours(blocks), skipped, options).unwrap()
-}
-
-/// Makes options that depend on a number: the order of lanes, and the order of warps.
-pub(crate) fn options(number: u64) -> Options {
-    let policy = if number.is_multiple_of(2) { Policy::Together } else { Policy::Apart { seed: number } };
-    Options { policy, order: number, ..Options::default() }
-}
-
-#[track_caller]
-pub(crate) fn is_clean(report: &Report, what: &str) {
-    let found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    assert!(found.is_empty(), "{what}: {found:#?}");
 }
 
 /// Checks that a kernel with arbitrary input does nothing worse than read undefined bytes.
