@@ -18,12 +18,9 @@ step() { printf '\n== %s\n' "$*"; }
 
 # Documentation tests are left out: they are linked by rustdoc, without the sanitizer's runtime.
 step "AddressSanitizer"
-asan() {
-    RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$root/sanitize" PROPTEST_CASES="${PROPTEST_CASES:-6}" \
-        cargo +nightly test --quiet --target "$host" "$@"
-}
-asan -p df11-simd -p df11 --lib
-asan -p df11-tests --test laws --test rans --test frames --test dietgpu
+RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$root/sanitize" PROPTEST_CASES="${PROPTEST_CASES:-6}" \
+    cargo +nightly test --quiet --target "$host" -p df11-simd -p df11 -p df11-tests \
+    --lib --test laws --test rans --test frames --test dietgpu
 
 step "Miri"
 if [ "${1-}" != --miri ]; then
