@@ -16,7 +16,7 @@ use crate::delta;
 use crate::error::{Error, io};
 use crate::names::file_name;
 use crate::ops::compress::layout::{IN_NO_UNIT, NOT_BF16, largest_block, prepare};
-use crate::ops::compress::scan::Scan;
+use crate::ops::compress::scan::{Digests, Scan};
 use crate::ops::compress::source;
 use crate::ops::report::{
     DeltaReport, FrameReport, InspectReport, InspectedUnit, PlainReport, UnitReport, entropy,
@@ -84,7 +84,7 @@ pub fn inspect(
     }
     let lots: Vec<Weights> = packed.parts.into_iter().map(|part| part.weights).collect();
     let find = || lots.iter().map(|lot| Units::find(lot, pattern_dict)).collect::<Result<Vec<_>, _>>();
-    let (scan, found) = pool.install(|| rayon::join(|| Scan::weights(&lots, &()), find));
+    let (scan, found) = pool.install(|| rayon::join(|| Scan::weights(&lots, Digests::LeftOut, &()), find));
     let (scan, found) = (scan?, found?);
     for (lot, found) in lots.iter().zip(found) {
         pool.install(|| predict_lot(lot, &found, &scan, &mut report))?;

@@ -24,6 +24,14 @@ use crate::staging::file_digest;
 /// pieces.
 const PIECE_BYTES: usize = 2 * Counts::PIECE_LEN;
 
+/// Whether a scan computes digests, which take most of its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Digests {
+    Computed,
+    /// Those of the scan stay empty.
+    LeftOut,
+}
+
 /// Tensors of at most this size in bytes are read together.
 const SMALL: u64 = 1 << 16;
 
@@ -116,7 +124,7 @@ impl TensorScan {
 impl Scan {
     /// Scans the input.
     pub(super) fn run(job: &Job<'_>) -> Result<Self, Error> {
-        let mut scan = Scan::weights(job.lots, job.progress)?;
+        let mut scan = Scan::weights(job.lots, Digests::Computed, job.progress)?;
         let source = job.source;
         let read = |name: &Path| {
             let path = source.root.join(name);
@@ -132,7 +140,11 @@ impl Scan {
     }
 
     /// Reads weight files.
-    pub(crate) fn weights(lots: &[Weights], progress: &dyn Progress) -> Result<Self, Error> {
+    pub(crate) fn weights(
+        lots: &[Weights],
+        digests: Digests,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let mut files: HashMap<&str, &Arc<WeightFile>> = HashMap::new();
         for file in lots.iter().flat_map(|lot| &lot.files) {
             files.insert(&file.name, file);
@@ -142,7 +154,7 @@ impl Scan {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_by_key(|(name, _)| *name);
         let scanned = files.into_par_iter().with_max_len(1).map(|(name, file)| {
-            let scanned = scan_file(&file.container, progress)?;
+            let scanned = scan_file(&file.container, digests, progress)?;
             Ok((name.to_owned(), scanned))
         });
         let files = scanned.collect::<Result<HashMap<_, _>, Error>>()?;
@@ -158,7 +170,7 @@ impl Scan {
     pub(super) fn of_tensors(lot: &Weights, names: &[&str], progress: &dyn Progress) -> Result<Self, Error> {
         let scanned = names.par_iter().with_max_len(1).map(|name| {
             let (container, tensor) = super::source(lot, name)?;
-            Ok((*name, scan_tensor(container, tensor, None, progress)?))
+            Ok((*name, scan_tensor(container, tensor, Some(Sha256::new()), None, progress)?))
         });
         let mut files: HashMap<String, FileScan> = HashMap::new();
         for (name, found) in scanned.collect::<Result<Vec<_>, Error>>()? {
@@ -187,9 +199,14 @@ impl Scan {
 }
 
 /// Reads a weight file from start to end.
-pub(super) fn scan_file(container: &Container, progress: &dyn Progress) -> Result<FileScan, Error> {
-    let mut whole = Sha256::new();
-    whole.update(container.head());
+pub(super) fn scan_file(
+    container: &Container,
+    digests: Digests,
+    progress: &dyn Progress,
+) -> Result<FileScan, Error> {
+    let sha256 = || (digests == Digests::Computed).then(Sha256::new);
+    let mut whole = sha256();
+    whole.iter_mut().for_each(|whole| whole.update(container.head()));
     let mut tensors = Vec::with_capacity(container.tensors.len());
     let mut rest = container.tensors.as_slice();
     while let Some(first) = rest.first() {
@@ -197,7 +214,7 @@ pub(super) fn scan_file(container: &Container, progress: &dyn Progress) -> Resul
         let small = rest.iter().take_while(|tensor| tensor.bytes() <= SMALL);
         let together = small.take_while(|t| t.range.end - first.range.start <= PIECE_BYTES as u64).count();
         if together == 0 {
-            tensors.push(scan_tensor(container, first, Some(&mut whole), progress)?);
+            tensors.push(scan_tensor(container, first, sha256(), whole.as_mut(), progress)?);
             rest = &rest[1..];
             continue;
         }
@@ -208,33 +225,40 @@ pub(super) fn scan_file(container: &Container, progress: &dyn Progress) -> Resul
             bytes.extend_from_slice(chunk);
             Ok(())
         })?;
-        whole.update(&bytes);
+        whole.iter_mut().for_each(|whole| whole.update(&bytes));
         for tensor in batch {
             let at = (tensor.range.start - first.range.start) as usize;
             let bytes = &bytes[at..at + tensor.bytes() as usize];
             let pieces = if bytes.is_empty() { Vec::new() } else { vec![count(container, tensor, bytes)?] };
-            tensors.push(TensorScan { sha256: Sha256::digest(bytes).into(), pieces });
+            let sha256 = sha256().map(|sha256| sha256.chain_update(bytes));
+            tensors.push(TensorScan { sha256: finish(sha256), pieces });
         }
         progress.advance(bytes.len() as u64);
         go_on(progress)?;
         rest = after;
     }
-    Ok(FileScan { bytes: container.len, sha256: hex::encode(whole.finalize()), tensors })
+    let sha256 = whole.map_or_else(String::new, |whole| hex::encode(whole.finalize()));
+    Ok(FileScan { bytes: container.len, sha256, tensors })
+}
+
+/// Returns the digest, or zeros where none was computed.
+fn finish(sha256: Option<Sha256>) -> [u8; 32] {
+    sha256.map_or([0; 32], |sha256| sha256.finalize().into())
 }
 
 /// Scans one tensor. One thread computes the digest of the file, where one is wanted, while another
-/// computes that of the tensor and its histograms.
+/// computes that of the tensor, where one is wanted, and its histograms.
 fn scan_tensor(
     container: &Container,
     tensor: &Tensor,
+    mut sha256: Option<Sha256>,
     mut whole: Option<&mut Sha256>,
     progress: &dyn Progress,
 ) -> Result<TensorScan, Error> {
-    let mut sha256 = Sha256::new();
     let mut pieces = Vec::new();
     container.read_range(tensor.range.clone(), PIECE_BYTES, |piece| {
         let of_tensor = || {
-            sha256.update(piece);
+            sha256.iter_mut().for_each(|sha256| sha256.update(piece));
             count(container, tensor, piece)
         };
         let ((), counted) = rayon::join(|| whole.iter_mut().for_each(|whole| whole.update(piece)), of_tensor);
@@ -242,7 +266,7 @@ fn scan_tensor(
         progress.advance(piece.len() as u64);
         go_on(progress)
     })?;
-    Ok(TensorScan { sha256: sha256.finalize().into(), pieces })
+    Ok(TensorScan { sha256: finish(sha256), pieces })
 }
 
 fn count(container: &Container, tensor: &Tensor, piece: &[u8]) -> Result<Histogram, Error> {

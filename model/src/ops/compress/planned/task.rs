@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::check::check_weights;
 use super::super::layout::{FilePlan, expected, prepare};
-use super::super::scan::{FileScan, Scan, TensorScan, scan_file};
+use super::super::scan::{Digests, FileScan, Scan, TensorScan, scan_file};
 use super::super::write::{Context, Written, encode_file, written};
 use super::super::{Job, source};
 use super::plan::{Plan, TaskKind, order};
@@ -149,7 +149,7 @@ fn digest_file(job: &Job<'_>, name: &str) -> Result<Digested, Error> {
     if now.header != file.container.header {
         return Err(Error::file(&file.container.path, "was changed since it was planned; plan again"));
     }
-    Ok(Digested::of(name.to_owned(), &scan_file(&file.container, job.progress)?))
+    Ok(Digested::of(name.to_owned(), &scan_file(&file.container, Digests::Computed, job.progress)?))
 }
 
 /// Returns the digest of what a file is planned to hold.
