@@ -11,9 +11,9 @@ mod apply;
 use df11_simd::delta::{Reading, SCALE_BITS, Steps};
 use df11_simd::{Operation, Simd};
 
-use super::element::{Kind, Word, merge};
+use super::element::{Kind, Word, escapes, merge};
 use super::view::{Block, Coded};
-use super::{CHUNK, CHUNKS, DecodeTable, ESCAPE, SUM};
+use super::{CHUNK, CHUNKS, DecodeTable, SUM};
 use crate::frame::ElementType;
 use crate::rans::{LANES, STATES_BYTES, WORD_BYTES};
 use crate::{Error, Level};
@@ -31,8 +31,8 @@ const MANY: usize = 2;
 enum Place<'a> {
     /// Over the base's.
     Over(&'a mut [u8]),
-    /// From the base's to others, of which the first is at `first`, in bytes; they begin as copies
-    /// of the base's.
+    /// From the base's to others, of which the first is at `first`, in bytes. Those of chunks that
+    /// are not coded are copies of the base's already.
     To { base: &'a [u8], out: &'a mut [u8], first: usize },
 }
 
@@ -359,21 +359,14 @@ impl<'a> Shared<'a> {
             }
         }
         let mut new = [W::default(); CHUNK];
-        let mut greatest = 0;
         for i in 0..CHUNK {
             new[i] = self.kind.restored(base[i], z[i]);
-            greatest = symbols[i].max(greatest);
         }
-        if greatest == ESCAPE {
-            let mut mask = 0u64;
-            for (i, symbol) in symbols.iter().enumerate().take(len) {
-                mask |= u64::from(*symbol == ESCAPE) << i;
-            }
-            while mask != 0 {
-                let i = mask.ilog2() as usize;
-                mask ^= 1 << i;
-                new[i] = W::narrow(self.escape(simd, &mut run.escapes, W::BYTES)?);
-            }
+        let mut escapes = escapes(symbols, len);
+        while escapes != 0 {
+            let i = escapes.ilog2() as usize;
+            escapes ^= 1 << i;
+            new[i] = W::narrow(self.escape(simd, &mut run.escapes, W::BYTES)?);
         }
         let at = chunk * CHUNK * W::BYTES;
         let direct = match &mut run.place {

@@ -1,10 +1,14 @@
 //! Elements as numbers: ordinals, differences, exponents (B-5.1 to B-5.3).
 
-use super::CHUNK;
+use core::ops::{BitOr, BitXor};
+
+use super::{CHUNK, ESCAPE};
 use crate::frame::ElementType;
 
 /// A bit pattern of some width.
-pub(super) trait Word: Copy + Default + PartialEq {
+pub(super) trait Word:
+    Copy + Default + PartialEq + BitOr<Output = Self> + BitXor<Output = Self>
+{
     const BYTES: usize;
 
     fn write(self, bytes: &mut [u8]);
@@ -180,6 +184,39 @@ impl Kind {
     }
 }
 
+/// Tells whether two chunks differ.
+#[cfg(feature = "alloc")]
+#[inline(always)]
+pub(super) fn differ<W: Word>(one: &[W; CHUNK], other: &[W; CHUNK]) -> bool {
+    let mut difference = W::default();
+    for i in 0..CHUNK {
+        difference = difference | (one[i] ^ other[i]);
+    }
+    difference != W::default()
+}
+
+/// Finds the escapes among the first `len` symbols of a chunk: a bit is set for each.
+#[inline(always)]
+pub(super) fn escapes(symbols: &[u8; CHUNK], len: usize) -> u64 {
+    let mut greatest = 0;
+    for symbol in *symbols {
+        greatest = greatest.max(symbol);
+    }
+    if greatest != ESCAPE {
+        return 0;
+    }
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let mut found = 0;
+    for (i, eight) in symbols.as_chunks().0.iter().enumerate() {
+        // The highest bit of each byte that has all bits.
+        let other = !u64::from_le_bytes(*eight);
+        let full = !(((other & LOW) + LOW) | other | LOW);
+        // These eight bits, side by side.
+        found |= ((full >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
+    }
+    if len < CHUNK { found & ((1 << len) - 1) } else { found }
+}
+
 /// The coded byte of an element, and its raw part (F-4.1), the lowest byte first.
 #[cfg(feature = "alloc")]
 pub(super) fn split(element_type: ElementType, bits: u32) -> (u8, [u8; 3]) {
@@ -208,6 +245,20 @@ pub(super) fn merge(element_type: ElementType, coded: u8, raw: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_are_found_wherever_they_are() {
+        for at in 0..CHUNK {
+            let mut symbols = [0xfe; CHUNK];
+            symbols[at] = ESCAPE;
+            symbols[CHUNK - 1 - at] = ESCAPE;
+            let expected = 1 << at | 1 << (CHUNK - 1 - at);
+            assert_eq!(escapes(&symbols, CHUNK), expected);
+            assert_eq!(escapes(&symbols, at + 1), expected & (u64::MAX >> (CHUNK - 1 - at)));
+        }
+        assert_eq!(escapes(&[ESCAPE; CHUNK], CHUNK), u64::MAX);
+        assert_eq!(escapes(&[0; CHUNK], CHUNK), 0);
+    }
 
     #[test]
     fn every_f8_is_restored_from_every_base_and_ordinals_are_in_the_order_of_values() {

@@ -3,22 +3,22 @@
 //! Two passes over both tensors: one counts, one codes. What each method would take is estimated
 //! from the counts; where two are close, both are made, and the shorter one is kept.
 
+mod count;
 mod writer;
 
-use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use df11_simd::delta::{SCALE_BITS, TABLES};
 use df11_simd::{Operation, Simd};
 
-use super::element::{Kind, Word, split};
-use super::groups::{Counts, groups};
-use super::{CHUNK, ENTRY, ESCAPE, LONGEST_BLOCK, MAGIC, Method, VERSION};
+use super::element::Word;
+use super::groups::{self, Counts, Groups};
+use super::{ENTRY, LONGEST_BLOCK, MAGIC, Method, VERSION};
 use crate::frame::{self, ElementType};
 use crate::hazmat::frame::crc;
 use crate::rans::{Frequencies, STATES_BYTES};
 use crate::{Error, Level};
+use count::Scan;
 use writer::{Writer, lg_of, put_table};
 
 /// Where every state starts.
@@ -219,34 +219,29 @@ impl Operation for Make<'_, '_> {
     }
 }
 
-/// What the first pass found out.
-struct Scan {
-    /// Symbols of all elements of chunks that differ.
-    counts: Box<Counts>,
-    /// Exponents of the elements of chunks that are the same.
-    same: Box<[u64; 256]>,
-    /// How many chunks are the same, and how many are not.
-    chunks: [u64; 2],
-    changed: u64,
-    /// Coded bytes of escapes.
-    escapes: Box<[u64; 256]>,
+/// How method 2 codes a pair.
+struct Plan {
+    groups: Groups,
+    /// The frequencies of the map, if there is one.
+    map: Option<Frequencies>,
+    /// Those of escapes, if they are coded.
+    of_escapes: Option<Frequencies>,
+    /// What symbols and tables take, in units of 1 / 4,096 bit.
+    cost: i128,
+    /// The number of escapes.
+    escapes: u64,
 }
 
-/// Half a MiB of zeros, never on the stack.
-fn no_counts() -> Box<Counts> {
-    vec![[0; 256]; 256].into_boxed_slice().try_into().unwrap_or_else(|_| Box::new([[0; 256]; 256]))
-}
-
-impl<'a> Make<'_, 'a> {
+impl Make<'_, '_> {
     #[inline(always)]
     fn make<S: Simd, W: Word>(&self, simd: S) -> Result<Vec<u8>, Error> {
         let Pair { element_type, new, base } = self.pair;
         let raw = match self.options.raw {
             Some(raw) => raw,
             None if W::BYTES < 4 => 0,
-            None => self.raw::<W>(),
+            None => count::raw::<W>(&self.pair),
         };
-        let scan = self.scan::<W>(raw);
+        let scan = count::scan::<W>(&self.pair, raw);
         if scan.changed == 0 && self.options.method.is_none_or(|method| method == Method::Same) {
             let mut delta = header(element_type, Method::Same, self.len, new.len() / W::BYTES);
             delta.extend(crc(0, base).to_le_bytes());
@@ -267,82 +262,6 @@ impl<'a> Make<'_, 'a> {
                 Ok(list.filter(|list| list.len() <= coded.len()).unwrap_or(coded))
             }
         }
-    }
-
-    /// Chunks of the base and of the result.
-    #[inline(always)]
-    fn chunks<W: Word>(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a, W> {
-        let size = CHUNK * W::BYTES;
-        self.pair.base.chunks(size).zip(self.pair.new.chunks(size))
-    }
-
-    /// How many raw bytes make it shortest, by the counts of symbols alone.
-    fn raw<W: Word>(&self) -> usize {
-        let kind = Kind::of(self.pair.element_type);
-        let mut counts = [[0u64; 256]; 4];
-        // One chunk of 16 tells.
-        for (base, new) in self.chunks::<W>().step_by(16).filter(|(base, new)| base != new) {
-            let (b, n) = (W::chunk(base), W::chunk(new));
-            for i in 0..base.len() / W::BYTES {
-                let z = kind.difference(n[i], b[i]).wide();
-                for (raw, counts) in counts.iter_mut().enumerate().take(W::BYTES) {
-                    counts[(z >> (8 * raw)).min(u32::from(ESCAPE)) as usize] += 1;
-                }
-            }
-        }
-        let cost = |raw: usize| {
-            let mut by_exponent = no_counts();
-            by_exponent[0] = counts[raw];
-            let all: u64 = counts[raw].iter().sum();
-            let escapes = counts[raw][usize::from(ESCAPE)];
-            let bits = 8 * (u128::from(all) * raw as u128 + u128::from(escapes) * W::BYTES as u128);
-            groups(&by_exponent, 1, 0).map_or(0, |groups| groups.cost) + ((bits as i128) << 12)
-        };
-        (0..W::BYTES).min_by_key(|raw| cost(*raw)).unwrap_or(0)
-    }
-
-    #[inline(always)]
-    fn scan<W: Word>(&self, raw: usize) -> Scan {
-        let kind = Kind::of(self.pair.element_type);
-        let mut scan = Scan {
-            counts: no_counts(),
-            same: Box::new([0; 256]),
-            chunks: [0; 2],
-            changed: 0,
-            escapes: Box::new([0; 256]),
-        };
-        for (base, new) in self.chunks::<W>() {
-            let (len, b) = (base.len() / W::BYTES, W::chunk(base));
-            let mut exponents = [0; CHUNK];
-            for i in 0..CHUNK {
-                exponents[i] = kind.exponent(b[i]);
-            }
-            let n = W::chunk(new);
-            let differs = b != n;
-            scan.chunks[usize::from(differs)] += 1;
-            if !differs {
-                exponents[..len].iter().for_each(|exponent| scan.same[usize::from(*exponent)] += 1);
-                continue;
-            }
-            let (mut symbols, mut greatest, mut changed) = ([0; CHUNK], 0, 0u8);
-            for i in 0..CHUNK {
-                let z = kind.difference(n[i], b[i]);
-                symbols[i] = z.symbol(raw);
-                changed += u8::from(z != W::default());
-                greatest = symbols[i].max(greatest);
-            }
-            scan.changed += u64::from(changed);
-            if greatest == ESCAPE {
-                for i in (0..len).filter(|i| symbols[*i] == ESCAPE) {
-                    let (coded, _) = split(self.pair.element_type, n[i].wide());
-                    scan.escapes[usize::from(coded)] += 1;
-                }
-            }
-            for (exponent, symbol) in exponents[..len].iter().zip(symbols) {
-                scan.counts[usize::from(*exponent)][usize::from(symbol)] += 1;
-            }
-        }
-        scan
     }
 
     /// Method 1.
@@ -369,57 +288,61 @@ impl<'a> Make<'_, 'a> {
         delta
     }
 
+    /// Chooses tables for method 2, and whether there are a map and coded escapes.
+    #[inline(always)]
+    fn plan<W: Word>(&self, scan: &mut Scan) -> Result<Plan, Error> {
+        // Estimated for those that must be; few are made because their symbols are rare.
+        let escapes: u64 = scan.escapes.iter().sum();
+        let states = (self.pair.new.len() / W::BYTES).div_ceil(1 << 16) * STATES_BYTES;
+        let coded_cost = groups::cost(scan.escapes.iter().copied()) + ((states as i128 * 8) << 12);
+        let coded_escapes = self.options.escapes.unwrap_or(coded_cost < i128::from(escapes) << 15);
+        let of_escapes = match coded_escapes {
+            true => {
+                // Where there are none, any table will do.
+                scan.escapes[0] += u64::from(escapes == 0);
+                Some(Frequencies::normalise(&scan.escapes, SCALE_BITS as u8)?)
+            }
+            false => None,
+        };
+        let most = TABLES - usize::from(coded_escapes);
+        // With coded escapes, none are made of rare symbols.
+        let rare_of = if coded_escapes { 0 } else { W::BYTES };
+        let tables = |counts: &Counts| groups::groups(counts, most, rare_of);
+        let [equal, different] = scan.chunks;
+        let can_map = equal > 0 && different > 0 && self.options.map != Some(false);
+        if can_map {
+            let mut chunks = [0; 256];
+            chunks[..2].copy_from_slice(&scan.chunks);
+            let map = Frequencies::normalise(&chunks, SCALE_BITS as u8)?;
+            let bits = |symbol: u8| i128::from(u32::from(SCALE_BITS as u16 * 4096) - lg_of(map.of(symbol)));
+            let with = tables(&scan.counts)?;
+            let cost = with.cost + i128::from(equal) * bits(0) + i128::from(different) * bits(1);
+            let is_wanted = self.options.map == Some(true) || {
+                let mut counts = scan.counts.clone();
+                counts.add_zeros(&scan.equal);
+                let without = tables(&counts)?.cost;
+                // Where most chunks are equal, a map makes decoding much faster.
+                cost <= without || (equal >= different && cost * 8 <= without * 9)
+            };
+            if is_wanted {
+                let escapes = escapes + with.rare;
+                return Ok(Plan { groups: with, map: Some(map), of_escapes, cost, escapes });
+            }
+        }
+        if equal > 0 {
+            scan.counts.add_zeros(&count::equal::<W>(&self.pair));
+        }
+        let groups = tables(&scan.counts)?;
+        let (cost, escapes) = (groups.cost, escapes + groups.rare);
+        Ok(Plan { groups, map: None, of_escapes, cost, escapes })
+    }
+
     /// Method 2.
     #[inline(always)]
     fn coded<S: Simd, W: Word>(&self, simd: S, raw: usize, mut scan: Scan) -> Result<Vec<u8>, Error> {
         let Pair { element_type, new, base } = self.pair;
         let common = new.len() / W::BYTES;
-        // Estimated for those that must be; few are made because their symbols are rare.
-        let escapes: u64 = scan.escapes.iter().sum();
-        let mut one = no_counts();
-        one[0] = *scan.escapes;
-        let coded_cost =
-            groups(&one, 1, 0)?.cost + (((common.div_ceil(1 << 16) * STATES_BYTES) as i128 * 8) << 12);
-        let coded_escapes = self.options.escapes.unwrap_or(coded_cost < i128::from(escapes) << 15);
-        let most = TABLES - usize::from(coded_escapes);
-        // With coded escapes, none are made of rare symbols.
-        let rare_of = if coded_escapes { 0 } else { W::BYTES };
-        let can_map = scan.chunks[0] > 0 && scan.chunks[1] > 0;
-        let with_map = match self.options.map {
-            Some(false) => None,
-            _ if can_map => Some(groups(&scan.counts, most, rare_of)?),
-            _ => None,
-        };
-        let without = match (self.options.map, &with_map) {
-            (Some(true), Some(_)) => None,
-            _ => {
-                for (counts, same) in scan.counts.iter_mut().zip(scan.same.iter()) {
-                    counts[0] += same;
-                }
-                Some(groups(&scan.counts, most, rare_of)?)
-            }
-        };
-        let mut chunk_counts = [0; 256];
-        chunk_counts[..2].copy_from_slice(&scan.chunks);
-        let map_table =
-            if can_map { Some(Frequencies::normalise(&chunk_counts, SCALE_BITS as u8)?) } else { None };
-        let map_cost = map_table.as_ref().map_or(0, |table| {
-            let bits = |symbol: u8| i128::from(u32::from(SCALE_BITS as u16 * 4096) - lg_of(table.of(symbol)));
-            i128::from(scan.chunks[0]) * bits(0) + i128::from(scan.chunks[1]) * bits(1)
-        });
-        let (groups, map) = match (with_map, without) {
-            (Some(with), Some(without)) => {
-                // Where most chunks are the same, a map makes decoding much faster.
-                let (cost, other) = (with.cost + map_cost, without.cost);
-                let many = scan.chunks[0] >= scan.chunks[1];
-                if cost <= other || (many && cost * 8 <= other * 9) { (with, true) } else { (without, false) }
-            }
-            (Some(with), None) => (with, true),
-            (None, Some(without)) => (without, false),
-            (None, None) => return Err(Error::NoSymbols),
-        };
-        let cost = groups.cost + if map { map_cost } else { 0 };
-        let escapes = escapes + groups.rare;
+        let Plan { groups, map, of_escapes, cost, escapes } = self.plan::<W>(&mut scan)?;
         let bytes = (cost >> 15) as u64 + escapes * W::BYTES as u64 + common as u64 * raw as u64;
         let block = self.options.block.unwrap_or(match bytes * 64 / new.len() as u64 {
             8.. => 1 << 16,
@@ -429,25 +352,16 @@ impl<'a> Make<'_, 'a> {
         let mut delta = header(element_type, Method::Coded, self.len, common);
         delta[11] = raw as u8;
         delta[12] = groups.tables.len() as u8;
-        delta[13] = u8::from(map) | u8::from(coded_escapes) << 1;
+        delta[13] = u8::from(map.is_some()) | u8::from(of_escapes.is_some()) << 1;
         delta[32..36].copy_from_slice(&(block as u32).to_le_bytes());
         delta.extend(scan.changed.to_le_bytes());
         delta.extend(&groups.thresholds);
         groups.tables.iter().for_each(|table| put_table(&mut delta, table.as_array()));
-        let of_escapes = match coded_escapes {
-            true => {
-                // Where there are none, any table will do.
-                scan.escapes[0] += u64::from(escapes == 0);
-                Some(Frequencies::normalise(&scan.escapes, SCALE_BITS as u8)?)
-            }
-            false => None,
-        };
         of_escapes.iter().for_each(|table| put_table(&mut delta, table.as_array()));
-        if let Some(table) = map_table.as_ref().filter(|_| map) {
-            delta.extend(table.of(1).to_le_bytes());
+        if let Some(map) = &map {
+            delta.extend(map.of(1).to_le_bytes());
         }
-        let mut writer =
-            Writer::new(element_type, raw, &groups, map_table.filter(|_| map), of_escapes.as_ref());
+        let mut writer = Writer::new(element_type, raw, &groups, map, of_escapes.as_ref());
         let directory = delta.len();
         let blocks = common.div_ceil(block);
         delta.reserve(bytes as usize + blocks * (ENTRY + STATES_BYTES) + 64);

@@ -41,8 +41,28 @@ pub(super) fn lg(v: u64) -> u64 {
     u64::from(LG[(v >> h) as usize % LOGARITHMS]) + (u64::from(h) << 12)
 }
 
-/// How often each symbol is coded where the base has each exponent.
-pub(super) type Counts = [[u64; 256]; 256];
+/// How often each symbol is coded, for each exponent that the base has there, in their order.
+#[derive(Clone, Default)]
+pub(super) struct Counts(Vec<(u8, Box<[u64; 256]>)>);
+
+impl Counts {
+    /// The counts of an exponent.
+    pub(super) fn row(&mut self, exponent: u8) -> &mut [u64; 256] {
+        let at = self.0.binary_search_by_key(&exponent, |(exponent, _)| *exponent);
+        let at = at.unwrap_or_else(|at| {
+            self.0.insert(at, (exponent, Box::new([0; 256])));
+            at
+        });
+        &mut self.0[at].1
+    }
+
+    /// Counts symbol 0 this often, by exponent.
+    pub(super) fn add_zeros(&mut self, by_exponent: &[u64; 256]) {
+        for (exponent, count) in (0..=u8::MAX).zip(by_exponent).filter(|(_, count)| **count > 0) {
+            self.row(exponent)[0] += count;
+        }
+    }
+}
 
 /// Neighbouring exponents that share a table.
 struct Group {
@@ -69,7 +89,7 @@ pub(super) struct Groups {
 }
 
 /// The cost of a group (B-7.2, 1), whose counts may be the sum of two.
-fn cost(counts: impl Iterator<Item = u64> + Clone) -> i128 {
+pub(super) fn cost(counts: impl Iterator<Item = u64> + Clone) -> i128 {
     let n: u64 = counts.clone().sum();
     let (mut sum, mut coded, mut symbols) = (0, 0, 0);
     for count in counts.filter(|count| *count > 0) {
@@ -113,10 +133,10 @@ impl Group {
 /// bytes (B-7.2); 0 where no escapes are made of rare symbols.
 pub(super) fn groups(counts: &Counts, most: usize, size: usize) -> Result<Groups, Error> {
     let mut groups: Vec<Group> = Vec::new();
-    for (first, counts) in (0..=u8::MAX).zip(counts) {
+    for (first, counts) in &counts.0 {
         if let Some(last) = counts.iter().rposition(|count| *count > 0) {
             let cost = cost(counts[..=last].iter().copied());
-            groups.push(Group { first, counts: Box::new(*counts), end: last + 1, cost, union: 0 });
+            groups.push(Group { first: *first, counts: counts.clone(), end: last + 1, cost, union: 0 });
         }
     }
     for i in 1..groups.len() {

@@ -62,7 +62,6 @@ impl Delta<'_> {
         let common = range.start.min(self.common)..range.end.min(self.common);
         let (of_base, rest) = out.split_at_mut(common.len() * size);
         if !of_base.is_empty() {
-            of_base.copy_from_slice(&base[common.start * size..common.end * size]);
             self.apply_common(table, base, common, of_base)?;
         }
         if rest.is_empty() {
@@ -81,7 +80,7 @@ impl Delta<'_> {
         Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len: self.common })
     }
 
-    /// The common elements of a range, which `out` has from the base already.
+    /// Restores the common elements of a range.
     fn apply_common(
         &self,
         table: &DecodeTable,
@@ -90,10 +89,15 @@ impl Delta<'_> {
         out: &mut [u8],
     ) -> Result<(), Error> {
         let size = self.element_type.bytes();
+        let of_base = &base[range.start * size..range.end * size];
         match &self.body {
             Body::Frame => Ok(()),
-            Body::Same { elements } => check_base(DeltaPart::Elements, *elements, base),
+            Body::Same { elements } => {
+                out.copy_from_slice(of_base);
+                check_base(DeltaPart::Elements, *elements, base)
+            }
             Body::List { base: expected, result, entries } => {
+                out.copy_from_slice(of_base);
                 check_base(DeltaPart::Elements, *expected, base)?;
                 self.put_entries(entries, range.clone(), out)?;
                 if range.len() == self.common {
@@ -118,6 +122,10 @@ impl Delta<'_> {
                     block.check(number)?;
                     check_base(DeltaPart::Block(number as u64), block.base_crc, base)?;
                     let first = (start - of_block.start) * size;
+                    if coded.map.is_some() {
+                        // Without a map, every chunk is written.
+                        out.copy_from_slice(&base[first..first + out.len()]);
+                    }
                     let whole = end - start == of_block.len();
                     let run = shared.begin(&block, Place::To { base, out, first }, size)?;
                     waiting.push(&shared, run, number, whole.then_some(block.result_crc), size)?;

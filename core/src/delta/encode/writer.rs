@@ -7,9 +7,9 @@ use df11_simd::Simd;
 use df11_simd::delta::{Appending, Entries, SCALE_BITS, TABLES};
 use df11_simd::rans::NO_ENTRY;
 
-use super::super::element::{Kind, Word, split};
+use super::super::element::{Kind, Word, differ, escapes, split};
 use super::super::groups::{Groups, lg};
-use super::super::{CHUNK, ESCAPE, SUM};
+use super::super::{CHUNK, SUM};
 use super::{BATCH, SLACK, START_STATE};
 use crate::Error;
 use crate::frame::ElementType;
@@ -119,17 +119,17 @@ impl<'g> Writer<'g> {
         let (mut contexts, mut symbols) = ([[0; CHUNK]; BATCH], [[0; CHUNK]; BATCH]);
         let (mut waiting, mut coded) = (0, 0);
         for (base, new) in base.chunks(CHUNK * W::BYTES).zip(new.chunks(CHUNK * W::BYTES)) {
+            let len = base.len() / W::BYTES;
+            let (b, n) = (W::chunk(base), W::chunk(new));
             if self.map.is_some() {
-                let differs = base != new;
+                let differs = differ(&b, &n);
                 self.chunks.push(u8::from(differs));
                 if !differs {
                     continue;
                 }
             }
-            let len = base.len() / W::BYTES;
-            let (b, n) = (W::chunk(base), W::chunk(new));
             contexts[waiting] = self.kind.contexts(&b, &self.groups.thresholds);
-            let (mut z, mut of, mut greatest) = ([W::default(); CHUNK], [0; CHUNK], 0);
+            let (mut z, mut of) = ([W::default(); CHUNK], [0; CHUNK]);
             for i in 0..CHUNK {
                 z[i] = self.kind.difference(n[i], b[i]);
                 of[i] = z[i].symbol(self.raw);
@@ -142,23 +142,21 @@ impl<'g> Writer<'g> {
                     }
                 }
             }
-            for symbol in of {
-                greatest = symbol.max(greatest);
-            }
             symbols[waiting] = of;
             for (plane, bytes) in self.planes.iter_mut().enumerate().take(self.raw) {
                 bytes.extend(z[..len].iter().map(|z| (z.wide() >> (8 * plane)) as u8));
             }
-            if greatest == ESCAPE {
-                for i in (0..len).filter(|i| of[*i] == ESCAPE) {
-                    if self.escape_table.is_some() {
-                        let (coded, bytes) = split(self.element_type, n[i].wide());
-                        self.escape_symbols.push(coded);
-                        self.escapes.extend(&bytes[..W::BYTES - 1]);
-                    } else {
-                        self.escapes.extend(&new[i * W::BYTES..(i + 1) * W::BYTES]);
-                    }
+            let mut escapes = escapes(&of, len);
+            while escapes != 0 {
+                let i = escapes.trailing_zeros() as usize;
+                if self.escape_table.is_some() {
+                    let (coded, bytes) = split(self.element_type, n[i].wide());
+                    self.escape_symbols.push(coded);
+                    self.escapes.extend(&bytes[..W::BYTES - 1]);
+                } else {
+                    self.escapes.extend(&new[i * W::BYTES..(i + 1) * W::BYTES]);
                 }
+                escapes &= escapes - 1;
             }
             (waiting, coded) = (waiting + 1, coded + len);
             if waiting == BATCH || len < CHUNK {

@@ -1,0 +1,192 @@
+//! The first pass over both tensors: what there is to code.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use super::Pair;
+use crate::delta::element::{Kind, Word, differ, escapes, split};
+use crate::delta::groups::Counts;
+use crate::delta::{CHUNK, ESCAPE};
+
+/// Of the chunks that are equal, one in this many is looked at for their exponents, until it is
+/// known whether these are needed.
+const SAMPLED: u64 = 16;
+
+/// The greatest number of elements counted before the counts, of 32 bits, are added up.
+const COUNTED: usize = 1 << 30;
+
+/// Entries of a table: an exponent and a symbol.
+const KEYS: usize = 1 << 16;
+
+/// What the first pass found out.
+pub(super) struct Scan {
+    /// Symbols of all elements of chunks that differ.
+    pub(super) counts: Counts,
+    /// The exponents of the elements of chunks that are equal, estimated.
+    pub(super) equal: Box<[u64; 256]>,
+    /// How many chunks are equal, and how many are not.
+    pub(super) chunks: [u64; 2],
+    pub(super) changed: u64,
+    /// Coded bytes of escapes.
+    pub(super) escapes: Box<[u64; 256]>,
+}
+
+/// Chunks of the base and of the result.
+#[inline(always)]
+pub(super) fn chunks<'a, W: Word>(
+    pair: &Pair<'a>,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a, W> {
+    let size = CHUNK * W::BYTES;
+    pair.base.chunks(size).zip(pair.new.chunks(size))
+}
+
+/// Counts symbols by exponent. Two tables take turns, so that equal neighbours do not wait for each
+/// other.
+struct Tables {
+    even: Box<[u32; KEYS]>,
+    odd: Box<[u32; KEYS]>,
+    least: u8,
+    greatest: u8,
+}
+
+impl Tables {
+    fn new() -> Self {
+        let zeros = || -> Box<[u32; KEYS]> {
+            vec![0; KEYS].into_boxed_slice().try_into().unwrap_or_else(|_| Box::new([0; KEYS]))
+        };
+        Tables { even: zeros(), odd: zeros(), least: u8::MAX, greatest: 0 }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, exponents: &[u8; CHUNK], symbols: &[u8; CHUNK], len: usize) {
+        let mut keys = [0; CHUNK];
+        let (mut least, mut greatest) = (self.least, self.greatest);
+        for i in 0..CHUNK {
+            keys[i] = u16::from(exponents[i]) << 8 | u16::from(symbols[i]);
+        }
+        if len < CHUNK {
+            for (key, exponent) in keys[..len].iter().zip(exponents) {
+                self.even[usize::from(*key)] += 1;
+                (least, greatest) = (least.min(*exponent), greatest.max(*exponent));
+            }
+        } else {
+            for exponent in *exponents {
+                (least, greatest) = (least.min(exponent), greatest.max(exponent));
+            }
+            for [even, odd] in keys.as_chunks().0 {
+                self.even[usize::from(*even)] += 1;
+                self.odd[usize::from(*odd)] += 1;
+            }
+        }
+        (self.least, self.greatest) = (least, greatest);
+    }
+
+    /// Adds the counts up, and begins again with none.
+    fn add_to(&mut self, counts: &mut Counts) {
+        for exponent in self.least..=self.greatest {
+            let row = usize::from(exponent) << 8..(usize::from(exponent) + 1) << 8;
+            let (even, odd) = (&mut self.even[row.clone()], &mut self.odd[row]);
+            if even.iter().chain(&*odd).all(|count| *count == 0) {
+                continue;
+            }
+            let sums = counts.row(exponent).iter_mut().zip(even.iter().zip(&*odd));
+            sums.for_each(|(sum, (even, odd))| *sum += u64::from(*even) + u64::from(*odd));
+            even.fill(0);
+            odd.fill(0);
+        }
+        (self.least, self.greatest) = (u8::MAX, 0);
+    }
+}
+
+/// Looks at all chunks of a pair. `raw` is the number of bytes of an element's low part.
+#[inline(always)]
+pub(super) fn scan<W: Word>(pair: &Pair<'_>, raw: usize) -> Scan {
+    let kind = Kind::of(pair.element_type);
+    let mut scan = Scan {
+        counts: Counts::default(),
+        equal: Box::new([0; 256]),
+        chunks: [0; 2],
+        changed: 0,
+        escapes: Box::new([0; 256]),
+    };
+    let (mut tables, mut counted) = (Tables::new(), 0);
+    for (base, new) in chunks::<W>(pair) {
+        let len = base.len() / W::BYTES;
+        let (b, n) = (W::chunk(base), W::chunk(new));
+        let differs = differ(&b, &n);
+        scan.chunks[usize::from(differs)] += 1;
+        if !differs {
+            if scan.chunks[0] % SAMPLED == 1 {
+                b[..len].iter().for_each(|base| scan.equal[usize::from(kind.exponent(*base))] += SAMPLED);
+            }
+            continue;
+        }
+        let (mut exponents, mut symbols) = ([0; CHUNK], [0; CHUNK]);
+        let mut changed = 0u8;
+        for i in 0..CHUNK {
+            let z = kind.difference(n[i], b[i]);
+            exponents[i] = kind.exponent(b[i]);
+            symbols[i] = z.symbol(raw);
+            changed += u8::from(z != W::default());
+        }
+        scan.changed += u64::from(changed);
+        let mut escapes = escapes(&symbols, len);
+        while escapes != 0 {
+            let (coded, _) = split(pair.element_type, n[escapes.trailing_zeros() as usize].wide());
+            scan.escapes[usize::from(coded)] += 1;
+            escapes &= escapes - 1;
+        }
+        tables.count(&exponents, &symbols, len);
+        counted += len;
+        if counted >= COUNTED {
+            tables.add_to(&mut scan.counts);
+            counted = 0;
+        }
+    }
+    tables.add_to(&mut scan.counts);
+    scan
+}
+
+/// Counts the exponents of the elements of all chunks that are equal.
+#[inline(always)]
+pub(super) fn equal<W: Word>(pair: &Pair<'_>) -> [u64; 256] {
+    let kind = Kind::of(pair.element_type);
+    let mut counts = [[0u64; 256]; 4];
+    for (base, new) in chunks::<W>(pair) {
+        let b = W::chunk(base);
+        if differ(&b, &W::chunk(new)) {
+            continue;
+        }
+        let mut exponents = [0; CHUNK];
+        for i in 0..CHUNK {
+            exponents[i] = kind.exponent(b[i]);
+        }
+        for four in exponents[..base.len() / W::BYTES].chunks(4) {
+            four.iter().zip(&mut counts).for_each(|(exponent, counts)| counts[usize::from(*exponent)] += 1);
+        }
+    }
+    core::array::from_fn(|exponent| counts.iter().map(|counts| counts[exponent]).sum())
+}
+
+/// Finds how many raw bytes make a delta shortest, by the counts of symbols alone.
+pub(super) fn raw<W: Word>(pair: &Pair<'_>) -> usize {
+    let kind = Kind::of(pair.element_type);
+    let mut counts = [[0u64; 256]; 4];
+    // One chunk of 16 tells.
+    for (base, new) in chunks::<W>(pair).step_by(16).filter(|(base, new)| base != new) {
+        let (b, n) = (W::chunk(base), W::chunk(new));
+        for i in 0..base.len() / W::BYTES {
+            let z = kind.difference(n[i], b[i]).wide();
+            for (raw, counts) in counts.iter_mut().enumerate().take(W::BYTES) {
+                counts[(z >> (8 * raw)).min(u32::from(ESCAPE)) as usize] += 1;
+            }
+        }
+    }
+    let cost = |raw: usize| {
+        let all: u64 = counts[raw].iter().sum();
+        let escapes = counts[raw][usize::from(ESCAPE)];
+        let bits = 8 * (u128::from(all) * raw as u128 + u128::from(escapes) * W::BYTES as u128);
+        crate::delta::groups::cost(counts[raw].iter().copied()) + ((bits as i128) << 12)
+    };
+    (0..W::BYTES).min_by_key(|raw| cost(*raw)).unwrap_or(0)
+}
