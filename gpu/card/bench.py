@@ -21,391 +21,17 @@ decoded once, so that nothing comes from a cache. Needs CuPy.
 import glob
 import json
 import os
-import re
-import struct
 import sys
 import time
 
 import cupy as cp
 import numpy as np
 
+from coded import (
+    WARPS, Card, address, best, copies, df11, encode_blocks, encode_fast, fast_batch, frame_batch, function, grid_of, occupancy,
+    option, published, read_frames, read_units, unit_batch)
+
 STARTED = time.time()
-THREADS, WARPS = 256, 8
-PUBLISHED_THREADS, BLOCK_BYTES = 512, 4096
-
-
-def option(name, default=None):
-    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
-
-
-# Files.
-
-def header(path):
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length)), 8 + length
-
-
-def tensor(path, begin, entry):
-    first, last = entry["data_offsets"]
-    return np.fromfile(path, np.uint8, last - first, offset=begin + first)
-
-
-def read_units(folder, original, most_bytes):
-    """Units on the card: their six parts, and the weights that must come out."""
-    plain, plain_begin = header(original)
-    units, bytes_ = [], 0
-    for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
-        found, begin = header(path)
-        told = json.loads(found.get("__metadata__", {}).get("df11", "{}"))
-        for unit in told.get("units", []):
-            part = {
-                name: tensor(path, begin, found[f"{unit['path']}.{name}"])
-                for name in ("luts", "encoded_exponent", "sign_mantissa", "output_positions", "gaps")
-            }
-            n = part["sign_mantissa"].size
-            if units and bytes_ + 2 * n > most_bytes:
-                continue
-            bytes_ += 2 * n
-            positions = part["output_positions"].view(np.uint32)
-            expected = np.concatenate([tensor(original, plain_begin, plain[name]) for name in unit["tensors"]])
-            # A byte more: the published kernel reads one after the last gap.
-            gaps = np.concatenate([part["gaps"], np.zeros(1, np.uint8)])
-            units.append({
-                "n": n, "n_bytes": part["encoded_exponent"].size, "n_luts": part["luts"].size // 256,
-                "luts": cp.asarray(part["luts"]), "codes": cp.asarray(part["encoded_exponent"]),
-                "sm": cp.asarray(part["sign_mantissa"]), "positions": cp.asarray(part["output_positions"]),
-                "gaps": cp.asarray(gaps), "expected": cp.asarray(expected), "out": cp.empty(2 * n, cp.uint8),
-                "blocks": -(-part["encoded_exponent"].size // BLOCK_BYTES),
-                "shared": 4 * PUBLISHED_THREADS + 4 + 2 * int(np.diff(positions.astype(np.int64)).max()),
-                "compressed": sum(array.size for array in part.values()), "tensors": unit["tensors"],
-                "table": cp.asarray(decode_table(part["luts"])),
-            })
-    return units
-
-
-def up(value, multiple):
-    return -(-value // multiple) * multiple
-
-
-def read_frames(folder, original, names):
-    """Frames of codec rANS (spec/FRAME.md) of these tensors, on the card."""
-    plain, plain_begin = header(original)
-    frames = []
-    for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
-        found, begin = header(path)
-        for name in names:
-            if name not in found or found[name]["dtype"] != "U8":
-                continue
-            data = tensor(path, begin, found[name])
-            if bytes(data[:8]) != b"\x89DF11\r\n\x1a" or data[9] != 1 or data[10] != 1:
-                continue
-            expected = tensor(original, plain_begin, plain[name])
-            frames.append({**parse_frame(data), "data": cp.asarray(data), "expected": cp.asarray(expected)})
-    for frame in frames:
-        prepare_frame(frame)
-    return frames
-
-
-def parse_frame(data):
-    head = bytes(data[: 32 + 8 * 32 + 32 + 512 + 64])
-    scale_bits, rank = head[12], head[13]
-    n, size = struct.unpack_from("<QI", head, 16)
-    at = 32 + 8 * rank
-    symbols = [s for s in range(256) if head[at + s // 8] >> (s % 8) & 1]
-    at += 32
-    frequencies = struct.unpack_from(f"<{len(symbols)}H", head, at)
-    at = up(up(at + 2 * len(symbols), 4) + 4, 16)
-    described = []
-    for first in range(0, n, size):
-        count = min(size, n - first)
-        (w,) = struct.unpack("<I", bytes(data[at + 4 : at + 8]))
-        states, words = at + 16, at + 144
-        raw = up(words + w, 16)
-        described.append((states, words, raw, first, w // 2 | count << 32))
-        at = up(raw + count, 16)
-    slots = [s | (f - 1) << 8 | k << 20 for s, f in zip(symbols, frequencies) for k in range(f)]
-    return {"n": n, "scale_bits": scale_bits, "described": np.array(described, np.uint64), "slots": np.array(slots, np.uint32),
-            "compressed": data.size}
-
-
-def prepare_frame(frame):
-    frame["number"] = len(frame["described"])
-    frame["described"] = cp.asarray(frame["described"])
-    frame["slots"] = cp.asarray(frame["slots"])
-    frame["status"] = cp.zeros(frame["number"], cp.uint32)
-    frame["out"] = cp.empty(2 * frame["n"], cp.uint8)
-
-
-def encode_blocks(expected, size):
-    """Blocks of rANS (spec/RANS.md) of another size, encoded on the card: all whole blocks of these weights."""
-    n = expected.size // 2 // size * size
-    weights = expected[: 2 * n].view(cp.uint16)
-    coded = (weights >> 7 & 0xFF).astype(cp.uint8)
-    raw = (weights >> 8 & 0x80 | weights & 0x7F).astype(cp.uint8)
-    counts = cp.bincount(coded, minlength=256)
-    counts = np.asarray(counts.get() if hasattr(counts, "get") else counts).astype(np.int64)
-    f = np.where(counts > 0, np.maximum(1, counts * 4096 // n), 0)
-    while f.sum() != 4096:
-        f[f.argmax()] += np.sign(4096 - f.sum())
-    c = np.concatenate([[0], np.cumsum(f)[:-1]])
-    f_card, c_card = cp.asarray(f.astype(np.uint32)), cp.asarray(c.astype(np.uint32))
-    blocks, steps = n // size, size // 32
-    symbols = coded.reshape(blocks, steps, 32)
-    state = cp.full((blocks, 32), 1 << 15, cp.uint32)
-    words = cp.zeros((blocks, steps, 32), cp.uint16)
-    taken = cp.zeros((blocks, steps, 32), cp.bool_)
-    for step in range(steps):
-        symbol = symbols[:, step, :]
-        frequency, before = f_card[symbol], c_card[symbol]
-        full = state.astype(cp.uint64) >= frequency.astype(cp.uint64) << 19
-        words[:, step, :] = (state & 0xFFFF).astype(cp.uint16)
-        taken[:, step, :] = full
-        state = cp.where(full, state >> 16, state)
-        state = (state // frequency << 12) + state % frequency + before
-    number = taken.sum(axis=(1, 2))
-    number = np.asarray(number.get() if hasattr(number, "get") else number).astype(np.int64)
-    states_bytes = 128 * blocks
-    data = cp.concatenate([state.astype(cp.uint32).reshape(-1).view(cp.uint8), words[taken].view(cp.uint8), raw])
-    word_at = states_bytes + 2 * np.concatenate([[0], np.cumsum(number)[:-1]])
-    raw_at = states_bytes + 2 * int(number.sum())
-    described = np.array(
-        [(128 * j, word_at[j], raw_at + j * size, j * size, int(number[j]) | size << 32) for j in range(blocks)], np.uint64)
-    slots = np.array([s | (int(f[s]) - 1) << 8 | k << 20 for s in range(256) for k in range(int(f[s]))], np.uint32)
-    frame = {"n": n, "scale_bits": 12, "described": described, "slots": slots, "data": data,
-             "expected": expected[: 2 * n], "compressed": int(data.size)}
-    prepare_frame(frame)
-    return frame
-
-
-# Tables of the host's.
-
-def decode_table(luts):
-    """The table of `df11_decode_batch`, as `df11_gpu::table` makes it."""
-    lengths, size = luts[-256:].astype(np.int64), 2048
-    single = []
-    for index in range(size):
-        bits, value, level = index << 21, int(luts[index >> 3]), 1
-        while value >= 240 and level < 4:
-            row = 256 - value
-            if row * 256 + 256 > len(luts) - 256:
-                break
-            value, level = int(luts[row * 256 + (bits >> (24 - 8 * level) & 255)]), level + 1
-        if value >= 240:
-            single.append((0, 1))
-        else:
-            length = int(lengths[value])
-            single.append((value, length if 1 <= length <= 32 else 1))
-    first, count = [size] * 256, [0] * 256
-    for index, (symbol, _) in enumerate(single):
-        first[symbol] = min(first[symbol], index)
-    alike = lambda symbol, at, length: length <= 11 and (first[symbol] ^ at) >> (11 - length) == 0
-    for index, (symbol, length) in enumerate(single):
-        count[symbol] += alike(symbol, index, length)
-    words = []
-    for index in range(size):
-        symbols = used = number = 0
-        while number < 4:
-            at = index << used & 2047
-            symbol, length = single[at]
-            sure = number == 0 and length <= 8 or alike(symbol, at, length) and count[symbol] == 1 << (11 - length)
-            if used + length > 11 or not sure:
-                break
-            symbols |= (symbol >> 1 | (symbol & 1) << 7) << 8 * number
-            used, number = used + length, number + 1
-        words += [symbols, used | number << 19 if number else 96]
-    turned = [int(lengths[(s << 1 | s >> 7) & 255]) for s in range(256)]
-    return np.concatenate([np.array(words, np.uint32).view(np.uint8),
-                           np.array([x if 1 <= x <= 32 else 1 for x in turned], np.uint8)])
-
-
-PARSE = r"""
-extern "C" __global__ void parse(const unsigned char *symbols, const short *children, const short *numbers, unsigned short *codes,
-                                 unsigned short *counts, int chunks) {
-    int chunk = blockIdx.x * blockDim.x + threadIdx.x;
-    if (chunk >= chunks) return;
-    int n = 0, node = -1;
-    for (int i = 0; i < 4096; i++) {
-        int symbol = symbols[4096ull * chunk + i], next = node < 0 ? -1 : children[256 * node + symbol];
-        if (next < 0) {
-            if (node >= 0) codes[4096ull * chunk + n++] = numbers[node];
-            next = children[symbol];
-        }
-        node = next;
-    }
-    codes[4096ull * chunk + n++] = numbers[node];
-    counts[chunk] = (n + 7) / 8;
-    while (n % 8) codes[4096ull * chunk + n++] = 0;
-}
-extern "C" __global__ void pack(const unsigned short *codes, const unsigned *offsets, unsigned char *bytes, int chunks) {
-    for (int chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-        int groups = offsets[chunk + 1] - offsets[chunk];
-        for (int g = threadIdx.x; g < groups; g += blockDim.x) {
-            unsigned char *to = bytes + 12ull * (offsets[chunk] + g);
-            for (int i = 0; i < 8; i += 2) {
-                unsigned a = codes[4096ull * chunk + 8 * g + i], b = codes[4096ull * chunk + 8 * g + i + 1];
-                *to++ = a; *to++ = a >> 8 | b << 4; *to++ = b >> 4;
-            }
-        }
-    }
-}
-"""
-
-
-def encode_fast(expected):
-    """Chunks of codec dictionary (spec/DICTIONARY.md) of these weights, with 4,096 likely strings: not those of the reference,
-    which has two costs, but as many and nearly as good."""
-    import heapq
-    n = expected.size // 2 // 4096 * 4096
-    weights = expected[: 2 * n].view(cp.uint16)
-    coded = (weights >> 7 & 0xFF).astype(cp.uint8)
-    raw = (weights >> 8 & 0x80 | weights & 0x7F).astype(cp.uint8)
-    counts = cp.asnumpy(cp.bincount(coded, minlength=256))
-    chances = {s: counts[s] / n for s in range(256) if counts[s]}
-    strings = [(s,) for s in chances]
-    heap = [(-chances[s] * chances[t], (s, t)) for s in chances for t in chances]
-    heapq.heapify(heap)
-    while len(strings) < 4096 and heap:
-        minus, string = heapq.heappop(heap)
-        strings.append(string)
-        if len(string) < 7:
-            for t in chances:
-                heapq.heappush(heap, (minus * chances[t], string + (t,)))
-    nodes = {(): 0, **{string: i + 1 for i, string in enumerate(strings)}}
-    children = np.full((len(nodes), 256), -1, np.int16)
-    for string, node in nodes.items():
-        if string:
-            children[nodes[string[:-1]], string[-1]] = node
-    numbers = np.concatenate([[0], np.arange(len(strings))]).astype(np.int16)
-    entries = np.zeros(4096, np.uint64)
-    for i, string in enumerate(strings):
-        entries[i] = sum(s << 8 * j for j, s in enumerate(string)) | 8 * len(string) << 56
-    entries[len(strings):] = entries[0]
-    chunks = n // 4096
-    module = cp.RawModule(code=PARSE, options=("--std=c++17",))
-    codes, number = cp.empty(n, cp.uint16), cp.empty(chunks, cp.uint16)
-    module.get_function("parse")((-(-chunks // 128),), (128,), (coded, cp.asarray(children), cp.asarray(numbers), codes, number,
-                                                                np.int32(chunks)))
-    offsets = cp.concatenate([cp.zeros(1, cp.uint32), cp.cumsum(number.astype(cp.uint32)).astype(cp.uint32)])
-    bytes_ = cp.zeros(12 * int(offsets[-1]), cp.uint8)
-    module.get_function("pack")((4096,), (64,), (codes, offsets, bytes_, np.int32(chunks)))
-    return {"n": n, "entries": cp.asarray(entries), "codes": bytes_, "offsets": offsets, "planes": raw, "chunks": chunks,
-            "expected": expected[: 2 * n], "out": cp.empty(2 * n, cp.uint8), "compressed": int(bytes_.size + raw.size + 2 * chunks)}
-
-
-# Launches.
-
-def address(array):
-    return np.uint64(array.data.ptr)
-
-
-class Batch:
-    """Items described for one launch of a kernel."""
-
-    def __init__(self, rows, blocks):
-        self.rows = cp.asarray(np.array(rows, np.uint64))
-        self.n, self.blocks = len(rows), blocks
-        self.status = cp.full(self.n, 0xFFFFFFFF, cp.uint32)
-
-    def __call__(self, kernel, grid):
-        kernel((grid,), (THREADS,), (address(self.rows), np.uint32(self.n), np.uint32(self.blocks), np.uint64(0), address(self.status)))
-
-    def is_good(self):
-        return bool((self.status == 0xFFFFFFFF).all())
-
-
-def unit_batch(units, shift=0):
-    rows, first = [], 0
-    for unit in units:
-        part = {name: address(array) for name, array in (unit["shifted"] if shift else unit).items() if hasattr(array, "data")}
-        rows.append([address(unit["table"]), part["luts"], part["codes"], part["sm"], part["positions"], part["gaps"],
-                     address(unit["out"]), unit["n_luts"], unit["n_bytes"], unit["n"], first, 0])
-        first += unit["blocks"]
-    return Batch(rows, first)
-
-
-def frame_batch(frames):
-    rows, first = [], 0
-    for frame in frames:
-        rows.append([address(frame["data"]), address(frame["described"]), address(frame["slots"]), address(frame["out"]), first,
-                     frame["number"] | frame["scale_bits"] << 32, 1, 0])
-        first += frame["number"]
-    return Batch(rows, first)
-
-
-def fast_batch(frames):
-    rows, first = [], 0
-    for frame in frames:
-        rows.append([address(frame["entries"]), address(frame["codes"]), address(frame["offsets"]), address(frame["planes"]),
-                     frame["n"], address(frame["out"]), frame["n"], first, frame["chunks"] | 12 << 32, 1])
-        first += frame["chunks"]
-    return Batch(rows, first)
-
-
-def grid_of(blocks, of_a_thread_block, most):
-    """As many thread blocks as run at once, or as few as do the same number of rounds."""
-    rounds = -(-blocks // (of_a_thread_block * most))
-    return max(1, -(-blocks // (of_a_thread_block * max(1, rounds))))
-
-
-def occupancy(kernel):
-    from cupy.cuda import driver
-    return driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, THREADS, 0)
-
-
-class Card:
-    def __init__(self):
-        device = cp.cuda.Device()
-        properties = cp.cuda.runtime.getDeviceProperties(device.id)
-        name = properties["name"]
-        self.name = name.decode() if isinstance(name, bytes) else name
-        self.multiprocessors = int(properties["multiProcessorCount"])
-        self.capability = 10 * int(properties["major"]) + int(properties["minor"])
-
-
-def best(folder, kernel, capability):
-    found = {}
-    for path in glob.glob(os.path.join(folder, f"{kernel}.sm_*.ptx")):
-        found[int(re.search(r"sm_(\d+)", path)[1])] = path
-    usable = [target for target in found if target <= capability]
-    return found[max(usable)] if usable else None
-
-
-def function(path, entry):
-    return cp.RawModule(path=path).get_function(entry)
-
-
-def copies(items, at_least):
-    """The same again in other memory, until there are so many bytes of weights."""
-    weights = sum(2 * item["n"] for item in items)
-    more = [
-        {name: value.copy() if hasattr(value, "dtype") else value for name, value in item.items()}
-        for _ in range(1, -(-int(at_least) // weights) if weights else 1) for item in items
-    ]
-    return items + more
-
-
-def unit_arguments(unit, integer, shift=0):
-    parts = [unit[name] for name in ("luts", "codes", "sm", "positions", "gaps", "out")]
-    if shift:
-        parts = [unit["shifted"][name] for name in ("luts", "codes", "sm", "positions", "gaps", "out")]
-    return (*(address(part) for part in parts), integer(unit["n_luts"]), integer(unit["n_bytes"]), integer(unit["n"]))
-
-
-def published(kernel, units):
-    for unit in units:
-        if unit["shared"] > 48 << 10:
-            kernel.max_dynamic_shared_size_bytes = unit["shared"]
-        kernel((unit["blocks"],), (PUBLISHED_THREADS,), unit_arguments(unit, np.uint32), shared_mem=unit["shared"])
-
-
-def df11(kernel, units, card, each=4, shift=0):
-    for unit in units:
-        kernel((min(unit["blocks"], each * card.multiprocessors),), (THREADS,), unit_arguments(unit, np.uint64, shift))
-
-
-# Rows.
-
 KEPT = []
 ROWS, REPETITIONS, LIMIT = [], int(option("--repetitions", 20)), float(option("--seconds", 1e9))
 ONLY = option("--only")
@@ -473,147 +99,184 @@ def shifted(unit, by):
     return {**copies, "out": unit["out"]}
 
 
-def main():
-    card = Card()
-    most_bytes = int(float(option("--most-bytes", 1e15)))
-    units = read_units(option("--df11"), option("--original"), most_bytes)
-    names = [name for unit in units for name in unit["tensors"]]
-    frames = read_frames(option("--rans"), option("--original"), names)
-    at_least = float(option("--at-least", 0))
-    fasts = [encode_fast(unit["expected"]) for unit in units]
-    units, frames, fasts = copies(units, at_least), copies(frames, at_least), copies(fasts, at_least)
-    weights = 2 * sum(unit["n"] for unit in units)
-    frame_weights, fast_weights = 2 * sum(frame["n"] for frame in frames), 2 * sum(fast["n"] for fast in fasts)
-    share = lambda items, total: sum(item["compressed"] for item in items) / max(total, 1)
-    print(f"{card.name}, {card.multiprocessors} multiprocessors, compute capability {card.capability / 10}; {len(units)} units, "
-          f"{weights:,} bytes of BF16, compressed {share(units, weights):.4f}; {len(frames)} frames, {frame_weights:,} bytes, "
-          f"compressed {share(frames, frame_weights):.4f}; {len(fasts)} of codec dictionary, compressed {share(fasts, fast_weights):.4f}")
-    ptx = option("--ptx")
-    paths = {name: best(ptx, name, card.capability) for name in ("df11_decode", "rans_decode", "fast_decode")}
+class Bench:
+    """Everything that is timed, on the card."""
 
-    def batch_row(path, entry, items, batch, total, title, each=None, per=1):
+    def __init__(self):
+        self.card = Card()
+        units = read_units(option("--df11"), option("--original"), int(float(option("--most-bytes", 1e15))))
+        names = [name for unit in units for name in unit["tensors"]]
+        frames = read_frames(option("--rans"), option("--original"), names)
+        fasts = [encode_fast(unit["expected"]) for unit in units]
+        at_least = float(option("--at-least", 0))
+        self.units, self.frames, self.fasts = (copies(items, at_least) for items in (units, frames, fasts))
+        self.merge_kernel = cp.RawKernel(MERGE, "merge", options=("--std=c++17",))
+        self.outs = [unit["out"] for unit in self.units]
+        self.weights = bytes_of(self.units)
+        self.paths = {name: best(option("--ptx"), name, self.card.capability)
+                      for name in ("df11_decode", "rans_decode", "fast_decode")}
+
+    def describe(self):
+        card, kinds = self.card, []
+        for name, items in ("units", self.units), ("frames", self.frames), ("of codec dictionary", self.fasts):
+            share = sum(item["compressed"] for item in items) / max(bytes_of(items), 1)
+            kinds.append(f"{len(items)} {name}, {bytes_of(items):,} bytes of BF16, compressed {share:.4f}")
+        print(f"{card.name}, {card.multiprocessors} multiprocessors, compute capability {card.capability / 10}; {'; '.join(kinds)}")
+
+    def batch_row(self, path, entry, items, batch, total, title, each=None, per=1):
         kernel = function(path, entry)
         each = each or occupancy(kernel)
-        grid = grid_of(batch.blocks, per, each * card.multiprocessors)
+        grid = grid_of(batch.blocks, per, each * self.card.multiprocessors)
         measure(f"{title}, {each} a multiprocessor", total, lambda: batch(kernel, grid), [item["out"] for item in items],
                 lambda: same(items)() and batch.is_good(), f"{batch.blocks} blocks, {grid} thread blocks")
 
-    once = option("--once")
-    if once:
-        if once == "published":
-            published(function(option("--published"), "decode"), units[:1])
+    def once(self, name):
+        """Launches one kernel once."""
+        if name == "published":
+            published(function(option("--published"), "decode"), self.units[:1])
         else:
-            kind = once.split("_")[0]
-            items = {"df11": units[:1], "rans": frames, "fast": fasts[:1]}[kind]
+            kind = name.split("_")[0]
+            items = {"df11": self.units[:1], "rans": self.frames, "fast": self.fasts[:1]}[kind]
             batch = {"df11": unit_batch, "rans": frame_batch, "fast": fast_batch}[kind](items)
-            kernel = function(paths[f"{kind}_decode"], once)
-            batch(kernel, grid_of(batch.blocks, 1 if kind == "df11" else WARPS, occupancy(kernel) * card.multiprocessors))
+            kernel = function(self.paths[f"{kind}_decode"], name)
+            most = occupancy(kernel) * self.card.multiprocessors
+            batch(kernel, grid_of(batch.blocks, 1 if kind == "df11" else WARPS, most))
         cp.cuda.runtime.deviceSynchronize()
-        return
 
-    outs = [unit["out"] for unit in units]
+    def merge(self, exponents, signs, out, n):
+        self.merge_kernel((16 * self.card.multiprocessors,), (256,),
+                          (address(exponents), address(signs), address(out), np.uint64(n // 8)))
 
-    # What the memory gives: a copy (bytes read and written), and merging two plain planes (2 bytes read and 2 written a weight).
-    source, target = cp.concatenate(outs), cp.empty(weights, cp.uint8)
-    measure("copy (bytes read + written)", 2 * weights, lambda: cp.copyto(target, source), note="the memory's ceiling")
-    del source, target
-    try:
-        merge = cp.RawKernel(MERGE, "merge", options=("--std=c++17",))
-        planes = []
-        for unit in units:
-            both = unit["expected"].view(cp.uint16)
-            planes.append(((both >> 7 & 0xFF).astype(cp.uint8), both.size))
-        def run_merge():
-            for unit, (exponents, n) in zip(units, planes):
-                merge((4 * card.multiprocessors * 4,), (256,),
-                      (address(exponents), address(unit["sm"]), address(unit["out"]), np.uint64(n // 8)))
-        measure("merge of two plain planes", weights, run_merge, outs,
-                lambda: all(bool((u["out"][: u["n"] // 8 * 16] == u["expected"][: u["n"] // 8 * 16]).all()) for u in units),
-                "the ceiling of any decoder that reads a byte of code for each exponent")
-        del planes
-    except Exception as error:
-        print("merge:", error)
+    def copy(self):
+        """What the memory gives: bytes read and written."""
+        source, target = cp.concatenate(self.outs), cp.empty(self.weights, cp.uint8)
+        measure("copy (bytes read + written)", 2 * self.weights, lambda: cp.copyto(target, source), note="the memory's ceiling")
 
-    if option("--published"):
-        kernel = function(option("--published"), "decode")
-        measure("published", weights, lambda: published(kernel, units), outs, same(units))
+    def merge_of_planes(self):
+        """What it gives where two plain planes are merged: 2 bytes read and 2 written a weight."""
+        try:
+            planes = [(unit["expected"].view(cp.uint16) >> 7 & 0xFF).astype(cp.uint8) for unit in self.units]
 
-    # Many items in one launch: what engines call.
-    batches = {"df11": (units, unit_batch(units), weights, 1), "rans": (frames, frame_batch(frames), frame_weights, WARPS),
-               "fast": (fasts, fast_batch(fasts), fast_weights, WARPS)}
-    for kind, (items, batch, total, per) in batches.items():
-        name = f"{kind}_decode"
-        batch_row(paths[name], f"{name}_batch", items, batch, total, f"{name}_batch, everything in one launch", per=per)
-        for each in (2, 3, 4, 6, 8):
-            batch_row(paths[name], f"{name}_batch", items, batch, total, f"{name}_batch, everything in one launch", each, per)
-        for path in sorted(glob.glob(os.path.join(option("--variants", "/nowhere"), f"{name}*.ptx"))):
-            try:
-                batch_row(path, f"{name}_batch", items, batch, total, f"variant {os.path.basename(path)}", per=per)
-            except Exception as error:
-                print(f"{path}:", f"{type(error).__name__}: {error}"[:300])
+            def run():
+                for unit, exponents in zip(self.units, planes):
+                    self.merge(exponents, unit["sm"], unit["out"], unit["n"])
 
-    # One at a time.
-    kernel = function(paths["df11_decode"], "df11_decode")
-    measure("df11_decode, a launch a unit, tables made there", weights, lambda: df11(kernel, units, card), outs, same(units))
-    sizes = sorted({unit["n"]: unit for unit in units}.items())
-    for n, unit in sizes[:1] + sizes[-1:] if len(sizes) > 1 else sizes:
-        batch_row(paths["df11_decode"], "df11_decode_batch", [unit], unit_batch([unit]), 2 * n, f"df11_decode_batch, one unit of {n}")
-        if option("--published"):
-            other = function(option("--published"), "decode")
-            measure(f"published, one unit of {n}", 2 * n, lambda: published(other, [unit]), [unit["out"]], same([unit]))
-    for by in (8, 1):
-        some = units[:1]
-        some[0]["shifted"] = shifted(some[0], by)
-        batch_row(paths["df11_decode"], "df11_decode_batch", some, unit_batch(some, by), 2 * some[0]["n"],
-                  f"df11_decode_batch, one unit, parts {by} bytes off")
-        del some[0]["shifted"]
-    try:
-        kernel = function(paths["df11_decode"], "df11_decode_batch")
-        batch, grid = unit_batch(units), grid_of(sum(u["blocks"] for u in units), 1, occupancy(kernel) * card.multiprocessors)
-        stream = cp.cuda.Stream(non_blocking=True)
-        with stream:
-            stream.begin_capture()
-            batch(kernel, grid)
-            graph = stream.end_capture()
-        def hundred():
+            def check():
+                ends = [(unit, unit["n"] // 8 * 16) for unit in self.units]
+                return all(bool((unit["out"][:end] == unit["expected"][:end]).all()) for unit, end in ends)
+
+            measure("merge of two plain planes", self.weights, run, self.outs, check,
+                    "the ceiling of any decoder that reads a byte of code for each exponent")
+        except Exception as error:
+            print("merge:", error)
+
+    def batches(self):
+        """Many items in one launch: what engines call."""
+        batches = {"df11": (self.units, unit_batch(self.units), 1), "rans": (self.frames, frame_batch(self.frames), WARPS),
+                   "fast": (self.fasts, fast_batch(self.fasts), WARPS)}
+        for kind, (items, batch, per) in batches.items():
+            name, total = f"{kind}_decode", bytes_of(items)
+            for each in (None, 2, 3, 4, 6, 8):
+                title = f"{name}_batch, everything in one launch"
+                self.batch_row(self.paths[name], f"{name}_batch", items, batch, total, title, each, per)
+            for path in variants(name):
+                try:
+                    title = f"variant {os.path.basename(path)}"
+                    self.batch_row(path, f"{name}_batch", items, batch, total, title, per=per)
+                except Exception as error:
+                    print(f"{path}:", f"{type(error).__name__}: {error}"[:300])
+
+    def one_at_a_time(self):
+        kernel, path = function(self.paths["df11_decode"], "df11_decode"), self.paths["df11_decode"]
+        measure("df11_decode, a launch a unit, tables made there", self.weights,
+                lambda: df11(kernel, self.units, self.card), self.outs, same(self.units))
+        sizes = sorted({unit["n"]: unit for unit in self.units}.items())
+        for n, unit in sizes[:1] + sizes[-1:] if len(sizes) > 1 else sizes:
+            title = f"df11_decode_batch, one unit of {n}"
+            self.batch_row(path, "df11_decode_batch", [unit], unit_batch([unit]), 2 * n, title)
+            if option("--published"):
+                other = function(option("--published"), "decode")
+                measure(f"published, one unit of {n}", 2 * n, lambda: published(other, [unit]), [unit["out"]], same([unit]))
+        for by in (8, 1):
+            some = self.units[:1]
+            some[0]["shifted"] = shifted(some[0], by)
+            self.batch_row(path, "df11_decode_batch", some, unit_batch(some, by), 2 * some[0]["n"],
+                           f"df11_decode_batch, one unit, parts {by} bytes off")
+            del some[0]["shifted"]
+
+    def graph(self):
+        try:
+            kernel, batch = function(self.paths["df11_decode"], "df11_decode_batch"), unit_batch(self.units)
+            grid = grid_of(batch.blocks, 1, occupancy(kernel) * self.card.multiprocessors)
+            stream = cp.cuda.Stream(non_blocking=True)
+            with stream:
+                stream.begin_capture()
+                batch(kernel, grid)
+                graph = stream.end_capture()
             for _ in range(100):
                 graph.launch(stream)
-        hundred()
-        stream.synchronize()
-        print("a captured graph, launched 100 times:", "bit-exact" if same(units)() else "WRONG WEIGHTS")
-        measure("df11_decode_batch, as a graph", weights, lambda: graph.launch(stream), outs, same(units), stream=stream)
-    except Exception as error:
-        print("graph:", f"{type(error).__name__}: {error}"[:300])
+            stream.synchronize()
+            print("a captured graph, launched 100 times:", "bit-exact" if same(self.units)() else "WRONG WEIGHTS")
+            measure("df11_decode_batch, as a graph", self.weights, lambda: graph.launch(stream), self.outs, same(self.units),
+                    stream=stream)
+        except Exception as error:
+            print("graph:", f"{type(error).__name__}: {error}"[:300])
 
-    # One tensor of 4096 x 4096, and the same weights in smaller chunks of rANS.
-    unit = max(units, key=lambda unit: unit["n"])
-    some = unit["expected"][: 2 << 24]
-    if some.size == 2 << 24:
-        fast = encode_fast(some)
-        batch_row(paths["fast_decode"], "fast_decode_batch", [fast], fast_batch([fast]), some.size,
-                  "fast_decode_batch, 4096 x 4096", per=WARPS)
-        exponents = (some.view(cp.uint16) >> 7 & 0xFF).astype(cp.uint8)
-        signs, to = (some.view(cp.uint16) >> 8 & 0x80 | some.view(cp.uint16) & 0x7F).astype(cp.uint8), cp.empty(some.size, cp.uint8)
-        measure("merge of two plain planes, 4096 x 4096", some.size,
-                lambda: merge((4 * card.multiprocessors * 4,), (256,),
-                              (address(exponents), address(signs), address(to), np.uint64(1 << 21))), [to])
+    def one_tensor(self):
+        """One tensor of 4096 x 4096, and the same weights in smaller chunks of rANS."""
+        unit = max(self.units, key=lambda unit: unit["n"])
+        some = unit["expected"][: 2 << 24]
+        if some.size == 2 << 24:
+            fast = encode_fast(some)
+            self.batch_row(self.paths["fast_decode"], "fast_decode_batch", [fast], fast_batch([fast]), some.size,
+                           "fast_decode_batch, 4096 x 4096", per=WARPS)
+            weights = some.view(cp.uint16)
+            exponents = (weights >> 7 & 0xFF).astype(cp.uint8)
+            signs, to = (weights >> 8 & 0x80 | weights & 0x7F).astype(cp.uint8), cp.empty(some.size, cp.uint8)
+            measure("merge of two plain planes, 4096 x 4096", some.size, lambda: self.merge(exponents, signs, to, 1 << 24), [to])
+            for size in (65536, 16384, 8192, 4096):
+                frame = encode_blocks(some, size)
+                self.batch_row(self.paths["rans_decode"], "rans_decode_batch", [frame], frame_batch([frame]), some.size,
+                               f"rans_decode_batch, 4096 x 4096, chunks of {size}", per=WARPS)
         for size in (65536, 16384, 8192, 4096):
-            frame = encode_blocks(some, size)
-            batch_row(paths["rans_decode"], "rans_decode_batch", [frame], frame_batch([frame]), some.size,
-                      f"rans_decode_batch, 4096 x 4096, chunks of {size}", per=WARPS)
-    for size in (65536, 16384, 8192, 4096):
-        if time.time() - STARTED > LIMIT or unit["n"] < 64 * size:
-            continue
-        frame = encode_blocks(unit["expected"], size)
-        batch_row(paths["rans_decode"], "rans_decode_batch", [frame], frame_batch([frame]), 2 * frame["n"],
-                  f"rans_decode_batch, chunks of {size} ({frame['compressed'] / (2 * frame['n']):.4f})", per=WARPS)
-        for path in sorted(glob.glob(os.path.join(option("--variants", "/nowhere"), "rans_decode*.ptx"))):
-            batch_row(path, "rans_decode_batch", [frame], frame_batch([frame]), 2 * frame["n"],
-                      f"variant {os.path.basename(path)}, chunks of {size}", per=WARPS)
-        del frame
+            if time.time() - STARTED > LIMIT or unit["n"] < 64 * size:
+                continue
+            frame = encode_blocks(unit["expected"], size)
+            share = frame["compressed"] / bytes_of([frame])
+            self.batch_row(self.paths["rans_decode"], "rans_decode_batch", [frame], frame_batch([frame]), bytes_of([frame]),
+                           f"rans_decode_batch, chunks of {size} ({share:.4f})", per=WARPS)
+            for path in variants("rans_decode"):
+                self.batch_row(path, "rans_decode_batch", [frame], frame_batch([frame]), bytes_of([frame]),
+                               f"variant {os.path.basename(path)}, chunks of {size}", per=WARPS)
+            del frame
 
+
+def bytes_of(items):
+    """Bytes of BF16 weights."""
+    return 2 * sum(item["n"] for item in items)
+
+
+def variants(name):
+    return sorted(glob.glob(os.path.join(option("--variants", "/nowhere"), f"{name}*.ptx")))
+
+
+def main():
+    bench = Bench()
+    bench.describe()
+    if option("--once"):
+        bench.once(option("--once"))
+        return
+    bench.copy()
+    bench.merge_of_planes()
+    if option("--published"):
+        kernel = function(option("--published"), "decode")
+        measure("published", bench.weights, lambda: published(kernel, bench.units), bench.outs, same(bench.units))
+    bench.batches()
+    bench.one_at_a_time()
+    bench.graph()
+    bench.one_tensor()
     save()
-    nvcomp(units[0])
+    nvcomp(bench.units[0])
 
 
 def save():

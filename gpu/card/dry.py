@@ -1,5 +1,5 @@
 """A stand-in for CuPy without a card: arrays are NumPy's, kernels run in the emulator. It is as
-small as gemv.py and what that uses of bench.py allow, and slow: for a dry run on little weights.
+small as gemv.py and what that uses of coded.py allow, and slow: for a dry run on little weights.
 
 All arrays whose address is asked for lie in one piece of memory, which is the emulator's only
 buffer. Needs `cargo build --release -p df11-gpu-lab --example launch`, and, for kernels that are

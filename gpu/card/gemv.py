@@ -36,8 +36,8 @@ if "--dry" in sys.argv:
 import cupy as cp
 import numpy as np
 
-import bench
-from bench import address, option
+import coded
+from coded import address, option
 
 STARTED = time.time()
 REPETITIONS, LIMIT = int(option("--repetitions", 20)), float(option("--seconds", 1e9))
@@ -72,7 +72,7 @@ class Matrix:
 
 def read_matrices(units, original):
     """For each unit its matrices by group."""
-    plain, _ = bench.header(original)
+    plain, _ = coded.header(original)
     generator = np.random.default_rng(5)
     vectors, found = {}, []
     for unit in units:
@@ -117,10 +117,10 @@ class Launches:
 
     def __call__(self, kernel, most):
         for items, number, blocks, status in self.parts:
-            grid = bench.grid_of(blocks, self.per, most)
+            grid = coded.grid_of(blocks, self.per, most)
             arguments = (address(items), np.uint32(number), np.uint32(blocks), np.uint64(0), np.uint64(0),
                          np.uint32(self.vectors))
-            kernel((grid,), (bench.THREADS,), arguments + ((address(status),) if self.has_status else ()))
+            kernel((grid,), (coded.THREADS,), arguments + ((address(status),) if self.has_status else ()))
 
     def is_good(self):
         return all(bool((status == 0xFFFFFFFF).all()) for *_, status in self.parts)
@@ -137,7 +137,7 @@ def fast_launches(groups, vectors):
         own = [int(address(fast["entries"])), int(address(fast["codes"])), int(address(fast["offsets"])) + 4 * first,
                int(address(fast["planes"])) + matrix.offset, matrix.n // 4096 | 12 << 32, 0]
         return own, matrix.n // 4096
-    return Launches(groups, vectors, describe, 18, True, bench.WARPS)
+    return Launches(groups, vectors, describe, 18, True, coded.WARPS)
 
 
 def unit_launches(groups, vectors):
@@ -302,7 +302,7 @@ def show(row):
 def save():
     if option("--json"):
         with open(option("--json"), "a") as out:
-            out.write(json.dumps({"card": bench.Card().name, "arguments": sys.argv[1:], "rows": ROWS}) + "\n")
+            out.write(json.dumps({"card": coded.Card().name, "arguments": sys.argv[1:], "rows": ROWS}) + "\n")
 
 
 # Checks.
@@ -356,12 +356,12 @@ def close(matrices, vectors, merged):
 
 
 def main():
-    card, blocks = bench.Card(), int(option("--blocks", 3))
-    units = bench.read_units(option("--df11"), option("--original"), 1e18)[-blocks:]
+    card, blocks = coded.Card(), int(option("--blocks", 3))
+    units = coded.read_units(option("--df11"), option("--original"), 1e18)[-blocks:]
     blocks = len(units)
     weights, scale = sum(unit["n"] for unit in units), TOKEN_BLOCKS / blocks
     for unit in units:
-        unit["fast"] = bench.encode_fast(unit["expected"])
+        unit["fast"] = coded.encode_fast(unit["expected"])
     token = read_matrices(units, option("--original"))
     groups = [group for block in token for group in block]
     matrices = [matrix for group in groups for matrix in group]
@@ -375,13 +375,13 @@ def main():
         blas = None
         print("no cuBLAS:", error)
     ptx = option("--ptx")
-    best = lambda kernel: bench.best(ptx, kernel, card.capability)
+    best = lambda kernel: coded.best(ptx, kernel, card.capability)
 
     def gemv_rows(kind, path, name, vectors, per_processor=(None,)):
         room = next(room for room in (1, 2, 4, 8) if room >= vectors)
         try:
-            kernel = bench.function(path, f"{kind}_{room}")
-            fit = bench.occupancy(kernel)
+            kernel = coded.function(path, f"{kind}_{room}")
+            fit = coded.occupancy(kernel)
             launches = KINDS[kind](groups, vectors)
         except Exception as error:
             print(f"{name}: {type(error).__name__}: {error}"[:300])
@@ -397,17 +397,17 @@ def main():
     def decoded_rows(vectors):
         outs = {}
         if option("--published"):
-            kernel = bench.function(option("--published"), "decode")
-            outs["published DF11 + cuBLAS"] = lambda unit, kernel=kernel: bench.published(kernel, [unit])
-        for kind, batch_of in (("df11", lambda u: bench.unit_batch([u])), ("fast", lambda u: bench.fast_batch([u["fast_out"]]))):
+            kernel = coded.function(option("--published"), "decode")
+            outs["published DF11 + cuBLAS"] = lambda unit, kernel=kernel: coded.published(kernel, [unit])
+        for kind, batch_of in (("df11", lambda u: coded.unit_batch([u])), ("fast", lambda u: coded.fast_batch([u["fast_out"]]))):
             for unit in units:
                 unit["fast_out"] = {**unit["fast"], "out": unit["out"]}
-            kernel = bench.function(best(f"{kind}_decode"), f"{kind}_decode_batch")
+            kernel = coded.function(best(f"{kind}_decode"), f"{kind}_decode_batch")
             batches = {id(unit): batch_of(unit) for unit in units}
-            most, per = bench.occupancy(kernel) * card.multiprocessors, 1 if kind == "df11" else bench.WARPS
+            most, per = coded.occupancy(kernel) * card.multiprocessors, 1 if kind == "df11" else coded.WARPS
             def run(unit, kernel=kernel, batches=batches, most=most, per=per):
                 batch = batches[id(unit)]
-                batch(kernel, bench.grid_of(batch.blocks, per, most))
+                batch(kernel, coded.grid_of(batch.blocks, per, most))
             outs[f"{kind}_decode_batch + cuBLAS"] = run
         for name, decode in outs.items():
             def launch(stream, decode=decode):
@@ -423,8 +423,8 @@ def main():
     if once:
         # The gate and up projections, for ncu.
         launches = KINDS[once](groups[2:3], 1)
-        kernel = bench.function(best(once), f"{once}_1")
-        launches(kernel, bench.occupancy(kernel) * card.multiprocessors)
+        kernel = coded.function(best(once), f"{once}_1")
+        launches(kernel, coded.occupancy(kernel) * card.multiprocessors)
         cp.cuda.runtime.deviceSynchronize()
         return
 
