@@ -12,6 +12,9 @@ const FLAGS: &[&str] = &["Malformed", "OneRule"];
 /// A change of a sample.
 type Change = fn(&mut Sample);
 
+/// A change of the states and the words of a block.
+type LaneChange<'a> = &'a dyn Fn(&mut Vec<u8>, &mut Vec<u8>);
+
 /// The delta of `pair(1, 300, 2)` with a map and coded escapes, changed.
 fn changed(change: impl Fn(&mut Sample)) -> Vec<u8> {
     of(true, true, change)
@@ -275,7 +278,7 @@ fn states(deltas: &mut Deltas) {
     let put = |states: &mut Vec<u8>, lane: usize, state: u32| {
         states[4 * lane..4 * lane + 4].copy_from_slice(&state.to_le_bytes());
     };
-    let cases: [(&str, &str, &str, &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)); 5] = [
+    let cases: [(&str, &str, &str, LaneChange<'_>); 5] = [
         ("state-low", "a state below 2^15", "R-5.3", &|states, _| put(states, 0, (1 << 15) - 1)),
         ("state-high", "a state of 2^31", "R-5.3", &|states, _| put(states, 31, 1 << 31)),
         ("words-left", "a word that no lane takes", "R-5.4", &|_, words| {
