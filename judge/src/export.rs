@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::pair;
 use crate::question::Question;
 use crate::vectors::{Fingerprint, Outcome, Task, Vectors};
 
@@ -25,6 +26,9 @@ pub struct Entry {
     pub clauses: Vec<String>,
     /// The file that a program is given.
     pub input: String,
+    /// Of a delta, the file with the elements of its base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// The file with what it has to give, where there is one.
     pub output: Option<String>,
     /// SHA-256 of that.
@@ -65,6 +69,7 @@ pub fn export(folder: &Path) -> Result<Index, String> {
             Task::UnitEncode => ["safetensors", ""],
             Task::FrameDecode => ["frame", "elements"],
             Task::ArchiveDecode => ["archive", "elements"],
+            Task::DeltaDecode => ["delta", "elements"],
         };
         for question in questions {
             let name = |end: &str| format!("{}/{}.{end}", task.word(), question.id);
@@ -73,7 +78,17 @@ pub fn export(folder: &Path) -> Result<Index, String> {
                 fs::write(&path, bytes).map_err(|error| failed(&path, error))
             };
             let input = name(ends[0]);
-            write(&input, &question.input)?;
+            let (bytes, base) = match task {
+                Task::DeltaDecode => {
+                    let (delta, base) = pair::split(&question.input).ok_or("the vectors are damaged")?;
+                    (delta, Some((name("base"), base)))
+                }
+                _ => (&question.input[..], None),
+            };
+            write(&input, bytes)?;
+            if let Some((name, bytes)) = &base {
+                write(name, bytes)?;
+            }
             let output = match question.expected()? {
                 Some(bytes) => {
                     let output = name(ends[1]);
@@ -88,6 +103,7 @@ pub fn export(folder: &Path) -> Result<Index, String> {
                 id: question.id,
                 result: question.result,
                 comment: question.comment,
+                base: base.map(|(name, _)| name),
                 clauses: question.clauses,
                 input,
                 output,

@@ -1,9 +1,10 @@
-//! Judges implementations of DF11, and of frames.
+//! Judges implementations of DF11, of frames and of deltas.
 //!
 //! * [`judge`]: asks an implementation every question of the vectors, and says what it did wrong,
 //!   by clause; the command `df11 judge` is thin over it.
 //! * [`campaign`]: questions without end, made up, and answered by the reference.
 //! * [`subject`]: who is judged: a program, a shared library, a type in Rust.
+//! * [`pair`]: a delta and its base as one input.
 //! * [`report`]: a judgement as text, XML, a document to keep, and a badge.
 //! * [`lint`]: every rule that a unit or a frame bends, by clause of `spec/DF11.md` or
 //!   `spec/FRAME.md`.
@@ -36,6 +37,7 @@ pub mod campaign;
 pub mod export;
 pub mod judge;
 pub mod lint;
+pub mod pair;
 pub mod question;
 pub mod report;
 pub mod subject;

@@ -8,8 +8,9 @@ use safetensors::tensor::TensorView;
 use df11::{PARTS, Unit};
 
 use crate::lint::{Severity, lint};
+use crate::pair;
 use crate::subject::Answer;
-use crate::vectors::{FrameTest, Outcome, Task, Test, Vectors, is_digest, unit};
+use crate::vectors::{DeltaTest, FrameTest, Outcome, Task, Test, Vectors, is_digest, unit};
 
 /// How acceptable input must be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -39,7 +40,8 @@ pub struct Question {
     pub result: Outcome,
     /// Of input to be refused: whether it may be called invalid or unsupported, as one likes.
     pub either: bool,
-    /// The file: safetensors, a frame, or an archive.
+    /// The file: safetensors, a frame, or an archive; or a delta and its base, as [`pair::join`]
+    /// joins them.
     pub input: Vec<u8>,
     /// SHA-256 of the right output; `None` where there is none, or where many are right (encoders).
     pub sha256: Option<String>,
@@ -70,6 +72,7 @@ impl Question {
             Task::ArchiveDecode => {
                 FrameTest::load_archives()?.iter().map(|test| Question::of(task, test)).collect()
             }
+            Task::DeltaDecode => DeltaTest::load()?.into_iter().map(Question::of_delta).collect(),
         }
     }
 
@@ -100,6 +103,20 @@ impl Question {
         })
     }
 
+    fn of_delta(test: DeltaTest) -> Result<Self, String> {
+        let (delta, base) = test.bytes()?;
+        Ok(Question {
+            input: pair::join(&delta, &base)?,
+            id: test.id,
+            task: Task::DeltaDecode,
+            comment: test.comment,
+            clauses: test.clauses,
+            result: test.result,
+            either: false,
+            sha256: test.sha256,
+        })
+    }
+
     /// The right output, where there is one: decoded, and of the digest that the vector names.
     ///
     /// # Errors
@@ -127,6 +144,7 @@ impl Question {
             Task::UnitDecode => "unit",
             Task::FrameDecode => "frame",
             Task::ArchiveDecode => "archive",
+            Task::DeltaDecode => "delta",
             Task::UnitEncode => return self.judge_encoder(answer),
         };
         match (answer, self.result) {

@@ -1,9 +1,10 @@
-//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, and `frames.json`,
-//! compiled in.
+//! The vectors: `spec/vectors/df11.json` and the safetensors files beside it, `frames.json` and
+//! `delta.json`, compiled in.
 
 use df11::Parts;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -41,6 +42,8 @@ pub struct Fingerprint {
     pub units: String,
     /// The version of `FRAME.md`.
     pub frames: String,
+    /// The version of `DELTA.md`.
+    pub deltas: String,
 }
 
 /// What a flag means.
@@ -64,11 +67,14 @@ pub enum Task {
     FrameDecode,
     /// Decode an archive of dietgpu, or refuse it.
     ArchiveDecode,
+    /// Apply a delta to its base, or refuse one of the two.
+    DeltaDecode,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Task; 4] = [Task::UnitDecode, Task::UnitEncode, Task::FrameDecode, Task::ArchiveDecode];
+    pub const ALL: [Task; 5] =
+        [Task::UnitDecode, Task::UnitEncode, Task::FrameDecode, Task::ArchiveDecode, Task::DeltaDecode];
 
     /// What a program that does it is called.
     #[must_use]
@@ -78,6 +84,7 @@ impl Task {
             Task::UnitEncode => "encoder",
             Task::FrameDecode => "frame decoder",
             Task::ArchiveDecode => "archive decoder",
+            Task::DeltaDecode => "delta decoder",
         }
     }
 
@@ -89,6 +96,7 @@ impl Task {
             Task::UnitEncode => "encode",
             Task::FrameDecode => "frame",
             Task::ArchiveDecode => "archive",
+            Task::DeltaDecode => "delta",
         }
     }
 }
@@ -182,12 +190,18 @@ impl Vectors {
     pub fn fingerprint() -> Result<Fingerprint, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Frames {
+        struct File {
             spec_version: String,
         }
-        let frames: Frames = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
-        let texts =
-            [("df11.json", df11_vectors::DF11.as_bytes()), ("frames.json", df11_vectors::FRAMES.as_bytes())];
+        let version = |text: &str| {
+            let file: Result<File, _> = serde_json::from_str(text);
+            file.map(|file| file.spec_version).map_err(|error| error.to_string())
+        };
+        let texts = [
+            ("df11.json", df11_vectors::DF11.as_bytes()),
+            ("frames.json", df11_vectors::FRAMES.as_bytes()),
+            ("delta.json", df11_vectors::DELTA.as_bytes()),
+        ];
         let files: std::collections::BTreeMap<String, String> = texts
             .into_iter()
             .chain(df11_vectors::FILES)
@@ -197,8 +211,9 @@ impl Vectors {
         Ok(Fingerprint {
             sha256: hex::encode(Sha256::digest(list.as_bytes())),
             files,
-            units: Vectors::load()?.spec_version,
-            frames: frames.spec_version,
+            units: version(df11_vectors::DF11)?,
+            frames: version(df11_vectors::FRAMES)?,
+            deltas: version(df11_vectors::DELTA)?,
         })
     }
 
@@ -335,22 +350,7 @@ impl FrameTest {
     }
 
     fn load_group(wanted: &str) -> Result<Vec<Self>, String> {
-        /// The groups of the file, which have tests of several kinds.
-        #[derive(Deserialize)]
-        struct File {
-            #[serde(rename = "testGroups")]
-            groups: Vec<FrameGroup>,
-        }
-        #[derive(Deserialize)]
-        struct FrameGroup {
-            #[serde(rename = "type")]
-            task: String,
-            tests: Vec<serde_json::Value>,
-        }
-        let file: File = serde_json::from_str(df11_vectors::FRAMES).map_err(|error| error.to_string())?;
-        let tests =
-            file.groups.into_iter().filter(|group| group.task == wanted).flat_map(|group| group.tests);
-        tests.map(|test| serde_json::from_value(test).map_err(|error| error.to_string())).collect()
+        load_group(df11_vectors::FRAMES, wanted)
     }
 
     /// Whether these are the elements that a reader has to give.
@@ -366,6 +366,91 @@ impl FrameTest {
     /// If the vectors are damaged.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
         hex::decode(&self.frame).map_err(|error| format!("{}: {error}", self.id))
+    }
+}
+
+/// The tests of a group in a file whose groups have tests of several kinds.
+fn load_group<T: DeserializeOwned>(file: &str, wanted: &str) -> Result<Vec<T>, String> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(rename = "testGroups")]
+        groups: Vec<TypedGroup>,
+    }
+    #[derive(Deserialize)]
+    struct TypedGroup {
+        #[serde(rename = "type")]
+        task: String,
+        tests: Vec<serde_json::Value>,
+    }
+    let file: File = serde_json::from_str(file).map_err(|error| error.to_string())?;
+    let tests = file.groups.into_iter().filter(|group| group.task == wanted).flat_map(|group| group.tests);
+    tests.map(|test| serde_json::from_value(test).map_err(|error| error.to_string())).collect()
+}
+
+/// A test of a delta, as `delta.json` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeltaTest {
+    /// Number, unique among these tests.
+    pub tc_id: usize,
+    /// Name, unique among all tests.
+    pub id: String,
+    /// What it is about.
+    pub comment: String,
+    /// Flags, explained in the notes of the file.
+    pub flags: Vec<String>,
+    /// Clauses of `DELTA.md`, `RANS.md` and `FRAME.md` that decide it: the rule that is broken.
+    pub clauses: Vec<String>,
+    /// What a reader has to do.
+    pub result: Outcome,
+    /// The kind of error, of those that are refused.
+    pub error: Option<String>,
+    /// The delta, in hexadecimal.
+    pub delta: String,
+    /// The elements of the base, in hexadecimal.
+    pub base: String,
+    /// What its elements are; `null` where there is no sound answer.
+    pub element_type: Option<String>,
+    /// SHA-256 of the elements that it gives; `null` where there is no sound answer.
+    pub sha256: Option<String>,
+}
+
+impl DeltaTest {
+    /// The tests that are compiled in.
+    ///
+    /// # Errors
+    ///
+    /// If they are damaged, which a test of this crate rules out.
+    ///
+    /// ```
+    /// use df11::delta::Delta;
+    /// use df11_judge::vectors::{DeltaTest, Outcome};
+    ///
+    /// for test in DeltaTest::load()?.iter().filter(|test| test.result == Outcome::Valid) {
+    ///     let (delta, base) = test.bytes()?;
+    ///     let applied = Delta::new(&delta).and_then(|delta| delta.apply(&base));
+    ///     assert!(test.is_answer(&applied.map_err(|error| error.to_string())?));
+    /// }
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn load() -> Result<Vec<Self>, String> {
+        load_group(df11_vectors::DELTA, "DeltaDecode")
+    }
+
+    /// Whether these are the elements that a reader has to give.
+    #[must_use]
+    pub fn is_answer(&self, elements: &[u8]) -> bool {
+        is_digest(&self.sha256, elements)
+    }
+
+    /// The bytes of the delta, and those of the base.
+    ///
+    /// # Errors
+    ///
+    /// If the vectors are damaged.
+    pub fn bytes(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let bytes = |text: &str| hex::decode(text).map_err(|error| format!("{}: {error}", self.id));
+        Ok((bytes(&self.delta)?, bytes(&self.base)?))
     }
 }
 

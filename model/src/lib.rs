@@ -70,7 +70,7 @@ pub use ops::verify::{verify, verify_against_bases, verify_share};
 pub use ops::weights::bf16_weights;
 pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;
-pub use reader::{Reader, ReaderTensor, ReaderUnit};
+pub use reader::{Reader, ReaderOptions, ReaderTensor, ReaderUnit};
 
 use rayon::iter::MaxLen;
 use rayon::prelude::*;

@@ -1,24 +1,23 @@
 //! Reads tensors out of a checkpoint, one at a time, for programs that run models.
 
+mod opening;
 mod ranges;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use df11::{Parts, bf16};
 
-use crate::checkpoint::Weights;
 use crate::container::Mapped;
-use crate::delta;
+use crate::delta::{self, Bases};
 use crate::error::Error;
-use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
-use crate::packed::unit::{CODE, PackedUnit};
-use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
-use crate::partition::pattern::PatternDict;
-use crate::store;
+use crate::packed::Part;
+use crate::packed::open::{OpenFrame, OpenUnit};
+use opening::stored;
 use ranges::RangedUnit;
+
+pub use opening::ReaderOptions;
 
 /// An open checkpoint, which decodes any original tensor into the caller's memory.
 ///
@@ -29,7 +28,11 @@ use ranges::RangedUnit;
 /// threads at once, and runs on the calling thread.
 ///
 /// Decoding checks units by their rules, and frames also by their checksums.
-/// [`verify`](crate::verify) compares the digests of the originals; the reader does not.
+/// [`verify`](crate::verify) compares the digests of the originals; the reader does so only for
+/// deltas that are decoded whole.
+///
+/// A checkpoint with deltas needs the checkpoints that they were made against:
+/// [`ReaderOptions::bases`].
 ///
 /// ```
 /// use df11_model::{CompressOptions, Reader, compress};
@@ -55,7 +58,7 @@ use ranges::RangedUnit;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reader {
-    checkpoint: Weights,
+    part: Part,
     /// The files of the checkpoint, mapped whole.
     maps: Vec<Arc<Mapped>>,
     /// The tensors, ordered by name.
@@ -67,6 +70,8 @@ pub struct Reader {
     open_frames: Vec<OpenFrame>,
     /// The units of a checkpoint in a store, which are read by ranges.
     ranged: Option<Vec<RangedUnit>>,
+    /// What deltas are decoded with.
+    bases: Bases,
     stored_bytes: u64,
     metadata: BTreeMap<String, String>,
 }
@@ -74,7 +79,7 @@ pub struct Reader {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut reader = f.debug_struct("Reader");
-        reader.field("path", &self.checkpoint.path).field("stored_bytes", &self.stored_bytes);
+        reader.field("path", &self.part.weights.path).field("stored_bytes", &self.stored_bytes);
         reader.field("tensors", &self.tensors).field("units", &self.units).finish_non_exhaustive()
     }
 }
@@ -109,6 +114,8 @@ enum Place {
     Plain(usize, usize),
     /// A frame: the file, the position in it, and the number among the frames that are kept open.
     Frame(usize, usize, Option<usize>),
+    /// A delta: its number among the tensors in no unit.
+    Delta(usize),
     /// A tensor in a unit: the number of the unit, and the range of its elements.
     Unit(usize, Range<usize>),
 }
@@ -151,7 +158,7 @@ impl ReaderTensor {
     pub const fn unit(&self) -> Option<usize> {
         match self.place {
             Place::Unit(unit, _) => Some(unit),
-            Place::Plain(..) | Place::Frame(..) => None,
+            Place::Plain(..) | Place::Frame(..) | Place::Delta(_) => None,
         }
     }
 
@@ -189,100 +196,10 @@ impl ReaderUnit {
 }
 
 impl Reader {
-    /// Opens the checkpoint at `path`: a safetensors file, or a directory in Hugging Face form.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`] if a file cannot be opened or mapped, if a header or unit is invalid, or if a
-    /// tensor occurs twice.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open_with(path, None)
-    }
-
-    /// Opens a checkpoint of another program with the pattern dictionary that names the tensors of
-    /// its units. Without a dictionary, the one in `config.json` applies. Tensors that no
-    /// dictionary names are numbered.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`open`](Self::open), and an error if the dictionary does not fit the units.
-    pub fn open_with(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        Self::open_all(path.as_ref(), pattern_dict, false)
-    }
-
-    /// Opens a checkpoint without its deltas.
-    pub(crate) fn open_without_deltas(path: &Path) -> Result<Self, Error> {
-        Self::open_all(path, None, true)
-    }
-
-    fn open_all(path: &Path, pattern_dict: Option<&PatternDict>, skip_deltas: bool) -> Result<Self, Error> {
-        let path = &*store::plain(path);
-        let part = Part::new(Weights::open(path)?)?;
-        check_config(&part.weights)?;
-        let names = part.name_units(pattern_dict, &mut Vec::new())?;
-        if store::is_remote(path) {
-            return Self::open_ranges(part, &names);
-        }
-        Self::map(part, &names, skip_deltas)
-    }
-
-    /// Opens a checkpoint for programs that decode all of it again and again. Of one in a store,
-    /// all stored bytes are fetched once, and kept in memory as they are.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`open_with`](Self::open_with).
-    pub fn open_whole(path: impl AsRef<Path>, pattern_dict: Option<&PatternDict>) -> Result<Self, Error> {
-        let part = Part::new(Weights::open(&store::plain(path.as_ref()))?)?;
-        check_config(&part.weights)?;
-        let names = part.name_units(pattern_dict, &mut Vec::new())?;
-        Self::map(part, &names, false)
-    }
-
     /// Tells whether each range is read from a store when it is decoded.
     #[must_use]
     pub const fn reads_ranges(&self) -> bool {
         self.ranged.is_some()
-    }
-
-    /// Maps all files and checks all units.
-    fn map(part: Part, names: &Names, skip_deltas: bool) -> Result<Self, Error> {
-        let files = part.weights.files.iter();
-        let maps: Vec<_> =
-            files.map(|file| file.container.map_all().map(Arc::new)).collect::<Result<_, _>>()?;
-        let mut opening =
-            Opening { part: &part, maps: &maps, tensors: BTreeMap::new(), open_frames: Vec::new() };
-        for single in &part.singles {
-            if delta::is_one(single) {
-                if skip_deltas {
-                    continue;
-                }
-                return Err(delta::refused(&part, single));
-            }
-            opening.single(single)?;
-        }
-        let (mut units, mut open_units) = (Vec::new(), Vec::new());
-        for unit in &part.units {
-            let (listed, open) = opening.unit(units.len(), unit, names)?;
-            units.push(listed);
-            open_units.push(open);
-        }
-        let Opening { tensors, open_frames, .. } = opening;
-        let tensors = tensors.into_values().collect();
-        let checkpoint = part.weights;
-        let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
-        let metadata = metadata_of(&checkpoint);
-        Ok(Reader {
-            maps,
-            tensors,
-            units,
-            open_units,
-            open_frames,
-            ranged: None,
-            stored_bytes,
-            metadata,
-            checkpoint,
-        })
     }
 
     /// Iterates over all original tensors, ordered by name.
@@ -322,6 +239,10 @@ impl Reader {
     pub fn stored_order(&self) -> Vec<&str> {
         let at = |tensor: &ReaderTensor| match &tensor.place {
             &Place::Plain(file, at) | &Place::Frame(file, at, _) => (file, at, 0),
+            &Place::Delta(single) => {
+                let (file, at) = self.part.singles[single].place;
+                (file, at, 0)
+            }
             Place::Unit(unit, range) => {
                 let (file, at) = self.units[*unit].code;
                 (file, at, range.start)
@@ -346,7 +267,9 @@ impl Reader {
 
     /// Decodes a range of a tensor's elements, in the order in which they are stored, to `out`. To
     /// decode a row of a large matrix, it decodes the block of the unit or frame that contains it.
-    /// A frame of less than 64 KiB is checked again, which takes some microseconds.
+    /// A frame of less than 64 KiB is checked again, which takes some microseconds. Of a delta, it
+    /// decodes the blocks of the delta and of the base that contain the range, or the whole base
+    /// where the delta is a list of elements.
     ///
     /// # Errors
     ///
@@ -381,7 +304,7 @@ impl Reader {
         let Some(found) = self.units.get(unit) else {
             return Err(Error::Usage(format!(
                 "{}: there is no unit {unit}, but {}",
-                self.checkpoint.path.display(),
+                self.part.weights.path.display(),
                 self.units.len()
             )));
         };
@@ -407,7 +330,17 @@ impl Reader {
     }
 
     fn usage(&self, name: &str, problem: String) -> Error {
-        Error::Usage(format!("{}: tensor {name}: {problem}", self.checkpoint.path.display()))
+        Error::Usage(format!("{}: tensor {name}: {problem}", self.part.weights.path.display()))
+    }
+
+    /// Decodes a range of bytes of a tensor.
+    pub(crate) fn decode_bytes(&self, name: &str, bytes: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        self.decode(self.find(name)?, bytes.start as u64..bytes.end as u64, out)
+    }
+
+    /// The tensors as they are stored, deltas among them.
+    pub(crate) const fn part(&self) -> &Part {
+        &self.part
     }
 
     /// Decodes a range of bytes. The range begins and ends at element boundaries.
@@ -429,18 +362,36 @@ impl Reader {
             &Place::Frame(file, at, open) => {
                 let decoded = match open.and_then(|open| self.open_frames.get(open)) {
                     Some(open) => open.decode_range_into(bytes, out),
-                    None => OpenFrame::open(stored(&self.checkpoint, &self.maps, (file, at)))
+                    None => OpenFrame::open(stored(&self.part.weights, &self.maps, (file, at)))
                         .and_then(|open| open.decode_range_into(bytes, out)),
                 };
                 decoded.map_err(|error| {
-                    Error::frame(&self.checkpoint.files[file].container.path, &tensor.name, error)
+                    Error::frame(&self.part.weights.files[file].container.path, &tensor.name, error)
                 })
             }
+            &Place::Delta(single) => self.decode_delta(single, bytes, out),
             Place::Unit(unit, range) => {
                 let of = |at: usize| range.start + at / bf16::BYTES;
                 self.decode_unit(*unit, of(bytes.start)..of(bytes.end), out)
             }
         }
+    }
+
+    /// Decodes a range of bytes of a delta. Of all of it, the digest is compared, too (B-8.2).
+    fn decode_delta(&self, single: usize, bytes: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let single = &self.part.singles[single];
+        let (container, tensor) = self.part.weights.at(single.place);
+        let Some((original, base)) = single.frame.as_ref().and_then(|o| Some((o, o.delta.as_ref()?))) else {
+            return Ok(());
+        };
+        let (fetched, (file, at)) =
+            (self.reads_ranges().then(|| container.map(tensor)).transpose()?, single.place);
+        let stored = fetched.as_deref().unwrap_or_else(|| self.bytes(file, at));
+        let located = (container, tensor);
+        if bytes.len() as u64 == self.find(&tensor.name)?.bytes {
+            return delta::decode_whole(&self.bases, located, stored, original, out);
+        }
+        delta::decode_range(&self.bases, located, stored, &base.sha256, bytes, out)
     }
 
     fn decode_unit(&self, unit: usize, range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
@@ -449,128 +400,13 @@ impl Reader {
         }
         self.open_units[unit].decode_range_into(range, out).map_err(|error| {
             let found = &self.units[unit];
-            Error::unit(&self.checkpoint.files[found.code.0].container.path, &found.path, error)
+            Error::unit(&self.part.weights.files[found.code.0].container.path, &found.path, error)
         })
     }
 
     /// Returns the stored bytes of a tensor.
     fn bytes(&self, file: usize, at: usize) -> &[u8] {
-        let Range { start, end } = self.checkpoint.files[file].container.tensors[at].range;
+        let Range { start, end } = self.part.weights.files[file].container.tensors[at].range;
         &self.maps[file][start as usize..end as usize]
-    }
-}
-
-/// Collects the metadata of the original files, without what compression added.
-fn metadata_of(checkpoint: &Weights) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for (key, value) in checkpoint.files.iter().flat_map(|file| &file.container.metadata) {
-        if key != metadata::KEY && key != MANIFEST_KEY && !all.contains_key(key) {
-            all.insert(key.clone(), value.clone());
-        }
-    }
-    all
-}
-
-/// Returns the location of a stored tensor.
-fn stored(weights: &Weights, maps: &[Arc<Mapped>], (file, at): (usize, usize)) -> Bytes {
-    let Range { start, end } = weights.files[file].container.tensors[at].range;
-    Bytes { file: Arc::clone(&maps[file]), range: start as usize..end as usize }
-}
-
-/// The state of a checkpoint while it is opened.
-struct Opening<'a> {
-    part: &'a Part,
-    maps: &'a [Arc<Mapped>],
-    tensors: BTreeMap<String, ReaderTensor>,
-    open_frames: Vec<OpenFrame>,
-}
-
-impl ReaderTensor {
-    /// Describes the tensor of these weights of a unit.
-    fn of_unit(part: &Part, name: &str, unit: usize, weights: Range<usize>) -> Self {
-        let len = weights.len();
-        ReaderTensor {
-            name: name.to_owned(),
-            dtype: "BF16".to_owned(),
-            shape: part.shape_of(name, len).unwrap_or_else(|| vec![len]),
-            elements: len as u64,
-            bytes: (bf16::BYTES * len) as u64,
-            place: Place::Unit(unit, weights),
-        }
-    }
-}
-
-/// Adds a tensor to those of a checkpoint, unless it is there already.
-fn insert(
-    tensors: &mut BTreeMap<String, ReaderTensor>,
-    tensor: ReaderTensor,
-    path: &Path,
-) -> Result<(), Error> {
-    match tensors.insert(tensor.name.clone(), tensor) {
-        Some(twice) => Err(Error::tensor(path, &twice.name, "is there twice; keep one of the two")),
-        None => Ok(()),
-    }
-}
-
-impl Opening<'_> {
-    fn insert(&mut self, tensor: ReaderTensor, path: &Path) -> Result<(), Error> {
-        insert(&mut self.tensors, tensor, path)
-    }
-
-    /// Adds a tensor that is stored on its own.
-    fn single(&mut self, single: &Single) -> Result<(), Error> {
-        let (container, tensor) = self.part.weights.at(single.place);
-        let (file, at) = single.place;
-        let (dtype, shape, bytes, place) = match &single.frame {
-            Some(original) => {
-                frame::check_stored(container, tensor)?;
-                let open = OpenFrame::open(stored(&self.part.weights, self.maps, single.place))
-                    .map_err(|error| Error::frame(&container.path, &tensor.name, error))?;
-                let bytes = open.with_frame(|frame| {
-                    frame::check_original(frame, original).map(|()| frame.elements_bytes() as u64)
-                });
-                let bytes = bytes.map_err(|problem| Error::tensor(&container.path, &tensor.name, problem))?;
-                let kept = open.is_worth_it().then(|| {
-                    self.open_frames.push(open);
-                    self.open_frames.len() - 1
-                });
-                (original.dtype.clone(), original.shape.clone(), bytes, Place::Frame(file, at, kept))
-            }
-            None => (tensor.dtype.to_string(), tensor.shape.clone(), tensor.bytes(), Place::Plain(file, at)),
-        };
-        let elements = frame::elements(&shape).ok_or_else(|| {
-            Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
-        })?;
-        let name = tensor.name.clone();
-        self.insert(ReaderTensor { name, dtype, shape, elements, bytes, place }, &container.path)
-    }
-
-    /// Adds the unit of this number and its tensors.
-    fn unit(
-        &mut self,
-        number: usize,
-        unit: &PackedUnit,
-        names: &Names,
-    ) -> Result<(ReaderUnit, OpenUnit), Error> {
-        let part = self.part;
-        let file = unit.file(&part.weights);
-        let parts = unit.places.map(|place| stored(&part.weights, self.maps, place));
-        let open = OpenUnit::open(parts).map_err(|error| Error::unit(file, &unit.path, error))?;
-        let tensors = &names[&unit.path];
-        let (elements, ranges) = open.with_unit(|view| {
-            part.lengths(unit, view, tensors)?;
-            Ok::<_, Error>((view.len() as u64, view.tensor_ranges().collect::<Vec<_>>()))
-        })?;
-        for (name, range) in tensors.iter().zip(ranges) {
-            self.insert(ReaderTensor::of_unit(part, name, number, range), file)?;
-        }
-        let listed = ReaderUnit {
-            path: unit.path.clone(),
-            tensors: tensors.clone(),
-            elements,
-            stored_bytes: unit.bytes(&part.weights),
-            code: unit.places[CODE],
-        };
-        Ok((listed, open))
     }
 }

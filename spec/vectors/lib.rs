@@ -1,5 +1,5 @@
-//! The test vectors of DF11 and of frames, compiled in: for judges and for tests of other
-//! implementations in Rust.
+//! The test vectors of DF11, of frames and of deltas, compiled in: for judges and for tests of
+//! other implementations in Rust.
 //!
 //! Data alone, and no dependency. `df11-judge` reads it and runs programs on it;
 //! `spec/CONFORMANCE.md` in the repository says how to be judged.
@@ -20,6 +20,7 @@ pub const DF11: &str = include_str!("df11.json");
 pub const FRAMES: &str = include_str!("frames.json");
 
 /// `delta.json`: deltas and their bases as hexadecimal text, and the SHA-256 of what they give.
+/// `delta.schema.json` says how it is built.
 pub const DELTA: &str = include_str!("delta.json");
 
 /// A file that the official encoder wrote.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use df11_judge::pair;
 use df11_judge::subject::{Answer, Subject};
 use df11_judge::vectors::Task;
 use df11_reference::frame::{Tensor, crc};
@@ -51,6 +52,18 @@ pub const FRAME_FAULTS: [(&str, &str); 10] = [
     ("frame-panics", "crashes where a word is missing"),
 ];
 
+/// Faults of a decoder of deltas, each with what the judge says of it.
+pub const DELTA_FAULTS: [(&str, &str); 5] = [
+    ("delta-stops-early", "delta-f32-raw: gave 1199 bytes instead of 1200"),
+    (
+        "delta-takes-anything",
+        "delta-base-coded: accepted an invalid delta: one bit of the base is another (B-5.5)",
+    ),
+    ("delta-base-exact", "delta-shrunk: refused a valid delta"),
+    ("delta-one-table", "delta-f16-tables: refused a valid delta"),
+    ("delta-version", "delta-version: called delta invalid that is of a version"),
+];
+
 /// A decoder with one fault; with `none`, without.
 #[derive(Clone, Copy, Debug)]
 pub struct Faulty<'a>(pub &'a str);
@@ -58,8 +71,9 @@ pub struct Faulty<'a>(pub &'a str);
 impl Subject for Faulty<'_> {
     fn tasks(&self) -> Vec<Task> {
         match self.0 {
-            "none" => vec![Task::UnitDecode, Task::FrameDecode],
+            "none" => vec![Task::UnitDecode, Task::FrameDecode, Task::DeltaDecode],
             fault if fault.starts_with("frame") => vec![Task::FrameDecode],
+            fault if fault.starts_with("delta") => vec![Task::DeltaDecode],
             _ => vec![Task::UnitDecode],
         }
     }
@@ -68,6 +82,7 @@ impl Subject for Faulty<'_> {
         Ok(match task {
             Task::UnitDecode => decode_file(self.0, input),
             Task::FrameDecode => decode_frame(self.0, input),
+            Task::DeltaDecode => decode_delta(self.0, input)?,
             _ => Answer::Crashed("was asked something else".to_owned()),
         })
     }
@@ -292,6 +307,28 @@ fn decode_frame(fault: &str, input: &[u8]) -> Answer {
         _ => {}
     }
     Answer::Accepted(elements)
+}
+
+fn decode_delta(fault: &str, input: &[u8]) -> Result<Answer, String> {
+    let (delta, base) = pair::split(input).ok_or("no delta")?;
+    let invalid = |clause: &str| Ok(Answer::Invalid(clause.to_owned()));
+    let (element_type, mut elements) = match df11_reference::delta::decode(delta, base) {
+        Ok(result) => result,
+        Err(_) if fault == "delta-takes-anything" => return Ok(Answer::Accepted(base.to_vec())),
+        Err(violation) if violation.clause == "B-1.3" && fault != "delta-version" => {
+            return Ok(Answer::Unsupported(violation.to_string()));
+        }
+        Err(violation) => return invalid(&violation.to_string()),
+    };
+    let common = u64::from_le_bytes(std::array::from_fn(|i| delta[24 + i])) as usize;
+    let needed = common * [1, 2, 2, 4, 1, 1][usize::from(element_type)];
+    match fault {
+        "delta-stops-early" => drop(elements.pop()),
+        "delta-base-exact" if base.len() != needed && common > 0 => return invalid("B-3.2"),
+        "delta-one-table" if delta[12] > 1 => return invalid("B-5.3"),
+        _ => {}
+    }
+    Ok(Answer::Accepted(elements))
 }
 
 /// A frame in which what a faulty reader does not look at has been made right.

@@ -5,6 +5,8 @@
 pub mod archive_vectors;
 pub mod clauses;
 pub mod corpus;
+mod delta_sample;
+mod delta_single;
 pub mod delta_vectors;
 mod dictionary_vectors;
 pub mod faults;

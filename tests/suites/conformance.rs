@@ -10,10 +10,12 @@ use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use df11::{Decoder, Parts, Unit};
 use df11_judge::judge::{Report, Terms, run};
 use df11_judge::lint::{Severity, lint, lint_frame};
+use df11_judge::question::Mode;
 use df11_judge::subject::{Commands, Limits, Program};
-use df11_judge::vectors::{FrameTest, Outcome, Task, Vectors, unit};
+use df11_judge::vectors::{DeltaTest, FrameTest, Outcome, Task, Vectors, unit};
 use df11_reference::dictionary::Model;
 use df11_reference::frame::{Coding, encode_as};
+use df11_tests::faults::DELTA_FAULTS;
 use df11_tests::frame_sample::FrameSample;
 use df11_tests::weights::{Random, bits, bytes, like_trained};
 use df11_tests::{fixtures, spec_text, vectors};
@@ -323,6 +325,28 @@ fn decoders_of_frames_pass_or_are_found() {
     let report = judge("frame-takes-anything");
     assert!(found(&report, "state-too-small: accepted an invalid frame: a state below") > 20);
     assert!(report.failures().any(|(case, _)| case.clauses == ["F-1.3"]));
+}
+
+#[test]
+fn decoders_of_deltas_pass_or_are_found() {
+    let judge = |fault: &str, mode: Mode, filter: Option<&str>| {
+        let program = env!("CARGO_BIN_EXE_faulty");
+        let delta_decoder = Some(format!("{program} {fault} {{base}} {{delta}} {{out}}"));
+        let commands = Commands { delta_decoder, ..Commands::default() };
+        let limits = Limits { time: Duration::from_secs(20), memory: Some(1 << 30) };
+        let terms = Terms { limits, mode, filter: filter.map(str::to_owned) };
+        run("a program", &mut Program::new(commands, limits).unwrap(), &terms).unwrap()
+    };
+    let report = judge("none", Mode::Any, None);
+    assert!(report.passed(), "{}", report.to_text());
+    assert_eq!(report.cases.len(), DeltaTest::load().unwrap().len());
+    // No delta is acceptable, so that all modes ask for the same.
+    for mode in [Mode::Strict, Mode::Lenient] {
+        assert!(judge("none", mode, Some("base")).passed());
+    }
+    for (fault, says) in DELTA_FAULTS {
+        found(&judge(fault, Mode::Any, None), says);
+    }
 }
 
 #[test]

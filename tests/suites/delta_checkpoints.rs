@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use df11_model::{
-    Codec, CompressOptions, DecompressOptions, Error, compress, decompress, inspect, verify,
-    verify_against_bases,
+    Codec, CompressOptions, DecompressOptions, Error, Reader, ReaderOptions, compress, decompress, inspect,
+    verify, verify_against_bases,
 };
 use df11_tests::weights::{Random, like_trained};
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -141,7 +141,8 @@ fn a_missing_or_wrong_base_is_refused_before_anything_is_written() {
         assert_eq!(digests, 1 + bases.len(), "{error}");
     }
     // What needs no base still works.
-    verify(place.of("delta"), None, 0, &()).unwrap();
+    let report = verify(place.of("delta"), None, 0, &()).unwrap();
+    assert_eq!((report.deltas, report.frames, report.plain_tensors), (4, 0, 0));
     let report = inspect(place.of("delta"), None, 0).unwrap();
     assert_eq!(report.deltas.len(), 4);
     assert!(report.deltas.iter().all(|delta| delta.changed * 20 < delta.elements));
@@ -227,4 +228,124 @@ fn what_is_equal_to_the_base_takes_less_than_a_hundred_bytes() {
     assert_eq!(report.deltas.len(), 5);
     assert!(report.deltas.iter().all(|delta| delta.method == "same" && delta.bytes_after < 100));
     place.restores("delta", &[base], &new);
+}
+
+/// Opens a checkpoint with bases.
+fn open(path: &Path, bases: &[PathBuf]) -> Result<Reader, Error> {
+    ReaderOptions { bases: bases.to_vec(), ..ReaderOptions::default() }.open(path)
+}
+
+/// Reads tensors whole, row by row and by ranges of any length.
+fn reads(reader: &Reader, model: &[Tensor]) {
+    assert_eq!(reader.tensors().len(), model.len());
+    let mut random = Random(7);
+    for (name, shape, bytes) in model {
+        let tensor = reader.tensor(name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape(), tensor.is_plain()), ("BF16", &shape[..], false));
+        assert_eq!(tensor.bytes(), bytes.len() as u64);
+        let mut whole = vec![0; bytes.len()];
+        reader.decode_into(name, &mut whole).unwrap();
+        assert!(whole == *bytes, "{name}");
+        for _ in 0..20 {
+            let end = random.below(tensor.elements() + 1);
+            let start = random.below(end + 1);
+            let mut part = vec![0; 2 * (end - start) as usize];
+            reader.decode_range_into(name, start..end, &mut part).unwrap();
+            assert!(part == bytes[2 * start as usize..2 * end as usize], "{name}: {start}..{end}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_with_the_base_in_any_form_gives_every_tensor_and_every_range() {
+    let place = Place::new();
+    let (old, new) = (model(1), step(&model(1), 50, 2));
+    let (base, plain) = (place.save("base", &old), place.save("new", &new));
+    place.against(&plain, std::slice::from_ref(&base), "delta").unwrap();
+    let packed = place.of("delta");
+    let reader = open(&packed, std::slice::from_ref(&base)).unwrap();
+    reads(&reader, &new);
+    let names: Vec<&str> = reader.tensors().map(df11_model::ReaderTensor::name).collect();
+    let mut stored = reader.stored_order();
+    stored.sort_unstable();
+    assert_eq!(stored, names);
+    // Ranges first, of bases that record their digests.
+    for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
+        let other = place.of(&format!("base-{codec:?}"));
+        compress(&base, &other, &CompressOptions { codec, ..Default::default() }, &()).unwrap();
+        let reader = open(&packed, &[other]).unwrap();
+        let (name, shape, bytes) = &new[1];
+        let row = 2 * shape[1];
+        for number in [200, 0, 255] {
+            let mut part = vec![0; row];
+            let from = (number * shape[1]) as u64;
+            reader.decode_range_into(name, from..from + shape[1] as u64, &mut part).unwrap();
+            assert!(part == bytes[number * row..(number + 1) * row]);
+        }
+        reads(&reader, &new);
+    }
+    // A checkpoint without deltas needs no base, and one that is given is not even opened.
+    assert!(open(&base, &[place.of("nowhere")]).is_ok());
+}
+
+#[test]
+fn a_reader_gives_deltas_of_every_method_grown_tensors_and_chains() {
+    let place = Place::new();
+    let old = model(1);
+    let base = place.save("base", &old);
+    let mut new = step(&old, 60, 4);
+    // Nothing differs, one element does, and twenty rows are new.
+    new[1].2 = old[1].2.clone();
+    new[3].2 = old[3].2.clone();
+    new[3].2[1000] ^= 1;
+    new[0].1[0] += 20;
+    new[0].2.extend(&model(9)[0].2[..20 * 64 * 2]);
+    let plain = place.save("new", &new);
+    place.against(&plain, std::slice::from_ref(&base), "delta").unwrap();
+    let report = inspect(place.of("delta"), None, 0).unwrap();
+    let methods: Vec<&str> = report.deltas.iter().map(|delta| delta.method.as_str()).collect();
+    assert!(["same", "list", "coded"].iter().all(|method| methods.contains(method)), "{methods:?}");
+    // The rows that the base has take a delta; only the others cost what a frame costs.
+    let embed = report.deltas.iter().find(|delta| delta.name == "embed.weight").unwrap();
+    assert!(embed.method == "coded" && embed.bytes_after < 2 * (20 * 64 * 2 + 300 * 64 / 10), "{embed:?}");
+    reads(&open(&place.of("delta"), std::slice::from_ref(&base)).unwrap(), &new);
+
+    let next = step(&new, 300, 5);
+    let last = place.save("next", &next);
+    let bases = [place.of("delta"), base];
+    place.against(&last, &bases, "chain").unwrap();
+    let report = inspect(place.of("chain"), None, 0).unwrap();
+    assert!(report.deltas.iter().any(|delta| delta.depth == 2));
+    reads(&open(&place.of("chain"), &bases).unwrap(), &next);
+    // The chain needs every link.
+    assert!(open(&place.of("chain"), &bases[..1]).is_err());
+}
+
+#[test]
+fn a_reader_without_the_base_or_with_another_one_names_the_tensor_and_the_digests() {
+    let place = Place::new();
+    let (base, new) = (place.save("base", &model(1)), place.save("new", &step(&model(1), 50, 2)));
+    let other = place.save("other", &step(&model(1), 9, 3));
+    place.against(&new, std::slice::from_ref(&base), "delta").unwrap();
+    for bases in [vec![], vec![other]] {
+        let error = open(&place.of("delta"), &bases).unwrap_err().to_string();
+        assert!(error.contains("embed.weight") || error.contains("layers."), "{error}");
+        assert_eq!(error.matches("SHA-256").count(), 1 + bases.len(), "{error}");
+    }
+    assert!(Reader::open(place.of("delta")).is_err());
+
+    // A base whose record is right, and whose bytes are not: noticed at the first use, by range or
+    // whole, before anything is given.
+    let packed = place.of("packed");
+    compress(&base, &packed, &CompressOptions { codec: Codec::Rans, ..Default::default() }, &()).unwrap();
+    let path = packed.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    // The digest is text in the header.
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let damaged = open(&place.of("delta"), std::slice::from_ref(&packed)).and_then(|reader| {
+        model(1).iter().try_for_each(|(name, ..)| reader.decode_range_into(name, 0..10, &mut [0; 20]))
+    });
+    assert!(damaged.is_err());
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use df11_judge::campaign::{self, Campaign, Options};
 use df11_judge::export::export;
 use df11_judge::judge::{Report, Terms, run};
+use df11_judge::pair;
 use df11_judge::question::{Mode, Question};
 use df11_judge::subject::{Answer, Batch, Limits, Ours, Subject, serve};
 use df11_judge::vectors::{Outcome, Task, Vectors};
@@ -151,6 +152,8 @@ fn programs_that_do_not_speak_the_protocol_are_errors() {
     // A question that breaks off, and one of no known task.
     let answered = |question: &[u8]| serve(&mut Ours, question, &mut Vec::new());
     assert!(answered(&[1, 5, 0, 0, 0, 1]).is_err() && answered(&[9, 0, 0, 0, 0]).is_err());
+    // A delta whose base is cut off.
+    assert!(answered(&[5, 5, 0, 0, 0, 2, 0, 0, 0, 1]).is_err());
     assert!(answered(&[]).is_ok());
 }
 
@@ -190,7 +193,9 @@ fn a_report_says_what_may_be_quoted() {
     let quote = all["quote"].as_str().unwrap();
     let sha256 = all["vectors"]["sha256"].as_str().unwrap();
     assert!(
-        quote.starts_with("passes df11 judge 1.0 (decoder, encoder, frame decoder, archive decoder;"),
+        quote.starts_with(
+            "passes df11 judge 1.0 (decoder, encoder, frame decoder, archive decoder, delta decoder;"
+        ),
         "{quote}"
     );
     assert!(quote.contains("; lenient; ") && quote.contains(&sha256[..16]), "{quote}");
@@ -221,7 +226,11 @@ fn vectors_are_exported_with_what_they_decode_to() {
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
     for entry in &index.entries {
         let task = Task::ALL.into_iter().find(|task| task.word() == entry.task).unwrap();
-        let answer = Ours.answer(task, &read(&entry.input)).unwrap();
+        let input = match &entry.base {
+            Some(base) => pair::join(&read(&entry.input), &read(base)).unwrap(),
+            None => read(&entry.input),
+        };
+        let answer = Ours.answer(task, &input).unwrap();
         match (&entry.output, answer) {
             (Some(output), Answer::Accepted(found)) => assert!(read(output) == found, "{}", entry.id),
             (Some(_), answer) => panic!("{}: {answer:?}", entry.id),

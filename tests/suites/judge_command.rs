@@ -41,6 +41,7 @@ fn the_old_name_of_the_command_still_works() {
     let list = json(&df11(&["judge", "list", "--json"]));
     assert!(list["numberOfTests"].as_u64().unwrap() >= 150);
     assert!(!list["archives"].as_array().unwrap().is_empty());
+    assert!(!list["deltas"].as_array().unwrap().is_empty());
 }
 
 #[test]
@@ -62,6 +63,16 @@ fn programs_are_judged_by_their_exit_codes() {
     assert!(code(&output) == 1 && stdout(&output).contains("crashed with exit code 1"));
     let output = with("sh -c 'exit 11' {unit} {out}", &["--filter", "gaps-cut"]);
     assert!(code(&output) == 1 && stdout(&output).contains("called an invalid unit unsupported"));
+    // A decoder of deltas is given two files.
+    let deltas = |decoder: &str, filter| run(&["--delta-decoder", decoder, "--filter", filter]);
+    let copies = deltas("cp {base} {out} {delta}", "delta-bf16-same");
+    assert!(code(&copies) == 1 && stdout(&copies).contains("crashed with exit code 1"));
+    let copies = "sh -c 'test -f {delta} && cp {base} {out}'";
+    assert_eq!(code(&deltas(copies, "delta-bf16-same")), 0);
+    let output = deltas(copies, "delta-base-coded");
+    assert!(code(&output) == 1 && stdout(&output).contains("accepted an invalid delta"));
+    assert_eq!(code(&run(&["--delta-decoder", "cp {delta} {out}"])), 2);
+    assert_eq!(code(&run(&["--delta-decoder", copies, DF11, "judge", "serve"])), 2);
     // Nobody to judge, or nobody there.
     assert_eq!(code(&run(&[])), 2);
     assert_eq!(code(&run(&["/no/such/program"])), 2);

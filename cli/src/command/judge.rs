@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use df11_judge::judge::{Report, Terms};
 use df11_judge::question::Mode;
 use df11_judge::subject::{Batch, Commands, Library, Limits, Ours, Program, Subject, serve};
-use df11_judge::vectors::{FrameTest, Outcome, Task, Vectors};
+use df11_judge::vectors::{DeltaTest, FrameTest, Outcome, Task, Vectors};
 use df11_model::Error;
 use serde::Serialize;
 
@@ -43,6 +43,9 @@ pub(crate) enum Judge {
     },
 }
 
+/// The options that name a command, one for each task.
+const COMMANDS: [&str; 5] = ["decoder", "encoder", "frame_decoder", "archive_decoder", "delta_decoder"];
+
 /// Who is judged.
 #[derive(Args)]
 pub(crate) struct Who {
@@ -52,7 +55,8 @@ pub(crate) struct Who {
         value_name = "PROGRAM",
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        conflicts_with_all = ["decoder", "encoder", "frame_decoder", "archive_decoder", "library"]
+        conflicts_with_all = COMMANDS,
+        conflicts_with = "library"
     )]
     program: Vec<String>,
     /// A decoder: a command in which {unit} stands for the file to read and {out} for the file to
@@ -71,8 +75,12 @@ pub(crate) struct Who {
     /// and {out} for the file to write.
     #[arg(long, value_name = "CMD")]
     archive_decoder: Option<String>,
+    /// A decoder of deltas: a command in which {base} stands for the file with the elements of the
+    /// base, {delta} for the file with the delta, and {out} for the file to write.
+    #[arg(long, value_name = "CMD")]
+    delta_decoder: Option<String>,
     /// A shared library with the functions of df11.h that a decoder needs.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["decoder", "encoder", "frame_decoder", "archive_decoder"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = COMMANDS)]
     library: Option<PathBuf>,
     /// Seconds that a single case may take.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
@@ -89,7 +97,7 @@ pub(crate) struct Run {
     who: Who,
     /// A CUDA kernel with the arguments of the published one, as PTX: run in the emulator, which
     /// also finds what is wrong with its accesses of memory.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["decoder", "encoder", "frame_decoder", "archive_decoder", "library", "program"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = COMMANDS, conflicts_with_all = ["library", "program"])]
     ptx: Option<PathBuf>,
     /// The name of the kernel.
     #[arg(long, value_name = "NAME", default_value = "decode", requires = "ptx")]
@@ -168,10 +176,11 @@ impl Who {
             let name = self.program.join(" ");
             return Ok((name, Box::new(Batch::start(&self.program, limits).map_err(Error::Usage)?)));
         }
-        let Who { decoder, encoder, frame_decoder, archive_decoder, .. } = self;
-        let commands = Commands { decoder, encoder, frame_decoder, archive_decoder };
+        let Who { decoder, encoder, frame_decoder, archive_decoder, delta_decoder, .. } = self;
+        let commands = Commands { decoder, encoder, frame_decoder, archive_decoder, delta_decoder };
         if commands.is_empty() {
-            let what = "name a PROGRAM, a --library, a --decoder, an --encoder, a --frame-decoder or an --archive-decoder";
+            let what = "name a PROGRAM, a --library, a --decoder, an --encoder, a --frame-decoder, \
+                        an --archive-decoder or a --delta-decoder";
             return Err(Error::Usage(what.to_owned()));
         }
         let name = commands.name();
@@ -236,7 +245,7 @@ fn write_file(path: PathBuf, text: String) -> Result<(), Error> {
 fn vectors() -> Result<AllVectors, Error> {
     let all = || {
         let (units, frames) = (Vectors::load()?, FrameTest::load()?);
-        Ok(AllVectors { units, frames, archives: FrameTest::load_archives()? })
+        Ok(AllVectors { units, frames, archives: FrameTest::load_archives()?, deltas: DeltaTest::load()? })
     };
     all().map_err(Error::Usage)
 }
@@ -248,6 +257,7 @@ struct AllVectors {
     units: Vectors,
     frames: Vec<FrameTest>,
     archives: Vec<FrameTest>,
+    deltas: Vec<DeltaTest>,
 }
 
 fn list(vectors: &AllVectors) -> String {
@@ -264,6 +274,9 @@ fn list(vectors: &AllVectors) -> String {
         for test in tests {
             line(test.tc_id, task, test.result, &test.id, &test.comment, &test.clauses);
         }
+    }
+    for test in &vectors.deltas {
+        line(test.tc_id, Task::DeltaDecode, test.result, &test.id, &test.comment, &test.clauses);
     }
     out
 }

@@ -33,11 +33,14 @@ impl Verify {
 }
 
 pub(crate) fn verified(report: &VerifyReport) -> String {
+    let some =
+        |number: usize, what: &str| if number > 0 { format!("{number} {what}; ") } else { String::new() };
     let mut out = format!(
-        "ok: {} units, {} weights decoded, every rule kept; {}{} plain tensors; {} digests match",
+        "ok: {} units, {} weights decoded, every rule kept; {}{}{} plain tensors; {} digests match",
         report.units,
         grouped(report.elements),
-        if report.frames > 0 { format!("{} frames; ", report.frames) } else { String::new() },
+        some(report.frames, "frames"),
+        some(report.deltas, "deltas"),
         report.plain_tensors,
         report.digests_checked,
     );

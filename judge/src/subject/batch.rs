@@ -33,6 +33,7 @@ fn number(task: Task) -> u8 {
         Task::UnitEncode => 2,
         Task::FrameDecode => 3,
         Task::ArchiveDecode => 4,
+        Task::DeltaDecode => 5,
     }
 }
 

@@ -286,7 +286,9 @@ impl Subject for Library {
             }
             Task::FrameDecode => self.frame(input, &mut error),
             Task::ArchiveDecode => self.archive(input, &mut error),
-            Task::UnitEncode => return Err("a library is not asked to encode".to_owned()),
+            Task::UnitEncode | Task::DeltaDecode => {
+                return Err("a library is asked neither to encode nor for deltas".to_owned());
+            }
         };
         let told = error.told();
         Ok(match result {

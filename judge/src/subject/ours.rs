@@ -1,5 +1,6 @@
 //! The decoder and encoder of df11 itself.
 
+use df11::delta::Delta;
 use df11::dietgpu::{self, Archive, FloatArchive};
 use df11::frame::Frame;
 use df11::{EncodeOptions, EncodedUnit, Error, ErrorKind, PARTS, Unit};
@@ -7,6 +8,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
 use super::{Answer, Subject};
+use crate::pair;
 use crate::vectors::{Task, UNIT_TYPES, unit, unit_tensors};
 
 /// The decoder and encoder of df11, as any other implementation is judged.
@@ -24,6 +26,7 @@ impl Subject for Ours {
             Task::UnitEncode => return encoded(input),
             Task::FrameDecode => frame(input),
             Task::ArchiveDecode => archive(input),
+            Task::DeltaDecode => return delta(input),
         };
         Ok(answer.map_or_else(refusal, Answer::Accepted))
     }
@@ -99,6 +102,23 @@ fn serialized(unit: &EncodedUnit) -> Result<Vec<u8>, String> {
 
 fn frame(input: &[u8]) -> Result<Vec<u8>, Error> {
     Frame::new(input)?.decode()
+}
+
+/// Applies a delta to its base.
+fn delta(input: &[u8]) -> Result<Answer, String> {
+    let (delta, base) = pair::split(input).ok_or("the input ends before the base does")?;
+    let applied = Delta::new(delta).and_then(|delta| {
+        let needed = delta.common() * delta.element_type().bytes();
+        let is_long = needed <= base.len();
+        is_long.then(|| delta.apply(base)).transpose().map(|elements| elements.ok_or((needed, base.len())))
+    });
+    Ok(match applied {
+        Ok(Ok(elements)) => Answer::Accepted(elements),
+        Ok(Err((needed, found))) => {
+            Answer::Invalid(format!("B-1.1: the delta needs {needed} bytes of a base, and there are {found}"))
+        }
+        Err(error) => refusal(error),
+    })
 }
 
 fn archive(input: &[u8]) -> Result<Vec<u8>, Error> {

@@ -1,7 +1,7 @@
 //! A command that is started for each question, with files.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tempfile::TempDir;
@@ -9,6 +9,7 @@ use wait_timeout::ChildExt;
 
 use super::child::{command, late, refusal, words};
 use super::{Answer, Limits, Subject};
+use crate::pair;
 use crate::vectors::Task;
 
 /// The command for each task, with words in braces for the two files.
@@ -22,6 +23,8 @@ pub struct Commands {
     pub frame_decoder: Option<String>,
     /// A command with `{archive}` and `{out}`.
     pub archive_decoder: Option<String>,
+    /// A command with `{base}`, `{delta}` and `{out}`.
+    pub delta_decoder: Option<String>,
 }
 
 impl Commands {
@@ -31,6 +34,7 @@ impl Commands {
             Task::UnitEncode => self.encoder.as_deref(),
             Task::FrameDecode => self.frame_decoder.as_deref(),
             Task::ArchiveDecode => self.archive_decoder.as_deref(),
+            Task::DeltaDecode => self.delta_decoder.as_deref(),
         }
     }
 
@@ -67,15 +71,16 @@ impl Program {
         Ok(Program { commands, limits, folder })
     }
 
-    fn start(&self, names: [&str; 2], paths: [&Path; 2], template: &str) -> Result<Answer, String> {
+    /// Starts a command with these files in the places of these names; the last is the output.
+    fn start(&self, files: &[(&str, PathBuf)], template: &str) -> Result<Answer, String> {
         let mut words = words(template)?;
-        for name in names {
+        for (name, _) in files {
             if !words.iter().any(|word| word.contains(name)) {
                 return Err(format!("the command {template:?} does not say where {name} goes"));
             }
         }
         for word in &mut words {
-            for (name, path) in names.iter().zip(paths) {
+            for (name, path) in files {
                 *word = word.replace(name, &path.to_string_lossy());
             }
         }
@@ -94,7 +99,8 @@ impl Program {
             let _ = child.wait();
             return Ok(late(&self.limits));
         };
-        Ok(match (refusal(status, &log), fs::read(paths[1])) {
+        let output = files.last().map(|(_, path)| fs::read(path)).ok_or("the command has no output")?;
+        Ok(match (refusal(status, &log), output) {
             (Some(refusal), _) => refusal,
             (None, Ok(output)) => Answer::Accepted(output),
             (None, Err(error)) => {
@@ -111,15 +117,26 @@ impl Subject for Program {
 
     fn answer(&mut self, task: Task, input: &[u8]) -> Result<Answer, String> {
         let template = self.commands.of(task).ok_or("there is no command for this task")?;
-        let (names, file) = match task {
-            Task::UnitDecode => (["{unit}", "{out}"], "unit.safetensors"),
-            Task::UnitEncode => (["{bf16}", "{unit}"], "weights.safetensors"),
-            Task::FrameDecode => (["{frame}", "{out}"], "input.frame"),
-            Task::ArchiveDecode => (["{archive}", "{out}"], "input.archive"),
+        // The files to read: each with its name in the command, and its bytes. Then the output.
+        let (inputs, output): (Vec<(&str, &str, &[u8])>, _) = match task {
+            Task::UnitDecode => (vec![("{unit}", "unit.safetensors", input)], "{out}"),
+            Task::UnitEncode => (vec![("{bf16}", "weights.safetensors", input)], "{unit}"),
+            Task::FrameDecode => (vec![("{frame}", "input.frame", input)], "{out}"),
+            Task::ArchiveDecode => (vec![("{archive}", "input.archive", input)], "{out}"),
+            Task::DeltaDecode => {
+                let (delta, base) = pair::split(input).ok_or("the input ends before the base does")?;
+                (vec![("{base}", "input.base", base), ("{delta}", "input.delta", delta)], "{out}")
+            }
         };
-        let [from, to] = [file, "output"].map(|name| self.folder.path().join(name));
-        fs::write(&from, input).map_err(|error| format!("cannot write {}: {error}", from.display()))?;
-        let _ = fs::remove_file(&to);
-        self.start(names, [&from, &to], template)
+        let path = |name: &str| self.folder.path().join(name);
+        let mut files = Vec::new();
+        for (name, file, bytes) in inputs {
+            let path = path(file);
+            fs::write(&path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            files.push((name, path));
+        }
+        files.push((output, path("output")));
+        let _ = fs::remove_file(path("output"));
+        self.start(&files, template)
     }
 }

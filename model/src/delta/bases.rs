@@ -2,17 +2,18 @@
 //! Their tensors are found by digest, whatever their names and files are.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::{DEEPEST, in_turn, restored};
-use crate::checkpoint::Weights;
+use super::{DEEPEST, decode_range, in_turn, restored};
 use crate::container::{Container, Tensor};
 use crate::error::Error;
 use crate::names::digest;
 use crate::packed::metadata::{DeltaMetadata, TensorMetadata};
-use crate::packed::{Packed, Part};
+use crate::packed::{Packed, Part, dtype_of, frame};
 use crate::reader::Reader;
 
 /// Any number of checkpoints, and where each tensor is.
@@ -27,7 +28,6 @@ pub(crate) struct Bases {
 #[derive(Debug)]
 struct Checkpoint {
     path: PathBuf,
-    part: Part,
     reader: Reader,
     tensors: Vec<Known>,
 }
@@ -38,7 +38,10 @@ struct Known {
     name: String,
     dtype: String,
     shape: Vec<usize>,
+    bytes: usize,
     sha256: String,
+    /// Whether its digest is known to be right, and not only recorded.
+    is_checked: AtomicBool,
     /// Where it is stored and what it needs, if it is a delta itself.
     delta: Option<((usize, usize), DeltaMetadata)>,
 }
@@ -124,6 +127,16 @@ impl Bases {
         Err(Error::tensor(&container.path, &tensor.name, problem))
     }
 
+    /// Checks that the base of a tensor is there, if it is stored as a delta.
+    pub(crate) fn expect_of(
+        &self,
+        container: &Container,
+        tensor: &Tensor,
+        original: &TensorMetadata,
+    ) -> Result<(), Error> {
+        original.delta.as_ref().map_or(Ok(()), |base| self.expect(container, tensor, base))
+    }
+
     /// Says which tensor is missing, and what is there in its place.
     fn missing(&self, base: &DeltaMetadata) -> String {
         let DeltaMetadata { name, shape, sha256, .. } = base;
@@ -157,18 +170,51 @@ impl Bases {
         self.read_at(sha256, 0)
     }
 
+    /// The tensor with a digest, and the checkpoint that has it.
+    fn known(&self, sha256: &str) -> Result<(&Checkpoint, &Known), Error> {
+        match self.by_digest.get(sha256) {
+            Some(&(checkpoint, at)) => Ok((&self.list[checkpoint], &self.list[checkpoint].tensors[at])),
+            None => Err(Error::Usage(format!("no base that was given has a tensor with SHA-256 {sha256}"))),
+        }
+    }
+
+    /// How many bytes the tensor with a digest has.
+    pub(super) fn bytes(&self, sha256: &str) -> Result<usize, Error> {
+        self.known(sha256).map(|(_, known)| known.bytes)
+    }
+
+    /// Decodes a range of bytes of the tensor with a digest. The first time, it decodes all of it,
+    /// and compares the digest (B-8.2).
+    pub(super) fn read_range(&self, sha256: &str, bytes: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let (checkpoint, known) = self.known(sha256)?;
+        if !known.is_checked.load(Ordering::Relaxed) {
+            self.read(sha256)?;
+        }
+        if bytes.end > known.bytes {
+            let problem = format!("has {} bytes, fewer than a delta against it needs", known.bytes);
+            return Err(Error::tensor(&checkpoint.path, &known.name, problem));
+        }
+        match &known.delta {
+            None => checkpoint.reader.decode_bytes(&known.name, bytes, out),
+            Some((place, base)) => {
+                let located = checkpoint.reader.part().weights.at(*place);
+                let stored = located.0.map(located.1)?;
+                decode_range(self, located, &stored, &base.sha256, bytes, out)
+            }
+        }
+    }
+
     fn read_at(&self, sha256: &str, depth: u32) -> Result<Vec<u8>, Error> {
-        let found = self.by_digest.get(sha256).filter(|_| depth <= DEEPEST);
-        let Some(&(checkpoint, at)) = found else {
-            return Err(Error::Usage(format!("no base that was given has a tensor with SHA-256 {sha256}")));
-        };
-        let checkpoint = &self.list[checkpoint];
-        let known = &checkpoint.tensors[at];
+        let (checkpoint, known) = self.known(sha256)?;
+        if depth > DEEPEST {
+            let problem = format!("needs a chain of more than {DEEPEST} deltas; give an earlier base");
+            return Err(Error::tensor(&checkpoint.path, &known.name, problem));
+        }
         let elements = match &known.delta {
             None => checkpoint.read(&known.name)?,
             Some((place, base)) => {
                 let base = self.read_at(&base.sha256, depth + 1)?;
-                let (container, tensor) = checkpoint.part.weights.at(*place);
+                let (container, tensor) = checkpoint.reader.part().weights.at(*place);
                 restored(&base, container, tensor)?
             }
         };
@@ -177,6 +223,7 @@ impl Bases {
             let problem = format!("has SHA-256 {found}, but {sha256} is recorded; the base is damaged");
             return Err(Error::tensor(&checkpoint.path, &known.name, problem));
         }
+        known.is_checked.store(true, Ordering::Relaxed);
         Ok(elements)
     }
 }
@@ -191,32 +238,45 @@ pub(super) fn deltas(part: &Part) -> impl Iterator<Item = ((usize, usize), &Tens
 
 impl Checkpoint {
     fn open(path: &Path) -> Result<Self, Error> {
-        let part = Part::new(Weights::open(path)?)?;
-        let reader = Reader::open_without_deltas(path)?;
+        let reader = Reader::open_base(path)?;
+        let part = reader.part();
         let all: Vec<_> = reader.tensors().collect();
         let mut tensors = in_turn(&all, |tensor| {
             let recorded = part.described.digest(tensor.name()).filter(|sha256| !sha256.is_empty());
-            let sha256 = match recorded {
-                Some(sha256) => sha256.to_owned(),
+            let (sha256, is_checked) = match recorded {
+                Some(sha256) => (sha256.to_owned(), false),
                 None => {
                     let mut elements = vec![0; tensor.bytes() as usize];
                     reader.decode_into(tensor.name(), &mut elements)?;
-                    hex::encode(Sha256::digest(&elements))
+                    (hex::encode(Sha256::digest(&elements)), true)
                 }
             };
             let (name, dtype) = (tensor.name().to_owned(), tensor.dtype().to_owned());
-            Ok(Known { name, dtype, shape: tensor.shape().to_vec(), sha256, delta: None })
+            let (shape, bytes) = (tensor.shape().to_vec(), tensor.bytes() as usize);
+            Ok(Known {
+                name,
+                dtype,
+                shape,
+                bytes,
+                sha256,
+                is_checked: AtomicBool::new(is_checked),
+                delta: None,
+            })
         })?;
-        for (place, original, base) in deltas(&part) {
+        for (place, original, base) in deltas(part) {
+            let bits = dtype_of(&original.dtype).map_or(8, |dtype| dtype.bitsize() as u64);
+            let elements = frame::elements(&original.shape).unwrap_or(0);
             tensors.push(Known {
                 name: original.name.clone(),
                 dtype: original.dtype.clone(),
                 shape: original.shape.clone(),
+                bytes: (elements.saturating_mul(bits) / 8) as usize,
                 sha256: original.sha256.clone(),
+                is_checked: AtomicBool::new(false),
                 delta: Some((place, base.clone())),
             });
         }
-        Ok(Checkpoint { path: path.to_owned(), part, reader, tensors })
+        Ok(Checkpoint { path: path.to_owned(), reader, tensors })
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, Error> {

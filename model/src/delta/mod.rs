@@ -2,11 +2,13 @@
 //! when they are compressed, and decoding when they are read.
 
 mod bases;
+mod ranges;
 
 use df11::delta::{self, Delta, Method};
 use rayon::prelude::*;
 
 pub(crate) use bases::Bases;
+pub(crate) use ranges::{decode_range, decode_whole};
 
 use crate::container::{Container, Tensor};
 use crate::error::Error;
@@ -24,13 +26,6 @@ pub(crate) fn is_one(single: &Single) -> bool {
 /// Tells whether a part has a tensor that is stored as a delta.
 pub(crate) fn is_in(part: &Part) -> bool {
     part.singles.iter().any(is_one)
-}
-
-/// Refuses a delta where there is no base to decode it with.
-pub(crate) fn refused(part: &Part, single: &Single) -> Error {
-    let (container, tensor) = part.weights.at(single.place);
-    let problem = "is stored as a delta against another checkpoint; restore it first";
-    Error::tensor(&container.path, &tensor.name, problem)
 }
 
 /// Encodes a tensor against that of a base; `None` if that is no shorter than a frame.
@@ -82,10 +77,19 @@ pub(crate) fn original_bytes(
     tensor: &Tensor,
     original: &TensorMetadata,
 ) -> Result<u64, Error> {
+    original_bytes_of(container, tensor, &container.map(tensor)?, original)
+}
+
+/// The same of a delta whose bytes are at hand.
+pub(crate) fn original_bytes_of(
+    container: &Container,
+    tensor: &Tensor,
+    stored: &[u8],
+    original: &TensorMetadata,
+) -> Result<u64, Error> {
     frame::check_stored(container, tensor)?;
-    let mapped = container.map(tensor)?;
     let refused = |error: df11::Error| Error::frame(&container.path, &tensor.name, error);
-    let delta = Delta::new(&mapped).map_err(refused)?;
+    let delta = Delta::new(stored).map_err(refused)?;
     let bytes = delta.len() as u64 * delta.element_type().bytes() as u64;
     let dtype = crate::packed::dtype_of(&original.dtype);
     let bits = frame::elements(&original.shape)

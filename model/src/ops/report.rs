@@ -136,6 +136,9 @@ pub struct VerifyReport {
     /// Number of tensors that are stored as frames. Every checksum of each frame was compared, and
     /// every element decoded.
     pub frames: usize,
+    /// Number of tensors that are stored as deltas. Every checksum of each that needs no base was
+    /// compared. With their bases at hand, every element was decoded.
+    pub deltas: usize,
     /// Number of plain tensors.
     pub plain_tensors: usize,
     /// Number of tensors whose SHA-256 was compared with the stored one.

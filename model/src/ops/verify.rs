@@ -126,6 +126,7 @@ fn verify_all(
         units: 0,
         elements: 0,
         frames: 0,
+        deltas: 0,
         plain_tensors: 0,
         digests_checked: if is_first { digests } else { 0 },
         digests_missing: if is_first { tensors - digests } else { 0 },
@@ -149,9 +150,11 @@ fn verify_all(
     for (i, part) in packed.parts.iter().enumerate() {
         report.elements += pool.install(|| check.units(i, part))?;
         pool.install(|| check.singles(i, part))?;
-        let frames = part.singles.iter().filter(|single| single.frame.is_some()).count();
-        report.frames += frames;
-        report.plain_tensors += part.singles.len() - frames;
+        let plain = part.singles.iter().filter(|single| single.frame.is_none()).count();
+        let deltas = part.singles.iter().filter(|single| delta::is_one(single)).count();
+        report.plain_tensors += plain;
+        report.deltas += deltas;
+        report.frames += part.singles.len() - plain - deltas;
     }
     Ok(report)
 }

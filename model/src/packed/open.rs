@@ -22,7 +22,7 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    fn get(&self) -> &[u8] {
+    pub(crate) fn get(&self) -> &[u8] {
         &self.file[self.range.clone()]
     }
 }

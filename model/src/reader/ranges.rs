@@ -8,9 +8,10 @@ use std::sync::{Arc, OnceLock};
 use df11::hazmat::layout::{BLOCK_BYTES, GAP_BYTES_PER_BLOCK};
 use df11::{Parts, Unit, bf16};
 
-use super::{Place, Reader, ReaderTensor, ReaderUnit, insert, metadata_of};
+use super::opening::{delta_tensor, insert, metadata_of};
+use super::{Place, Reader, ReaderTensor, ReaderUnit};
 use crate::container::Mapped;
-use crate::delta;
+use crate::delta::{self, Bases};
 use crate::error::Error;
 use crate::packed::open::{Bytes, OpenFrame};
 use crate::packed::unit::{CODE, PackedUnit};
@@ -35,14 +36,17 @@ pub(super) struct RangedUnit {
 }
 
 impl Reader {
-    /// Opens a checkpoint in a store. Reads the headers of its files.
-    pub(super) fn open_ranges(part: Part, names: &Names) -> Result<Self, Error> {
+    /// Opens a checkpoint in a store. Reads the headers of its files. Without bases, deltas are
+    /// left out.
+    pub(super) fn open_ranges(part: Part, names: &Names, bases: Option<Bases>) -> Result<Self, Error> {
         let mut tensors: BTreeMap<String, ReaderTensor> = BTreeMap::new();
-        for single in &part.singles {
-            if delta::is_one(single) {
-                return Err(delta::refused(&part, single));
-            }
-            insert(&mut tensors, single_tensor(&part, single)?, &part.weights.path)?;
+        for (number, single) in part.singles.iter().enumerate() {
+            let tensor = match &bases {
+                _ if !delta::is_one(single) => single_tensor(&part, single)?,
+                Some(bases) => delta_tensor(&part, number, single, bases)?,
+                None => continue,
+            };
+            insert(&mut tensors, tensor, &part.weights.path)?;
         }
         let (mut units, mut ranged) = (Vec::new(), Vec::new());
         for unit in &part.units {
@@ -63,8 +67,6 @@ impl Reader {
             });
             ranged.push(opened);
         }
-        let checkpoint = part.weights;
-        let stored_bytes = checkpoint.iter().map(|(_, tensor)| tensor.bytes()).sum();
         Ok(Reader {
             maps: Vec::new(),
             tensors: tensors.into_values().collect(),
@@ -72,9 +74,10 @@ impl Reader {
             open_units: Vec::new(),
             open_frames: Vec::new(),
             ranged: Some(ranged),
-            stored_bytes,
-            metadata: metadata_of(&checkpoint),
-            checkpoint,
+            bases: bases.unwrap_or_default(),
+            stored_bytes: part.weights.iter().map(|(_, tensor)| tensor.bytes()).sum(),
+            metadata: metadata_of(&part.weights),
+            part,
         })
     }
 
@@ -86,7 +89,7 @@ impl Reader {
         bytes: Range<usize>,
         out: &mut [u8],
     ) -> Result<(), Error> {
-        let container = &self.checkpoint.files[file].container;
+        let container = &self.part.weights.files[file].container;
         let tensor = &container.tensors[at];
         if is_frame {
             let map = container.map(tensor)?;
@@ -110,7 +113,7 @@ impl Reader {
         if range.is_empty() {
             return Ok(());
         }
-        let weights = &self.checkpoint;
+        let weights = &self.part.weights;
         let wrong = |error| Error::unit(unit.packed.file(weights), &unit.packed.path, error);
         let [luts, positions, splits] = unit.small(weights)?;
         let bytes_of = |part: usize| weights.at(unit.packed.places[part]).1.bytes() as usize;

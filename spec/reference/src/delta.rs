@@ -174,14 +174,14 @@ pub fn decode(delta: &[u8], base: &[u8]) -> Result<(u8, Vec<u8>), Violation> {
         rule("B-3.1", stated == u64::from(found), || "the header's checksum differs".to_owned())
     };
     let mut new = base.to_vec();
-    let is_base = |stated, bytes: &[u8]| {
-        rule("B-5.5", stated == u64::from(crc(0, bytes)), || "another base".to_owned())
+    let is_base = |clause, stated, bytes: &[u8]| {
+        rule(clause, stated == u64::from(crc(0, bytes)), || "another base".to_owned())
     };
     match method {
         0 => {
             let stated = fields.integer("B-4.1", 4)?;
             header(&mut fields)?;
-            is_base(stated, base)?;
+            is_base("B-4.1", stated, base)?;
         }
         1 => {
             let (of_base, of_new) = (fields.integer("B-4.2", 4)?, fields.integer("B-4.2", 4)?);
@@ -194,7 +194,7 @@ pub fn decode(delta: &[u8], base: &[u8]) -> Result<(u8, Vec<u8>), Violation> {
                 i += 1;
             }
             header(&mut fields)?;
-            is_base(of_base, base)?;
+            is_base("B-4.2", of_base, base)?;
             rule("B-4.2", of_new == u64::from(crc(0, &new)), || "another result".to_owned())?;
         }
         2 => new = coded(&mut fields, base, element_type, [m, tables, map as usize, block as usize], header)?,

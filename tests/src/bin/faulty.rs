@@ -1,6 +1,6 @@
 //! A decoder and an encoder with a fault of choice, for the tests of the judge: `faulty FAULT INPUT
-//! OUTPUT`, or `faulty FAULT --batch`. With `none` they are right; decoders always refuse what is
-//! invalid, so that nothing but the fault shows.
+//! OUTPUT`, `faulty FAULT BASE DELTA OUTPUT`, or `faulty FAULT --batch`. With `none` they are
+//! right; decoders always refuse what is invalid, so that nothing but the fault shows.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use df11_judge::pair;
 use df11_judge::subject::{Answer, INVALID, Subject, UNSUPPORTED, serve};
 use df11_judge::vectors::Task;
 use df11_tests::faults::Faulty;
@@ -33,14 +34,24 @@ fn main() {
                 return;
             }
             let task = if fault.starts_with("frame") { Task::FrameDecode } else { Task::UnitDecode };
-            match Really(Faulty(fault)).answer(task, &bytes).unwrap() {
-                Answer::Accepted(elements) => fs::write(output, elements).unwrap(),
-                Answer::Invalid(why) => leave(INVALID, &why),
-                Answer::Unsupported(why) => leave(UNSUPPORTED, &why),
-                Answer::Crashed(how) => panic!("{how}"),
-            }
+            decode(fault, task, &bytes, output);
         }
-        _ => panic!("usage: faulty FAULT INPUT OUTPUT, or faulty FAULT --batch"),
+        [_, fault, base, delta, output] => {
+            let input = pair::join(&fs::read(delta).unwrap(), &fs::read(base).unwrap()).unwrap();
+            decode(fault, Task::DeltaDecode, &input, output);
+        }
+        _ => panic!(
+            "usage: faulty FAULT INPUT OUTPUT, faulty FAULT BASE DELTA OUTPUT, or faulty FAULT --batch"
+        ),
+    }
+}
+
+fn decode(fault: &str, task: Task, input: &[u8], output: &str) {
+    match Really(Faulty(fault)).answer(task, input).unwrap() {
+        Answer::Accepted(elements) => fs::write(output, elements).unwrap(),
+        Answer::Invalid(why) => leave(INVALID, &why),
+        Answer::Unsupported(why) => leave(UNSUPPORTED, &why),
+        Answer::Crashed(how) => panic!("{how}"),
     }
 }
 

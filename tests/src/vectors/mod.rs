@@ -25,8 +25,9 @@ use crate::fixtures;
 pub const VERSION: &str = "1.0.0";
 
 /// The files that a version consists of, and whose digests are kept.
-const FROZEN: [&str; 7] = [
+const FROZEN: [&str; 8] = [
     "delta.json",
+    "delta.schema.json",
     "df11.json",
     "df11.schema.json",
     "frames.json",
