@@ -22,18 +22,17 @@ def rule(clause, holds):
 
 def read(file):
     """The parts of the unit `unit` in the bytes of a safetensors file (D-10.1, D-10.2, D-10.7)."""
-    start = 8 + int.from_bytes(file[:8], "little")
+    start, end = 8 + int.from_bytes(file[:8], "little"), 0
     try:
-        header = json.loads(file[8:start])
-        found = {name: info for name, info in header.items() if name != "__metadata__"}
-        spans = sorted((*info["data_offsets"], info["dtype"], info["shape"]) for info in found.values())
+        found = json.loads(file[8:start].decode())
+        rule("D-10.7", all(type(text) is str for text in found.pop("__metadata__", {}).values()))
+        for first, last, dtype, shape in sorted((*info["data_offsets"], info["dtype"], info["shape"]) for info in found.values()):
+            rule("D-10.7", all(type(number) is int and number >= 0 for number in (first, last, *shape)))
+            size = int(np.prod(shape, dtype=object)) * SIZES.get(dtype, 0)
+            rule("D-10.7", first == end and last - first == size)
+            end = last
     except (AttributeError, KeyError, TypeError, ValueError):
         rule("D-10.7", False)
-    end = 0
-    for first, last, dtype, shape in spans:
-        size = int(np.prod(shape, dtype=object)) * SIZES.get(dtype, 0)
-        rule("D-10.7", first == end and last - first == size)
-        end = last
     rule("D-10.7", end == len(file) - start)
     rule("D-10.2", all(found.get(f"unit.{key}", {}).get("dtype") == dtype for key, dtype in PARTS.items()))
     data = np.frombuffer(file, np.uint8)[start:]

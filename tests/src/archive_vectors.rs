@@ -92,6 +92,34 @@ pub(crate) fn archives() -> Vec<Value> {
     archives.0
 }
 
+/// Archives that are new in version 1.1.0 of the vectors: words that belong to no block.
+pub(crate) fn later_archives() -> Vec<Value> {
+    let mut archives = Archives::default();
+    let add = |archive: &mut [u8], at: usize, by: u32| {
+        let field = u32::from_le_bytes(*archive[at..].first_chunk().unwrap()) + by;
+        archive[at..at + 4].copy_from_slice(&field.to_le_bytes());
+    };
+    let bytes = generated(4100);
+    for (id, comment, bytes, words) in [
+        ("words-8-unused", "8 words behind those of the last block, and W counts them", &bytes[..], 8u32),
+        ("words-1-unused", "a word behind those of the last block, and W counts it", &bytes, 1),
+        ("words-8-of-none", "no bytes, and 8 words", &[], 8),
+    ] {
+        let mut archive = dietgpu::encode(bytes, 10, Checksum::Stated).unwrap();
+        add(&mut archive, 12, words);
+        archive.resize(archive.len() + 2 * words as usize, 0);
+        archives.push(id, comment, ONE, &["G-2.3", "G-2.2"], &archive, None, None);
+    }
+    let elements = floats(ElementType::Bf16, 17);
+    let mut archive = dietgpu::encode_floats(ElementType::Bf16, &elements, 10, Checksum::Stated).unwrap();
+    add(&mut archive, 48 + 12, 8);
+    archive.extend([0; 16]);
+    let comment = "the archive of coded bytes has 8 words behind those of its last block";
+    let clauses = &["G-2.3", "G-2.2"];
+    archives.push("float-words-8-unused", comment, ONE, clauses, &archive, Some(ElementType::Bf16), None);
+    archives.0
+}
+
 /// The archives of appendix A, and some more.
 fn sound(archives: &mut Archives) {
     let sizes = [

@@ -14,6 +14,9 @@ pub(crate) struct Pieces {
     pub(crate) seeds: Vec<u32>,
     /// The digest of the trailer.
     pub(crate) digest: [u8; 4],
+    /// A place, 0 for that behind the header, `j + 1` for that behind block `j`; and bytes that
+    /// stand there and belong to nothing.
+    pub(crate) strangers: Option<(usize, Vec<u8>)>,
 }
 
 /// Where a block's words begin, behind its checksum, its sizes and its states.
@@ -42,6 +45,7 @@ impl Pieces {
             seeds: (0..blocks.len() as u32).collect(),
             blocks,
             digest: *frame[..frame.len() - 4].last_chunk().unwrap(),
+            strangers: None,
         }
     }
 
@@ -51,13 +55,18 @@ impl Pieces {
         pad(&mut frame, 4);
         frame.extend(crc(0, &frame).to_le_bytes());
         pad(&mut frame, 16);
+        let strangers = |frame: &mut Vec<u8>, place: usize| {
+            frame.extend(self.strangers.iter().filter(|(at, _)| *at == place).flat_map(|(_, bytes)| bytes));
+        };
+        strangers(&mut frame, 0);
         let mut directory = Vec::new();
-        for (block, seed) in self.blocks.iter().zip(&self.seeds) {
+        for (j, (block, seed)) in self.blocks.iter().zip(&self.seeds).enumerate() {
             let checksum = crc(*seed, block).to_le_bytes();
             directory.extend((frame.len() as u64).to_le_bytes());
             directory.extend(checksum);
             frame.extend(checksum);
             frame.extend(block);
+            strangers(&mut frame, j + 1);
         }
         let start = frame.len();
         frame.extend(directory);
@@ -80,6 +89,11 @@ impl Pieces {
         let mut pieces = self.clone();
         pieces.blocks[block][at..at + bytes.len()].copy_from_slice(bytes);
         pieces
+    }
+
+    /// Puts bytes that belong to nothing at a [place](Pieces::strangers).
+    pub(crate) fn with_strangers(&self, place: usize, bytes: &[u8]) -> Self {
+        Pieces { strangers: Some((place, bytes.to_vec())), ..self.clone() }
     }
 
     /// Replaces the words of a block of codec rANS, given the bytes of its raw part.

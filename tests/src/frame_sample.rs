@@ -18,7 +18,8 @@ pub struct FrameSample {
     pub blocks: Vec<usize>,
     /// With a dictionary, the range of the numbers of groups and the planes.
     pub groups: Option<Range<usize>>,
-    planes: Vec<usize>,
+    /// With a dictionary, the offset of each plane.
+    pub planes: Vec<usize>,
 }
 
 impl FrameSample {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::frame_sample::FrameSample;
 use crate::weights::{bytes, like_trained};
-use crate::{archive_vectors, dictionary_vectors, frame_single};
+use crate::{archive_vectors, dictionary_vectors, frame_minor, frame_single};
 
 pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, df11::Error> {
     let frame = Frame::new(frame)?;
@@ -29,6 +29,9 @@ pub(crate) fn tensor(element_type: ElementType, shape: &[u64], elements: &[u8]) 
 pub(crate) fn u8s(n: usize) -> Vec<u8> {
     (0..n).map(|i| 100 + (i * i % 7) as u8).collect()
 }
+
+/// The number of a test before all are numbered: what is new since 1.0.0 comes after the rest.
+const LATER: u64 = 1;
 
 /// Tests of one kind, numbered where all stand together.
 pub(crate) type Tests = Vec<Value>;
@@ -122,6 +125,16 @@ pub fn generate() -> String {
     damaged_blocks(&mut frames, &coded);
     dictionary_frames(&mut frames);
     frame_single::single_frames(&mut frames);
+    let mut archives = archive_vectors::archives();
+    // Since 1.1.0. The numbers of older vectors stay.
+    let mut later = Frames::default();
+    frame_minor::minor_frames(&mut later);
+    later.0.iter_mut().for_each(|test| test["tcId"] = LATER.into());
+    frames.0.extend(later.0);
+    archives.extend(archive_vectors::later_archives().into_iter().map(|mut test| {
+        test["tcId"] = LATER.into();
+        test
+    }));
     let group = |name: &str, tests: Tests| {
         json!({
             "type": name,
@@ -131,15 +144,17 @@ pub fn generate() -> String {
     };
     let mut groups = vec![
         group("FrameDecode", frames.0),
-        group("ArchiveDecode", archive_vectors::archives()),
+        group("ArchiveDecode", archives),
         group("Frequencies", frequencies()),
         group("Dictionary", dictionary_vectors::dictionaries()),
     ];
-    let mut number = 0;
+    let mut tests: Vec<&mut Value> =
+        groups.iter_mut().flat_map(|group| group["tests"].as_array_mut().unwrap()).collect();
+    tests.sort_by_key(|test| test["tcId"].as_u64());
+    let number = tests.len();
     let mut ids = std::collections::HashSet::new();
-    for test in groups.iter_mut().flat_map(|group| group["tests"].as_array_mut().unwrap()) {
-        number += 1;
-        test["tcId"] = number.into();
+    for (i, test) in tests.into_iter().enumerate() {
+        test["tcId"] = (i + 1).into();
         let id = test["id"].as_str().unwrap().to_owned();
         assert!(ids.insert(id.clone()), "{id} is there twice");
         assert!(!test["clauses"].as_array().unwrap().is_empty(), "{id} has no clause");

@@ -12,6 +12,7 @@ mod dictionary_vectors;
 pub mod faults;
 pub mod fixtures;
 pub mod foreign;
+mod frame_minor;
 mod frame_pieces;
 pub mod frame_sample;
 mod frame_single;

@@ -42,30 +42,44 @@ fn whole(header: &str, data: &[u8]) -> Vec<u8> {
 const KEYS: [&str; 6] =
     ["split_positions", "luts", "encoded_exponent", "sign_mantissa", "output_positions", "gaps"];
 
+/// The weights of every file.
+fn weights() -> Vec<u16> {
+    two_bits(40)
+}
+
+/// The unit in every file.
+fn parts() -> Draft {
+    Draft::new(&df11::encode(&bytes(&weights())).unwrap().as_slices())
+}
+
+/// Adds a file that is sound, or broken with this kind of error.
+fn keep(cases: &mut Cases, id: &str, comment: &str, clauses: &[&str], error: Option<&str>, bytes: Vec<u8>) {
+    let weights = weights();
+    let result = if error.is_none() { Outcome::Valid } else { Outcome::Invalid };
+    let flags: &[&str] =
+        if error.is_none() { &["Container"] } else { &["Container", "Malformed", "OneRule"] };
+    let weights = error.is_none().then_some(&weights[..]);
+    // What the safetensors library says of the file is what the test says.
+    let parsed = safetensors::SafeTensors::deserialize(&bytes);
+    let is_whole = parsed.is_ok_and(|file| {
+        df11::PARTS.iter().all(|(key, dtype)| {
+            file.tensor(&format!("unit.{key}")).is_ok_and(|part| part.dtype().to_string() == *dtype)
+        })
+    });
+    assert_eq!(is_whole, error.is_none(), "{id}");
+    let about = about(id, comment, flags, clauses);
+    cases.push("df11", &about, result, error.map(str::to_owned), weights);
+    if let Some(weights) = weights {
+        cases.weights.insert(format!("{id}.all"), Tensor::bf16(&[weights.len()], weights));
+    }
+    let tensor = Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes };
+    cases.units.insert(format!("{id}.file"), tensor);
+}
+
 pub(super) fn file_cases(cases: &mut Cases) {
-    let weights = two_bits(40);
-    let unit = df11::encode(&bytes(&weights)).unwrap();
-    let parts = Draft::new(&unit.as_slices());
-    let mut keep = |id: &str, comment: &str, clauses: &[&str], error: Option<&str>, bytes: Vec<u8>| {
-        let result = if error.is_none() { Outcome::Valid } else { Outcome::Invalid };
-        let flags: &[&str] =
-            if error.is_none() { &["Container"] } else { &["Container", "Malformed", "OneRule"] };
-        let weights = error.is_none().then_some(&weights[..]);
-        // What the safetensors library says of the file is what the test says.
-        let parsed = safetensors::SafeTensors::deserialize(&bytes);
-        let is_whole = parsed.is_ok_and(|file| {
-            df11::PARTS.iter().all(|(key, dtype)| {
-                file.tensor(&format!("unit.{key}")).is_ok_and(|part| part.dtype().to_string() == *dtype)
-            })
-        });
-        assert_eq!(is_whole, error.is_none(), "{id}");
-        let about = about(id, comment, flags, clauses);
-        cases.push("df11", &about, result, error.map(str::to_owned), weights);
-        if let Some(weights) = weights {
-            cases.weights.insert(format!("{id}.all"), Tensor::bf16(&[weights.len()], weights));
-        }
-        let tensor = Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes };
-        cases.units.insert(format!("{id}.file"), tensor);
+    let parts = parts();
+    let mut keep = |id: &str, comment: &str, clauses: &[&str], error, bytes| {
+        keep(cases, id, comment, clauses, error, bytes);
     };
     let (header, data) = file(&parts, &KEYS, &[], 0);
 
@@ -123,4 +137,126 @@ pub(super) fn file_cases(cases: &mut Cases) {
     let beyond = header.replace(&format!("[{start},{end}]"), &format!("[{start},{}]", end + 1));
     let beyond = beyond.replace("[320]", "[321]");
     bad("file-offsets-beyond", "a tensor ends behind the file", "Truncated", whole(&beyond, &data));
+}
+
+/// Headers that are JSON but no header, and some that look wrong and are right (since 1.1.0).
+pub(super) fn header_cases(cases: &mut Cases) {
+    let parts = parts();
+    let (header, data) = file(&parts, &KEYS, &[], 0);
+    let n = parts.0["sign_mantissa"].bytes.len();
+    let shaped = |shape: &str| {
+        let at = header.find(r#""unit.sign_mantissa""#).unwrap();
+        let (front, back) = header.split_at(at);
+        format!("{front}{}", back.replacen(&format!("[{n}]"), shape, 1))
+    };
+    let with = |metadata: &str| header.replacen('{', &format!("{{\"__metadata__\":{metadata},"), 1);
+
+    let of_metadata = ["D-10.6", "D-10.7"];
+    let name = header.replacen("unit.luts", "unit.lut\\u0073", 1);
+    let last = format!(r#"{},"__metadata__":{{"format":"pt"}}}}"#, &header[..header.len() - 1]);
+    let (scalar, longer) = (
+        format!(
+            r#"{},"scalar":{{"dtype":"F32","shape":[],"data_offsets":[{},{}]}},{}}}"#,
+            &header[..header.len() - 1],
+            data.len(),
+            data.len() + 4,
+            format_args!(
+                r#""nothing":{{"dtype":"I64","shape":[0,5],"data_offsets":[{0},{0}]}}"#,
+                data.len() + 4
+            ),
+        ),
+        [&data[..], &[1, 2, 3, 4]].concat(),
+    );
+    for (id, comment, clauses, header, data) in [
+        ("file-metadata-empty", "metadata without entries", &of_metadata[..], with("{}"), &data),
+        (
+            "file-metadata-escapes",
+            "metadata with escapes, of quotation marks, backslashes and a pair of surrogates",
+            &of_metadata,
+            with(r#"{"a\"b\\":"\u00e9\ud83d\ude00\n","":"}{"}"#),
+            &data,
+        ),
+        ("file-metadata-last", "metadata behind the tensors", &of_metadata, last, &data),
+        ("file-name-escaped", "a name with an escape that need not be", &["D-10.7"], name, &data),
+        (
+            "file-white-space",
+            "white space between the tokens of the header",
+            &["D-10.7"],
+            header.replace(":{", " : {\n\t").replace("],", "] ,\r\n"),
+            &data,
+        ),
+        (
+            "file-other-shapes",
+            "a tensor of rank 0 and one without elements beside the unit",
+            &["D-10.2", "D-10.7"],
+            scalar,
+            &longer,
+        ),
+    ] {
+        keep(cases, id, comment, clauses, None, whole(&header, data));
+    }
+
+    let mut bad = |id, comment, header: &[u8]| {
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &data].concat();
+        keep(cases, id, comment, &["D-10.7"], Some("Corrupt"), bytes);
+    };
+    for (id, comment, metadata) in [
+        ("file-metadata-number", "a number in the metadata", r#"{"format":"pt","step":1}"#),
+        ("file-metadata-null", "a null in the metadata", r#"{"format":null}"#),
+        ("file-metadata-nested", "an object in the metadata", r#"{"a":{"b":"c"}}"#),
+        ("file-metadata-list", "metadata as a list", r#"["format","pt"]"#),
+        ("file-metadata-text", "metadata as a string", r#""format""#),
+        (
+            "file-metadata-tensor",
+            "metadata as a tensor",
+            r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#,
+        ),
+        ("file-metadata-control", "a line feed in a string of the metadata", "{\"a\":\"b\nc\"}"),
+    ] {
+        bad(id, comment, with(metadata).as_bytes());
+    }
+    let text = with(r#"{"a":"@"}"#);
+    let at = text.find('@').unwrap();
+    let not_utf8 = [&text.as_bytes()[..at], &[0xff], &text.as_bytes()[at + 1..]].concat();
+    bad("file-header-not-utf-8", "a byte of the metadata that is no UTF-8", &not_utf8);
+    let body = &header[..header.len() - 1];
+    for (id, comment, header) in [
+        ("file-header-cut", "the header's last brace is missing", body.to_owned()),
+        ("file-header-comma", "a comma behind the last entry of the header", format!("{body},}}")),
+        ("file-header-twice", "an empty object behind the header's", format!("{header}{{}}")),
+        ("file-header-number", "the header is a number", "7".to_owned()),
+        ("file-header-null", "the header is null", "null".to_owned()),
+        (
+            "file-offsets-three",
+            "three offsets",
+            header.replacen("\"data_offsets\":[0,0]", "\"data_offsets\":[0,0,0]", 1),
+        ),
+        (
+            "file-offsets-text",
+            "an offset as a string",
+            header.replacen("\"data_offsets\":[0,", "\"data_offsets\":[\"0\",", 1),
+        ),
+        ("file-shape-text", "a dimension as a string", shaped(&format!("[\"{n}\"]"))),
+        ("file-shape-boolean", "a dimension of true, beside the right one", shaped(&format!("[true,{n}]"))),
+        (
+            "file-shape-negative",
+            "two dimensions of -1, beside the right one",
+            shaped(&format!("[-1,-1,{n}]")),
+        ),
+        (
+            "file-shape-modulo-2-64",
+            "two dimensions, whose product is right modulo 2^64",
+            // The first is 3; the second its inverse times `n`.
+            shaped(&format!("[3,{}]", 12_297_829_382_473_034_411u64.wrapping_mul(n as u64))),
+        ),
+        (
+            "file-dtype-number",
+            "a type that is a number",
+            header.replacen(r#""dtype":"U8""#, r#""dtype":8"#, 1),
+        ),
+    ] {
+        bad(id, comment, header.as_bytes());
+    }
+    let comment = "the header is null, and nothing follows";
+    keep(cases, "file-null-alone", comment, &["D-10.7"], Some("Corrupt"), whole("null", &[]));
 }

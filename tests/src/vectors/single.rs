@@ -374,6 +374,36 @@ fn one_block(cases: &mut Cases, small: &Draft) {
     });
 }
 
+/// Output positions of an empty last block, in which no codeword starts (since 1.1.0).
+pub(super) fn empty_last_blocks(cases: &mut Cases) {
+    // Codewords of two bits, so that an element more is not too many for the first block.
+    let weights = with_exponents(std::iter::repeat_n(101, 16_383).chain([100, 108]), 7);
+    let base = draft(&weights, &LADDER);
+    let n = weights.len() as u32;
+    let right = about(
+        "position-last-empty-right",
+        "the output position of the last block, in which no codeword starts, is n",
+        &["Straddle", "Ends"],
+        &["D-8.2", "D-8.5"],
+    );
+    cases.sound("df11", right, Outcome::Valid, &base, &weights);
+    for (id, comment, positions) in [
+        (
+            "position-last-empty-beyond",
+            "the last block is empty, and its output position is n + 1",
+            [0, n + 1, n],
+        ),
+        (
+            "position-last-empty-far-beyond",
+            "the last block is empty, and its output position is 2^32 - 1",
+            [0, u32::MAX, n],
+        ),
+        ("position-last-empty-end", "the last block is empty, and the last entry is n + 1", [0, n, n + 1]),
+    ] {
+        cases.invalid(about(id, comment, ONE, &["D-8.5", "D-8.6"]), &base, |p| put_positions(p, &positions));
+    }
+}
+
 /// Split positions at the ends, and beyond them.
 fn splits(cases: &mut Cases, small: &Draft) {
     let splits = |entries: &[i64]| entries.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<u8>>();
