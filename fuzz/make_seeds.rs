@@ -1,13 +1,15 @@
-//! Writes the seeds of the targets of rANS and of frames anew:
+//! Writes the seeds of the targets of rANS, of frames and of deltas anew:
 //! `cargo run --manifest-path fuzz/Cargo.toml --bin make_seeds`.
 
 use std::fs;
 use std::path::Path;
 
+use df11::delta::{self, Method};
 use df11::dietgpu;
 use df11::frame::{Codec, ElementType, EncodeOptions, encode};
 use df11_fuzz::cut;
-use df11_fuzz::frames::EDIT;
+use df11_fuzz::deltas::base;
+use df11_fuzz::frames::{EDIT, repeated};
 use df11_fuzz::quick::{short_unit, shorten};
 
 /// Seeds by their names.
@@ -254,6 +256,94 @@ fn quick_archive() -> Seeds {
     seeds
 }
 
+/// The methods of deltas, with what they have.
+fn delta_methods() -> [(&'static str, delta::EncodeOptions); 6] {
+    let options = delta::EncodeOptions::new().block(4096);
+    let coded = options.method(Method::Coded);
+    [
+        ("same", options.method(Method::Same)),
+        ("list", options.method(Method::List)),
+        ("coded", coded.map(false).escapes(false)),
+        ("map", coded.map(true).escapes(false)),
+        ("escapes", coded.map(true).escapes(true)),
+        ("frame", options.method(Method::Frame)),
+    ]
+}
+
+/// Elements near to a base: every third chunk is the base's, and some elements are far away.
+fn near(base: &[u8], size: usize) -> Vec<u8> {
+    let mut new = base.to_vec();
+    for (i, element) in new.chunks_mut(size).enumerate().filter(|(i, _)| i / 64 % 3 > 0) {
+        let far = if i % 23 == 0 { 99 } else { i % 4 };
+        element[0] = element[0].wrapping_add(far as u8);
+        element[size - 1] ^= if i % 37 == 0 { 0x41 } else { 0 };
+    }
+    new
+}
+
+/// Deltas as they are, against the base of all, with checksums that are right or made right.
+fn quick_delta() -> Seeds {
+    let mut seeds = Vec::new();
+    for (number, element_type) in (0..).zip(ElementType::ALL) {
+        let size = element_type.bytes();
+        let base = base(160 * size);
+        for (name, options) in delta_methods() {
+            let new = if name == "same" { base.clone() } else { near(&base, size) };
+            let bytes = options.encode(element_type, &new, &base).expect("a delta");
+            let name = format!("{}_{name}", element_type.name().to_lowercase());
+            seeds.push((name, [&[number % 4 + 0x60], &bytes[..]].concat()));
+        }
+        let grown = [&near(&base, size)[..], &base[..20 * size]].concat();
+        let bytes = delta::encode(element_type, &grown, &base).expect("a delta");
+        seeds.push((format!("{}_grown", element_type.name().to_lowercase()), [&[3], &bytes[..]].concat()));
+    }
+    seeds
+}
+
+/// Deltas by their settings, with each kind of edit, and deltas as they are.
+fn delta_decode() -> Seeds {
+    let pattern = base(256);
+    let steps: Vec<u8> = (0..120u8).flat_map(|i| [i % 7, 1 + i % 5 * (i % 11)]).collect();
+    let control = |how: u8, element_type: u8, method: u8, raw: u8, flags: u8, n: u16, c: u16| {
+        let ([n0, n1], [c0, c1]) = (n.to_le_bytes(), c.to_le_bytes());
+        [how, element_type, method, raw, 0, flags, n0, n1, c0, c1, 3, 2]
+    };
+    let mut seeds = Vec::new();
+    for (number, element_type) in (0..).zip(ElementType::ALL) {
+        let name = element_type.name().to_lowercase();
+        for (id, method, raw, flags, n, c) in [
+            ("auto", 0, 0, 0, 700, 700),
+            ("list", 1, 0, 0, 700, 700),
+            ("coded", 2, 0, 0, 700, 700),
+            ("map", 2, 0, 1, 4300, 4300),
+            ("escapes", 2, 0, 3, 4300, 4300),
+            ("raw", 2, 3, 2, 700, 700),
+            ("frame", 4, 0, 0, 700, 0),
+            ("grown", 2, 0, 3, 900, 700),
+            ("shrunk", 2, 0, 1, 500, 700),
+        ] {
+            let control = control(8, number, method, raw, flags, n, c);
+            seeds.push((format!("{name}_{id}"), join(&[&control, &steps, &pattern, &[]])));
+        }
+        let size = element_type.bytes();
+        let base = repeated(&pattern, 0, 300 * size);
+        for (id, options) in delta_methods() {
+            let new = if id == "same" { base.clone() } else { near(&base, size) };
+            let bytes = options.encode(element_type, &new, &base).expect("a delta");
+            let edit = [0, number, 0, 1, 0, 0];
+            seeds.push((format!("{name}_bytes_{id}"), join(&[&[7], &bytes, &pattern, &edit])));
+        }
+    }
+    for kind in 0..8u8 {
+        for (how, name) in [(0, "edit"), (2, "repaired"), (6, "elements")] {
+            let edit = [kind | kind % 2 << 7, 9 * kind, 0, 1, kind, kind];
+            let control = control(how, 1 + kind % 3, 2, kind % 2, kind % 4, 4200, 4200);
+            seeds.push((format!("{name}_{kind}"), join(&[&control, &steps, &pattern, &edit])));
+        }
+    }
+    seeds
+}
+
 /// The smaller seeds of units, written short.
 fn quick_unit() -> Seeds {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/units");
@@ -287,7 +377,7 @@ fn quick_tables() -> Seeds {
 fn main() {
     let owned =
         |seeds: Vec<(&str, Vec<u8>)>| seeds.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
-    let targets: [(&str, Seeds); 8] = [
+    let targets: [(&str, Seeds); 10] = [
         ("quick_unit", quick_unit()),
         ("quick_frame", quick_frame()),
         ("quick_archive", quick_archive()),
@@ -296,6 +386,8 @@ fn main() {
         ("dictionary_chunks", dictionary_chunks()),
         ("frame_decode", frame_decode()),
         ("frame_round_trip", frame_round_trip()),
+        ("quick_delta", quick_delta()),
+        ("delta_decode", delta_decode()),
     ];
     for (target, seeds) in targets {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);

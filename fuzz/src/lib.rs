@@ -1,5 +1,6 @@
 //! What the targets share.
 
+pub mod deltas;
 pub mod frames;
 pub mod quick;
 

@@ -1,5 +1,5 @@
-//! Deltas that are decoded into the memory of a caller: whole, or a range of them with the blocks of
-//! the base that it needs.
+//! Deltas that are decoded into the memory of a caller: whole, or a range of them with the blocks
+//! of the base that it needs.
 
 use std::ops::Range;
 
@@ -33,9 +33,9 @@ pub(crate) fn decode_whole(
     Ok(())
 }
 
-/// Decodes a range of bytes of a tensor that is stored as a delta, `stored`, against the tensor with
-/// the digest `base`. The range begins and ends at element boundaries. Of the base, it decodes the
-/// blocks that the range needs. A list of entries needs all of it.
+/// Decodes a range of bytes of a tensor that is stored as a delta, `stored`, against the tensor
+/// with the digest `base`. The range begins and ends at element boundaries. Of the base, it decodes
+/// the blocks that the range needs. A list of entries needs all of it.
 pub(crate) fn decode_range(
     bases: &Bases,
     (container, tensor): Located<'_>,
