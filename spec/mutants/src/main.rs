@@ -4,13 +4,13 @@
 //! cargo run -p df11-mutants [-- --list] [-- --quick] [-- --only TEXT]
 //! ```
 //!
-//! `build.rs` plants the mistakes: a comparison turned or moved by one, a number that is one more or
-//! less, an operator for another, a rule that is not checked, a step that is left out. Each mutant
-//! runs on every vector, the smallest first, until one gives other bits or another verdict than it
-//! must: that vector kills it. What survives either shows a vector that is missing, or is
+//! `build.rs` plants the mistakes: a comparison turned or moved by one, a number that is one more
+//! or less, an operator for another, a rule that is not checked, a step that is left out. Each
+//! mutant runs on every vector, the smallest first, until one gives other bits or another verdict
+//! than it must: that vector kills it. What survives either shows a vector that is missing, or is
 //! equivalent: nothing tells it from the original. Those stand in `equivalent_reference.txt`, each
-//! with the reason, and are run as well: one that is killed must not stand there. `--quick` leaves the
-//! larger vectors out, and `--list` says which vector kills each.
+//! with the reason, and are run as well: one that is killed must not stand there. `--quick` leaves
+//! the larger vectors out, and `--list` says which vector kills each.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
 
