@@ -11,7 +11,7 @@ outside=$(mktemp -d)
 trap 'rm -rf "$outside"' EXIT
 
 # The packages, unpacked. In place of a registry, the settings of the folder say where each is.
-private=(df11-capi df11-gpu-capi df11-tests df11-bench)
+private=(df11-capi df11-gpu-capi df11-tests df11-bench df11-mutants)
 cd "$root"
 cargo package --quiet --workspace --no-verify --allow-dirty "${private[@]/#/--exclude=}"
 mkdir "$outside/.cargo"

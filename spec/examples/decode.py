@@ -26,7 +26,8 @@ def read(file):
     try:
         found = json.loads(file[8:start].decode())
         rule("D-10.7", all(type(text) is str for text in found.pop("__metadata__", {}).values()))
-        for first, last, dtype, shape in sorted((*info["data_offsets"], info["dtype"], info["shape"]) for info in found.values()):
+        spans = sorted((*info["data_offsets"], info["dtype"], info["shape"]) for info in found.values())
+        for first, last, dtype, shape in spans:
             rule("D-10.7", all(type(number) is int and number >= 0 for number in (first, last, *shape)))
             size = int(np.prod(shape, dtype=object)) * SIZES.get(dtype, 0)
             rule("D-10.7", first == end and last - first == size)

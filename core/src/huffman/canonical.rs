@@ -31,14 +31,21 @@ impl Codewords {
         if lengths.kraft_sum() > 1 << MAX_CODE_LENGTH {
             return Err(Error::Oversubscribed);
         }
+        // The next codeword of each length, aligned to the top of 32 bits: behind all shorter ones.
+        // 64 bits, so that it may end at 2^32.
+        let mut next = [0u64; MAX_CODE_LENGTH as usize + 1];
+        for &length in lengths.as_array().iter().filter(|&&length| length > 0) {
+            next[usize::from(length)] += 1;
+        }
+        let mut end = 0;
+        for (length, next) in (0..=MAX_CODE_LENGTH).zip(&mut next) {
+            (*next, end) = (end, end + (*next << (MAX_CODE_LENGTH - length)));
+        }
         let mut bits = [0; 256];
-        // The next codeword, aligned to the top of 32 bits; 64 so that it may end at 2^32.
-        let mut next = 0u64;
-        for length in 1..=MAX_CODE_LENGTH {
-            for (symbol, _) in lengths.as_array().iter().enumerate().filter(|&(_, &l)| l == length) {
-                bits[symbol] = (next >> (MAX_CODE_LENGTH - length)) as u32;
-                next += 1 << (MAX_CODE_LENGTH - length);
-            }
+        for (bits, &length) in bits.iter_mut().zip(lengths.as_array()).filter(|(_, length)| **length > 0) {
+            let (next, free) = (&mut next[usize::from(length)], MAX_CODE_LENGTH - length);
+            *bits = (*next >> free) as u32;
+            *next += 1 << free;
         }
         Ok(Codewords { bits, lengths: *lengths.as_array() })
     }

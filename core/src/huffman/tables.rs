@@ -50,12 +50,13 @@ impl<'a> PrefixTables<'a> {
         let Some((lengths, tables)) = rows.split_last() else {
             return Err(Error::TablesLength { bytes: luts.len() });
         };
+        // Jumps up to this value lead to no table.
+        let nowhere = 256 - tables.len();
         for (table, row) in tables.iter().enumerate() {
-            for (entry, &value) in row.iter().enumerate() {
-                let target = 256 - usize::from(value);
-                if value >= FIRST_JUMP && target >= tables.len() {
-                    return Err(Error::JumpTarget { table, entry, target, tables: tables.len() });
-                }
+            let to_nowhere = |&value: &u8| value >= FIRST_JUMP && usize::from(value) <= nowhere;
+            if let Some(entry) = row.iter().position(to_nowhere) {
+                let target = 256 - usize::from(row[entry]);
+                return Err(Error::JumpTarget { table, entry, target, tables: tables.len() });
             }
         }
         for (symbol, &length) in (0..FIRST_JUMP).zip(lengths) {
@@ -181,6 +182,13 @@ impl PrefixTablesBuf {
             return Err(Error::EmptyUnit);
         };
 
+        let mut symbols = [0; FIRST_JUMP as usize];
+        let mut number = 0;
+        for symbol in (0..FIRST_JUMP).filter(|&symbol| code.len(symbol) > 0) {
+            symbols[number] = symbol;
+            number += 1;
+        }
+
         // Table 0 has no bits before it; others get theirs from the jump that first leads to them.
         // Working through the list as it grows numbers them by depth.
         let mut rows = [[None; 256]; MAX_TABLES];
@@ -190,7 +198,7 @@ impl PrefixTablesBuf {
         while table < len {
             let (prefix, depth) = prefixes[table];
             let mut has_children = [false; 256];
-            for symbol in (0..FIRST_JUMP).filter(|&s| code.len(s) > 8 * depth) {
+            for &symbol in symbols[..number].iter().filter(|&&s| code.len(s) > 8 * depth) {
                 let length = code.len(symbol);
                 let aligned = code.bits(symbol) << (MAX_CODE_LENGTH - length);
                 if aligned.checked_shr(32 - 8 * u32::from(depth)).unwrap_or(0) != prefix {
