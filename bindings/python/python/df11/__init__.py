@@ -24,6 +24,7 @@ from ._open import Slice, safe_open
 from ._reports import (
     CompressReport,
     DecompressReport,
+    DeltaReport,
     FrameReport,
     InspectedUnit,
     InspectReport,
@@ -37,6 +38,7 @@ __all__ = [
     "CorruptError",
     "DataError",
     "DecompressReport",
+    "DeltaReport",
     "Error",
     "FrameReport",
     "InspectReport",
