@@ -6,7 +6,7 @@ that joins or has missed a step can go on. The server changes its model where it
 prompt, and returns the digests of its weights and its answer, which the trainer compares with its
 own: that every bit is the same. (That is for this example alone.)
 
-    python weight_sync.py [STEPS]        # needs torch and transformers; 50 steps take a minute or two
+    python weight_sync.py [STEPS]        # needs torch and transformers; 50 steps take two minutes
 
 The model is a small Llama with random weights, trained on sentences that are made up; masters are
 F32, and what is sent are their BF16 values, as the server computes with them.

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from . import _df11
 from ._errors import InvalidInputError
@@ -69,6 +69,17 @@ def as_form(
     """Return what an output is like, in the form of the extension."""
     size = as_bytes(max_shard_size)
     return codec, purpose, block_len, as_json(pattern_dict), size, force
+
+
+class Options(TypedDict, total=False):
+    """Arguments of `compress` that functions which save a file take as well."""
+
+    codec: Codec | None
+    purpose: Purpose | None
+    block_len: int | None
+    pattern_dict: PatternDict | None
+    threads: int
+    progress: ProgressCallback | bool | None
 
 
 def _bar() -> tuple[ProgressCallback, Callable[[], None]]:
