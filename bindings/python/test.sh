@@ -28,8 +28,8 @@ python3 -m venv --clear "$root/target/venv-wheel"
 (cd "$root/target" && venv-wheel/bin/df11 --version && venv-wheel/bin/python "$root/bindings/python/tests/alone.py")
 
 step "ruff, mypy"
-"$venv/bin/ruff" check python tests measure.py
-"$venv/bin/ruff" format --check python tests measure.py
+"$venv/bin/ruff" check python tests examples measure.py
+"$venv/bin/ruff" format --check python tests examples measure.py
 "$venv/bin/pip" uninstall --quiet --yes df11
 "$venv/bin/pip" install --quiet --no-deps "$wheel"
 (cd "$root/target" && venv-python/bin/mypy --config-file "$root/bindings/python/pyproject.toml" -p df11)

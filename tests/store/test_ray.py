@@ -100,7 +100,7 @@ class Cases(unittest.TestCase):
         self.assertLessEqual(read, 0.27 * everything)
 
     def test_3_the_overhead_of_a_task(self):
-        plan = df11._df11.plan(str(self.place / "model"), str(self.place / "plan"), None, None, None, None, False)
+        plan = df11._df11.plan(str(self.place / "model"), str(self.place / "plan"), None, (None,) * 5 + (False,))
         import json
         path, number = json.loads(plan)["plan"], 60
         df11._df11.run_task(path, 0, 1)

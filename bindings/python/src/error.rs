@@ -45,6 +45,15 @@ pub(crate) fn of_codec(py: Python<'_>, error: codec::Error) -> PyErr {
     build(py, &error.to_string(), &facts)
 }
 
+/// Turns an error of the codec that concerns this tensor into an exception.
+pub(crate) fn of_tensor(py: Python<'_>, tensor: Option<&str>, error: &codec::Error) -> PyErr {
+    let message = match tensor {
+        Some(name) => format!("tensor {name}: {error}"),
+        None => error.to_string(),
+    };
+    build(py, &message, &Facts { kind: kind(error), clause: error.clause(), tensor, ..Facts::default() })
+}
+
 /// Makes the exception for a wrong call: an argument with a wrong type, length or name.
 pub(crate) fn invalid(py: Python<'_>, problem: &str) -> PyErr {
     build(py, problem, &Facts { kind: "invalid_input", ..Facts::default() })

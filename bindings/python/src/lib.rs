@@ -6,6 +6,7 @@
 //! to the Python sources beside it. Some take addresses of memory that those sources own.
 
 mod command;
+mod deltas;
 mod error;
 mod frames;
 mod memory;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 mod _df11 {
     #[pymodule_export]
     use crate::command::command;
+    #[pymodule_export]
+    use crate::deltas::{apply_deltas, describe_delta, encode_deltas};
     #[pymodule_export]
     use crate::frames::{decode_frame, describe_frame, encode_frame};
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! Python's stable interface has buffers only from 3.11 on, and PyTorch's tensors do not offer them
 //! for BF16. The Python sources therefore pass the address and the length of memory that they hold.
 
+use std::ops::Range;
 use std::slice;
 
 use pyo3::FromPyObject;
@@ -12,6 +13,21 @@ use pyo3::FromPyObject;
 pub(crate) struct Memory(usize, usize);
 
 impl Memory {
+    /// Returns the number of bytes.
+    pub(crate) fn len(self) -> usize {
+        self.1
+    }
+
+    /// Returns the addresses of the bytes.
+    pub(crate) fn range(self) -> Range<usize> {
+        self.0..self.0.saturating_add(self.1)
+    }
+
+    /// Tells whether this is the same memory, of the same length.
+    pub(crate) fn is_same(self, other: &Memory) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+
     /// Returns the bytes for reading.
     ///
     /// # Safety

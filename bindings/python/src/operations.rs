@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use checkpoint::{Codec, CompressOptions, DecompressOptions, PatternDict};
+use checkpoint::{Codec, CompressOptions, DecompressOptions, PatternDict, Purpose};
 use pyo3::prelude::*;
 use serde::Serialize;
 
@@ -17,9 +17,9 @@ pub(crate) fn pattern_dict(py: Python<'_>, text: Option<&str>) -> PyResult<Optio
 }
 
 /// Returns the codec of this name.
-pub(crate) fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
-    Ok(match name {
-        None => Codec::Choose,
+fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Option<Codec>> {
+    Ok(Some(match name {
+        None => return Ok(None),
         Some("df11") => Codec::Df11,
         Some("rans") => Codec::Rans,
         Some("fast") => Codec::Fast,
@@ -28,6 +28,41 @@ pub(crate) fn codec(py: Python<'_>, name: Option<&str>) -> PyResult<Codec> {
             let problem = format!("there is no codec {other:?}, but 'df11', 'rans', 'fast' and 'auto'");
             return Err(error::invalid(py, &problem));
         }
+    }))
+}
+
+/// The purpose of an output, by its name.
+fn purpose(py: Python<'_>, name: &str) -> PyResult<Purpose> {
+    match name {
+        "size" => Ok(Purpose::Size),
+        "speed" => Ok(Purpose::Speed),
+        "gpu" => Ok(Purpose::Gpu),
+        "loader" => Ok(Purpose::Loader),
+        other => {
+            let problem = format!("there is no purpose {other:?}, but 'size', 'speed', 'gpu' and 'loader'");
+            Err(error::invalid(py, &problem))
+        }
+    }
+}
+
+/// What an output is like: codec, purpose, block length, pattern dictionary, size of shards, and
+/// whether it may replace what is there.
+pub(crate) type Form = (Option<String>, Option<String>, Option<usize>, Option<String>, Option<u64>, bool);
+
+/// Returns the options of compressing, as the command makes them.
+pub(crate) fn compress_options(py: Python<'_>, form: Form) -> PyResult<CompressOptions> {
+    let (codec_name, purpose_name, block_len, pattern_dict_json, max_shard_size, force) = form;
+    let codec = codec(py, codec_name.as_deref())?;
+    let chosen = match purpose_name {
+        Some(name) => CompressOptions::of(purpose(py, &name)?, codec),
+        None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..CompressOptions::default() },
+    };
+    Ok(CompressOptions {
+        block_len: block_len.or(chosen.block_len),
+        pattern_dict: pattern_dict(py, pattern_dict_json.as_deref())?,
+        max_shard_size,
+        force,
+        ..chosen
     })
 }
 
@@ -41,29 +76,19 @@ pub(crate) fn report<T: Serialize>(
 
 /// Compresses a checkpoint.
 #[pyfunction]
-#[pyo3(signature = (src, dst, codec_name, pattern_dict_json, single_file, max_shard_size, threads, progress, force))]
+#[pyo3(signature = (src, dst, form, bases, single_file, threads, progress))]
 #[expect(clippy::too_many_arguments, reason = "one for each of the Python function")]
 pub(crate) fn compress(
     py: Python<'_>,
     src: PathBuf,
     dst: PathBuf,
-    codec_name: Option<&str>,
-    pattern_dict_json: Option<&str>,
+    form: Form,
+    bases: Vec<PathBuf>,
     single_file: bool,
-    max_shard_size: Option<u64>,
     threads: usize,
     progress: Option<Bound<'_, PyAny>>,
-    force: bool,
 ) -> PyResult<String> {
-    let options = CompressOptions {
-        codec: codec(py, codec_name)?,
-        pattern_dict: pattern_dict(py, pattern_dict_json)?,
-        single_file,
-        force,
-        threads,
-        max_shard_size,
-        ..CompressOptions::default()
-    };
+    let options = CompressOptions { bases, single_file, threads, ..compress_options(py, form)? };
     let done = operation(py, progress.as_ref(), |state| checkpoint::compress(&src, &dst, &options, state));
     report(py, done)
 }
@@ -81,33 +106,36 @@ pub(crate) fn decompress_options(
 
 /// Restores a checkpoint.
 #[pyfunction]
-#[pyo3(signature = (src, dst, pattern_dict_json, threads, progress, force))]
+#[pyo3(signature = (src, dst, bases, pattern_dict_json, threads, progress, force))]
+#[expect(clippy::too_many_arguments, reason = "one for each of the Python function")]
 pub(crate) fn decompress(
     py: Python<'_>,
     src: PathBuf,
     dst: PathBuf,
+    bases: Vec<PathBuf>,
     pattern_dict_json: Option<&str>,
     threads: usize,
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let options = decompress_options(py, pattern_dict_json, threads, force)?;
+    let options = DecompressOptions { bases, ..decompress_options(py, pattern_dict_json, threads, force)? };
     let done = operation(py, progress.as_ref(), |state| checkpoint::decompress(&src, &dst, &options, state));
     report(py, done)
 }
 
 /// Checks a checkpoint.
 #[pyfunction]
-#[pyo3(signature = (path, against, threads, progress))]
+#[pyo3(signature = (path, against, bases, threads, progress))]
 pub(crate) fn verify(
     py: Python<'_>,
     path: PathBuf,
     against: Option<PathBuf>,
+    bases: Vec<PathBuf>,
     threads: usize,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<String> {
     let done = operation(py, progress.as_ref(), |state| {
-        checkpoint::verify(&path, against.as_deref(), threads, state)
+        checkpoint::verify_against_bases(&path, against.as_deref(), &bases, threads, state)
     });
     report(py, done)
 }

@@ -2,34 +2,23 @@
 
 use std::path::PathBuf;
 
-use checkpoint::CompressOptions;
 use pyo3::prelude::*;
 
 use crate::error;
-use crate::operations::{codec, decompress_options, pattern_dict, report};
+use crate::operations::{Form, compress_options, decompress_options, report};
 use crate::run::operation;
 
 /// Plans the compression of a checkpoint.
 #[pyfunction]
-#[pyo3(signature = (src, dst, path, codec_name, pattern_dict_json, max_shard_size, force))]
-#[expect(clippy::too_many_arguments, reason = "one for each of the Python function")]
+#[pyo3(signature = (src, dst, path, form))]
 pub(crate) fn plan(
     py: Python<'_>,
     src: PathBuf,
     dst: PathBuf,
     path: Option<PathBuf>,
-    codec_name: Option<&str>,
-    pattern_dict_json: Option<&str>,
-    max_shard_size: Option<u64>,
-    force: bool,
+    form: Form,
 ) -> PyResult<String> {
-    let options = CompressOptions {
-        codec: codec(py, codec_name)?,
-        pattern_dict: pattern_dict(py, pattern_dict_json)?,
-        force,
-        max_shard_size,
-        ..CompressOptions::default()
-    };
+    let options = compress_options(py, form)?;
     report(py, operation(py, None, |_| checkpoint::plan(&src, &dst, path.as_deref(), &options)))
 }
 

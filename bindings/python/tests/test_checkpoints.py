@@ -143,11 +143,121 @@ def test_the_command_does_what_the_functions_do(corpus, tmp_path):
     assert failed.returncode == 1 and json.loads(failed.stdout)["kind"] == "data"
 
 
-def test_loads_do_not_leak(packed):
-    def resident():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+PURPOSES = {
+    "size": ("auto", None),
+    "speed": ("fast", None),
+    "gpu": ("fast", None),
+    "loader": ("df11", None),
+}
 
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_purpose_is_as_the_command_has_it(corpus, tmp_path, purpose):
+    report = df11.compress(corpus, tmp_path / "function", purpose=purpose)
+    assert report.codec == PURPOSES[purpose][0]
+    run = ("compress", corpus, "-o", tmp_path / "command", "--for", purpose)
+    assert command(*run).returncode == 0
+    assert same_files(tmp_path / "function", tmp_path / "command")
+
+
+def test_a_codec_or_a_block_length_goes_before_that_of_the_purpose(corpus, tmp_path):
+    sizes = {}
+    for length in (None, 4096, 65536):
+        path = tmp_path / str(length)
+        report = df11.compress(corpus, path, purpose="gpu", codec="rans", block_len=length)
+        assert report.codec == "rans"
+        sizes[length] = report.bytes_after
+    assert sizes[65536] < sizes[None] < sizes[4096]
+    run = ("compress", corpus, "-o", tmp_path / "c", "--codec", "rans", "--block-len", 4096)
+    assert command(*run).returncode == 0
+    assert same_files(tmp_path / "4096", tmp_path / "c")
+
+
+def test_wrong_purposes_and_block_lengths_are_refused(corpus, tmp_path):
+    with pytest.raises(df11.InvalidInputError, match='no purpose "fun", but'):
+        df11.compress(corpus, tmp_path / "p", purpose="fun")
+    for codec, length in [("rans", 4095), ("rans", 4097), ("rans", 1 << 17), ("fast", 4160)]:
+        with pytest.raises(df11.InvalidInputError, match=f"blocks cannot have {length} elements"):
+            df11.compress(corpus, tmp_path / "p", codec=codec, block_len=length)
+    assert not (tmp_path / "p").exists()
+
+
+def same_files(one, other):
+    names = sorted(path.name for path in one.iterdir())
+    same = names == sorted(path.name for path in other.iterdir())
+    return same and all(digest(one / name) == digest(other / name) for name in names)
+
+
+@pytest.fixture
+def step(corpus, tmp_path):
+    """The real weights a step of training later."""
+    tensors = df11.numpy.load_file(corpus)
+    rng = np.random.default_rng(0)
+    for tensor in tensors.values():
+        if tensor.dtype == df11_bf16():
+            tensor.view(np.uint16)[...] += rng.random(tensor.shape) < 0.01
+    df11_plain(tmp_path / "step.safetensors", tensors)
+    return tmp_path / "step.safetensors"
+
+
+@pytest.mark.parametrize("form", ["plain", "df11", "rans", "fast"])
+def test_a_checkpoint_against_its_base_comes_back(packed, step, tmp_path, form):
+    base = packed[form]
+    report = df11.compress(step, tmp_path / "delta", base=base)
+    assert report.ratio < 0.02
+    assert df11.verify(tmp_path / "delta", against=step, base=[base]).compared
+    # Without the base, its checksums.
+    assert df11.verify(tmp_path / "delta").frames
+    back = df11.decompress(tmp_path / "delta", tmp_path / "back", base=str(base))
+    assert back.original_restored
+    assert digest(tmp_path / "back" / "step.safetensors") == digest(step)
+    seen = df11.inspect(tmp_path / "delta").deltas
+    assert 0 < sum(one.changed for one in seen) < 0.02 * sum(one.elements for one in seen)
+    assert {one.depth for one in seen} == {1}
+
+
+def test_another_base_and_none_are_refused_with_the_names_and_digests(packed, step, tmp_path):
+    df11.compress(step, tmp_path / "delta", base=packed["plain"])
+    df11.compress(step, tmp_path / "other", codec="rans")
+    wanted = df11.inspect(tmp_path / "delta").deltas[0]
+    for base in ((), tmp_path / "other"):
+        with pytest.raises(df11.DataError) as caught:
+            df11.decompress(tmp_path / "delta", tmp_path / "back", base=base)
+        told = str(caught.value)
+        assert caught.value.tensor in told and "SHA-256" in told
+        assert any(one.base_sha256 in told for one in df11.inspect(tmp_path / "delta").deltas)
+        assert not (tmp_path / "back" / "step.safetensors").exists()
+    assert len(wanted.base_sha256) == 64
+    with pytest.raises(df11.DataError, match="delta against"):
+        df11.numpy.load_file(tmp_path / "delta")
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("codec", ["df11", "rans", "fast"])
+def test_10_000_loads_leak_neither_memory_nor_files(tmp_path, codec):
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(0, 0.02, (64, 512)).astype(df11_bf16())
+    path = tmp_path / "small.safetensors"
+    df11.numpy.save_file({"layers.0.up_proj.weight": matrix}, path, codec=codec)
+
+    def load(times):
+        for _ in range(times):
+            found = df11.numpy.load_file(path)["layers.0.up_proj.weight"]
+        assert found.tobytes() == matrix.tobytes()
+
+    load(500)
+    before, files = resident(), len(os.listdir("/proc/self/fd"))
+    load(10_000)
+    # One leaked load of each is 655 MB.
+    assert resident() - before < 8e6
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_loads_do_not_leak(packed):
     for _ in range(3):
         df11.numpy.load_file(packed["rans"])
     before = resident()

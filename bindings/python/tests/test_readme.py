@@ -8,6 +8,7 @@ PAGES = [
     "docs/compress.md",
     "docs/load.md",
     "docs/stay-compressed.md",
+    "docs/sync.md",
     "docs/serve.md",
 ]
 

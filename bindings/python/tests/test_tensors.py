@@ -274,3 +274,21 @@ def test_forked_workers_of_a_data_loader_read(packed, codec):
     found = torch.cat(list(loader))
     name = "embeddings.word_embeddings.weight"
     assert same(found, safetensors.torch.load_file(packed["plain"])[name][:64])
+
+
+def test_what_is_saved_takes_the_options_of_compress(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.02, (300, 500)).astype(ml_dtypes.bfloat16)
+    tensors = {"w": torch.from_numpy(weights.view(np.uint16)).view(torch.bfloat16)}
+    sizes = []
+    for options in ({"purpose": "gpu", "codec": "rans"}, {"codec": "rans"}, {"block_len": 4096}):
+        made = df11.torch.save(tensors, **({"codec": "rans"} | options))
+        assert torch.equal(df11.torch.load(made)["w"], tensors["w"])
+        df11.numpy.save_file({"w": weights}, tmp_path / "w.safetensors", threads=1, **options)
+        assert df11.numpy.load_file(tmp_path / "w.safetensors")["w"].tobytes() == weights.tobytes()
+        sizes.append(len(made))
+    assert sizes[1] < sizes[0] < sizes[2]
+    with pytest.raises(TypeError, match="no argument 'single_file'"):
+        df11.torch.save(tensors, single_file=True)
+    with pytest.raises(df11.InvalidInputError, match="no purpose"):
+        df11.torch.save(tensors, purpose="fun")

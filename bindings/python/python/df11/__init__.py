@@ -2,10 +2,10 @@
 
 `compress`, `decompress`, `verify` and `inspect` work on whole checkpoints; `safe_open` gives
 tensors, and parts of them, out of compressed and plain ones; `encode` and `decode` turn one array
-into bytes and back. `df11.numpy` and `df11.torch` have the functions of their namesakes in
-safetensors, and `df11.torch.attach` runs a model whose weights stay compressed in memory.
-`import df11.transformers` and `import df11.diffusers` teach these libraries to load compressed
-directories.
+into bytes and back, and `df11.delta` one that is near to another. `df11.numpy` and `df11.torch`
+have the functions of their namesakes in safetensors, and `df11.torch.attach` runs a model whose
+weights stay compressed in memory. `import df11.transformers` and `import df11.diffusers` teach
+these libraries to load compressed directories.
 """
 
 from ._df11 import __version__
@@ -24,6 +24,7 @@ from ._open import Slice, safe_open
 from ._reports import (
     CompressReport,
     DecompressReport,
+    DeltaReport,
     FrameReport,
     InspectedUnit,
     InspectReport,
@@ -37,6 +38,7 @@ __all__ = [
     "CorruptError",
     "DataError",
     "DecompressReport",
+    "DeltaReport",
     "Error",
     "FrameReport",
     "InspectReport",

@@ -70,6 +70,11 @@ def numpy_name(dtype: np.dtype[Any]) -> str:
     raise UnsupportedError(f"elements of type {dtype} cannot be stored, but those of {known_names}")
 
 
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type with the byte order of this machine."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 class Numpy:
     """Arrays of NumPy."""
 

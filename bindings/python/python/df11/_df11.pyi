@@ -1,25 +1,27 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 __version__: str
 
 Memory = tuple[int, int]
 
+# Codec, purpose, block length, pattern dictionary, size of shards, force.
+Form = tuple[str | None, str | None, int | None, str | None, int | None, bool]
+
 def command(arguments: Sequence[str]) -> int: ...
 def compress(
     src: str,
     dst: str,
-    codec_name: str | None,
-    pattern_dict_json: str | None,
+    form: Form,
+    bases: Sequence[str],
     single_file: bool,
-    max_shard_size: int | None,
     threads: int,
     progress: Callable[[str, int, int], Any] | None,
-    force: bool,
 ) -> str: ...
 def decompress(
     src: str,
     dst: str,
+    bases: Sequence[str],
     pattern_dict_json: str | None,
     threads: int,
     progress: Callable[[str, int, int], Any] | None,
@@ -28,18 +30,11 @@ def decompress(
 def verify(
     path: str,
     against: str | None,
+    bases: Sequence[str],
     threads: int,
     progress: Callable[[str, int, int], Any] | None,
 ) -> str: ...
-def plan(
-    src: str,
-    dst: str,
-    path: str | None,
-    codec_name: str | None,
-    pattern_dict_json: str | None,
-    max_shard_size: int | None,
-    force: bool,
-) -> str: ...
+def plan(src: str, dst: str, path: str | None, form: Form) -> str: ...
 def run_task(plan: str, task: int, threads: int) -> str: ...
 def tasks_left(plan: str) -> list[int]: ...
 def finish(plan: str, threads: int) -> str: ...
@@ -57,6 +52,15 @@ def encode_frame(
 ) -> bytes: ...
 def describe_frame(frame: Memory) -> tuple[str, list[int], int]: ...
 def decode_frame(frame: Memory, out: Memory, threads: int) -> None: ...
+def encode_deltas(
+    names: Sequence[str], tensors: Sequence[tuple[str, Memory, Memory]], threads: int
+) -> list[bytes]: ...
+def apply_deltas(
+    names: Sequence[str], tensors: Sequence[tuple[str, Memory, Memory, Memory]], threads: int
+) -> None: ...
+def describe_delta(
+    delta: Memory,
+) -> tuple[str, Literal["same", "list", "coded", "frame"], int, int, int]: ...
 def encode_unit(tensors: Sequence[Memory], threads: int) -> list[bytearray]: ...
 def decode_unit(parts: Sequence[Memory], out: Memory) -> None: ...
 def code_of(frequencies: Sequence[int]) -> list[tuple[int, int]]: ...

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _df11
-from ._arrays import Numpy, Torch, numpy_name
+from ._arrays import Numpy, Torch, native, numpy_name
 from ._arrays import framework as framework_of
 from ._errors import UnsupportedError
 
@@ -37,6 +37,7 @@ def encode(array: Any, *, codec: Literal["rans", "fast"] = "rans", threads: int 
     else:
         # Not ascontiguousarray, which makes a scalar a vector.
         array = np.asarray(array, order="C")
+        array = array.astype(native(array.dtype), copy=False)
         dtype, memory = numpy_name(array.dtype), Numpy().address(array)
     if dtype not in _KNOWN:
         problem = f"frames hold {', '.join(_KNOWN)}, but these elements are {dtype}: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -64,6 +64,31 @@ class FrameReport:
     #: Its bytes.
     bytes_before: int
     #: Bytes of the frame.
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class DeltaReport:
+    """A tensor that is stored against one of another checkpoint, its base."""
+
+    #: Its name.
+    name: str
+    #: Element type, as safetensors calls it.
+    dtype: str
+    #: The name of the base's tensor.
+    base: str
+    #: The SHA-256 of the base's tensor.
+    base_sha256: str
+    #: The number of deltas that it takes to restore the tensor.
+    depth: int
+    #: How it is stored: `same`, `list` or `coded`.
+    method: str
+    #: Its elements, and those that are not the base's.
+    elements: int
+    changed: int
+    #: Its bytes.
+    bytes_before: int
+    #: Bytes of the delta.
     bytes_after: int
 
 
@@ -185,10 +210,12 @@ class InspectReport:
     plain: list[PlainReport]
     #: Bytes of all weight files.
     file_bytes: int
+    #: Tensors that are stored against those of another checkpoint.
+    deltas: list[DeltaReport] = field(default_factory=list)
 
 
 def _one(kind: type[T], data: dict[str, Any]) -> T:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     return kind(**{key: value for key, value in data.items() if key in known})
 
 
@@ -196,7 +223,8 @@ def load(kind: type[T], text: str) -> T:
     """Make a report from the JSON of the extension."""
     data = json.loads(text)
     unit = InspectedUnit if kind is InspectReport else UnitReport
-    for key, part in (("units", unit), ("frames", FrameReport), ("plain", PlainReport)):
+    parts = {"units": unit, "frames": FrameReport, "plain": PlainReport, "deltas": DeltaReport}
+    for key, part in parts.items():
         if isinstance(data.get(key), list):
             data[key] = [_one(part, entry) for entry in data[key]]
     for key in ("left_behind", "left_out", "stays"):

@@ -7,21 +7,23 @@ import tempfile
 from collections.abc import Callable
 
 from ._errors import InvalidInputError
-from ._files import Codec, Path, PatternDict, compress
+from ._files import Options, Path, compress
 
 
 def save_file(
     write: Callable[[str], None],
     filename: Path,
-    codec: Codec | None,
-    pattern_dict: PatternDict | None,
-    threads: int,
+    options: Options,
 ) -> None:
     """Compress what `write` writes to the file that it is given, into `filename`.
 
     The plain file lies beside the output until it is compressed. The output becomes visible when it
     is whole.
     """
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(
+            f"there is no argument {unknown.pop()!r}, but {', '.join(Options.__annotations__)}"
+        )
     target = os.path.abspath(os.fspath(filename))
     folder, name = os.path.split(target)
     if os.path.isdir(target):
@@ -32,21 +34,19 @@ def save_file(
         plain = os.path.join(temporary, "plain", plain_name)
         write(plain)
         packed = os.path.join(temporary, "packed.safetensors")
-        report = compress(plain, packed, codec=codec, pattern_dict=pattern_dict, threads=threads)
+        report = compress(plain, packed, **options)
         # A file that would not shrink stays plain; every function here reads both.
         os.replace(plain if report.nothing_to_gain else packed, target)
 
 
 def save(
     write: Callable[[str], None],
-    codec: Codec | None,
-    pattern_dict: PatternDict | None,
-    threads: int,
+    options: Options,
 ) -> bytes:
     """Compress what `write` writes, into bytes."""
     with tempfile.TemporaryDirectory(prefix="df11-") as temporary:
         path = os.path.join(temporary, "model.safetensors")
-        save_file(write, path, codec, pattern_dict, threads)
+        save_file(write, path, options)
         with open(path, "rb") as file:
             return file.read()
 

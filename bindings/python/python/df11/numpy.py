@@ -5,15 +5,18 @@ BF16 and the 8-bit floats are the types of `ml_dtypes`. Reading takes plain file
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _saving
 from ._arrays import numpy_name
 from ._errors import InvalidInputError
-from ._files import Codec, Path, PatternDict
+from ._files import Options, Path
 from ._open import safe_open
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Array = np.ndarray[Any, Any]
 
@@ -47,33 +50,27 @@ def save_file(
     tensor_dict: dict[str, Array],
     filename: Path,
     metadata: dict[str, str] | None = None,
-    *,
-    codec: Codec | None = None,
-    pattern_dict: PatternDict | None = None,
-    threads: int = 0,
+    **options: Unpack[Options],
 ) -> None:
     """Write arrays to a compressed file. The keyword arguments are those of `df11.compress`."""
 
     def write(path: str) -> None:
         _write(tensor_dict, metadata, path)
 
-    _saving.save_file(write, filename, codec, pattern_dict, threads)
+    _saving.save_file(write, filename, options)
 
 
 def save(
     tensor_dict: dict[str, Array],
     metadata: dict[str, str] | None = None,
-    *,
-    codec: Codec | None = None,
-    pattern_dict: PatternDict | None = None,
-    threads: int = 0,
+    **options: Unpack[Options],
 ) -> bytes:
     """Compress arrays into the bytes of a file."""
 
     def write(path: str) -> None:
         _write(tensor_dict, metadata, path)
 
-    return _saving.save(write, codec, pattern_dict, threads)
+    return _saving.save(write, options)
 
 
 def load_file(filename: Path, *, backend: str = "mmap", threads: int = 0) -> dict[str, Array]:

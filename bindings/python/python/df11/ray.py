@@ -22,7 +22,7 @@ import ray
 
 from . import _df11
 from ._errors import IoError
-from ._files import Codec, Path, PatternDict, as_bytes, as_json
+from ._files import Codec, Path, PatternDict, Purpose, as_form, as_json
 from ._reports import CompressReport, DecompressReport, VerifyReport, load
 
 __all__ = ["Progress", "compress", "decompress", "verify"]
@@ -147,6 +147,8 @@ def compress(
     dst: Path,
     *,
     codec: Codec | None = None,
+    purpose: Purpose | None = None,
+    block_len: int | None = None,
     pattern_dict: PatternDict | None = None,
     max_shard_size: int | str | None = None,
     force: bool = False,
@@ -161,6 +163,8 @@ def compress(
         src: The address of the checkpoint.
         dst: The address of the folder to write.
         codec: What weights become: `df11` (the default), `rans` or `fast`.
+        purpose: As for `df11.compress`, but for `size`, which compares all weights first.
+        block_len: As for `df11.compress`.
         pattern_dict: Which tensors make which units, as for `df11.compress`.
         max_shard_size: As for `df11.compress`.
         force: As for `df11.compress`.
@@ -171,9 +175,9 @@ def compress(
         progress: A function that is called with a `Progress` when a task is done.
 
     """
-    arguments = (os.fspath(src), os.fspath(dst), None, codec, as_json(pattern_dict))
-    options = (as_bytes(max_shard_size), force)
-    planned = json.loads(_one("plan", *arguments, *options, retries=max_retries))
+    form = as_form(codec, purpose, block_len, pattern_dict, max_shard_size, force)
+    arguments = (os.fspath(src), os.fspath(dst), None, form)
+    planned = json.loads(_one("plan", *arguments, retries=max_retries))
     plan, tasks = planned["plan"], planned["tasks"]
     left = _one("tasks_left", plan, retries=max_retries)
     threads = max(1, int(num_cpus))

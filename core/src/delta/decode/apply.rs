@@ -135,6 +135,43 @@ impl Delta<'_> {
         }
     }
 
+    /// Checks without decoding that this is the base: compares the checksums of the delta's blocks,
+    /// and those of the base's elements. Several tensors that belong together can be checked so
+    /// before the first is [changed](Self::apply_in_place).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BufferLength`] if the base is shorter than the [common](Self::common) elements,
+    /// [`Error::DeltaBase`] if it is another one, [`Error::DeltaChecksum`] if a block is damaged.
+    ///
+    /// ```
+    /// use df11::{delta::{self, Delta}, frame::ElementType};
+    ///
+    /// let base = [7; 4096];
+    /// let bytes = delta::encode(ElementType::U8, &[8; 4096], &base)?;
+    /// Delta::new(&bytes)?.verify_base(&base)?;
+    /// assert!(Delta::new(&bytes)?.verify_base(&[8; 4096]).is_err());
+    /// # Ok::<(), df11::Error>(())
+    /// ```
+    pub fn verify_base(&self, base: &[u8]) -> Result<(), Error> {
+        let size = self.element_type.bytes();
+        self.expect_len("base", self.common, base.len(), false)?;
+        let base = &base[..self.common * size];
+        match &self.body {
+            Body::Frame => Ok(()),
+            Body::Same { elements: expected } | Body::List { base: expected, .. } => {
+                check_base(DeltaPart::Elements, *expected, base)
+            }
+            Body::Coded(coded) => {
+                let blocks = coded.entries(size).zip(base.chunks(coded.block * size));
+                blocks.enumerate().try_for_each(|(number, (block, base))| {
+                    block.check(number)?;
+                    check_base(DeltaPart::Block(number as u64), block.base_crc, base)
+                })
+            }
+        }
+    }
+
     /// Restores all elements over those of the base, which are the first of `elements`. Where the
     /// delta has the same number as the base, and nearly all are equal, this writes only what
     /// changes.
@@ -152,21 +189,14 @@ impl Delta<'_> {
         self.build(table)?;
         self.expect_len("elements", self.len, elements.len(), true)?;
         let (common, rest) = elements.split_at_mut(self.common * size);
+        self.verify_base(common)?;
         match &self.body {
-            Body::Frame => {}
-            Body::Same { elements } => check_base(DeltaPart::Elements, *elements, common)?,
-            Body::List { base, result, entries } => {
-                check_base(DeltaPart::Elements, *base, common)?;
+            Body::Frame | Body::Same { .. } => {}
+            Body::List { result, entries, .. } => {
                 self.put_entries(entries, 0..self.common, common)?;
                 check_result(DeltaPart::Elements, *result, common)?;
             }
             Body::Coded(coded) => {
-                for (number, (block, base)) in
-                    coded.entries(size).zip(common.chunks(coded.block * size)).enumerate()
-                {
-                    block.check(number)?;
-                    check_base(DeltaPart::Block(number as u64), block.base_crc, base)?;
-                }
                 let shared = self.shared(coded, table)?;
                 let mut waiting = Waiting::default();
                 for (number, (block, elements)) in

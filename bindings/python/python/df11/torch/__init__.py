@@ -5,15 +5,18 @@ Has the functions of `safetensors.torch`; reading takes plain files as well.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import _saving
 from .._errors import InvalidInputError
-from .._files import Codec, Path, PatternDict
+from .._files import Options, Path
 from .._open import safe_open
 from ._attach import Attached, attach
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Attached",
@@ -33,10 +36,7 @@ def save_file(
     tensors: Tensors,
     filename: Path,
     metadata: dict[str, str] | None = None,
-    *,
-    codec: Codec | None = None,
-    pattern_dict: PatternDict | None = None,
-    threads: int = 0,
+    **options: Unpack[Options],
 ) -> None:
     """Write tensors to a compressed file. The keyword arguments are those of `df11.compress`."""
     from safetensors.torch import save_file as save_plain
@@ -44,16 +44,13 @@ def save_file(
     def write(path: str) -> None:
         save_plain(tensors, path, metadata)
 
-    _saving.save_file(write, filename, codec, pattern_dict, threads)
+    _saving.save_file(write, filename, options)
 
 
 def save(
     tensors: Tensors,
     metadata: dict[str, str] | None = None,
-    *,
-    codec: Codec | None = None,
-    pattern_dict: PatternDict | None = None,
-    threads: int = 0,
+    **options: Unpack[Options],
 ) -> bytes:
     """Compress tensors into the bytes of a file."""
     from safetensors.torch import save_file as save_plain
@@ -61,7 +58,7 @@ def save(
     def write(path: str) -> None:
         save_plain(tensors, path, metadata)
 
-    return _saving.save(write, codec, pattern_dict, threads)
+    return _saving.save(write, options)
 
 
 def save_model(
@@ -69,10 +66,7 @@ def save_model(
     filename: Path,
     metadata: dict[str, str] | None = None,
     force_contiguous: bool = True,
-    *,
-    codec: Codec | None = None,
-    pattern_dict: PatternDict | None = None,
-    threads: int = 0,
+    **options: Unpack[Options],
 ) -> None:
     """Write a model to a compressed file; tensors that share memory are written once."""
     from safetensors.torch import save_model as save_plain
@@ -80,7 +74,7 @@ def save_model(
     def write(path: str) -> None:
         save_plain(model, path, metadata, force_contiguous)
 
-    _saving.save_file(write, filename, codec, pattern_dict, threads)
+    _saving.save_file(write, filename, options)
 
 
 def load_file(
