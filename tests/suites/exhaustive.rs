@@ -1,6 +1,8 @@
 //! Small worlds of units, enumerated to the last: the reference and the core give the same verdict
 //! and the same bits of each.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use df11::{Parts, Unit};
 use rayon::prelude::*;
 
