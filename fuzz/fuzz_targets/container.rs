@@ -22,15 +22,15 @@ fuzz_target!(|data: &[u8]| {
         let _ = inspect(&input, None, 1);
         let _ = for_each_stored(&input, |_, _, _| {});
         if verify(&input, None, 1, &()).is_ok() {
-            let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
+            let options = DecompressOptions::default().threads(1);
             let _ = decompress(&input, &output, &options, &());
-        } else if compress(&input, &output, &CompressOptions { threads: 1, ..Default::default() }, &())
+        } else if compress(&input, &output, &CompressOptions::default().threads(1), &())
             .is_ok_and(|report| !report.nothing_to_gain)
         {
             // What we compressed is restored to the byte. (Where nothing is gained, nothing is
             // written.)
             let back = temp.path().join("back");
-            let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
+            let options = DecompressOptions::default().threads(1);
             assert!(decompress(&output, &back, &options, &()).unwrap().original_restored);
             assert!(fs::read(back.join("in.safetensors")).unwrap() == data);
             fs::remove_dir_all(back).unwrap();

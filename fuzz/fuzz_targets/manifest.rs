@@ -51,7 +51,7 @@ fuzz_target!(|edit: (u16, u16, String)| {
         let digest = Sha256::digest(&lie).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         fs::write(&record, format!("{{\"df11\":{lie},\n\"sha256\":\"{digest}\"}}\n")).unwrap();
         let _ = verify(&input, None, 1, &());
-        let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
+        let options = DecompressOptions::default().threads(1);
         let _ = decompress(&input, &output, &options, &());
         fs::write(&record, sealed).unwrap();
         let deep = output.parent().unwrap();

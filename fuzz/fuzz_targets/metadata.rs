@@ -20,7 +20,7 @@ fuzz_target!(|text: String| {
         let (input, output) = (temp.path().join("in.safetensors"), temp.path().join("deep/out"));
         fs::write(&input, bytes).unwrap();
         let _ = verify(&input, None, 1, &());
-        let options = DecompressOptions { threads: 1, ..DecompressOptions::default() };
+        let options = DecompressOptions::default().threads(1);
         let restored = decompress(&input, &output, &options, &());
         // Nothing but the output and the input may ever appear.
         assert_eq!(

@@ -76,11 +76,11 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::Compress { to, codec, force } => {
                 let codec = [Codec::Df11, Codec::Rans, Codec::Auto][usize::from(codec % 3)];
                 let options =
-                    CompressOptions { codec, force: *force, threads: 1, ..CompressOptions::default() };
+                    CompressOptions::default().codec(codec).force(*force).threads(1);
                 let _ = compress(&model, place(*to), &options, &());
             }
             Step::Decompress { from, to, force } => {
-                let options = DecompressOptions { force: *force, threads: 1, ..DecompressOptions::default() };
+                let options = DecompressOptions::default().force(*force).threads(1);
                 let report = decompress(place(*from), place(*to), &options, &());
                 if report.is_ok_and(|report| report.original_restored) {
                     for (path, bytes) in &original {

@@ -72,13 +72,13 @@ impl Place {
 
     /// Compresses a folder against bases, and returns the size of what was written.
     fn against(&self, new: &Path, bases: &[PathBuf], out: &str) -> Result<u64, Error> {
-        let options = CompressOptions { bases: bases.to_vec(), ..CompressOptions::default() };
+        let options = CompressOptions::default().bases(bases.to_vec());
         compress(new, self.of(out), &options, &()).map(|report| report.bytes_after)
     }
 
     /// Restores with bases, and compares with the original.
     fn restores(&self, packed: &str, bases: &[PathBuf], original: &Path) {
-        let options = DecompressOptions { bases: bases.to_vec(), force: true, ..Default::default() };
+        let options = DecompressOptions::default().bases(bases.to_vec()).force(true);
         let restored = self.of("restored");
         let _ = fs::remove_dir_all(&restored);
         let report = decompress(self.of(packed), &restored, &options, &()).unwrap();
@@ -102,7 +102,7 @@ fn the_base_may_be_plain_compressed_in_any_form_renamed_or_cut_otherwise() {
     let mut bases = vec![base.clone()];
     for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
         let name = format!("base-{codec:?}");
-        compress(&base, place.of(&name), &CompressOptions { codec, ..Default::default() }, &()).unwrap();
+        compress(&base, place.of(&name), &CompressOptions::default().codec(codec), &()).unwrap();
         bases.push(place.of(&name));
     }
     // Other names, and two files.
@@ -133,7 +133,7 @@ fn a_missing_or_wrong_base_is_refused_before_anything_is_written() {
     place.against(&new, &[base], "delta").unwrap();
     for bases in [vec![], vec![other]] {
         let out = place.of("out");
-        let options = DecompressOptions { bases: bases.clone(), ..Default::default() };
+        let options = DecompressOptions::default().bases(bases.clone());
         let error = decompress(place.of("delta"), &out, &options, &()).unwrap_err().to_string();
         assert!(!out.exists());
         assert!(error.contains("embed.weight") || error.contains("up_proj"), "{error}");
@@ -209,7 +209,7 @@ fn a_chain_of_steps_is_followed_by_digest_and_is_not_longer_than_sixteen() {
         bases.push(place.of(&name));
         // The chain needs every link.
         let gap: Vec<PathBuf> = bases.iter().skip(1).cloned().collect();
-        let options = DecompressOptions { bases: gap, ..Default::default() };
+        let options = DecompressOptions::default().bases(gap);
         assert!(decompress(place.of(&name), place.of("out"), &options, &()).is_err());
         assert!(!place.of("out").exists());
     }
@@ -232,7 +232,7 @@ fn what_is_equal_to_the_base_takes_less_than_a_hundred_bytes() {
 
 /// Opens a checkpoint with bases.
 fn open(path: &Path, bases: &[PathBuf]) -> Result<Reader, Error> {
-    ReaderOptions { bases: bases.to_vec(), ..ReaderOptions::default() }.open(path)
+    ReaderOptions::default().bases(bases.to_vec()).open(path)
 }
 
 /// Reads tensors whole, row by row and by ranges of any length.
@@ -272,7 +272,7 @@ fn a_reader_with_the_base_in_any_form_gives_every_tensor_and_every_range() {
     // Ranges first, of bases that record their digests.
     for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
         let other = place.of(&format!("base-{codec:?}"));
-        compress(&base, &other, &CompressOptions { codec, ..Default::default() }, &()).unwrap();
+        compress(&base, &other, &CompressOptions::default().codec(codec), &()).unwrap();
         let reader = open(&packed, &[other]).unwrap();
         let (name, shape, bytes) = &new[1];
         let row = 2 * shape[1];
@@ -337,7 +337,7 @@ fn a_reader_without_the_base_or_with_another_one_names_the_tensor_and_the_digest
     // A base whose record is right, and whose bytes are not: noticed at the first use, by range or
     // whole, before anything is given.
     let packed = place.of("packed");
-    compress(&base, &packed, &CompressOptions { codec: Codec::Rans, ..Default::default() }, &()).unwrap();
+    compress(&base, &packed, &CompressOptions::default().codec(Codec::Rans), &()).unwrap();
     let path = packed.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
     // The digest is text in the header.

@@ -13,7 +13,7 @@ use df11_tests::corpus;
 fn there_and_back(input: &Path, names: &[&str], codec: Codec) -> CompressReport {
     let temp = tempfile::tempdir().unwrap();
     let (packed, restored) = (temp.path().join("packed"), temp.path().join("restored"));
-    let options = CompressOptions { codec, ..CompressOptions::default() };
+    let options = CompressOptions::default().codec(codec);
     let report = compress(input, &packed, &options, &()).unwrap();
     verify(&packed, Some(input), 0, &()).unwrap();
     assert!(decompress(&packed, &restored, &DecompressOptions::default(), &()).unwrap().original_restored);

@@ -48,7 +48,7 @@ fn every_law_of_the_library_holds_in_c() {
     build("tests/library.c", &program);
     for codec in [Codec::Df11, Codec::Rans] {
         let packed = temp.path().join(format!("{codec:?}"));
-        compress(weights(), &packed, &CompressOptions { codec, ..CompressOptions::default() }, &()).unwrap();
+        compress(weights(), &packed, &CompressOptions::default().codec(codec), &()).unwrap();
         let told = run(&program, &[&packed, &weights()]);
         let checks: u64 = told.trim().strip_suffix(" checks").unwrap().parse().unwrap();
         assert!(checks > 10_000, "{told}");

@@ -53,17 +53,14 @@ pub(crate) type Form = (Option<String>, Option<String>, Option<usize>, Option<St
 pub(crate) fn compress_options(py: Python<'_>, form: Form) -> PyResult<CompressOptions> {
     let (codec_name, purpose_name, block_len, pattern_dict_json, max_shard_size, force) = form;
     let codec = codec(py, codec_name.as_deref())?;
-    let chosen = match purpose_name {
+    let mut options = match purpose_name {
         Some(name) => CompressOptions::of(purpose(py, &name)?, codec),
-        None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..CompressOptions::default() },
+        None => CompressOptions::default().codec(codec.unwrap_or(Codec::Choose)),
     };
-    Ok(CompressOptions {
-        block_len: block_len.or(chosen.block_len),
-        pattern_dict: pattern_dict(py, pattern_dict_json.as_deref())?,
-        max_shard_size,
-        force,
-        ..chosen
-    })
+    options.block_len = block_len.or(options.block_len);
+    options.pattern_dict = pattern_dict(py, pattern_dict_json.as_deref())?;
+    options.max_shard_size = max_shard_size;
+    Ok(options.force(force))
 }
 
 pub(crate) fn report<T: Serialize>(
@@ -88,7 +85,7 @@ pub(crate) fn compress(
     threads: usize,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<String> {
-    let options = CompressOptions { bases, single_file, threads, ..compress_options(py, form)? };
+    let options = compress_options(py, form)?.bases(bases).single_file(single_file).threads(threads);
     let done = operation(py, progress.as_ref(), |state| checkpoint::compress(&src, &dst, &options, state));
     report(py, done)
 }
@@ -100,8 +97,9 @@ pub(crate) fn decompress_options(
     threads: usize,
     force: bool,
 ) -> PyResult<DecompressOptions> {
-    let pattern_dict = pattern_dict(py, pattern_dict_json)?;
-    Ok(DecompressOptions { pattern_dict, force, threads, ..DecompressOptions::default() })
+    let mut options = DecompressOptions::default().force(force).threads(threads);
+    options.pattern_dict = pattern_dict(py, pattern_dict_json)?;
+    Ok(options)
 }
 
 /// Restores a checkpoint.
@@ -118,7 +116,7 @@ pub(crate) fn decompress(
     progress: Option<Bound<'_, PyAny>>,
     force: bool,
 ) -> PyResult<String> {
-    let options = DecompressOptions { bases, ..decompress_options(py, pattern_dict_json, threads, force)? };
+    let options = decompress_options(py, pattern_dict_json, threads, force)?.bases(bases);
     let done = operation(py, progress.as_ref(), |state| checkpoint::decompress(&src, &dst, &options, state));
     report(py, done)
 }

@@ -109,28 +109,20 @@ impl Form {
     /// Returns the options of the library.
     pub(super) fn options(self, output: &Output) -> Result<CompressOptions, Error> {
         let codec = self.codec.map(Codec::from);
-        let chosen = match self.purpose {
+        let mut options = match self.purpose {
             Some(purpose) => CompressOptions::of(purpose.into(), codec),
-            None => CompressOptions { codec: codec.unwrap_or(Codec::Choose), ..Default::default() },
+            None => CompressOptions::default().codec(codec.unwrap_or(Codec::Choose)),
         };
-        Ok(CompressOptions {
-            block_len: self.block_len.or(chosen.block_len),
-            max_shard_size: self.max_shard_size,
-            pattern_dict: super::read_dict(self.pattern_dict.as_deref())?,
-            force: self.force,
-            threads: output.threads,
-            ..chosen
-        })
+        options.block_len = self.block_len.or(options.block_len);
+        options.max_shard_size = self.max_shard_size;
+        options.pattern_dict = super::read_dict(self.pattern_dict.as_deref())?;
+        Ok(options.force(self.force).threads(output.threads))
     }
 }
 
 impl Compress {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let options = CompressOptions {
-            single_file: self.single_file,
-            bases: self.base.clone(),
-            ..self.form.options(output)?
-        };
+        let options = self.form.options(output)?.single_file(self.single_file).bases(self.base.clone());
         let report = compress(&self.input, &self.output, &options, &output.progress)?;
         // Files that are not copied are reported even with --quiet.
         output.insist(&left_behind(&report));

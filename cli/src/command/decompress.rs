@@ -31,12 +31,9 @@ pub(crate) struct Decompress {
 
 impl Decompress {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let options = DecompressOptions {
-            pattern_dict: super::read_dict(self.pattern_dict.as_deref())?,
-            force: self.force,
-            threads: output.threads,
-            bases: self.base.clone(),
-        };
+        let mut options =
+            DecompressOptions::default().force(self.force).threads(output.threads).bases(self.base.clone());
+        options.pattern_dict = super::read_dict(self.pattern_dict.as_deref())?;
         let report = decompress(&self.input, &self.output, &options, &output.progress)?;
         output.insist(&not_restored(&report));
         output.show(&report, || decompressed(&report))?;

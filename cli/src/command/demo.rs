@@ -58,10 +58,10 @@ fn demonstrate(threads: usize) -> Result<DemoReport, Error> {
     let [model, packed, restored] = ["model", "packed", "restored"].map(|name| temp.path().join(name));
     write_model(&model)?;
 
-    let options = CompressOptions { threads, ..CompressOptions::default() };
+    let options = CompressOptions::default().threads(threads);
     let compress = df11_model::compress(&model, &packed, &options, &())?;
     let verify = df11_model::verify(&packed, Some(&model), threads, &())?;
-    decompress(&packed, &restored, &DecompressOptions { threads, ..DecompressOptions::default() }, &())?;
+    decompress(&packed, &restored, &DecompressOptions::default().threads(threads), &())?;
 
     let mut identical = Vec::new();
     for (name, bytes) in FILES {

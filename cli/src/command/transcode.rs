@@ -69,13 +69,8 @@ fn element_type(name: &str) -> Result<ElementType, String> {
 
 impl Transcode {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        let options = TranscodeOptions {
-            to: self.to.into(),
-            element_type: self.r#type,
-            shape: self.shape,
-            unit: self.unit,
-            force: self.force,
-        };
+        let mut options = TranscodeOptions::new(self.to.into()).force(self.force);
+        (options.element_type, options.shape, options.unit) = (self.r#type, self.shape, self.unit);
         let report = transcode(&self.input, &self.output, &options)?;
         output.show(&report, || transcoded(&report))
     }

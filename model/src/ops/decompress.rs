@@ -28,8 +28,9 @@ use crate::staging::{Closed, OpenAgain, Planned, Staging, file_digest, names_a_f
 use crate::store;
 use crate::{in_parallel, pool};
 
-/// How to restore.
+/// How to restore. Begin with `default()`, and set what is to be different.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct DecompressOptions {
     /// For files of other programs: the dictionary that names the tensors of a unit. By default it
     /// is the one in `config.json`.
@@ -43,6 +44,36 @@ pub struct DecompressOptions {
     /// For deltas: the checkpoints that they were made against, in any form, and what those need in
     /// turn. Others are ignored.
     pub bases: Vec<PathBuf>,
+}
+
+impl DecompressOptions {
+    /// Sets the field [`pattern_dict`](#structfield.pattern_dict).
+    #[must_use]
+    pub fn pattern_dict(mut self, pattern_dict: PatternDict) -> Self {
+        self.pattern_dict = Some(pattern_dict);
+        self
+    }
+
+    /// Sets the field [`force`](#structfield.force).
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Sets the field [`threads`](#structfield.threads).
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the field [`bases`](#structfield.bases).
+    #[must_use]
+    pub fn bases(mut self, bases: Vec<PathBuf>) -> Self {
+        self.bases = bases;
+        self
+    }
 }
 
 /// Restores the compressed checkpoint at `input` into `output`. The output is a directory. If its

@@ -176,6 +176,7 @@ pub struct InspectedUnit {
 /// A tensor that is stored as a delta, as [`inspect`](crate::inspect) reports it. None of this
 /// needs the base.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct DeltaReport {
     /// Name of the tensor.
     pub name: String,

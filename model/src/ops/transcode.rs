@@ -42,6 +42,7 @@ pub enum Form {
 
 /// Options of [`transcode`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TranscodeOptions {
     /// The form to write.
     pub to: Form,
@@ -54,6 +55,42 @@ pub struct TranscodeOptions {
     pub unit: Option<String>,
     /// Replaces an existing output.
     pub force: bool,
+}
+
+impl TranscodeOptions {
+    /// Writes this form.
+    #[must_use]
+    pub const fn new(to: Form) -> Self {
+        TranscodeOptions { to, element_type: None, shape: None, unit: None, force: false }
+    }
+
+    /// Sets the field [`element_type`](#structfield.element_type).
+    #[must_use]
+    pub fn element_type(mut self, element_type: ElementType) -> Self {
+        self.element_type = Some(element_type);
+        self
+    }
+
+    /// Sets the field [`shape`](#structfield.shape).
+    #[must_use]
+    pub fn shape(mut self, shape: Vec<u64>) -> Self {
+        self.shape = Some(shape);
+        self
+    }
+
+    /// Sets the field [`unit`](#structfield.unit).
+    #[must_use]
+    pub fn unit(mut self, unit: String) -> Self {
+        self.unit = Some(unit);
+        self
+    }
+
+    /// Sets the field [`force`](#structfield.force).
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
 }
 
 /// The report of [`transcode`].
@@ -98,13 +135,7 @@ struct Tensor {
 /// let directory = tempfile::tempdir()?;
 /// let [raw, frame] = ["weights.bin", "weights.frame"].map(|name| directory.path().join(name));
 /// std::fs::write(&raw, (0..9000u16).flat_map(|i| (0x3c00 + i % 99).to_le_bytes()).collect::<Vec<_>>())?;
-/// let options = TranscodeOptions {
-///     to: Form::Frame,
-///     element_type: Some(ElementType::Bf16),
-///     shape: Some(vec![90, 100]),
-///     unit: None,
-///     force: false,
-/// };
+/// let options = TranscodeOptions::new(Form::Frame).element_type(ElementType::Bf16).shape(vec![90, 100]);
 /// let report = transcode(&raw, &frame, &options)?;
 /// assert!(report.bytes_after < report.bytes_before);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

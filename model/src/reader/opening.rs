@@ -36,16 +36,17 @@ use crate::store;
 ///     std::fs::write(folder.join("model.safetensors"), serialize([("up_proj.weight", matrix)], None)?)?;
 /// }
 /// let bases = vec![base];
-/// let options = CompressOptions { bases: bases.clone(), ..CompressOptions::default() };
+/// let options = CompressOptions::default().bases(bases.clone());
 /// compress(&model, &packed, &options, &())?;
 ///
-/// let reader = ReaderOptions { bases, ..ReaderOptions::default() }.open(&packed)?;
+/// let reader = ReaderOptions::default().bases(bases).open(&packed)?;
 /// let mut row = vec![0; 2 * 256];
 /// reader.decode_range_into("up_proj.weight", 3 * 256..4 * 256, &mut row)?;
 /// assert_eq!(row, new[2 * 3 * 256..2 * 4 * 256]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ReaderOptions {
     /// For files of other programs: the dictionary that names the tensors of a unit. By default it
     /// is the one in `config.json`. Tensors that no dictionary names are numbered.
@@ -62,6 +63,27 @@ pub struct ReaderOptions {
 }
 
 impl ReaderOptions {
+    /// Sets the field [`pattern_dict`](#structfield.pattern_dict).
+    #[must_use]
+    pub fn pattern_dict(mut self, pattern_dict: PatternDict) -> Self {
+        self.pattern_dict = Some(pattern_dict);
+        self
+    }
+
+    /// Sets the field [`bases`](#structfield.bases).
+    #[must_use]
+    pub fn bases(mut self, bases: Vec<PathBuf>) -> Self {
+        self.bases = bases;
+        self
+    }
+
+    /// Sets the field [`whole`](#structfield.whole).
+    #[must_use]
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
+        self
+    }
+
     /// Opens the checkpoint at `path`: a safetensors file, or a directory in Hugging Face form.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ fn a_damaged_frame_is_never_restored_wrongly() {
     let model = model(&mixed(), None, 1);
     let temp = tempfile::tempdir().unwrap();
     let packed = temp.path().join("packed");
-    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    let options = CompressOptions::default().codec(Codec::Rans);
     compress(model.path(), &packed, &options, &()).unwrap();
     let original = files(model.path());
     let path = packed.join("model.safetensors");

@@ -39,7 +39,7 @@ fn input_and_output_are_never_the_same() {
     let before = files(model.path());
     let inside = model.path().join("model.safetensors");
     for (input, output) in [(model.path(), model.path()), (&inside, model.path()), (&inside, &inside)] {
-        let options = CompressOptions { single_file: output == inside, ..force() };
+        let options = force().single_file(output == inside);
         let error = compress(input, output, &options, &()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     }

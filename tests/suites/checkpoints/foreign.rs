@@ -74,7 +74,7 @@ fn every_fixture_is_verified_and_restored() {
         reader.tensors().map(ReaderTensor::name).collect::<Vec<_>>(),
         ["unit.w0.weight", "unit.w1.weight"]
     );
-    let options = DecompressOptions { pattern_dict: Some(dict), ..DecompressOptions::default() };
+    let options = DecompressOptions::default().pattern_dict(dict);
     let out = temp.path().join("named.safetensors");
     decompress(fixtures::directory().join("real_two_tensors.df11.safetensors"), &out, &options, &()).unwrap();
     let original = read(&fixtures::original("real_two_tensors"));

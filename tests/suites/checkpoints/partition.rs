@@ -70,13 +70,13 @@ fn a_given_dictionary_rules_and_what_it_misses_is_reported() {
         "model": ["embed_tokens", "missing"],
     }))
     .unwrap();
-    let options = CompressOptions { pattern_dict: Some(dict), ..CompressOptions::default() };
+    let options = CompressOptions::default().pattern_dict(dict);
     let (_, report) = there_and_back(model.path(), &options);
     let units: Vec<_> = report.units.iter().map(|unit| (unit.path.as_str(), unit.tensors)).collect();
     assert_eq!(units, [("model.embed_tokens", 1), ("model.layers.0", 2), ("model.layers.1", 2)]);
     assert_eq!(report.unmatched_patterns, ["nothing", "lm_head"]);
     let bad: PatternDict = serde_json::from_value(json!({"(": []})).unwrap();
-    let options = CompressOptions { pattern_dict: Some(bad), ..CompressOptions::default() };
+    let options = CompressOptions::default().pattern_dict(bad);
     let temp = tempfile::tempdir().unwrap();
     let error = compress(model.path(), temp.path().join("x"), &options, &()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
@@ -183,10 +183,12 @@ fn what_inspection_predicts_is_what_compression_gives() {
 fn names_that_would_clash_leave_units_plain() {
     let u8s = |n: usize| Tensor { dtype: Dtype::U8, shape: vec![n], bytes: vec![7; n] };
     for single_file in [false, true] {
-        let options = |dict: Option<Value>| CompressOptions {
-            pattern_dict: dict.map(|dict| serde_json::from_value(dict).unwrap()),
-            single_file,
-            ..CompressOptions::default()
+        let options = |dict: Option<Value>| {
+            let options = CompressOptions::default().single_file(single_file);
+            match dict {
+                Some(dict) => options.pattern_dict(serde_json::from_value(dict).unwrap()),
+                None => options,
+            }
         };
         // A plain tensor that is called what a part of the unit would be called.
         let tensors =

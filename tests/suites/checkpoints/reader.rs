@@ -16,7 +16,7 @@ fn a_reader_finds_a_row_in_any_block_of_a_frame() {
     let model = model(&tensors, None, 1);
     let temp = tempfile::tempdir().unwrap();
     let packed = temp.path().join("packed");
-    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    let options = CompressOptions::default().codec(Codec::Rans);
     assert_eq!(compress(model.path(), &packed, &options, &()).unwrap().frames.len(), 1);
     let reader = reads_as(&packed, model.path());
     for row in 0..425 {
@@ -39,8 +39,7 @@ fn a_reader_says_what_was_asked_wrongly_and_what_is_damaged() {
     let name = "model.layers.1.mlp.up_proj.weight";
     for codec in [Codec::Df11, Codec::Rans] {
         let packed = temp.path().join(format!("{codec:?}"));
-        compress(model.path(), &packed, &CompressOptions { codec, ..CompressOptions::default() }, &())
-            .unwrap();
+        compress(model.path(), &packed, &CompressOptions::default().codec(codec), &()).unwrap();
         let reader = Reader::open(&packed).unwrap();
         let mut out = vec![0; 2 * 128 * 64];
         let units = reader.units().len();
@@ -80,7 +79,7 @@ fn a_reader_believes_no_shape_that_the_data_does_not_have() {
     let model = model(&tensors, None, 1);
     let temp = tempfile::tempdir().unwrap();
     let packed = temp.path().join("packed");
-    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    let options = CompressOptions::default().codec(Codec::Rans);
     assert_eq!(compress(model.path(), &packed, &options, &()).unwrap().frames.len(), 1);
     let path = packed.join("model.safetensors");
     let sound = fs::read(&path).unwrap();
@@ -115,7 +114,7 @@ fn a_damaged_frame_tells_the_rule_through_a_reader() {
     let model = model(&Tensors::from([("w".to_owned(), matrix(64, 512, 3))]), None, 1);
     let temp = tempfile::tempdir().unwrap();
     let packed = temp.path().join("packed");
-    let options = CompressOptions { codec: Codec::Rans, ..CompressOptions::default() };
+    let options = CompressOptions::default().codec(Codec::Rans);
     compress(model.path(), &packed, &options, &()).unwrap();
     let path = packed.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -145,7 +144,7 @@ fn readers_tell_metadata_of_the_original_and_the_order_of_storage() {
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     fs::write(&model, safetensors::tensor::serialize(views, Some(metadata)).unwrap()).unwrap();
     for codec in [Codec::Df11, Codec::Rans] {
-        let options = CompressOptions { codec, single_file: true, force: true, ..CompressOptions::default() };
+        let options = CompressOptions::default().codec(codec).single_file(true).force(true);
         compress(&model, &packed, &options, &()).unwrap();
         let reader = Reader::open(&packed).unwrap();
         assert_eq!(reader.metadata().iter().collect::<Vec<_>>(), [(&"format".to_owned(), &"pt".to_owned())]);

@@ -70,8 +70,7 @@ fn output_does_not_depend_on_the_number_of_threads() {
     let temp = tempfile::tempdir().unwrap();
     let outputs = [1, 2, 5].map(|threads| {
         let path = temp.path().join(threads.to_string());
-        compress(model.path(), &path, &CompressOptions { threads, ..CompressOptions::default() }, &())
-            .unwrap();
+        compress(model.path(), &path, &CompressOptions::default().threads(threads), &()).unwrap();
         files(&path)
     });
     assert!(outputs[0] == outputs[1] && outputs[1] == outputs[2]);
@@ -80,7 +79,7 @@ fn output_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn a_single_file_holds_everything() {
     let model = model(&llama(2), Some(&llama_config()), 2);
-    let options = CompressOptions { single_file: true, ..CompressOptions::default() };
+    let options = CompressOptions::default().single_file(true);
     let (packed, report) = there_and_back(model.path(), &options);
     assert_eq!(report.units.len(), 4);
     let weights: Vec<_> =
@@ -108,7 +107,7 @@ fn models_of_every_element_type_come_back_from_frames() {
     for config in [Some(llama_config()), None] {
         let model = model(&tensors, config.as_ref(), 2);
         let bytes_after = [Codec::Df11, Codec::Rans, Codec::Auto].map(|codec| {
-            let options = CompressOptions { codec, ..CompressOptions::default() };
+            let options = CompressOptions::default().codec(codec);
             let (temp, report) = there_and_back(model.path(), &options);
             let packed = temp.path().join("packed");
             let verified = verify(&packed, None, 1, &()).unwrap();
@@ -142,7 +141,7 @@ fn frames_do_not_depend_on_the_number_of_threads() {
     let temp = tempfile::tempdir().unwrap();
     let [one, two] = [1, 2].map(|threads| {
         let path = temp.path().join(threads.to_string());
-        let options = CompressOptions { codec: Codec::Auto, threads, ..CompressOptions::default() };
+        let options = CompressOptions::default().codec(Codec::Auto).threads(threads);
         compress(model.path(), &path, &options, &()).unwrap();
         files(&path)
     });

@@ -22,7 +22,7 @@ fn what_is_stopped_has_changed_nothing_and_can_be_repeated() {
         (0..4u64).map(|i| (format!("layers.{i}.up_proj.weight"), matrix(512, 256, i))).collect();
     write(&model, &tensors);
     for codec in [Codec::Df11, Codec::Rans, Codec::Fast] {
-        let options = CompressOptions { codec, ..CompressOptions::default() };
+        let options = CompressOptions::default().codec(codec);
         let [packed, restored] =
             ["packed", "restored"].map(|name| temp.path().join(format!("{codec:?}{name}")));
         let mut stopped = 0;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) fn force() -> CompressOptions {
-    CompressOptions { force: true, ..CompressOptions::default() }
+    CompressOptions::default().force(true)
 }
 
 /// Returns all files below a directory with their bytes, except for the marker of an unfinished

@@ -30,7 +30,7 @@ fn forcing_replaces_nothing_that_df11_did_not_write() {
     let refused = decompress(&packed, &shelf, &forced(), &()).unwrap_err();
     assert!(refused.to_string().contains("in the way") && refused.to_string().contains("config.json"));
     // For compression, weights of others are in the way as well: loaders read them all.
-    let force = CompressOptions { force: true, ..CompressOptions::default() };
+    let force = CompressOptions::default().force(true);
     let refused = compress(model.path(), &shelf, &force, &()).unwrap_err();
     assert!(refused.to_string().contains("other-model.safetensors"), "{refused}");
     assert!(files(&shelf) == before);
@@ -47,7 +47,7 @@ fn what_was_changed_since_is_the_users_and_is_not_replaced() {
     compress(model.path(), &packed, &CompressOptions::default(), &()).unwrap();
     text(&packed, "tokenizer.json", "{\"mine\": 1}");
     let before = files(&packed);
-    let force = CompressOptions { force: true, ..CompressOptions::default() };
+    let force = CompressOptions::default().force(true);
     let refused = compress(model.path(), &packed, &force, &()).unwrap_err();
     assert!(refused.to_string().contains("tokenizer.json"), "{refused}");
     assert!(files(&packed) == before);
@@ -241,7 +241,7 @@ fn companions_and_configurations_that_are_not_as_recorded_are_noticed_and_named(
     let (model, temp) = (model(), tempfile::tempdir().unwrap());
     text(model.path(), "sub/README.md", "hello");
     let packed = temp.path().join("packed");
-    let options = CompressOptions { force: true, ..CompressOptions::default() };
+    let options = CompressOptions::default().force(true);
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 4] = [
         ("tokenizer.json", |path| fs::write(path, "{\"v").unwrap()),
@@ -280,7 +280,7 @@ fn types_and_shapes_are_compared() {
     let mut tensors = blocks("layers", 2);
     tensors.insert("norm".to_owned(), matrix(4, 24, 9));
     write(&file, &tensors);
-    let single = CompressOptions { single_file: true, ..CompressOptions::default() };
+    let single = CompressOptions::default().single_file(true);
     compress(&file, &packed, &single, &()).unwrap();
     let sound = fs::read(&packed).unwrap();
     let norm = "\"norm\":{\"dtype\":\"BF16\",\"shape\":[4,24]";
@@ -365,7 +365,7 @@ fn a_second_output_inside_the_model_takes_nothing_of_the_first() {
 fn leftovers_of_killed_runs_are_removed_by_the_next() {
     let (model, temp) = (model(), tempfile::tempdir().unwrap());
     let one = temp.path().join("one.safetensors");
-    let single = CompressOptions { single_file: true, force: true, ..CompressOptions::default() };
+    let single = CompressOptions::default().single_file(true).force(true);
     let file = model.path().join("model.safetensors");
     compress(&file, &one, &single, &()).unwrap();
     // As a killed run to this file would leave it, and one to another.
@@ -398,11 +398,11 @@ fn operations_in_any_order_keep_what_is_the_users() {
             match random.below(5) {
                 0 | 1 => {
                     let force = random.below(2) == 0;
-                    let _ = compress(model.path(), place, &CompressOptions { force, ..with(codec) }, &());
+                    let _ = compress(model.path(), place, &with(codec).force(force), &());
                 }
                 2 => {
                     let force = random.below(2) == 0;
-                    let options = DecompressOptions { force, ..DecompressOptions::default() };
+                    let options = DecompressOptions::default().force(force);
                     let _ = decompress(place, other, &options, &());
                 }
                 3 => {

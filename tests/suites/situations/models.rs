@@ -143,7 +143,7 @@ fn shards_are_cut_at_the_size_that_is_asked_for() {
     let temp = tempfile::tempdir().unwrap();
     write(&temp.path().join("model.safetensors"), &blocks("layers", 6));
     for codec in [Codec::Rans, Codec::Df11] {
-        let options = CompressOptions { max_shard_size: Some(30_000), ..with(codec) };
+        let options = with(codec).max_shard_size(30_000);
         let (packed, _) = there_and_back(temp.path(), &options);
         let packed = packed.path().join("packed");
         let files = files(&packed);
@@ -220,7 +220,7 @@ fn what_other_programs_saved_again_is_recognised_and_restored_as_far_as_it_says_
     let original = read(&file);
     // Frames without their metadata.
     let frames = temp.path().join("frames.safetensors");
-    compress(&file, &frames, &CompressOptions { single_file: true, ..with(Codec::Rans) }, &()).unwrap();
+    compress(&file, &frames, &with(Codec::Rans).single_file(true), &()).unwrap();
     let again = temp.path().join("again.safetensors");
     write(&again, &read(&frames));
     let back = temp.path().join("back.safetensors");
@@ -394,7 +394,7 @@ fn frames_of_another_codec_or_another_block_length_are_not_taken_for_what_was_as
         (Purpose::Gpu, Some(Codec::Rans)),
         (Purpose::Gpu, None),
     ] {
-        let options = CompressOptions { force: true, ..CompressOptions::of(purpose, codec) };
+        let options = CompressOptions::of(purpose, codec).force(true);
         compress(temp.path(), &packed, &options, &()).unwrap();
         verify(&packed, Some(temp.path()), 0, &()).unwrap();
         let mut forms = std::collections::BTreeSet::new();
@@ -410,7 +410,7 @@ fn frames_of_another_codec_or_another_block_length_are_not_taken_for_what_was_as
         seen.extend(forms);
     }
     assert_eq!(Vec::from_iter(seen), [(1, 16_384), (1, 65_536), (3, 65_536)]);
-    let odd = CompressOptions { codec: Codec::Rans, block_len: Some(5000), ..Default::default() };
+    let odd = CompressOptions::default().codec(Codec::Rans).block_len(5000);
     let error = compress(temp.path(), out.path().join("odd"), &odd, &()).unwrap_err();
     assert!(error.to_string().contains("blocks cannot have 5000 elements"), "{error}");
 }

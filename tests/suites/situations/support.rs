@@ -33,11 +33,11 @@ pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 pub(crate) fn with(codec: Codec) -> CompressOptions {
-    CompressOptions { codec, ..CompressOptions::default() }
+    CompressOptions::default().codec(codec)
 }
 
 pub(crate) fn forced() -> DecompressOptions {
-    DecompressOptions { force: true, ..DecompressOptions::default() }
+    DecompressOptions::default().force(true)
 }
 
 /// Compresses, verifies in both directions, restores, and compares every file.

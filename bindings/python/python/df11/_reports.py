@@ -167,6 +167,8 @@ class VerifyReport:
     elements: int
     #: Tensors stored as frames, whose every checksum was compared.
     frames: int
+    #: Tensors stored as deltas. With their bases, they were decoded.
+    deltas: int
     #: Plain tensors.
     plain_tensors: int
     #: Tensors whose SHA-256 was compared with the one stored beside them.

@@ -40,7 +40,7 @@ pub(crate) fn compressed(originals: &Originals, directory: &Path) -> [PathBuf; 2
     std::fs::write(&plain, serialize(views, None).unwrap()).unwrap();
     [("df11", Codec::Df11), ("rans", Codec::Rans)].map(|(name, codec)| {
         let out = directory.join(name);
-        compress(&plain, &out, &CompressOptions { codec, ..CompressOptions::default() }, &()).unwrap();
+        compress(&plain, &out, &CompressOptions::default().codec(codec), &()).unwrap();
         out
     })
 }

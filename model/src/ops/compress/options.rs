@@ -43,8 +43,9 @@ impl Codec {
     }
 }
 
-/// How to compress.
+/// How to compress. Begin with [`of`](Self::of) or `default()`, and set what is to be different.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CompressOptions {
     /// The form in which weights are stored.
     pub codec: Codec,
@@ -107,6 +108,62 @@ impl CompressOptions {
         // Dictionaries have chunks of 4,096 elements of their own.
         let block_len = (purpose == Purpose::Gpu && codec != Codec::Fast).then_some(16_384);
         CompressOptions { codec, block_len, ..CompressOptions::default() }
+    }
+
+    /// Sets the field [`codec`](#structfield.codec).
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Sets the field [`pattern_dict`](#structfield.pattern_dict).
+    #[must_use]
+    pub fn pattern_dict(mut self, pattern_dict: PatternDict) -> Self {
+        self.pattern_dict = Some(pattern_dict);
+        self
+    }
+
+    /// Sets the field [`single_file`](#structfield.single_file).
+    #[must_use]
+    pub fn single_file(mut self, single_file: bool) -> Self {
+        self.single_file = single_file;
+        self
+    }
+
+    /// Sets the field [`force`](#structfield.force).
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Sets the field [`threads`](#structfield.threads).
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the field [`max_shard_size`](#structfield.max_shard_size).
+    #[must_use]
+    pub fn max_shard_size(mut self, max_shard_size: u64) -> Self {
+        self.max_shard_size = Some(max_shard_size);
+        self
+    }
+
+    /// Sets the field [`block_len`](#structfield.block_len).
+    #[must_use]
+    pub fn block_len(mut self, block_len: usize) -> Self {
+        self.block_len = Some(block_len);
+        self
+    }
+
+    /// Sets the field [`bases`](#structfield.bases).
+    #[must_use]
+    pub fn bases(mut self, bases: Vec<PathBuf>) -> Self {
+        self.bases = bases;
+        self
     }
 
     /// Returns the form in which frames are written.

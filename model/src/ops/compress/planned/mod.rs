@@ -26,6 +26,7 @@ pub use plan::{PlannedTask, TaskKind};
 
 /// The report of [`plan`].
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PlanReport {
     /// The file that holds the plan.
     pub plan: PathBuf,
@@ -39,6 +40,7 @@ pub struct PlanReport {
 
 /// The report of [`run_task`].
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct TaskReport {
     /// The position of the task.
     pub task: usize,

@@ -41,6 +41,7 @@ pub enum TaskKind {
 
 /// A task of a plan: work that any machine can do at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PlannedTask {
     /// What it does.
     pub kind: TaskKind,
