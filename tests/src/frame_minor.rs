@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use df11::frame::ElementType;
 use df11_reference::dictionary::Model;
 use df11_reference::frame::{Coding, crc, encode, encode_as};
+use df11_reference::rans::{self, Frequencies};
 
 use crate::frame_pieces::Pieces;
 use crate::frame_sample::FrameSample;
@@ -19,6 +20,9 @@ pub(crate) fn minor_frames(frames: &mut Frames) {
     padding(frames);
     half_a_word(frames);
     largest_limit(frames);
+    states_at_their_ends(frames);
+    checksums_both_ways(frames);
+    string_of_the_limit(frames);
 }
 
 /// Bytes that belong to nothing, in frames of codecs raw and rANS whose offsets know of them.
@@ -165,4 +169,66 @@ fn largest_limit(frames: &mut Frames) {
     sample.put(limit, &[255, 255]);
     let comment = "a limit of 65,535, and seven symbols: too many strings for codes of 8 bits";
     frames.invalid("dictionary-largest-limit-7", comment, ONE, &["V-2.5"], &sample.repair());
+}
+
+/// The greatest state that is allowed, the greatest that needs a word, and more words than half of
+/// the symbols.
+fn states_at_their_ends(frames: &mut Frames) {
+    let mut f = [0; 256];
+    (f[10], f[20], f[30]) = (2049, 2046, 1);
+    let coding = |f| Coding::Rans(Box::new(Frequencies { scale_bits: 12, f }));
+    // Eight symbols of a bit and two of twelve lead lanes 0 and 1 to 2^31 - 1. One more of lane 0
+    // leaves 2^15 - 1, and a word.
+    let mut elements = vec![10; 321];
+    for (step, symbol) in [10, 20, 20, 10, 10, 20, 20, 10, 30, 30].into_iter().enumerate() {
+        elements[32 * step..][..2].fill(symbol);
+    }
+    let block = rans::encode(&Frequencies { scale_bits: 12, f }, &elements).unwrap();
+    assert_eq!((block.states[1], block.words.last()), ((1 << 31) - 1, Some(&u16::MAX)));
+    let some = tensor(ElementType::U8, &[321], &elements);
+    let frame = encode_as(&some, &coding(f), 4096).unwrap();
+    let comment = "lane 1 is in the state 2^31 - 1, and lane 0 comes to 2^15 - 1, which needs a word";
+    frames.valid("state-greatest", comment, &["OneRule"], &["R-5.2", "R-5.3"], &some, &frame);
+    let mut f = [0; 256];
+    (f[10], f[30]) = (4095, 1);
+    let some = tensor(ElementType::U8, &[320], &[30; 320]);
+    let frame = encode_as(&some, &coding(f), 4096).unwrap();
+    let comment = "rare symbols alone: three words for each four";
+    frames.valid("words-many", comment, &["Field"], &["F-5.3", "R-5.1"], &some, &frame);
+}
+
+/// Checksums that are too small, and too great.
+fn checksums_both_ways(frames: &mut Frames) {
+    let some = tensor(ElementType::U8, &[300], &u8s(300));
+    let sound = encode(&some, 1).unwrap();
+    let pieces = Pieces::of(&sound);
+    for (name, value) in [("least", [0; 4]), ("greatest", [255; 4])] {
+        let id = format!("coded-checksum-{name}");
+        let comment = format!("the checksum of the coded bytes is the {name} that there is");
+        frames.invalid(&id, &comment, ONE, &["F-5.4"], &pieces.with_block(0, 4, &value).frame());
+        let mut frame = sound.clone();
+        let end = frame.len();
+        let block = u64::from_le_bytes(*frame[end - 36..].first_chunk().unwrap()) as usize;
+        frame[block..block + 4].copy_from_slice(&value);
+        frame[end - 28..end - 24].copy_from_slice(&value);
+        let checksum = crc(0, &frame[end - 36..end - 4]).to_le_bytes();
+        frame[end - 4..].copy_from_slice(&checksum);
+        let id = format!("block-checksum-{name}");
+        let comment = format!("the checksum of the block is the {name} that there is, in the directory too");
+        frames.invalid(&id, &comment, ONE, &["F-5.2", "F-6.1"], &frame);
+    }
+}
+
+/// A string that costs as much as the limit, and what goes on from it by a cost of 1.
+fn string_of_the_limit(frames: &mut Frames) {
+    let elements: Vec<u8> = (0..500).map(|i| if i % 7 < 5 { 100 } else { 101 }).collect();
+    let some = tensor(ElementType::U8, &[500], &elements);
+    for r in [1, 2] {
+        let costs = BTreeMap::from([(100, (1, 1)), (101, (3, 2))]);
+        let model = Model { w: 8, costs, l: 2, r };
+        let frame = encode_as(&some, &Coding::Dictionary(model), 4096).unwrap();
+        let id = format!("dictionary-string-of-the-limit-{r}");
+        let comment = "a string of cost L, and those of cost L + 1 that begin with it";
+        frames.valid(&id, comment, &["Field"], &["V-2.4"], &some, &frame);
+    }
 }

@@ -17,7 +17,7 @@ use self::cases::{Cases, Draft, about};
 use self::encoder::encoder_cases;
 use self::files::{file_cases, header_cases};
 use self::invalid::invalid_cases;
-use self::single::{empty_last_blocks, single_cases};
+use self::single::{empty_last_blocks, one_row, single_cases};
 use self::valid::{foreign_cases, longer_cases, valid_cases};
 use crate::fixtures;
 
@@ -93,6 +93,7 @@ pub fn generate() -> Files {
     // Since 1.1.0. What is new comes last, so that the numbers of older vectors stay.
     empty_last_blocks(&mut cases);
     header_cases(&mut cases);
+    one_row(&mut cases);
 
     let source = |name: &str, version: &str| Source { name: name.to_owned(), version: version.to_owned() };
     let ours = concat!("df11 ", env!("CARGO_PKG_VERSION"));

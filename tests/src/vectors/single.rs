@@ -404,6 +404,13 @@ pub(super) fn empty_last_blocks(cases: &mut Cases) {
     }
 }
 
+/// A row that is a table and its code lengths at once (since 1.1.0).
+pub(super) fn one_row(cases: &mut Cases) {
+    let unit = assemble(vec![1; 256], &"0".repeat(40), &[1; 40]);
+    let comment = "one row, in which every look-up finds symbol 1, and its code length, 1";
+    cases.invalid(about("luts-table-and-lengths", comment, ONE, &["D-5.1"]), &unit, |_| {});
+}
+
 /// Split positions at the ends, and beyond them.
 fn splits(cases: &mut Cases, small: &Draft) {
     let splits = |entries: &[i64]| entries.iter().flat_map(|entry| entry.to_le_bytes()).collect::<Vec<u8>>();
