@@ -143,14 +143,25 @@ pub(super) fn file_cases(cases: &mut Cases) {
 pub(super) fn header_cases(cases: &mut Cases) {
     let parts = parts();
     let (header, data) = file(&parts, &KEYS, &[], 0);
-    let n = parts.0["sign_mantissa"].bytes.len();
-    let shaped = |shape: &str| {
-        let at = header.find(r#""unit.sign_mantissa""#).unwrap();
-        let (front, back) = header.split_at(at);
-        format!("{front}{}", back.replacen(&format!("[{n}]"), shape, 1))
+    odd_headers(cases, &header, &data);
+    let mut bad = |id: &str, comment: &str, header: &[u8]| {
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &data].concat();
+        keep(cases, id, comment, &["D-10.7"], Some("Corrupt"), bytes);
     };
-    let with = |metadata: &str| header.replacen('{', &format!("{{\"__metadata__\":{metadata},"), 1);
+    metadata_cases(&header, &mut bad);
+    broken_headers(&header, parts.0["sign_mantissa"].bytes.len(), &mut bad);
+    let comment = "the header is null, and nothing follows";
+    keep(cases, "file-null-alone", comment, &["D-10.7"], Some("Corrupt"), whole("null", &[]));
+}
 
+/// Puts metadata before the tensors of a header.
+fn with_metadata(header: &str, metadata: &str) -> String {
+    header.replacen('{', &format!("{{\"__metadata__\":{metadata},"), 1)
+}
+
+/// Headers that are right.
+fn odd_headers(cases: &mut Cases, header: &str, data: &[u8]) {
+    let with = |metadata: &str| with_metadata(header, metadata);
     let of_metadata = ["D-10.6", "D-10.7"];
     let name = header.replacen("unit.luts", "unit.lut\\u0073", 1);
     let last = format!(r#"{},"__metadata__":{{"format":"pt"}}}}"#, &header[..header.len() - 1]);
@@ -165,41 +176,40 @@ pub(super) fn header_cases(cases: &mut Cases) {
                 data.len() + 4
             ),
         ),
-        [&data[..], &[1, 2, 3, 4]].concat(),
+        [data, &[1, 2, 3, 4]].concat(),
     );
     for (id, comment, clauses, header, data) in [
-        ("file-metadata-empty", "metadata without entries", &of_metadata[..], with("{}"), &data),
+        ("file-metadata-empty", "metadata without entries", &of_metadata[..], with("{}"), data),
         (
             "file-metadata-escapes",
             "metadata with escapes, of quotation marks, backslashes and a pair of surrogates",
             &of_metadata,
             with(r#"{"a\"b\\":"\u00e9\ud83d\ude00\n","":"}{"}"#),
-            &data,
+            data,
         ),
-        ("file-metadata-last", "metadata behind the tensors", &of_metadata, last, &data),
-        ("file-name-escaped", "a name with an escape that need not be", &["D-10.7"], name, &data),
+        ("file-metadata-last", "metadata behind the tensors", &of_metadata, last, data),
+        ("file-name-escaped", "a name with an escape that need not be", &["D-10.7"], name, data),
         (
             "file-white-space",
             "white space between the tokens of the header",
             &["D-10.7"],
             header.replace(":{", " : {\n\t").replace("],", "] ,\r\n"),
-            &data,
+            data,
         ),
         (
             "file-other-shapes",
             "a tensor of rank 0 and one without elements beside the unit",
             &["D-10.2", "D-10.7"],
             scalar,
-            &longer,
+            &longer[..],
         ),
     ] {
         keep(cases, id, comment, clauses, None, whole(&header, data));
     }
+}
 
-    let mut bad = |id, comment, header: &[u8]| {
-        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &data].concat();
-        keep(cases, id, comment, &["D-10.7"], Some("Corrupt"), bytes);
-    };
+/// Metadata that are none.
+fn metadata_cases(header: &str, bad: &mut impl FnMut(&str, &str, &[u8])) {
     for (id, comment, metadata) in [
         ("file-metadata-number", "a number in the metadata", r#"{"format":"pt","step":1}"#),
         ("file-metadata-null", "a null in the metadata", r#"{"format":null}"#),
@@ -213,12 +223,21 @@ pub(super) fn header_cases(cases: &mut Cases) {
         ),
         ("file-metadata-control", "a line feed in a string of the metadata", "{\"a\":\"b\nc\"}"),
     ] {
-        bad(id, comment, with(metadata).as_bytes());
+        bad(id, comment, with_metadata(header, metadata).as_bytes());
     }
-    let text = with(r#"{"a":"@"}"#);
+    let text = with_metadata(header, r#"{"a":"@"}"#);
     let at = text.find('@').unwrap();
     let not_utf8 = [&text.as_bytes()[..at], &[0xff], &text.as_bytes()[at + 1..]].concat();
     bad("file-header-not-utf-8", "a byte of the metadata that is no UTF-8", &not_utf8);
+}
+
+/// Headers that are none, of a unit of `n` weights.
+fn broken_headers(header: &str, n: usize, bad: &mut impl FnMut(&str, &str, &[u8])) {
+    let shaped = |shape: &str| {
+        let at = header.find(r#""unit.sign_mantissa""#).unwrap();
+        let (front, back) = header.split_at(at);
+        format!("{front}{}", back.replacen(&format!("[{n}]"), shape, 1))
+    };
     let body = &header[..header.len() - 1];
     for (id, comment, header) in [
         ("file-header-cut", "the header's last brace is missing", body.to_owned()),
@@ -257,6 +276,4 @@ pub(super) fn header_cases(cases: &mut Cases) {
     ] {
         bad(id, comment, header.as_bytes());
     }
-    let comment = "the header is null, and nothing follows";
-    keep(cases, "file-null-alone", comment, &["D-10.7"], Some("Corrupt"), whole("null", &[]));
 }
