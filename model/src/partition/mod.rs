@@ -70,8 +70,9 @@ impl Units {
     /// by the general rule. For tensors in files that no index names, only the general rule
     /// applies.
     pub(crate) fn find(weights: &Weights, given: Option<&PatternDict>) -> Result<Self, Error> {
+        let modules = &modules(weights)[..];
         if let Some(dict) = given {
-            let mut cutter = Cutter::new(weights, "the given pattern dictionary".to_owned());
+            let mut cutter = Cutter::new(weights, modules, "the given pattern dictionary".to_owned());
             cutter.apply(dict).map_err(Error::Usage)?;
             return Ok(cutter.finish());
         }
@@ -79,7 +80,7 @@ impl Units {
         let families = weights.config().map_or(Ok(Vec::new()), |config| candidates(config, tied));
         let mut rejected = Vec::new();
         for family in families.map_err(Error::Usage)? {
-            let mut cutter = Cutter::new(weights, format!("model family {}", family.name));
+            let mut cutter = Cutter::new(weights, modules, format!("model family {}", family.name));
             cutter.apply(&family.pattern_dict).map_err(Error::Usage)?;
             // A family is confirmed if every pattern matches modules that have the tensors it
             // lists.
@@ -94,7 +95,7 @@ impl Units {
         if !rejected.is_empty() {
             origin += &format!(" (the tensor names do not fit {})", rejected.join(", "));
         }
-        let mut cutter = Cutter::new(weights, origin);
+        let mut cutter = Cutter::new(weights, modules, origin);
         cutter.apply_rule(tied, |_| true);
         Ok(cutter.finish())
     }
@@ -103,6 +104,8 @@ impl Units {
 /// Forms units, and records which tensors they take.
 struct Cutter<'a> {
     weights: &'a Weights,
+    /// All module paths, as [`modules`] lists them.
+    modules: &'a [&'a str],
     found: Units,
     /// Tensors whose names are those of a unit's part, by module.
     like_parts: HashMap<&'a str, &'a str>,
@@ -116,7 +119,7 @@ struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    fn new(weights: &'a Weights, origin: String) -> Self {
+    fn new(weights: &'a Weights, modules: &'a [&'a str], origin: String) -> Self {
         let found = Units { origin, ..Units::default() };
         let like_parts = weights.tensors.keys().filter_map(|name| {
             let (module, last) = name.rsplit_once('.').unwrap_or(("", name));
@@ -124,6 +127,7 @@ impl<'a> Cutter<'a> {
         });
         Cutter {
             weights,
+            modules,
             found,
             like_parts: like_parts.collect(),
             taken: vec![false; weights.tensors.len()],
@@ -136,7 +140,7 @@ impl<'a> Cutter<'a> {
     /// Forms units by a dictionary.
     fn apply(&mut self, dict: &PatternDict) -> Result<(), String> {
         let mut modules: Vec<&str> =
-            modules(self.weights, |_| true).into_iter().filter(|module| !module.is_empty()).collect();
+            self.modules.iter().copied().filter(|module| !module.is_empty()).collect();
         modules.sort_by(|a, b| natural_order(a, b));
         let mut texts = dict.0.keys();
         dict.for_each(|pattern| {
@@ -150,7 +154,7 @@ impl<'a> Cutter<'a> {
             } else {
                 // No module may match two patterns, so the parts of a cut block get patterns of
                 // their own.
-                let entries = rule::dictionary(self.weights, &self.found.units[first..]);
+                let entries = rule::dictionary(self.modules, &self.found.units[first..]);
                 let entries = entries.into_iter().map(|entry| (entry.pattern, entry.submodules));
                 self.found.pattern_dict.0.extend(entries);
             }
@@ -176,12 +180,12 @@ impl<'a> Cutter<'a> {
         let is_taken =
             |name: &str| self.weights.tensors.get_index_of(name).is_some_and(|place| self.taken[place]);
         let free = |name: &str| of(name) && !is_taken(name);
-        let rule::Rule { units, embeddings } = rule::general_rule(self.weights, tied, free);
+        let rule::Rule { units, embeddings } = rule::general_rule(self.weights, self.modules, tied, free);
         let first = self.found.units.len();
         for unit in units {
             self.add(&unit.path(), unit.tensors());
         }
-        let entries = rule::dictionary(self.weights, &self.found.units[first..]);
+        let entries = rule::dictionary(self.modules, &self.found.units[first..]);
         let room = pattern::MAX_PATTERNS.saturating_sub(self.found.pattern_dict.0.len());
         let mut kept = vec![true; self.found.units.len()];
         for (i, rule::Entry { pattern, submodules, members }) in entries.into_iter().enumerate() {
@@ -298,11 +302,11 @@ pub(crate) const DEEPEST: usize = 64;
 ///
 /// Names come in order, so all tensors of a module come together. A path is therefore new if the
 /// previous name does not lie in it.
-fn modules(weights: &Weights, of: impl Fn(&str) -> bool) -> Vec<&str> {
+fn modules(weights: &Weights) -> Vec<&str> {
     let mut modules = Vec::new();
     let mut before = "";
     let shallow = |name: &str| name.bytes().filter(|&b| b == b'.').nth(DEEPEST).is_none();
-    for name in weights.tensors.keys().filter(|name| shallow(name) && of(name)) {
+    for name in weights.tensors.keys().filter(|name| shallow(name)) {
         let common = name.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
         let dots = name.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at);
         modules.extend(dots.filter(|&dot| dot >= common).map(|dot| &name[..dot]));
@@ -450,7 +454,7 @@ mod tests {
         let names = ["a.b.c", "a.b-x.c", "a.b.d.e", "a", "b.c"];
         let tensors: Vec<_> = names.iter().map(|name| ((*name).to_owned(), [1, 1])).collect();
         let (_directory, weights) = sparse(&tensors);
-        let mut found = modules(&weights, |_| true);
+        let mut found = modules(&weights);
         found.sort_unstable();
         assert_eq!(found, ["a", "a.b", "a.b-x", "a.b.d", "b"]);
     }

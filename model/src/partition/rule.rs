@@ -8,9 +8,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use indexmap::IndexMap;
 use safetensors::tensor::Dtype;
 
-use super::{UnitSpec, is_embedding, modules};
+use super::{UnitSpec, is_embedding};
 use crate::checkpoint::Weights;
 use crate::names::{is_number, natural_order};
 
@@ -90,8 +91,13 @@ pub(super) struct Rule<'a> {
 }
 
 /// Applies the rule to the tensors that `free` admits.
-pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) -> bool) -> Rule<'_> {
-    let numbers = numbers(weights);
+pub(super) fn general_rule<'a>(
+    weights: &'a Weights,
+    modules: &[&'a str],
+    tied: bool,
+    free: impl Fn(&str) -> bool,
+) -> Rule<'a> {
+    let numbers = numbers(modules);
     let is_list = |list: &str| {
         let name = list.rsplit('.').next().unwrap_or(list);
         BLOCK_LISTS.contains(&name) || numbers.get(list).is_some_and(|&numbers| numbers > 1)
@@ -125,9 +131,9 @@ pub(super) fn general_rule(weights: &Weights, tied: bool, free: impl Fn(&str) ->
 }
 
 /// Counts the distinct numbers in each list.
-fn numbers(weights: &Weights) -> BTreeMap<&str, usize> {
+fn numbers<'a>(modules: &[&'a str]) -> BTreeMap<&'a str, usize> {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-    for module in modules(weights, |_| true) {
+    for module in modules {
         if let Some((list, _)) = module.rsplit_once('.').filter(|(_, number)| is_number(number)) {
             *numbers.entry(list).or_default() += 1;
         }
@@ -144,23 +150,22 @@ pub(super) struct Entry {
 
 /// Makes the entries of a dictionary that yields these units. Blocks that hold the same matrices,
 /// and whose paths differ only in numbers, share an entry, if no other module has such a path.
-pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
-    let mut shapes: HashMap<String, Shape<'_>> = HashMap::new();
-    // Many units share few shapes, so the text of each shape is allocated once.
-    let mut text = String::new();
+pub(super) fn dictionary(modules: &[&str], units: &[UnitSpec]) -> Vec<Entry> {
+    let mut shapes: IndexMap<String, Shape<'_>> = IndexMap::new();
+    // Many units share few shapes, so the text of each shape is allocated once. Neighbours mostly
+    // have the same one.
+    let (mut text, mut before) = (String::new(), 0);
     for (i, unit) in units.iter().enumerate() {
         shape(&unit.path, &mut text);
-        if !shapes.contains_key(&text) {
-            shapes.insert(text.clone(), Shape::default());
-        }
-        if let Some(shape) = shapes.get_mut(&text) {
-            shape.groups.entry(submodules(unit)).or_default().push(i);
-        }
+        let found = position(&shapes, &text, before);
+        before = found.unwrap_or_else(|| shapes.insert_full(text.clone(), Shape::default()).0);
+        shapes[before].groups.entry(submodules(unit)).or_default().push(i);
     }
-    for module in modules(weights, |_| true) {
+    for module in modules {
         shape(module, &mut text);
-        if let Some(shape) = shapes.get_mut(&text) {
-            shape.modules += 1;
+        if let Some(found) = position(&shapes, &text, before) {
+            before = found;
+            shapes[found].modules += 1;
         }
     }
     let groups = shapes.iter().flat_map(|(text, shape)| {
@@ -198,6 +203,14 @@ pub(super) fn dictionary(weights: &Weights, units: &[UnitSpec]) -> Vec<Entry> {
         }
     }
     entries
+}
+
+/// Finds a shape, which may be that of the one before.
+fn position(shapes: &IndexMap<String, Shape<'_>>, text: &str, before: usize) -> Option<usize> {
+    match shapes.get_index(before) {
+        Some((shape, _)) if shape == text => Some(before),
+        _ => shapes.get_index_of(text),
+    }
 }
 
 /// The modules whose paths have the same shape.
