@@ -177,14 +177,17 @@ fn states_at_their_ends(frames: &mut Frames) {
     let mut f = [0; 256];
     (f[10], f[20], f[30]) = (2049, 2046, 1);
     let coding = |f| Coding::Rans(Box::new(Frequencies { scale_bits: 12, f }));
-    // Eight symbols of a bit and two of twelve lead lanes 0 and 1 to 2^31 - 1. One more of lane 0
-    // leaves 2^15 - 1, and a word.
+    // These lead lane 0 to a state whose high half is 2^15 - 1: its next symbol leaves that, and a
+    // word. Lane 1 comes to 2^31 - 1.
     let mut elements = vec![10; 321];
-    for (step, symbol) in [10, 20, 20, 10, 10, 20, 20, 10, 30, 30].into_iter().enumerate() {
-        elements[32 * step..][..2].fill(symbol);
+    let lanes = [[10, 20, 30, 20, 10, 20, 20, 20, 30, 20], [10, 20, 20, 10, 10, 20, 20, 10, 30, 30]];
+    for (lane, symbols) in lanes.into_iter().enumerate() {
+        for (step, symbol) in symbols.into_iter().enumerate() {
+            elements[32 * step + lane] = symbol;
+        }
     }
     let block = rans::encode(&Frequencies { scale_bits: 12, f }, &elements).unwrap();
-    assert_eq!((block.states[1], block.words.last()), ((1 << 31) - 1, Some(&u16::MAX)));
+    assert_eq!((block.states[1], block.words.last()), ((1 << 31) - 1, Some(&0x3fe6)));
     let some = tensor(ElementType::U8, &[321], &elements);
     let frame = encode_as(&some, &coding(f), 4096).unwrap();
     let comment = "lane 1 is in the state 2^31 - 1, and lane 0 comes to 2^15 - 1, which needs a word";

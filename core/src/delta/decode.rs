@@ -140,6 +140,24 @@ fn lanes(reading: &mut Reading<'_>, symbols: &mut [u8], slot: impl Fn(usize, u32
     Some(())
 }
 
+/// Writes the first `len` elements of a chunk.
+#[inline(always)]
+fn put_chunk<W: Word>(place: &mut Place<'_>, chunk: usize, new: &[W; CHUNK], len: usize) {
+    let at = chunk * CHUNK * W::BYTES;
+    let direct = match place {
+        Place::Over(elements) => elements.get_mut(at..),
+        Place::To { out, first, .. } => at.checked_sub(*first).and_then(|at| out.get_mut(at..)),
+    };
+    if len == CHUNK && direct.is_some_and(|to| W::put_chunk(new, to)) {
+        return;
+    }
+    let mut bytes = [0u8; 4 * CHUNK];
+    for (to, element) in bytes.chunks_exact_mut(W::BYTES).zip(*new) {
+        element.write(to);
+    }
+    place.put(at, &bytes[..len * W::BYTES]);
+}
+
 impl<'a> Shared<'a> {
     fn level(&self) -> Level {
         self.table.level.unwrap_or_else(Level::best)
@@ -347,6 +365,13 @@ impl<'a> Shared<'a> {
         len: usize,
     ) -> Result<(), Error> {
         let raw = self.coded.raw;
+        if raw == 0 && symbols.iter().fold(0, |all, symbol| all | symbol) == 0 {
+            // As the base is, which is there already but for other memory and without a map.
+            if self.coded.map.is_none() && matches!(run.place, Place::To { .. }) {
+                put_chunk(&mut run.place, chunk, base, len);
+            }
+            return Ok(());
+        }
         let mut z = [W::default(); CHUNK];
         for i in 0..CHUNK {
             z[i] = W::narrow(u32::from(symbols[i]) << (8 * raw));
@@ -368,19 +393,7 @@ impl<'a> Shared<'a> {
             escapes ^= 1 << i;
             new[i] = W::narrow(self.escape(simd, &mut run.escapes, W::BYTES)?);
         }
-        let at = chunk * CHUNK * W::BYTES;
-        let direct = match &mut run.place {
-            Place::Over(elements) => elements.get_mut(at..),
-            Place::To { out, first, .. } => at.checked_sub(*first).and_then(|at| out.get_mut(at..)),
-        };
-        if len == CHUNK && direct.is_some_and(|to| W::put_chunk(&new, to)) {
-            return Ok(());
-        }
-        let mut bytes = [0u8; 4 * CHUNK];
-        for (to, element) in bytes.chunks_exact_mut(W::BYTES).zip(new) {
-            element.write(to);
-        }
-        run.place.put(at, &bytes[..len * W::BYTES]);
+        put_chunk(&mut run.place, chunk, &new, len);
         Ok(())
     }
 

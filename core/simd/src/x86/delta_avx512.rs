@@ -5,6 +5,9 @@ use core::arch::x86_64::*;
 use crate::delta::{Reading, SCALE_BITS, Slots, Steps, TABLES};
 use crate::rans::{LANES, START_STATE, has_step};
 
+/// The share of symbol 0 in a table, of 2,048, from which on 16 symbols in a row are likely to be 0.
+const QUIET: u32 = 2_007;
+
 /// [`Simd::decode_contexts`](crate::Simd::decode_contexts).
 #[inline]
 #[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
@@ -13,6 +16,32 @@ pub(super) fn decode<const N: usize>(
     streams: &mut [Reading<'_>; N],
     steps: &mut [Steps<'_>; N],
 ) -> usize {
+    // How many slots symbol 0 has in each table: the first ones.
+    let zeros: [u32; TABLES] = core::array::from_fn(|table| {
+        let first = slots[table << SCALE_BITS];
+        if first & 0xff == 0 { first >> 8 & 0xfff } else { 0 }
+    });
+    let used = zeros.iter().filter(|zeros| **zeros > 0).count();
+    let quiet = zeros.iter().filter(|zeros| **zeros >= QUIET).count();
+    if 2 * quiet >= used.max(1) {
+        steps_of::<N, true>(slots, zeros, streams, steps)
+    } else {
+        steps_of::<N, false>(slots, zeros, streams, steps)
+    }
+}
+
+/// Decodes steps. If `IS_QUIET`, each half of a step is first tried without gathering: where all
+/// slots are those of symbol 0, its frequency is all that the states need, and as a rule no word.
+#[inline]
+#[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
+fn steps_of<const N: usize, const IS_QUIET: bool>(
+    slots: &Slots,
+    zeros: [u32; TABLES],
+    streams: &mut [Reading<'_>; N],
+    steps: &mut [Steps<'_>; N],
+) -> usize {
+    // SAFETY: eight numbers of 4 bytes.
+    let zeros = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(zeros.as_ptr().cast()) });
     let (slot_mask, twelve) = (_mm512_set1_epi32((1 << SCALE_BITS) - 1), _mm512_set1_epi32(0xfff));
     let start = _mm512_set1_epi32(START_STATE as i32);
     let most = steps.iter().map(|steps| steps.contexts.len().min(steps.symbols.len())).min().unwrap_or(0);
@@ -50,8 +79,24 @@ pub(super) fn decode<const N: usize>(
                 // SAFETY: 16 bytes of 32 from 16 on, or from 0 on.
                 let context = unsafe { _mm_loadu_si128(of_step.as_ptr().add(16 * half).cast()) };
                 let context = _mm_and_si128(context, _mm_set1_epi8(TABLES as i8 - 1));
-                let table = _mm512_slli_epi32::<SCALE_BITS>(_mm512_cvtepu8_epi32(context));
-                let at = _mm512_or_si512(_mm512_and_si512(state, slot_mask), table);
+                let context = _mm512_cvtepu8_epi32(context);
+                let slot = _mm512_and_si512(state, slot_mask);
+                if IS_QUIET {
+                    let frequency = _mm512_permutexvar_epi32(context, zeros);
+                    if _mm512_cmplt_epu32_mask(slot, frequency) == u16::MAX {
+                        // SAFETY: as for the contexts.
+                        unsafe {
+                            _mm_storeu_si128(to.as_mut_ptr().add(16 * half).cast(), _mm_setzero_si128());
+                        }
+                        let product = _mm512_mullo_epi32(frequency, _mm512_srli_epi32::<SCALE_BITS>(state));
+                        let next = _mm512_add_epi32(product, slot);
+                        if _mm512_cmplt_epu32_mask(next, start) == 0 {
+                            states[i][half] = next;
+                            continue;
+                        }
+                    }
+                }
+                let at = _mm512_or_si512(slot, _mm512_slli_epi32::<SCALE_BITS>(context));
                 // SAFETY: a table below 8 and a slot below 2^11 are within 8 times 2^11 entries.
                 let entry = unsafe { _mm512_i32gather_epi32::<4>(at, slots.as_ptr().cast()) };
                 // SAFETY: as for the contexts.
