@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use crate::delta::{Reading, SCALE_BITS, Slots, Steps, TABLES};
 use crate::rans::{LANES, START_STATE, has_step};
 
-/// The share of symbol 0 in a table, of 2,048, from which on 16 symbols in a row are likely to be 0.
+/// The frequency of symbol 0, of 2,048, from which on 16 symbols in a row are likely to be 0.
 const QUIET: u32 = 2_007;
 
 /// [`Simd::decode_contexts`](crate::Simd::decode_contexts).
