@@ -13,7 +13,7 @@ use crate::container::{Container, Tensor};
 use crate::error::Error;
 use crate::names::digest;
 use crate::packed::metadata::{DeltaMetadata, TensorMetadata};
-use crate::packed::{Packed, Part, dtype_of, frame};
+use crate::packed::{Packed, Part, frame};
 use crate::reader::Reader;
 
 /// Any number of checkpoints, and where each tensor is.
@@ -264,13 +264,12 @@ impl Checkpoint {
             })
         })?;
         for (place, original, base) in deltas(part) {
-            let bits = dtype_of(&original.dtype).map_or(8, |dtype| dtype.bitsize() as u64);
             let elements = frame::elements(&original.shape).unwrap_or(0);
             tensors.push(Known {
                 name: original.name.clone(),
                 dtype: original.dtype.clone(),
                 shape: original.shape.clone(),
-                bytes: (elements.saturating_mul(bits) / 8) as usize,
+                bytes: original.bytes_of(elements) as usize,
                 sha256: original.sha256.clone(),
                 is_checked: AtomicBool::new(false),
                 delta: Some((place, base.clone())),

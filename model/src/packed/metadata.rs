@@ -13,6 +13,7 @@ use crate::checkpoint::Weights;
 use crate::container::Container;
 use crate::error::Error;
 use crate::names::{CONFIG, digest, relative};
+use crate::packed::dtype_of;
 
 /// The key in `__metadata__`. Published loaders ignore it.
 pub(crate) const KEY: &str = "df11";
@@ -62,6 +63,14 @@ pub(crate) struct TensorMetadata {
     /// What it is stored against, if it is a delta.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) delta: Option<DeltaMetadata>,
+}
+
+impl TensorMetadata {
+    /// Returns how many bytes this many elements of the original's type take.
+    pub(crate) fn bytes_of(&self, elements: u64) -> u64 {
+        let bits = dtype_of(&self.dtype).map_or(8, |dtype| dtype.bitsize() as u64);
+        elements.saturating_mul(bits) / 8
+    }
 }
 
 /// The tensor of a base that a delta was made against (B-8.1).

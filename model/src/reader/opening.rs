@@ -9,12 +9,13 @@ use df11::bf16;
 
 use super::{Place, Reader, ReaderTensor, ReaderUnit};
 use crate::checkpoint::Weights;
-use crate::container::Mapped;
+use crate::container::{Located, Mapped};
 use crate::delta::{self, Bases};
 use crate::error::Error;
+use crate::packed::metadata::TensorMetadata;
 use crate::packed::open::{Bytes, OpenFrame, OpenUnit};
 use crate::packed::unit::{CODE, PackedUnit};
-use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, dtype_of, frame, metadata};
+use crate::packed::{MANIFEST_KEY, Names, Part, Single, check_config, frame, metadata};
 use crate::partition::pattern::PatternDict;
 use crate::store;
 
@@ -221,6 +222,29 @@ impl ReaderTensor {
             place: Place::Unit(unit, weights),
         }
     }
+
+    /// Describes a tensor that is stored as a frame or a delta, as its record has it.
+    pub(super) fn of_original(
+        original: &TensorMetadata,
+        stored: Located<'_>,
+        place: Place,
+    ) -> Result<Self, Error> {
+        let elements = counted(stored, &original.shape)?;
+        Ok(ReaderTensor {
+            name: stored.1.name.clone(),
+            dtype: original.dtype.clone(),
+            shape: original.shape.clone(),
+            elements,
+            bytes: original.bytes_of(elements),
+            place,
+        })
+    }
+}
+
+/// Counts the elements of a tensor of this shape.
+pub(super) fn counted((container, tensor): Located<'_>, shape: &[usize]) -> Result<u64, Error> {
+    let problem = "has more elements than can be counted";
+    frame::elements(shape).ok_or_else(|| Error::tensor(&container.path, &tensor.name, problem))
 }
 
 /// Adds a tensor to those of a checkpoint, unless it is there already.
@@ -261,9 +285,7 @@ impl Opening<'_> {
             }
             None => (tensor.dtype.to_string(), tensor.shape.clone(), tensor.bytes(), Place::Plain(file, at)),
         };
-        let elements = frame::elements(&shape).ok_or_else(|| {
-            Error::tensor(&container.path, &tensor.name, "has more elements than can be counted")
-        })?;
+        let elements = counted((container, tensor), &shape)?;
         let name = tensor.name.clone();
         self.insert(ReaderTensor { name, dtype, shape, elements, bytes, place }, &container.path)
     }
@@ -319,15 +341,5 @@ pub(super) fn delta_tensor(
     let wrong = |problem: &str| Error::tensor(&container.path, &tensor.name, problem);
     let original = single.frame.as_ref().ok_or_else(|| wrong("is no delta"))?;
     bases.expect_of(container, tensor, original)?;
-    let elements = frame::elements(&original.shape);
-    let elements = elements.ok_or_else(|| wrong("has more elements than can be counted"))?;
-    let bits = dtype_of(&original.dtype).map_or(8, |dtype| dtype.bitsize() as u64);
-    Ok(ReaderTensor {
-        name: tensor.name.clone(),
-        dtype: original.dtype.clone(),
-        shape: original.shape.clone(),
-        elements,
-        bytes: elements.saturating_mul(bits) / 8,
-        place: Place::Delta(number),
-    })
+    ReaderTensor::of_original(original, (container, tensor), Place::Delta(number))
 }

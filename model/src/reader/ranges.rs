@@ -8,14 +8,14 @@ use std::sync::{Arc, OnceLock};
 use df11::hazmat::layout::{BLOCK_BYTES, GAP_BYTES_PER_BLOCK};
 use df11::{Parts, Unit, bf16};
 
-use super::opening::{delta_tensor, insert, metadata_of};
+use super::opening::{counted, delta_tensor, insert, metadata_of};
 use super::{Place, Reader, ReaderTensor, ReaderUnit};
 use crate::container::Mapped;
 use crate::delta::{self, Bases};
 use crate::error::Error;
 use crate::packed::open::{Bytes, OpenFrame};
 use crate::packed::unit::{CODE, PackedUnit};
-use crate::packed::{Names, Part, dtype_of, frame};
+use crate::packed::{Names, Part};
 
 /// Bytes of code that are read beyond the last block: a codeword may end there, and decoders look a
 /// word ahead.
@@ -206,28 +206,15 @@ impl RangedUnit {
 fn single_tensor(part: &Part, single: &crate::packed::Single) -> Result<ReaderTensor, Error> {
     let (container, tensor) = part.weights.at(single.place);
     let (file, at) = single.place;
-    let counted = |shape: &[usize]| {
-        let problem = "has more elements than can be counted";
-        frame::elements(shape).ok_or_else(|| Error::tensor(&container.path, &tensor.name, problem))
-    };
     let Some(original) = &single.frame else {
         return Ok(ReaderTensor {
             name: tensor.name.clone(),
             dtype: tensor.dtype.to_string(),
             shape: tensor.shape.clone(),
-            elements: counted(&tensor.shape)?,
+            elements: counted((container, tensor), &tensor.shape)?,
             bytes: tensor.bytes(),
             place: Place::Plain(file, at),
         });
     };
-    let elements = counted(&original.shape)?;
-    let bits = dtype_of(&original.dtype).map_or(8, |dtype| dtype.bitsize() as u64);
-    Ok(ReaderTensor {
-        name: tensor.name.clone(),
-        dtype: original.dtype.clone(),
-        shape: original.shape.clone(),
-        elements,
-        bytes: elements.saturating_mul(bits) / 8,
-        place: Place::Frame(file, at, None),
-    })
+    ReaderTensor::of_original(original, (container, tensor), Place::Frame(file, at, None))
 }
