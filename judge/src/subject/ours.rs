@@ -107,18 +107,16 @@ fn frame(input: &[u8]) -> Result<Vec<u8>, Error> {
 /// Applies a delta to its base.
 fn delta(input: &[u8]) -> Result<Answer, String> {
     let (delta, base) = pair::split(input).ok_or("the input ends before the base does")?;
-    let applied = Delta::new(delta).and_then(|delta| {
-        let needed = delta.common() * delta.element_type().bytes();
-        let is_long = needed <= base.len();
-        is_long.then(|| delta.apply(base)).transpose().map(|elements| elements.ok_or((needed, base.len())))
-    });
-    Ok(match applied {
-        Ok(Ok(elements)) => Answer::Accepted(elements),
-        Ok(Err((needed, found))) => {
-            Answer::Invalid(format!("B-1.1: the delta needs {needed} bytes of a base, and there are {found}"))
-        }
-        Err(error) => refusal(error),
-    })
+    let delta = match Delta::new(delta) {
+        Ok(delta) => delta,
+        Err(error) => return Ok(refusal(error)),
+    };
+    let (needed, found) = (delta.common() * delta.element_type().bytes(), base.len());
+    if needed > found {
+        let problem = format!("B-1.1: the delta needs {needed} bytes of a base, and there are {found}");
+        return Ok(Answer::Invalid(problem));
+    }
+    Ok(delta.apply(base).map_or_else(refusal, Answer::Accepted))
 }
 
 fn archive(input: &[u8]) -> Result<Vec<u8>, Error> {
