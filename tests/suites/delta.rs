@@ -57,7 +57,7 @@ fn every_method_gives_the_bytes_of_the_reference_and_comes_back_on_every_level()
                 let (base, new) = pair(element_type, n, near, n as u64 + near);
                 for (map, escapes, raw) in [(false, false, 0), (true, true, size - 1), (false, true, 0)] {
                     let options = EncodeOptions::new().method(Method::Coded).block(4096).map(map);
-                    let options = options.escapes(escapes).raw(raw);
+                    let options = options.escapes(escapes).low_part(raw);
                     let delta = options.encode(element_type, &new, &base).unwrap();
                     levels(&delta, &base, &new);
                     for level in Level::all() {

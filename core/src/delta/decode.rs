@@ -182,7 +182,7 @@ impl<'a> Shared<'a> {
         let (_, parts) = more.split_at_checked(block.escape_words * WORD_BYTES).ok_or(short)?;
         let each = size - usize::from(self.coded.codes_escapes);
         let (bytes, planes) = parts.split_at_checked(block.escapes * each).ok_or(short)?;
-        let end = planes.len().min(block.coded * self.coded.raw);
+        let end = planes.len().min(block.coded * self.coded.low);
         // What follows in this block is padding.
         let rest = block.onwards.len() - block.bytes.len();
         if planes[end..].iter().rev().skip(rest).any(|byte| *byte != 0) {
@@ -364,8 +364,8 @@ impl<'a> Shared<'a> {
         symbols: &[u8; CHUNK],
         len: usize,
     ) -> Result<(), Error> {
-        let raw = self.coded.raw;
-        if raw == 0 && symbols.iter().fold(0, |all, symbol| all | symbol) == 0 {
+        let low = self.coded.low;
+        if low == 0 && symbols.iter().fold(0, |all, symbol| all | symbol) == 0 {
             // As the base is, which is there already but for other memory and without a map.
             if self.coded.map.is_none() && matches!(run.place, Place::To { .. }) {
                 put_chunk(&mut run.place, chunk, base, len);
@@ -374,10 +374,10 @@ impl<'a> Shared<'a> {
         }
         let mut z = [W::default(); CHUNK];
         for i in 0..CHUNK {
-            z[i] = W::narrow(u32::from(symbols[i]) << (8 * raw));
+            z[i] = W::narrow(u32::from(symbols[i]) << (8 * low));
         }
         run.left = run.left.saturating_sub(len);
-        for plane in 0..raw {
+        for plane in 0..low {
             let bytes = run.planes.get(plane * run.coded + run.left..).unwrap_or_default();
             for (z, byte) in z.iter_mut().take(len).zip(bytes) {
                 *z = W::narrow(z.wide() | u32::from(*byte) << (8 * plane));

@@ -20,9 +20,9 @@ pub(super) trait Word:
     fn put_chunk(chunk: &[Self; CHUNK], to: &mut [u8]) -> bool;
     /// Bits from `shift` on, the lowest eight.
     fn bits(self, shift: u32) -> u8;
-    /// What is left of `z` without its raw part, 255 at most.
+    /// What is left of `z` without its low part, 255 at most.
     #[cfg(feature = "alloc")]
-    fn symbol(self, raw: usize) -> u8;
+    fn symbol(self, low: usize) -> u8;
     /// The ordinal of a float, and the float of an ordinal.
     fn flip(self) -> Self;
     /// `z` of an ordinal and that of the base.
@@ -92,8 +92,8 @@ macro_rules! word {
 
             #[cfg(feature = "alloc")]
             #[inline(always)]
-            fn symbol(self, raw: usize) -> u8 {
-                (self >> (8 * raw)).min(255) as u8
+            fn symbol(self, low: usize) -> u8 {
+                (self >> (8 * low)).min(255) as u8
             }
 
             #[inline(always)]

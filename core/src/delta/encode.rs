@@ -40,7 +40,7 @@ pub struct EncodeOptions {
     block: Option<usize>,
     map: Option<bool>,
     escapes: Option<bool>,
-    raw: Option<usize>,
+    low_part: Option<usize>,
     level: Option<Level>,
 }
 
@@ -71,7 +71,7 @@ impl EncodeOptions {
     /// Chooses everything for the shortest delta.
     #[must_use]
     pub const fn new() -> Self {
-        EncodeOptions { method: None, block: None, map: None, escapes: None, raw: None, level: None }
+        EncodeOptions { method: None, block: None, map: None, escapes: None, low_part: None, level: None }
     }
 
     /// Takes this method, whatever the size. [`Method::Same`] still needs elements that are the
@@ -103,10 +103,11 @@ impl EncodeOptions {
         self
     }
 
-    /// Takes this many bytes of each element as its raw part: less than it has.
+    /// Takes this many bytes of each difference as its low part (B-5.2), which is not coded: less
+    /// than an element has.
     #[must_use]
-    pub const fn raw(mut self, raw: usize) -> Self {
-        self.raw = Some(raw);
+    pub const fn low_part(mut self, bytes: usize) -> Self {
+        self.low_part = Some(bytes);
         self
     }
 
@@ -122,7 +123,7 @@ impl EncodeOptions {
     ///
     /// # Errors
     ///
-    /// As [`encode`]; [`Error::DeltaField`] for a block or a raw part that cannot be.
+    /// As [`encode`]; [`Error::DeltaField`] for a block or a low part that cannot be.
     pub fn encode(&self, element_type: ElementType, new: &[u8], base: &[u8]) -> Result<Vec<u8>, Error> {
         let size = element_type.bytes();
         for (buffer, bytes) in [("new", new), ("base", base)] {
@@ -138,8 +139,8 @@ impl EncodeOptions {
         {
             return bad("block size", block);
         }
-        if let Some(raw) = self.raw.filter(|raw| *raw >= size) {
-            return bad("number of raw bytes", raw);
+        if let Some(low) = self.low_part.filter(|low| *low >= size) {
+            return bad("number of low bytes", low);
         }
         let common = new.len().min(base.len()) / size;
         if common == 0 || self.method == Some(Method::Frame) {
@@ -236,12 +237,12 @@ impl Make<'_, '_> {
     #[inline(always)]
     fn make<S: Simd, W: Word>(&self, simd: S) -> Result<Vec<u8>, Error> {
         let Pair { element_type, new, base } = self.pair;
-        let raw = match self.options.raw {
-            Some(raw) => raw,
+        let low = match self.options.low_part {
+            Some(low) => low,
             None if W::BYTES < 4 => 0,
-            None => count::raw::<W>(&self.pair),
+            None => count::low_part::<W>(&self.pair),
         };
-        let scan = count::scan::<W>(&self.pair, raw);
+        let scan = count::scan::<W>(&self.pair, low);
         if scan.changed == 0 && self.options.method.is_none_or(|method| method == Method::Same) {
             let mut delta = header(element_type, Method::Same, self.len, new.len() / W::BYTES);
             delta.extend(crc(0, base).to_le_bytes());
@@ -258,7 +259,7 @@ impl Make<'_, '_> {
             // A block's states alone are longer.
             (None, Some(list)) if list.len() < STATES_BYTES => Ok(list),
             (_, list) => {
-                let coded = self.coded::<S, W>(simd, raw, scan)?;
+                let coded = self.coded::<S, W>(simd, low, scan)?;
                 Ok(list.filter(|list| list.len() <= coded.len()).unwrap_or(coded))
             }
         }
@@ -339,18 +340,18 @@ impl Make<'_, '_> {
 
     /// Method 2.
     #[inline(always)]
-    fn coded<S: Simd, W: Word>(&self, simd: S, raw: usize, mut scan: Scan) -> Result<Vec<u8>, Error> {
+    fn coded<S: Simd, W: Word>(&self, simd: S, low: usize, mut scan: Scan) -> Result<Vec<u8>, Error> {
         let Pair { element_type, new, base } = self.pair;
         let common = new.len() / W::BYTES;
         let Plan { groups, map, of_escapes, cost, escapes } = self.plan::<W>(&mut scan)?;
-        let bytes = (cost >> 15) as u64 + escapes * W::BYTES as u64 + common as u64 * raw as u64;
+        let bytes = (cost >> 15) as u64 + escapes * W::BYTES as u64 + common as u64 * low as u64;
         let block = self.options.block.unwrap_or(match bytes * 64 / new.len() as u64 {
             8.. => 1 << 16,
             1..8 => 1 << 18,
             0 => LONGEST_BLOCK,
         });
         let mut delta = header(element_type, Method::Coded, self.len, common);
-        delta[11] = raw as u8;
+        delta[11] = low as u8;
         delta[12] = groups.tables.len() as u8;
         delta[13] = u8::from(map.is_some()) | u8::from(of_escapes.is_some()) << 1;
         delta[32..36].copy_from_slice(&(block as u32).to_le_bytes());
@@ -361,7 +362,7 @@ impl Make<'_, '_> {
         if let Some(map) = &map {
             delta.extend(map.of(1).to_le_bytes());
         }
-        let mut writer = Writer::new(element_type, raw, &groups, map, of_escapes.as_ref());
+        let mut writer = Writer::new(element_type, low, &groups, map, of_escapes.as_ref());
         let directory = delta.len();
         let blocks = common.div_ceil(block);
         delta.reserve(bytes as usize + blocks * (ENTRY + STATES_BYTES) + 64);

@@ -74,7 +74,7 @@ pub(super) enum Body<'a> {
 /// What blocks have in common, and the blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coded<'a> {
-    pub(super) raw: usize,
+    pub(super) low: usize,
     pub(super) block: usize,
     pub(super) thresholds: &'a [u8],
     tables: &'a [u8],
@@ -183,7 +183,7 @@ impl<'a> Delta<'a> {
             return Err(Error::NotADelta);
         }
         cursor.take::<8>()?;
-        let [version, element_type, method, raw, tables, flags, reserved @ ..] = *cursor.take::<8>()?;
+        let [version, element_type, method, low, tables, flags, reserved @ ..] = *cursor.take::<8>()?;
         let unsupported = |field, number| Error::DeltaUnsupported { field, number };
         if version != VERSION {
             return Err(unsupported("version", version));
@@ -199,8 +199,8 @@ impl<'a> Delta<'a> {
         let block = cursor.number()?;
         let bad = |clause, field, value: u64| Err(Error::DeltaField { clause, field, value });
         let is_coded = method == Method::Coded;
-        if if is_coded { usize::from(raw) >= element_type.bytes() } else { raw != 0 } {
-            return bad("B-3.1", "number of raw bytes", u64::from(raw));
+        if if is_coded { usize::from(low) >= element_type.bytes() } else { low != 0 } {
+            return bad("B-3.1", "number of low bytes", u64::from(low));
         }
         if if is_coded { !(1..=8 - (flags >> 1 & 1)).contains(&tables) } else { tables != 0 } {
             return bad("B-3.1", "number of tables", u64::from(tables));
@@ -234,7 +234,7 @@ impl<'a> Delta<'a> {
             Method::Coded => {
                 delta.read_tables(
                     &mut cursor,
-                    usize::from(raw),
+                    usize::from(low),
                     usize::from(tables),
                     flags,
                     block as usize,
@@ -277,7 +277,7 @@ impl<'a> Delta<'a> {
     fn read_tables(
         &mut self,
         cursor: &mut Cursor<'a>,
-        raw: usize,
+        low: usize,
         tables: usize,
         flags: u8,
         block: usize,
@@ -310,7 +310,7 @@ impl<'a> Delta<'a> {
         };
         let directory = cursor.bytes(self.common.div_ceil(block).saturating_mul(ENTRY))?.as_chunks().0;
         self.body = Body::Coded(Coded {
-            raw,
+            low,
             block,
             thresholds,
             tables,
@@ -462,7 +462,7 @@ impl<'a> Coded<'a> {
         let [w, v, e, k] = [w, v, e, k].map(|bytes| u64::from(u32::from_le_bytes(*bytes)));
         let states = if self.codes_escapes && e > 0 { 2 * STATES_BYTES } else { STATES_BYTES };
         let escape = size - usize::from(self.codes_escapes);
-        (states as u64 + 2 * (w + v) + escape as u64 * e + self.raw as u64 * k).next_multiple_of(4)
+        (states as u64 + 2 * (w + v) + escape as u64 * e + self.low as u64 * k).next_multiple_of(4)
     }
 
     /// All blocks, in order.

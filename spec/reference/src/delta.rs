@@ -28,7 +28,7 @@ pub enum Method {
     List,
     /// Method 2.
     Coded {
-        /// Bytes of the raw part.
+        /// Bytes of the low part.
         m: usize,
         /// Elements of a block.
         block: usize,

@@ -98,9 +98,9 @@ impl Tables {
     }
 }
 
-/// Looks at all chunks of a pair. `raw` is the number of bytes of an element's low part.
+/// Looks at all chunks of a pair. `low` is the number of bytes of an element's low part.
 #[inline(always)]
-pub(super) fn scan<W: Word>(pair: &Pair<'_>, raw: usize) -> Scan {
+pub(super) fn scan<W: Word>(pair: &Pair<'_>, low: usize) -> Scan {
     let kind = Kind::of(pair.element_type);
     let mut scan = Scan {
         counts: Counts::default(),
@@ -126,7 +126,7 @@ pub(super) fn scan<W: Word>(pair: &Pair<'_>, raw: usize) -> Scan {
         for i in 0..CHUNK {
             let z = kind.difference(n[i], b[i]);
             exponents[i] = kind.exponent(b[i]);
-            symbols[i] = z.symbol(raw);
+            symbols[i] = z.symbol(low);
             changed += u8::from(z != W::default());
         }
         scan.changed += u64::from(changed);
@@ -168,8 +168,8 @@ pub(super) fn equal<W: Word>(pair: &Pair<'_>) -> [u64; 256] {
     core::array::from_fn(|exponent| counts.iter().map(|counts| counts[exponent]).sum())
 }
 
-/// Finds how many raw bytes make a delta shortest, by the counts of symbols alone.
-pub(super) fn raw<W: Word>(pair: &Pair<'_>) -> usize {
+/// Finds how many bytes of a low part make a delta shortest, by the counts of symbols alone.
+pub(super) fn low_part<W: Word>(pair: &Pair<'_>) -> usize {
     let kind = Kind::of(pair.element_type);
     let mut counts = [[0u64; 256]; 4];
     // One chunk of 16 tells.
@@ -177,16 +177,16 @@ pub(super) fn raw<W: Word>(pair: &Pair<'_>) -> usize {
         let (b, n) = (W::chunk(base), W::chunk(new));
         for i in 0..base.len() / W::BYTES {
             let z = kind.difference(n[i], b[i]).wide();
-            for (raw, counts) in counts.iter_mut().enumerate().take(W::BYTES) {
-                counts[(z >> (8 * raw)).min(u32::from(ESCAPE)) as usize] += 1;
+            for (low, counts) in counts.iter_mut().enumerate().take(W::BYTES) {
+                counts[(z >> (8 * low)).min(u32::from(ESCAPE)) as usize] += 1;
             }
         }
     }
-    let cost = |raw: usize| {
-        let all: u64 = counts[raw].iter().sum();
-        let escapes = counts[raw][usize::from(ESCAPE)];
-        let bits = 8 * (u128::from(all) * raw as u128 + u128::from(escapes) * W::BYTES as u128);
-        crate::delta::groups::cost(counts[raw].iter().copied()) + ((bits as i128) << 12)
+    let cost = |low: usize| {
+        let all: u64 = counts[low].iter().sum();
+        let escapes = counts[low][usize::from(ESCAPE)];
+        let bits = 8 * (u128::from(all) * low as u128 + u128::from(escapes) * W::BYTES as u128);
+        crate::delta::groups::cost(counts[low].iter().copied()) + ((bits as i128) << 12)
     };
-    (0..W::BYTES).min_by_key(|raw| cost(*raw)).unwrap_or(0)
+    (0..W::BYTES).min_by_key(|low| cost(*low)).unwrap_or(0)
 }

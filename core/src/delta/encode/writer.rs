@@ -47,7 +47,7 @@ pub(super) fn put_table(out: &mut Vec<u8>, frequencies: &[u16; 256]) {
 pub(super) struct Writer<'g> {
     element_type: ElementType,
     kind: Kind,
-    raw: usize,
+    low: usize,
     groups: &'g Groups,
     escape_table: Option<EncodeTable>,
     escape_symbols: Vec<u8>,
@@ -67,7 +67,7 @@ pub(super) struct Writer<'g> {
 impl<'g> Writer<'g> {
     pub(super) fn new(
         element_type: ElementType,
-        raw: usize,
+        low: usize,
         groups: &'g Groups,
         map: Option<Frequencies>,
         escapes: Option<&Frequencies>,
@@ -82,7 +82,7 @@ impl<'g> Writer<'g> {
         Writer {
             element_type,
             kind: Kind::of(element_type),
-            raw,
+            low,
             groups,
             escape_table: escapes.map(EncodeTable::new),
             escape_symbols: Vec::new(),
@@ -132,7 +132,7 @@ impl<'g> Writer<'g> {
             let (mut z, mut of) = ([W::default(); CHUNK], [0; CHUNK]);
             for i in 0..CHUNK {
                 z[i] = self.kind.difference(n[i], b[i]);
-                of[i] = z[i].symbol(self.raw);
+                of[i] = z[i].symbol(self.low);
             }
             if is_limited {
                 for (table, &limit) in (0..).zip(&self.groups.limits) {
@@ -143,7 +143,7 @@ impl<'g> Writer<'g> {
                 }
             }
             symbols[waiting] = of;
-            for (plane, bytes) in self.planes.iter_mut().enumerate().take(self.raw) {
+            for (plane, bytes) in self.planes.iter_mut().enumerate().take(self.low) {
                 bytes.extend(z[..len].iter().map(|z| (z.wide() >> (8 * plane)) as u8));
             }
             let mut escapes = escapes(&of, len);

@@ -167,10 +167,10 @@ impl Shared<'_> {
         let mut escapes = escapes.into_iter();
         let mut new = base.to_vec();
         for (at, (&i, &s)) in coded.iter().zip(&symbols).enumerate() {
-            let raw = (0..self.m).rev().fold(0, |raw, p| raw << 8 | u64::from(planes[p * block.k + at]));
+            let low = (0..self.m).rev().fold(0, |low, p| low << 8 | u64::from(planes[p * block.k + at]));
             new[i] = match s {
                 255 => escapes.next().expect("they were counted"),
-                s => restored(self.element_type, u64::from(s) << (8 * self.m) | raw, base[i]),
+                s => restored(self.element_type, u64::from(s) << (8 * self.m) | low, base[i]),
             };
         }
         Ok(new)
