@@ -1,33 +1,18 @@
 """mlx-dfloat's NumPy reader, for `df11 judge run`: python3 judge_mlx_dfloat.py --batch
 
-Its own code reads the header of the file, checks the parts and decodes them. mlx runs on Apple's machines alone; the
-reader needs nothing of it, so that an empty module takes its place.
+Its own code reads the header of the file, checks the parts and decodes them.
 """
 
 import pathlib
 import sys
 import tempfile
-import types
 
+import without_mlx  # noqa: F401  mlx_dfloat imports mlx
 from batch import Refused, serve
-
-
-class Nothing(types.ModuleType):
-    """A module in which every name is a class without content."""
-
-    def __getattr__(self, name):
-        return type(name, (), {})
-
-
-core = Nothing("mlx.core")
-mlx = Nothing("mlx")
-mlx.core, mlx.__path__ = core, []
-sys.modules.update({"mlx": mlx, "mlx.core": core})
-
-from mlx_dfloat._safetensors import read_header  # noqa: E402
-from mlx_dfloat.errors import DFloatError  # noqa: E402
-from mlx_dfloat.format import GROUP_FIELD_TYPES, DF11Group  # noqa: E402
-from mlx_dfloat.reference import decode_group  # noqa: E402
+from mlx_dfloat._safetensors import read_header
+from mlx_dfloat.errors import DFloatError
+from mlx_dfloat.format import GROUP_FIELD_TYPES, DF11Group
+from mlx_dfloat.reference import decode_group
 
 FILE = pathlib.Path(tempfile.mkdtemp()) / "unit.safetensors"
 

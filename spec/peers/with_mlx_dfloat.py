@@ -1,30 +1,14 @@
-"""Gives mlx-dfloat's NumPy reader every unit in a file that `units` wrote: python3 with_mlx_dfloat.py UNITS.safetensors
-
-mlx itself runs on Apple's machines alone; the reader needs nothing of it, so that an empty module takes its place.
-"""
+"""Gives mlx-dfloat's NumPy reader every unit in a file that `units` wrote: python3 with_mlx_dfloat.py UNITS.safetensors"""
 
 import json
 import sys
-import types
 
 import numpy as np
 
-
-class Nothing(types.ModuleType):
-    """A module in which every name is a class without content."""
-
-    def __getattr__(self, name):
-        return type(name, (), {})
-
-
-core = Nothing("mlx.core")
-mlx = Nothing("mlx")
-mlx.core, mlx.__path__ = core, []
-sys.modules.update({"mlx": mlx, "mlx.core": core})
-
-from mlx_dfloat.errors import DFloatError  # noqa: E402
-from mlx_dfloat.format import GroupArrays  # noqa: E402
-from mlx_dfloat.reference import decode_group  # noqa: E402
+import without_mlx  # noqa: F401  mlx_dfloat imports mlx
+from mlx_dfloat.errors import DFloatError
+from mlx_dfloat.format import GroupArrays
+from mlx_dfloat.reference import decode_group
 
 TYPES = {"output_positions": "<u4", "split_positions": "<i8"}
 KEYS = ["encoded_exponent", "sign_mantissa", "luts", "gaps", "output_positions", "split_positions"]
