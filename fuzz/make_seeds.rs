@@ -336,7 +336,7 @@ fn delta_decode() -> Seeds {
     }
     for kind in 0..8u8 {
         for (how, name) in [(0, "edit"), (2, "repaired"), (6, "elements")] {
-            let edit = [kind | kind % 2 << 7, 9 * kind, 0, 1, kind, kind];
+            let edit = [kind | ((kind % 2) << 7), 9 * kind, 0, 1, kind, kind];
             let control = control(how, 1 + kind % 3, 2, kind % 2, kind % 4, 4200, 4200);
             seeds.push((format!("{name}_{kind}"), join(&[&control, &steps, &pattern, &edit])));
         }

@@ -66,7 +66,7 @@ fn write(settings: [u8; 12], pattern: &[u8], steps: &[u8]) -> (Vec<u8>, Vec<u8>,
     let block = 4096 + 64 * (usize::from(b) % 80);
     let methods = [None, Some(Method::List), Some(Method::Coded), Some(Method::Coded), Some(Method::Frame)];
     let method = methods[usize::from(method) % methods.len()];
-    let mut options = EncodeOptions::new().block(block).map(map).escapes(escapes).raw(raw);
+    let mut options = EncodeOptions::new().block(block).map(map).escapes(escapes).low_part(raw);
     if let Some(method) = method {
         options = options.method(method);
     }

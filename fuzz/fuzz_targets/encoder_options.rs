@@ -7,7 +7,10 @@ use df11::{EncodeOptions, Plan};
 use df11_fuzz::{encodes_alike, representable, verdict};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>)| {
+/// Weights, the least and the greatest length, lengths by symbol, and other weights.
+type Input = (Vec<u16>, u8, u8, Vec<(u8, u8)>, Vec<u16>);
+
+fuzz_target!(|input: Input| {
     let (weights, least, max, lengths, other) = input;
     let all = representable(&weights);
     let mut frequencies = [0; 256];

@@ -25,7 +25,7 @@ fn packed(root: &Path) {
     let bytes = safetensors::serialize([("layers.0.w.weight", matrix)], None).unwrap();
     fs::write(model.join("m.safetensors"), bytes).unwrap();
     fs::write(model.join("t.json"), "{}").unwrap();
-    compress(&model, &root.join("in"), &CompressOptions::default(), &()).unwrap();
+    compress(&model, root.join("in"), &CompressOptions::default(), &()).unwrap();
     fs::remove_dir_all(model).unwrap();
 }
 

@@ -75,8 +75,7 @@ fuzz_target!(|steps: Vec<Step>| {
         match step {
             Step::Compress { to, codec, force } => {
                 let codec = [Codec::Df11, Codec::Rans, Codec::Auto][usize::from(codec % 3)];
-                let options =
-                    CompressOptions::default().codec(codec).force(*force).threads(1);
+                let options = CompressOptions::default().codec(codec).force(*force).threads(1);
                 let _ = compress(&model, place(*to), &options, &());
             }
             Step::Decompress { from, to, force } => {

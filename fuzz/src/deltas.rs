@@ -223,10 +223,7 @@ fn by_core(delta: &Delta<'_>, base: &[u8]) -> Option<Vec<u8>> {
             assert!(is_list || out[..common] == before[..common], "{level:?}: the base is lost");
         }
     }
-    let error = match expected {
-        Ok(()) => None,
-        Err(error) => Some(error),
-    };
+    let error = expected.err();
     assert!(error.is_none_or(|error| error.clause().is_some() || base.len() < common), "{error:?}");
     if base.len() >= common && delta.build(&mut table).is_ok() {
         let cuts = [0, 1, 63, 64, delta.len() / 3, delta.common(), delta.len() - delta.len() / 5];

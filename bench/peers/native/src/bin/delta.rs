@@ -61,7 +61,8 @@ fn compress(from: &[u8], to: &mut Vec<u8>) -> Result<()> {
     // SAFETY: the function uses only the number.
     to.resize(unsafe { ZSTD_compressBound(from.len()) }, 0);
     // SAFETY: both buffers are valid for their lengths.
-    let code = unsafe { ZSTD_compress(to.as_mut_ptr().cast(), to.len(), from.as_ptr().cast(), from.len(), LEVEL) };
+    let code =
+        unsafe { ZSTD_compress(to.as_mut_ptr().cast(), to.len(), from.as_ptr().cast(), from.len(), LEVEL) };
     to.truncate(checked(code)?);
     Ok(())
 }
@@ -157,7 +158,9 @@ impl Peer for Sparse {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().ok_or("usage: delta ROUNDS FOLDER...")?.parse()?;
-    println!("pair | equal % | frame % | name: size %, encode GB/s, decode GB/s; times BitX: size, encode, decode");
+    println!(
+        "pair | equal % | frame % | name: size %, encode GB/s, decode GB/s; times BitX: size, encode, decode"
+    );
     for folder in arguments {
         let base = tensors(&format!("{folder}/base.safetensors"))?;
         let new = tensors(&format!("{folder}/new.safetensors"))?;
