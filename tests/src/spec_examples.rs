@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use df11::EncodeOptions;
-use df11_reference::{frame, rans};
+use df11_reference::{delta as reference, frame, rans};
 use half::bf16;
 
 use crate::spec_text::hex;
@@ -162,48 +162,154 @@ pub(crate) fn frame() -> String {
                    codec rANS. Exponents 126, 127 and 128 occur twice, four times and once.\n\n"
         .to_owned();
     let _ = writeln!(out, "| offset | bytes | field |\n|---|---|---|");
-    let mut at = 0;
-    let mut field = |bytes: &[u8], len: usize, what: &str| {
+    let mut fields = Fields { out: &mut out, bytes: &bytes, at: 0 };
+    let mut field = |len, what: &str| fields.field(len, what);
+    field(8, "magic");
+    field(8, "version 1, type BF16, codec rANS, model 1, 12 scale bits, rank 1, reserved");
+    field(8, "7 elements");
+    field(8, "blocks of 65,536 elements, reserved");
+    field(8, "one dimension, 7");
+    field(32, "the alphabet: bits 6 and 7 of byte 15 for 126 and 127, bit 0 of byte 16 for 128");
+    field(6, "their frequencies, of 4,096");
+    field(2, "padding to 4");
+    field(4, "checksum of the header");
+    field(12, "padding to 16");
+    let block = 96;
+    field(4, "checksum of block 0, seed 0");
+    field(4, "no words");
+    field(4, "checksum of the seven exponents");
+    field(4, "reserved");
+    field(28, "the states of lanes 0 to 6");
+    field(100, "the states of lanes 7 to 31, which have no symbol");
+    field(7, "the plane of the raw part: signs and mantissas, as in DF11.md");
+    field(9, "padding to 16");
+    field(8, "the directory: the offset of block 0");
+    field(4, "its checksum once more");
+    field(8, "the trailer: the offset of the directory");
+    field(8, "one block");
+    field(4, "digest of the 14 bytes of the elements");
+    field(4, "checksum of directory and trailer");
+    assert_eq!((fields.at, usize::from(bytes[block + 160])), (bytes.len(), block));
+    out + &dump("frame", &bytes)
+}
+
+/// The rows of a table that lists the fields of some bytes.
+struct Fields<'a> {
+    out: &'a mut String,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    /// The next `len` bytes, and what they are.
+    fn field(&mut self, len: usize, what: &str) {
         // Long runs of one pattern are said in words.
-        let part = &bytes[at..at + len];
+        let part = &self.bytes[self.at..self.at + len];
         let is_one = len > 16 && part.chunks(4).all(|four| four == &part[..4]);
         let shown = if is_one {
             format!("`{}`, {} times", hex(&part[..4]), len / 4)
         } else {
             format!("`{}`", hex(part))
         };
-        let _ = writeln!(out, "| {at} | {shown} | {what} |");
-        at += len;
-    };
-    field(&bytes, 8, "magic");
-    field(&bytes, 8, "version 1, type BF16, codec rANS, model 1, 12 scale bits, rank 1, reserved");
-    field(&bytes, 8, "7 elements");
-    field(&bytes, 8, "blocks of 65,536 elements, reserved");
-    field(&bytes, 8, "one dimension, 7");
-    field(&bytes, 32, "the alphabet: bits 6 and 7 of byte 15 for 126 and 127, bit 0 of byte 16 for 128");
-    field(&bytes, 6, "their frequencies, of 4,096");
-    field(&bytes, 2, "padding to 4");
-    field(&bytes, 4, "checksum of the header");
-    field(&bytes, 12, "padding to 16");
-    let block = 96;
-    field(&bytes, 4, "checksum of block 0, seed 0");
-    field(&bytes, 4, "no words");
-    field(&bytes, 4, "checksum of the seven exponents");
-    field(&bytes, 4, "reserved");
-    field(&bytes, 28, "the states of lanes 0 to 6");
-    field(&bytes, 100, "the states of lanes 7 to 31, which have no symbol");
-    field(&bytes, 7, "the plane of the raw part: signs and mantissas, as in DF11.md");
-    field(&bytes, 9, "padding to 16");
-    field(&bytes, 8, "the directory: the offset of block 0");
-    field(&bytes, 4, "its checksum once more");
-    field(&bytes, 8, "the trailer: the offset of the directory");
-    field(&bytes, 8, "one block");
-    field(&bytes, 4, "digest of the 14 bytes of the elements");
-    field(&bytes, 4, "checksum of directory and trailer");
-    assert_eq!((at, usize::from(bytes[block + 160])), (bytes.len(), block));
-    out += "\nThe whole frame:\n\n```\n";
+        let _ = writeln!(self.out, "| {} | {shown} | {what} |", self.at);
+        self.at += len;
+    }
+}
+
+/// All bytes, 16 in a line.
+fn dump(what: &str, bytes: &[u8]) -> String {
+    let mut out = format!("\nThe whole {what}:\n\n```\n");
     for (i, line) in bytes.chunks(16).enumerate() {
         let _ = writeln!(out, "{:04x}  {}", 16 * i, hex(line));
     }
     out + "```\n"
+}
+
+/// The elements of [`delta`], their ordinals and symbols.
+fn ordinals(base: [u16; 7], new: [u16; 7]) -> String {
+    let mut out = "The base is the seven weights of FRAME.md's example, 1.0, -2.0, 0.5, 1.5, 1.0, -1.0 and 0.75 in BF16. \
+                   In the result, three of them are others (B-5.1, B-5.2, with `m` 0):\n\n\
+                   | element | base | its ordinal | result | its ordinal | `d` | `z` | symbol |\n\
+                   |---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    let ordinal = |bits: u16| if bits < 0x8000 { i32::from(bits) } else { i32::from((bits ^ 0x7fff) as i16) };
+    for (i, (b, r)) in base.into_iter().zip(new).enumerate() {
+        let d = ordinal(r) - ordinal(b);
+        let z = if d < 0 { -2 * d - 1 } else { 2 * d };
+        let symbol = if z < 255 { z.to_string() } else { "255, an escape".to_owned() };
+        let (ob, or) = (ordinal(b), ordinal(r));
+        let _ = writeln!(out, "| {i} | `{b:04x}` | {ob} | `{r:04x}` | {or} | {d} | {z} | {symbol} |");
+    }
+    out
+}
+
+/// A delta by method 1 and one by method 2 of the same elements.
+pub(crate) fn delta() -> String {
+    let base = VALUES.map(|value| bf16::from_f32(value).to_bits());
+    // One step towards zero from each side, and far away.
+    let new = [0, -1, 0, -1, 0, 0, 0x0388].map({
+        let mut base = base.iter();
+        move |step: i32| (i32::from(*base.next().unwrap()) + step) as u16
+    });
+    let (old, all) = (bytes(&base), bytes(&new));
+    let write = |ours: df11::delta::Method, theirs| {
+        let delta = reference::encode(1, &all, &old, 7, theirs).unwrap();
+        assert_eq!(reference::decode(&delta, &old), Ok((1, all.clone())));
+        let options = df11::delta::EncodeOptions::new().method(ours).block(4096).map(false).escapes(false);
+        assert_eq!(options.encode(df11::frame::ElementType::Bf16, &all, &old).unwrap(), delta);
+        delta
+    };
+    let list = write(df11::delta::Method::List, reference::Method::List);
+    let coded = reference::Method::Coded { m: 0, block: 4096, map: false, escapes: false };
+    let coded = write(df11::delta::Method::Coded, coded);
+
+    let mut out = ordinals(base, new);
+    let front = |field: &mut dyn FnMut(usize, &str), method: &str, block: &str| {
+        field(8, "magic");
+        field(8, method);
+        field(8, "`n`: 7 elements");
+        field(8, "`c`: all of them have one in the base");
+        field(4, block);
+    };
+    out += "\n**As a list** (B-4.2):\n\n| offset | bytes | field |\n|---|---|---|\n";
+    let mut fields = Fields { out: &mut out, bytes: &list, at: 0 };
+    let mut field = |len, what: &str| fields.field(len, what);
+    front(&mut field, "version 1, type BF16, method list, reserved", "no blocks");
+    field(4, "checksum of the base's elements");
+    field(4, "checksum of the result's");
+    field(4, "three entries");
+    field(3, "after one element, element 1");
+    field(3, "after one more, element 3");
+    field(3, "after two more, element 6");
+    field(4, "checksum of the header");
+    assert_eq!(fields.at, list.len());
+
+    out += "\n**Coded** (section 5), with one table, as one block; no map, and no coded escapes:\n\n\
+            | offset | bytes | field |\n|---|---|---|\n";
+    let mut fields = Fields { out: &mut out, bytes: &coded, at: 0 };
+    let mut field = |len, what: &str| fields.field(len, what);
+    front(&mut field, "version 1, type BF16, method coded, `m` 0, `K` 1, no flags, reserved", "`B`: 4,096");
+    field(8, "three elements differ");
+    field(2, "frequency of symbol 0, of 2,048");
+    field(2, "symbol 1");
+    field(2, "symbol 2");
+    field(2, "252 symbols without a frequency");
+    field(2, "symbol 255");
+    field(4, "block 0: `w`, no words");
+    field(4, "`v`, none of escapes");
+    field(4, "`e`, one escape");
+    field(4, "`k`, seven coded elements");
+    field(4, "checksum of the block, seed 0");
+    field(4, "checksum of the base's elements");
+    field(4, "checksum of the result's");
+    field(4, "checksum of the header");
+    let padding = fields.at.next_multiple_of(4) - fields.at;
+    assert_eq!(padding, 2);
+    fields.field(padding, "padding to 4");
+    fields.field(28, "the states of lanes 0 to 6");
+    fields.field(100, "the states of lanes 7 to 31, which have no symbol");
+    fields.field(2, "the escape, element 6 of the result");
+    fields.field(2, "padding to 4");
+    assert_eq!(fields.at, coded.len());
+    out + &dump("coded delta", &coded)
 }

@@ -17,7 +17,7 @@ use crate::spec_examples;
 use crate::weights::bytes;
 
 /// The documents that have such parts.
-pub const DOCUMENTS: [&str; 3] = ["DF11.md", "RANS.md", "FRAME.md"];
+pub const DOCUMENTS: [&str; 4] = ["DF11.md", "RANS.md", "FRAME.md", "DELTA.md"];
 
 /// A rule for units, as appendix A lists it.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,7 @@ pub fn render(text: &str) -> String {
             "windows" => spec_examples::windows(),
             "words" => spec_examples::words(),
             "frame" => spec_examples::frame(),
+            "delta" => spec_examples::delta(),
             other => panic!("nobody makes the part {other}"),
         };
         let _ = write!(out, "{before}<!-- generated: {name} -->\n{part}<!-- end -->");
