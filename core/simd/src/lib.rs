@@ -158,7 +158,8 @@ pub trait Simd: sealed::Sealed + Copy {
     }
 
     /// Decodes the same number of steps of each block, the last that there are, and returns this
-    /// number. It stops where a block may run out of words. The caller decodes the others.
+    /// number. It stops before a step for which a block has not enough words. The caller decodes
+    /// the others.
     ///
     /// If a state is outside 2^15..2^31, the symbols are unspecified (but never out of bounds).
     #[inline(always)]
@@ -172,7 +173,7 @@ pub trait Simd: sealed::Sealed + Copy {
     }
 
     /// Encodes the first steps, and returns how many. It stops before a symbol without a frequency,
-    /// and where there is room for less than 40 words.
+    /// and where there is room for less than 48 words.
     #[inline(always)]
     fn encode_contexts(
         self,

@@ -57,19 +57,21 @@ macro_rules! word {
             #[inline(always)]
             fn chunk(bytes: &[u8]) -> [Self; CHUNK] {
                 const SIZE: usize = size_of::<$word>();
+                // On its own: otherwise both cases become one call that copies some bytes.
+                #[cold]
+                #[inline(never)]
+                fn part(bytes: &[u8]) -> [$word; CHUNK] {
+                    let mut chunk = [0; CHUNK];
+                    for (element, bytes) in chunk.iter_mut().zip(bytes.as_chunks().0) {
+                        *element = <$word>::from_le_bytes(*bytes);
+                    }
+                    chunk
+                }
+                let Some(bytes) = bytes.first_chunk::<{ CHUNK * SIZE }>() else { return part(bytes) };
                 let mut chunk = [0; CHUNK];
-                match bytes.first_chunk::<{ CHUNK * SIZE }>() {
-                    Some(bytes) => {
-                        let words = bytes.as_chunks::<SIZE>().0;
-                        for i in 0..CHUNK {
-                            chunk[i] = <$word>::from_le_bytes(words[i]);
-                        }
-                    }
-                    None => {
-                        for (element, bytes) in chunk.iter_mut().zip(bytes.as_chunks().0) {
-                            *element = <$word>::from_le_bytes(*bytes);
-                        }
-                    }
+                let words = bytes.as_chunks::<SIZE>().0;
+                for i in 0..CHUNK {
+                    chunk[i] = <$word>::from_le_bytes(words[i]);
                 }
                 chunk
             }

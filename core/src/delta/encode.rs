@@ -249,20 +249,28 @@ impl Make<'_, '_> {
             seal(&mut delta);
             return Ok(delta);
         }
-        let list = match self.options.method {
-            Some(Method::Coded) => None,
-            None if scan.changed > LISTED => None,
-            _ => Some(self.list::<W>(scan.changed)),
-        };
-        match (self.options.method, list) {
-            (Some(Method::List | Method::Same), Some(list)) => Ok(list),
-            // A block's states alone are longer.
-            (None, Some(list)) if list.len() < STATES_BYTES => Ok(list),
-            (_, list) => {
-                let coded = self.coded::<S, W>(simd, low, scan)?;
-                Ok(list.filter(|list| list.len() <= coded.len()).unwrap_or(coded))
+        let changed = scan.changed;
+        // An entry has a byte of its distance at least.
+        let shortest = changed * (1 + W::BYTES as u64);
+        match self.options.method {
+            Some(Method::List | Method::Same) => return Ok(self.list::<W>(changed)),
+            // A block's states alone are longer, as a rule.
+            None if shortest < STATES_BYTES as u64 => {
+                let list = self.list::<W>(changed);
+                if list.len() < STATES_BYTES {
+                    return Ok(list);
+                }
+            }
+            _ => {}
+        }
+        let coded = self.coded::<S, W>(simd, low, scan)?;
+        if self.options.method.is_none() && changed <= LISTED && shortest < coded.len() as u64 {
+            let list = self.list::<W>(changed);
+            if list.len() <= coded.len() {
+                return Ok(list);
             }
         }
+        Ok(coded)
     }
 
     /// Method 1.
@@ -323,7 +331,7 @@ impl Make<'_, '_> {
                 counts.add_zeros(&scan.equal);
                 let without = tables(&counts)?.cost;
                 // Where most chunks are equal, a map makes decoding much faster.
-                cost <= without || (equal >= different && cost * 8 <= without * 9)
+                cost <= without || (equal >= different && cost * 4 <= without * 5)
             };
             if is_wanted {
                 let escapes = escapes + with.rare;

@@ -2,8 +2,9 @@
 
 use core::arch::x86_64::*;
 
-use crate::delta::{Reading, SCALE_BITS, Slots, Steps, TABLES};
-use crate::rans::{LANES, START_STATE, has_step};
+use super::rans_avx512::encoded;
+use crate::delta::{Appending, Entries, Reading, SCALE_BITS, Slots, Steps, TABLES};
+use crate::rans::{LANES, START_STATE};
 
 /// The frequency of symbol 0, of 2,048, from which on 16 symbols in a row are likely to be 0.
 const QUIET: u32 = 2_007;
@@ -61,16 +62,12 @@ fn steps_of<const N: usize, const IS_QUIET: bool>(
         let from = steps.symbols.len() - most.min(steps.symbols.len());
         &mut steps.symbols[from..]
     });
+    if left.iter().zip(words).any(|(left, words)| *left > words.len()) {
+        return 0;
+    }
     let mut run = 0;
     'steps: while run < most {
-        let mut ready = true;
-        for i in 0..N {
-            // A step takes at most 32 words, and whatever it takes, 16 are read.
-            ready &= has_step(words[i], left[i]);
-        }
-        if !ready {
-            break 'steps;
-        }
+        let before = (states, left);
         for i in 0..N {
             let of_step: &[u8; LANES] = &contexts[i][most - 1 - run];
             let to: &mut [u8; LANES] = &mut symbols[i][most - 1 - run];
@@ -107,11 +104,22 @@ fn steps_of<const N: usize, const IS_QUIET: bool>(
                 let product = _mm512_mullo_epi32(frequency, _mm512_srli_epi32::<SCALE_BITS>(state));
                 let next = _mm512_add_epi32(product, _mm512_srli_epi32::<20>(entry));
                 let needy = _mm512_cmplt_epu32_mask(next, start);
-                left[i] -= needy.count_ones() as usize;
-                // SAFETY: `ready` says that at least 32 words were left, of which at most 32 are
-                // taken in this step, and that 32 can be read from what was left on: so 16 from
-                // here.
-                let from = unsafe { _mm256_loadu_si256(words[i].as_ptr().add(left[i]).cast()) };
+                let count = needy.count_ones();
+                let Some(rest) = left[i].checked_sub(count as usize) else {
+                    (states, left) = before;
+                    break 'steps;
+                };
+                left[i] = rest;
+                // SAFETY: what is left is never more than the words that there are.
+                let from = unsafe { words[i].as_ptr().add(rest) };
+                let from = if words[i].len() - rest >= 16 {
+                    // SAFETY: 16 words of 2 bytes.
+                    unsafe { _mm256_loadu_si256(from.cast()) }
+                } else {
+                    // SAFETY: words are read only up to what was left before, and `count` is at
+                    // most 16.
+                    unsafe { _mm256_maskz_loadu_epi16(((1u32 << count) - 1) as u16, from.cast()) }
+                };
                 let taken = _mm512_maskz_expand_epi32(needy, _mm512_cvtepu16_epi32(from));
                 states[i][half] = _mm512_mask_or_epi32(next, needy, _mm512_slli_epi32::<16>(next), taken);
             }
@@ -126,5 +134,80 @@ fn steps_of<const N: usize, const IS_QUIET: bool>(
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), half) };
         }
     }
+    run
+}
+
+/// [`Simd::encode_contexts`](crate::Simd::encode_contexts). Where all symbols of half a step are 0
+/// and no state is full, nothing is gathered and no word is written.
+#[inline]
+#[target_feature(enable = "popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn encode(
+    entries: &Entries,
+    block: &mut Appending<'_>,
+    contexts: &[[u8; LANES]],
+    symbols: &[[u8; LANES]],
+) -> usize {
+    // The frequencies of symbol 0 where it has one and begins with slot 0, and otherwise 0.
+    let zeros: [u32; TABLES] = core::array::from_fn(|table| {
+        let first = entries[table << 8];
+        if first < 1 << 12 { first + 1 } else { 0 }
+    });
+    // SAFETY: eight numbers of 4 bytes.
+    let zeros = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(zeros.as_ptr().cast()) });
+    let (one, twelve) = (_mm512_set1_epi32(1), _mm512_set1_epi32(0xfff));
+    let (slots, scale) = (_mm512_set1_epi32(1 << SCALE_BITS), _mm_cvtsi32_si128(SCALE_BITS as i32));
+    let (halves, _) = block.states.as_chunks_mut::<16>();
+    // SAFETY: 16 numbers of 4 bytes.
+    let load = |half: &[u32; 16]| unsafe { _mm512_loadu_si512(half.as_ptr().cast()) };
+    let [low, high] = halves else { return 0 };
+    let mut states = [load(low), load(high)];
+    let mut used = block.used;
+    let mut run = 0;
+    'steps: for (contexts, symbols) in contexts.iter().zip(symbols) {
+        let fits = block.words.len().checked_sub(LANES + 16).is_some_and(|most| used <= most);
+        if !fits {
+            break;
+        }
+        let before = (states, used);
+        for half in [0, 1] {
+            // SAFETY: 16 bytes of 32 from 0 on, or from 16 on.
+            let context = unsafe { _mm_loadu_si128(contexts.as_ptr().add(16 * half).cast()) };
+            let context = _mm512_cvtepu8_epi32(_mm_and_si128(context, _mm_set1_epi8(TABLES as i8 - 1)));
+            // SAFETY: as for the contexts.
+            let symbol = unsafe { _mm_loadu_si128(symbols.as_ptr().add(16 * half).cast()) };
+            let state = states[half];
+            // Full from `f 2^(31-P)` on: compared without the lower bits.
+            let high = _mm512_srli_epi32::<{ 31 - SCALE_BITS }>(state);
+            if _mm_test_epi8_mask(symbol, symbol) == 0 {
+                let frequency = _mm512_permutexvar_epi32(context, zeros);
+                if _mm512_cmplt_epu32_mask(high, frequency) == u16::MAX {
+                    states[half] = encoded(state, frequency, _mm512_setzero_si512(), slots, scale);
+                    continue;
+                }
+            }
+            let at = _mm512_or_si512(_mm512_cvtepu8_epi32(symbol), _mm512_slli_epi32::<8>(context));
+            // SAFETY: a table below 8 and a symbol below 2^8 are within 8 times 2^8 entries.
+            let entry = unsafe { _mm512_i32gather_epi32::<4>(at, entries.as_ptr().cast()) };
+            if _mm512_movepi32_mask(entry) != 0 {
+                (states, used) = before;
+                break 'steps;
+            }
+            let frequency = _mm512_add_epi32(_mm512_and_si512(entry, twelve), one);
+            let full = _mm512_cmpge_epu32_mask(high, frequency);
+            let words = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, state));
+            // SAFETY: there was room for 32 words of this step and 16 more, of which the half
+            // before took 16 at most.
+            unsafe { _mm256_storeu_si256(block.words.as_mut_ptr().add(used).cast(), words) };
+            used += full.count_ones() as usize;
+            let state = _mm512_mask_srli_epi32::<16>(state, full, state);
+            states[half] = encoded(state, frequency, _mm512_srli_epi32::<12>(entry), slots, scale);
+        }
+        run += 1;
+    }
+    for (to, half) in halves.iter_mut().zip(states) {
+        // SAFETY: 16 numbers of 4 bytes.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), half) };
+    }
+    block.used = used;
     run
 }

@@ -286,7 +286,8 @@ impl Simd for Avx512 {
         contexts: &[[u8; crate::rans::LANES]],
         symbols: &[[u8; crate::rans::LANES]],
     ) -> usize {
-        crate::delta::encode(Avx2(()), entries, block, contexts, symbols)
+        // SAFETY: the token proves the features.
+        unsafe { delta_avx512::encode(entries, block, contexts, symbols) }
     }
 
     #[inline(always)]

@@ -237,7 +237,7 @@ pub(super) fn encode<const N: usize>(table: &RansTable, blocks: &mut [Writing<'_
 /// `(x div f) 2^P + x mod f + c`, for states that are not full.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn encoded(x: __m512i, f: __m512i, c: __m512i, slots: __m512i, scale: __m128i) -> __m512i {
+pub(super) fn encoded(x: __m512i, f: __m512i, c: __m512i, slots: __m512i, scale: __m128i) -> __m512i {
     const DOWN: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
     let quotient =
         _mm512_div_round_ps::<DOWN>(_mm512_cvt_roundepi32_ps::<DOWN>(x), _mm512_cvt_roundepi32_ps::<DOWN>(f));

@@ -107,10 +107,8 @@ impl<'g> Writer<'g> {
         base: &[u8],
         new: &[u8],
     ) -> Result<[u32; 4], Error> {
-        let elements = base.len() / W::BYTES;
         self.states = [START_STATE; LANES];
         self.used = 0;
-        self.words.resize(elements + elements.div_ceil(CHUNK) + SLACK, [0; 2]);
         self.escapes.clear();
         self.escape_symbols.clear();
         let is_limited = self.groups.rare > 0;
@@ -169,6 +167,7 @@ impl<'g> Writer<'g> {
         self.steps(simd, &contexts.as_flattened()[..len], &symbols.as_flattened()[..len])?;
         if let Some(map) = self.map {
             let chunks = core::mem::take(&mut self.chunks);
+            self.reserve(chunks.len());
             for (i, &chunk) in chunks.iter().enumerate() {
                 let (frequency, start) = map[usize::from(chunk)];
                 self.symbol(i % LANES, frequency, start);
@@ -188,9 +187,18 @@ impl<'g> Writer<'g> {
         Ok([self.used, escape_bytes / WORD_BYTES, escapes, coded].map(|number| number as u32))
     }
 
+    /// Makes room for the words of this many symbols.
+    fn reserve(&mut self, symbols: usize) {
+        let least = self.used + symbols + SLACK;
+        if self.words.len() < least {
+            self.words.resize(least.max(2 * self.words.len()), [0; 2]);
+        }
+    }
+
     /// Codes symbols, from a whole step on.
     #[inline(always)]
     fn steps<S: Simd>(&mut self, simd: S, contexts: &[u8], symbols: &[u8]) -> Result<(), Error> {
+        self.reserve(symbols.len());
         let mut block = Appending { states: self.states, words: &mut self.words, used: self.used };
         let whole = contexts.as_chunks().0;
         let done = simd.encode_contexts(&self.entries, &mut block, whole, symbols.as_chunks().0) * LANES;
