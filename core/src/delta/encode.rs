@@ -13,7 +13,7 @@ use df11_simd::{Operation, Simd};
 
 use super::element::Word;
 use super::groups::{self, Counts, Groups};
-use super::{ENTRY, LONGEST_BLOCK, MAGIC, Method, VERSION};
+use super::{CHUNK, ENTRY, LONGEST_BLOCK, MAGIC, Method, VERSION};
 use crate::frame::{self, ElementType};
 use crate::hazmat::frame::crc;
 use crate::rans::{Frequencies, STATES_BYTES};
@@ -238,16 +238,16 @@ struct Plan {
 impl Make<'_, '_> {
     #[inline(always)]
     fn make<S: Simd, W: Word>(&self, simd: S) -> Result<Vec<u8>, Error> {
-        let Pair { element_type, new, base } = self.pair;
+        let Pair { element_type, new, .. } = self.pair;
         let low = match self.options.low_part {
             Some(low) => low,
             None if W::BYTES < 4 => 0,
             None => count::low_part::<W>(&self.pair),
         };
-        let scan = count::scan::<W>(&self.pair, low);
+        let mut scan = count::scan::<W>(&self.pair, low);
         if scan.changed == 0 && self.options.method.is_none_or(|method| method == Method::Same) {
             let mut delta = header(element_type, Method::Same, self.len, new.len() / W::BYTES);
-            delta.extend(crc(0, base).to_le_bytes());
+            delta.extend(scan.checksums(&self.pair, 0..new.len() / W::BYTES)[0].to_le_bytes());
             seal(&mut delta);
             return Ok(delta);
         }
@@ -255,19 +255,19 @@ impl Make<'_, '_> {
         // An entry has a byte of its distance at least.
         let shortest = changed * (1 + W::BYTES as u64);
         match self.options.method {
-            Some(Method::List | Method::Same) => return Ok(self.list::<W>(changed)),
+            Some(Method::List | Method::Same) => return Ok(self.list::<W>(&scan)),
             // A block's states alone are longer, as a rule.
             None if shortest < STATES_BYTES as u64 => {
-                let list = self.list::<W>(changed);
+                let list = self.list::<W>(&scan);
                 if list.len() < STATES_BYTES {
                     return Ok(list);
                 }
             }
             _ => {}
         }
-        let coded = self.coded::<S, W>(simd, low, scan)?;
+        let coded = self.coded::<S, W>(simd, low, &mut scan)?;
         if self.options.method.is_none() && changed <= LISTED && shortest < coded.len() as u64 {
-            let list = self.list::<W>(changed);
+            let list = self.list::<W>(&scan);
             if list.len() <= coded.len() {
                 return Ok(list);
             }
@@ -276,12 +276,12 @@ impl Make<'_, '_> {
     }
 
     /// Method 1.
-    fn list<W: Word>(&self, changed: u64) -> Vec<u8> {
+    fn list<W: Word>(&self, scan: &Scan) -> Vec<u8> {
         let Pair { element_type, new, base } = self.pair;
         let mut delta = header(element_type, Method::List, self.len, new.len() / W::BYTES);
-        delta.extend(crc(0, base).to_le_bytes());
-        delta.extend(crc(0, new).to_le_bytes());
-        delta.extend((changed as u32).to_le_bytes());
+        let checksums = scan.checksums(&self.pair, 0..new.len() / W::BYTES);
+        checksums.iter().for_each(|checksum| delta.extend(checksum.to_le_bytes()));
+        delta.extend((scan.changed as u32).to_le_bytes());
         let mut next = 0;
         for (i, (base, new)) in base.chunks(W::BYTES).zip(new.chunks(W::BYTES)).enumerate() {
             if base != new {
@@ -341,7 +341,7 @@ impl Make<'_, '_> {
             }
         }
         if equal > 0 {
-            scan.counts.add_zeros(&count::equal::<W>(&self.pair));
+            scan.counts.add_zeros(&count::equal::<W>(&self.pair, &scan.differing));
         }
         let groups = tables(&scan.counts)?;
         let (cost, escapes) = (groups.cost, escapes + groups.rare);
@@ -350,10 +350,10 @@ impl Make<'_, '_> {
 
     /// Method 2.
     #[inline(always)]
-    fn coded<S: Simd, W: Word>(&self, simd: S, low: usize, mut scan: Scan) -> Result<Vec<u8>, Error> {
+    fn coded<S: Simd, W: Word>(&self, simd: S, low: usize, scan: &mut Scan) -> Result<Vec<u8>, Error> {
         let Pair { element_type, new, base } = self.pair;
         let common = new.len() / W::BYTES;
-        let Plan { groups, map, of_escapes, cost, escapes } = self.plan::<W>(&mut scan)?;
+        let Plan { groups, map, of_escapes, cost, escapes } = self.plan::<W>(scan)?;
         let bytes = (cost >> 15) as u64 + escapes * W::BYTES as u64 + common as u64 * low as u64;
         let block = self.options.block.unwrap_or(match bytes * 64 / new.len() as u64 {
             8.. => 1 << 16,
@@ -380,10 +380,13 @@ impl Make<'_, '_> {
         delta.resize(delta.len().next_multiple_of(4), 0);
         let size = block * W::BYTES;
         for (j, (base, new)) in base.chunks(size).zip(new.chunks(size)).enumerate() {
-            let [w, v, e, k] = writer.block::<S, W>(simd, base, new)?;
+            let chunk = j * (block / CHUNK);
+            let [w, v, e, k] = writer.block::<S, W>(simd, base, new, |i| scan.differing.has(chunk + i))?;
             let start = delta.len();
             writer.put(&mut delta);
-            let fields = [w, v, e, k, crc(j as u32, &delta[start..]), crc(0, base), crc(0, new)];
+            let elements = j * block..common.min((j + 1) * block);
+            let [of_base, of_new] = scan.checksums(&self.pair, elements);
+            let fields = [w, v, e, k, crc(j as u32, &delta[start..]), of_base, of_new];
             let entry = &mut delta[directory + j * ENTRY..][..ENTRY];
             entry.as_chunks_mut().0.iter_mut().zip(fields).for_each(|(to, field)| *to = field.to_le_bytes());
         }

@@ -31,15 +31,15 @@ pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
 /// other.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, Default)]
-pub(super) struct Digest(Hasher);
+pub(crate) struct Digest(Hasher);
 
 #[cfg(feature = "alloc")]
 impl Digest {
-    pub(super) fn append(&mut self, crc: u32, bytes: usize) {
+    pub(crate) fn append(&mut self, crc: u32, bytes: usize) {
         self.0.combine(&Hasher::new_with_initial_len(crc, bytes as u64));
     }
 
-    pub(super) fn finish(self) -> u32 {
+    pub(crate) fn finish(self) -> u32 {
         self.0.finalize()
     }
 }

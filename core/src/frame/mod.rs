@@ -51,7 +51,7 @@ pub use table::{DecodeTable, DictionaryTable, RansTable, Table};
 pub use view::Frame;
 
 #[cfg(feature = "alloc")]
-use self::crc::Digest;
+pub(crate) use self::crc::Digest;
 use self::crc::crc;
 use self::numbers::{ALIGNMENT, BLOCK_HEADER, ENTRY_BYTES, TRAILER_BYTES, VERSION};
 #[cfg(feature = "alloc")]

@@ -2,11 +2,15 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::Pair;
 use crate::delta::element::{Kind, Word, differ, escapes, split};
 use crate::delta::groups::Counts;
 use crate::delta::{CHUNK, ESCAPE};
+use crate::frame::Digest;
+use crate::hazmat::frame::crc;
 
 /// Of the chunks that are equal, one in this many is looked at for their exponents, until it is
 /// known whether these are needed.
@@ -14,6 +18,14 @@ const SAMPLED: u64 = 16;
 
 /// The greatest number of elements counted before the counts, of 32 bits, are added up.
 const COUNTED: usize = 1 << 30;
+
+/// Elements of a *piece*, whose checksums the first pass takes, since it reads all.
+const PIECE: usize = 1 << 16;
+
+/// Chunks that are looked at while they are in the nearest cache.
+const NEAR: usize = 64;
+
+const _: () = assert!(NEAR <= 64 && PIECE.is_multiple_of(NEAR * CHUNK));
 
 /// Entries of a table: an exponent and a symbol.
 const KEYS: usize = 1 << 16;
@@ -29,14 +41,50 @@ pub(super) struct Scan {
     pub(super) changed: u64,
     /// Coded bytes of escapes.
     pub(super) escapes: Box<[u64; 256]>,
+    /// Which chunks differ.
+    pub(super) differing: Differing,
+    /// The checksums of the pieces of the base and of the result.
+    pieces: Vec<[u32; 2]>,
 }
 
-/// Chunks of the base and of the result.
+/// A bit for each chunk: whether it differs from the base's.
+#[derive(Default)]
+pub(super) struct Differing(Vec<u64>);
+
+impl Differing {
+    #[inline(always)]
+    pub(super) fn has(&self, chunk: usize) -> bool {
+        self.0.get(chunk / 64).is_some_and(|bits| bits >> (chunk % 64) & 1 == 1)
+    }
+}
+
+impl Scan {
+    /// The checksums of some elements of the base and of the result.
+    pub(super) fn checksums(&self, pair: &Pair<'_>, range: Range<usize>) -> [u32; 2] {
+        let size = pair.element_type.bytes();
+        let of = |which: usize, elements: &[u8]| {
+            let pieces = self.pieces.get(range.start / PIECE..range.end.div_ceil(PIECE));
+            let ends_whole = range.end.is_multiple_of(PIECE) || range.end * size == elements.len();
+            let (Some(pieces), true, true) = (pieces, range.start.is_multiple_of(PIECE), ends_whole) else {
+                return crc(0, &elements[range.start * size..range.end * size]);
+            };
+            let mut digest = Digest::default();
+            for (piece, start) in pieces.iter().zip(range.clone().step_by(PIECE)) {
+                digest.append(piece[which], (range.end - start).min(PIECE) * size);
+            }
+            digest.finish()
+        };
+        [of(0, pair.base), of(1, pair.new)]
+    }
+}
+
+/// Parts of the base and of the result, of this many chunks.
 #[inline(always)]
-pub(super) fn chunks<'a, W: Word>(
+fn parts<'a, W: Word>(
     pair: &Pair<'a>,
+    chunks: usize,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a, W> {
-    let size = CHUNK * W::BYTES;
+    let size = chunks * CHUNK * W::BYTES;
     pair.base.chunks(size).zip(pair.new.chunks(size))
 }
 
@@ -101,43 +149,31 @@ impl Tables {
 /// Looks at all chunks of a pair. `low` is the number of bytes of an element's low part.
 #[inline(always)]
 pub(super) fn scan<W: Word>(pair: &Pair<'_>, low: usize) -> Scan {
-    let kind = Kind::of(pair.element_type);
     let mut scan = Scan {
         counts: Counts::default(),
         equal: Box::new([0; 256]),
         chunks: [0; 2],
         changed: 0,
         escapes: Box::new([0; 256]),
+        differing: Differing::default(),
+        pieces: Vec::new(),
     };
     let (mut tables, mut counted) = (Tables::new(), 0);
-    for (base, new) in chunks::<W>(pair) {
-        let len = base.len() / W::BYTES;
-        let (b, n) = (W::chunk(base), W::chunk(new));
-        let differs = differ(&b, &n);
-        scan.chunks[usize::from(differs)] += 1;
-        if !differs {
-            if scan.chunks[0] % SAMPLED == 1 {
-                b[..len].iter().for_each(|base| scan.equal[usize::from(kind.exponent(*base))] += SAMPLED);
-            }
-            continue;
+    for (i, (base, new)) in parts::<W>(pair, NEAR).enumerate() {
+        if i.is_multiple_of(PIECE / CHUNK / NEAR) {
+            scan.pieces.push([0; 2]);
         }
-        let (mut exponents, mut symbols) = ([0; CHUNK], [0; CHUNK]);
-        let mut changed = 0u8;
-        for i in 0..CHUNK {
-            let z = kind.difference(n[i], b[i]);
-            exponents[i] = kind.exponent(b[i]);
-            symbols[i] = z.symbol(low);
-            changed += u8::from(z != W::default());
+        if let Some([of_base, of_new]) = scan.pieces.last_mut() {
+            (*of_base, *of_new) = (crc(*of_base, base), crc(*of_new, new));
         }
-        scan.changed += u64::from(changed);
-        let mut escapes = escapes(&symbols, len);
-        while escapes != 0 {
-            let (coded, _) = split(pair.element_type, n[escapes.trailing_zeros() as usize].wide());
-            scan.escapes[usize::from(coded)] += 1;
-            escapes &= escapes - 1;
+        let mut differing = 0;
+        let size = CHUNK * W::BYTES;
+        for (bit, (base, new)) in base.chunks(size).zip(new.chunks(size)).enumerate() {
+            let differs = scan.chunk::<W>(pair, low, &mut tables, base, new);
+            differing |= u64::from(differs) << bit;
         }
-        tables.count(&exponents, &symbols, len);
-        counted += len;
+        scan.differing.0.push(differing);
+        counted += CHUNK * NEAR;
         if counted >= COUNTED {
             tables.add_to(&mut scan.counts);
             counted = 0;
@@ -147,16 +183,56 @@ pub(super) fn scan<W: Word>(pair: &Pair<'_>, low: usize) -> Scan {
     scan
 }
 
+impl Scan {
+    /// Looks at a chunk; tells whether it differs.
+    #[inline(always)]
+    fn chunk<W: Word>(
+        &mut self,
+        pair: &Pair<'_>,
+        low: usize,
+        tables: &mut Tables,
+        base: &[u8],
+        new: &[u8],
+    ) -> bool {
+        let kind = Kind::of(pair.element_type);
+        let len = base.len() / W::BYTES;
+        let (b, n) = (W::chunk(base), W::chunk(new));
+        let differs = differ(&b, &n);
+        self.chunks[usize::from(differs)] += 1;
+        if !differs {
+            if self.chunks[0] % SAMPLED == 1 {
+                b[..len].iter().for_each(|base| self.equal[usize::from(kind.exponent(*base))] += SAMPLED);
+            }
+            return false;
+        }
+        let (mut exponents, mut symbols) = ([0; CHUNK], [0; CHUNK]);
+        let mut changed = 0u8;
+        for i in 0..CHUNK {
+            let z = kind.difference(n[i], b[i]);
+            exponents[i] = kind.exponent(b[i]);
+            symbols[i] = z.symbol(low);
+            changed += u8::from(z != W::default());
+        }
+        self.changed += u64::from(changed);
+        let mut escapes = escapes(&symbols, len);
+        while escapes != 0 {
+            let (coded, _) = split(pair.element_type, n[escapes.trailing_zeros() as usize].wide());
+            self.escapes[usize::from(coded)] += 1;
+            escapes &= escapes - 1;
+        }
+        tables.count(&exponents, &symbols, len);
+        true
+    }
+}
+
 /// Counts the exponents of the elements of all chunks that are equal.
 #[inline(always)]
-pub(super) fn equal<W: Word>(pair: &Pair<'_>) -> [u64; 256] {
+pub(super) fn equal<W: Word>(pair: &Pair<'_>, differing: &Differing) -> [u64; 256] {
     let kind = Kind::of(pair.element_type);
     let mut counts = [[0u64; 256]; 4];
-    for (base, new) in chunks::<W>(pair) {
+    let chunks = pair.base.chunks(CHUNK * W::BYTES).enumerate();
+    for (_, base) in chunks.filter(|(chunk, _)| !differing.has(*chunk)) {
         let b = W::chunk(base);
-        if differ(&b, &W::chunk(new)) {
-            continue;
-        }
         let mut exponents = [0; CHUNK];
         for i in 0..CHUNK {
             exponents[i] = kind.exponent(b[i]);
@@ -173,7 +249,7 @@ pub(super) fn low_part<W: Word>(pair: &Pair<'_>) -> usize {
     let kind = Kind::of(pair.element_type);
     let mut counts = [[0u64; 256]; 4];
     // One chunk of 16 tells.
-    for (base, new) in chunks::<W>(pair).step_by(16).filter(|(base, new)| base != new) {
+    for (base, new) in parts::<W>(pair, 1).step_by(16).filter(|(base, new)| base != new) {
         let (b, n) = (W::chunk(base), W::chunk(new));
         for i in 0..base.len() / W::BYTES {
             let z = kind.difference(n[i], b[i]).wide();

@@ -7,7 +7,7 @@ use df11_simd::Simd;
 use df11_simd::delta::{Appending, Entries, SCALE_BITS, TABLES};
 use df11_simd::rans::NO_ENTRY;
 
-use super::super::element::{Kind, Word, differ, escapes, split};
+use super::super::element::{Kind, Word, escapes, split};
 use super::super::groups::{Groups, lg};
 use super::super::{CHUNK, SUM};
 use super::{BATCH, SLACK, START_STATE};
@@ -99,13 +99,15 @@ impl<'g> Writer<'g> {
         }
     }
 
-    /// Codes a block; returns its numbers of words, escapes and coded elements.
+    /// Codes a block, given which of its chunks differ from the base's; returns its numbers of
+    /// words, words of escapes, escapes and coded elements.
     #[inline(always)]
     pub(super) fn block<S: Simd, W: Word>(
         &mut self,
         simd: S,
         base: &[u8],
         new: &[u8],
+        differs: impl Fn(usize) -> bool,
     ) -> Result<[u32; 4], Error> {
         self.states = [START_STATE; LANES];
         self.used = 0;
@@ -116,16 +118,17 @@ impl<'g> Writer<'g> {
         self.chunks.clear();
         let (mut contexts, mut symbols) = ([[0; CHUNK]; BATCH], [[0; CHUNK]; BATCH]);
         let (mut waiting, mut coded) = (0, 0);
-        for (base, new) in base.chunks(CHUNK * W::BYTES).zip(new.chunks(CHUNK * W::BYTES)) {
-            let len = base.len() / W::BYTES;
-            let (b, n) = (W::chunk(base), W::chunk(new));
+        let chunks = base.chunks(CHUNK * W::BYTES).zip(new.chunks(CHUNK * W::BYTES));
+        for (i, (base, new)) in chunks.enumerate() {
             if self.map.is_some() {
-                let differs = differ(&b, &n);
+                let differs = differs(i);
                 self.chunks.push(u8::from(differs));
                 if !differs {
                     continue;
                 }
             }
+            let len = base.len() / W::BYTES;
+            let (b, n) = (W::chunk(base), W::chunk(new));
             contexts[waiting] = self.kind.contexts(&b, &self.groups.thresholds);
             let (mut z, mut of) = ([W::default(); CHUNK], [0; CHUNK]);
             for i in 0..CHUNK {
