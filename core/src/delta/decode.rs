@@ -365,7 +365,7 @@ impl<'a> Shared<'a> {
         len: usize,
     ) -> Result<(), Error> {
         let low = self.coded.low;
-        if low == 0 && symbols.iter().fold(0, |all, symbol| all | symbol) == 0 {
+        if low == 0 && !symbols.iter().fold(false, |any, symbol| any | (*symbol != 0)) {
             // As the base is, which is there already but for other memory and without a map.
             if self.coded.map.is_none() && matches!(run.place, Place::To { .. }) {
                 put_chunk(&mut run.place, chunk, base, len);

@@ -200,11 +200,7 @@ pub(super) fn differ<W: Word>(one: &[W; CHUNK], other: &[W; CHUNK]) -> bool {
 /// Finds the escapes among the first `len` symbols of a chunk: a bit is set for each.
 #[inline(always)]
 pub(super) fn escapes(symbols: &[u8; CHUNK], len: usize) -> u64 {
-    let mut greatest = 0;
-    for symbol in *symbols {
-        greatest = greatest.max(symbol);
-    }
-    if greatest != ESCAPE {
+    if !symbols.iter().fold(false, |any, symbol| any | (*symbol == ESCAPE)) {
         return 0;
     }
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
