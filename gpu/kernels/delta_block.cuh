@@ -27,6 +27,9 @@
 #define SUM_BITS 11u
 #define SLOTS (1u << SUM_BITS)
 #define MOST_TABLES 8u
+// Bytes of a table: the symbol of each slot; then for each symbol what comes before it and, from bit
+// 16 on, its frequency.
+#define TABLE_BYTES (SLOTS + 1024u)
 #define ELEMENTS_OF_CHUNK 64u
 #define ESCAPE 255u
 // Words of a segment of the ring, as many as a chunk may take.
@@ -53,8 +56,7 @@ struct DeltaBlock {
 struct __align__(16) Delta {
     const u8 *data;
     const DeltaBlock *blocks;
-    // 256 bytes, the table that each exponent leads to; of each table 2,048 symbols, then of each 256
-    // frequencies.
+    // The offset of the table that each exponent leads to, then the tables.
     const u8 *tables;
     // Room for the map of each block, 32 words for 65,536 elements; not used of blocks that have no more.
     u32 *maps;
@@ -82,40 +84,37 @@ struct __align__(16) Delta {
 };
 
 struct __align__(16) DeltaShared {
-    u8 symbols[MOST_TABLES][SLOTS];
-    // What comes before the symbol, and from bit 16 on its frequency.
-    u32 frequencies[MOST_TABLES][256];
-    u8 contexts[256];
+    u16 contexts[256];
+    u8 tables[MOST_TABLES * TABLE_BYTES];
     u32 rings[WARPS][RING_BYTES / 4];
     // What each warp is at.
     DeltaBlock blocks[WARPS];
     Delta delta;
 };
 
-// Loads the tables of a delta; all threads of the thread block. Their sizes are multiples of 16.
+// Loads the tables of a delta; all threads of the thread block.
 __device__ __forceinline__ void load_tables(DeltaShared &shared) {
-    u32 tables = min(shared.delta.n_tables, MOST_TABLES);
     const uint4 *from = reinterpret_cast<const uint4 *>(shared.delta.tables);
-    auto copy = [&](void *to, u32 bytes) {
-        for (u32 i = threadIdx.x; i < bytes / 16; i += THREADS) reinterpret_cast<uint4 *>(to)[i] = __ldg(from + i);
-        from += bytes / 16;
-    };
-    copy(shared.contexts, 256);
-    copy(shared.symbols, tables * SLOTS);
-    copy(shared.frequencies, tables * 1024);
+    u32 bytes = u32(sizeof(shared.contexts)) + min(shared.delta.n_tables, MOST_TABLES) * TABLE_BYTES;
+    // Tables follow contexts.
+    uint4 *to = reinterpret_cast<uint4 *>(&shared);
+    for (u32 i = threadIdx.x; i < bytes / 16; i += THREADS) to[i] = __ldg(from + i);
     __syncthreads();
 }
 
-// A symbol's place in its table, and its frequency, of a slot of it.
+// The symbol that a state leads to, how much its slot lies behind the symbol's first, and the symbol's
+// frequency.
 struct Found {
     u32 symbol;
-    u32 before;
+    u32 place;
     u32 frequency;
 };
 
 __device__ __forceinline__ Found look_up(const DeltaShared &shared, u32 table, u32 state) {
-    u32 symbol = shared.symbols[table][state % SLOTS], entry = shared.frequencies[table][symbol];
-    return {symbol, entry & 0xffffu, entry >> 16};
+    const u8 *from = shared.tables + table;
+    u32 slot = state % SLOTS, symbol = from[slot];
+    u32 entry = reinterpret_cast<const u32 *>(from + SLOTS)[symbol];
+    return {symbol, slot - (entry & 0xffffu), entry >> 16};
 }
 
 // The words of a block on their way through the ring, and the state of the lane.
@@ -178,8 +177,8 @@ struct Escapes {
 
     __device__ __forceinline__ void decode_step(const DeltaShared &shared, const u8 *words, u32 first, u32 all, u32 lane) {
         bool has_symbol = first + lane < all;
-        Found found = look_up(shared, shared.delta.n_tables - 1, state);
-        u32 after = found.frequency * (state >> SUM_BITS) + state % SLOTS - found.before;
+        Found found = look_up(shared, (shared.delta.n_tables - 1) * TABLE_BYTES, state);
+        u32 after = found.frequency * (state >> SUM_BITS) + found.place;
         bool needy = has_symbol && after < START_STATE;
         u32 lanes = __ballot_sync(ALL_LANES, needy);
         words_left -= __popc(lanes);
@@ -328,77 +327,90 @@ __device__ __forceinline__ u32 apply_block(DeltaShared &shared, u32 number, u64 
     i32 word = (chunk + i32(LANES) - 1) / i32(LANES);
     if (has_map && is_long(delta)) mine = map()[u32(word - 1) / LANES * LANES + lane];
     u32 bits = 0, left = coded;
-    auto ask = [&](Asked<SIZE> &asked) {
-        if (has_map) {
-            while (bits == 0 && word > 0) {
-                word--;
-                if (u32(word) % LANES == LANES - 1 && is_long(delta)) mine = map()[u32(word) / LANES * LANES + lane];
-                bits = __shfl_sync(ALL_LANES, mine, u32(word) % LANES);
-            }
-            u32 highest = 31 - __clz(bits);
-            chunk = bits == 0 ? NO_CHUNK : word * i32(LANES) + i32(highest);
-            bits &= ~(1u << (highest & 31));
-        } else {
-            chunk = max(chunk, 0) - 1;
+    auto find_next = [&]() {
+        if (!has_map) {
+            chunk--;
+            return;
         }
-        asked.chunk = chunk;
-        if (chunk < 0) return;
-        u32 number = min(ELEMENTS_OF_CHUNK, elements - u32(chunk) * ELEMENTS_OF_CHUNK);
+        while (bits == 0 && word > 0) {
+            word--;
+            if (u32(word) % LANES == LANES - 1 && is_long(delta)) mine = map()[u32(word) / LANES * LANES + lane];
+            bits = __shfl_sync(ALL_LANES, mine, u32(word) % LANES);
+        }
+        u32 highest = 31 - __clz(bits);
+        chunk = bits == 0 ? NO_CHUNK : word * i32(LANES) + i32(highest);
+        bits &= ~(1u << (highest & 31));
+    };
+    // Asks for that chunk, which has `number` elements.
+    auto ask = [&](Asked<SIZE> &asked, u32 number) {
         left -= number;
         u32 low = delta.low;
+        const Word *from = out + u32(chunk) * ELEMENTS_OF_CHUNK + lane;
+        const u8 *low_parts = data + (planes + left + lane);
 #pragma unroll
         for (u32 step = 0; step < 2; step++) {
-            u32 i = step * LANES + lane;
+            bool has_element = step * LANES + lane < number;
             asked.base[step] = 0;
-            if (i < number) asked.base[step] = out[u32(chunk) * ELEMENTS_OF_CHUNK + i];
+            if (has_element) asked.base[step] = from[step * LANES];
 #pragma unroll
             for (u32 plane = 0; plane < SIZE - 1; plane++) {
                 asked.planes[step][plane] = 0;
-                if (plane < low && i < number) asked.planes[step][plane] = __ldg(data + (planes + plane * coded + left + i));
+                if (plane < low && has_element) asked.planes[step][plane] = __ldg(low_parts + plane * coded + step * LANES);
             }
         }
+        asked.chunk = chunk;
+        find_next();
+    };
+    // Restores a chunk that was asked for.
+    auto restore = [&](const Asked<SIZE> &asked, u32 number) {
+        words.refill(lane);
+        u32 symbols[2], whole[2], lanes[2];
+        u32 shift = delta.shift, mask = delta.mask, flip = delta.flip, low = SIZE > 1 ? 8 * delta.low : 0;
+        bool is_other[2];
+#pragma unroll
+        for (u32 step = 2; step-- > 0;) {
+            bool has_symbol = step * LANES + lane < number;
+            Found found = look_up(shared, shared.contexts[asked.base[step] >> shift & mask], words.state);
+            words.step(before, found.frequency, found.place, has_symbol);
+            symbols[step] = has_symbol ? found.symbol : 0u;
+        }
+#pragma unroll
+        for (u32 step = 0; step < 2; step++) {
+            u32 z = symbols[step] << low | asked.low(step);
+            is_other[step] = z != 0;
+            whole[step] = restored<SIZE>(asked.base[step], z, flip);
+            lanes[step] = __ballot_sync(ALL_LANES, symbols[step] == ESCAPE);
+        }
+        if ((lanes[0] | lanes[1]) != 0) {
+            if (u32(__popc(lanes[0]) + __popc(lanes[1])) > escapes.left) return false;
+#pragma unroll 1
+            for (u32 step = 2; step-- > 0;) {
+                u32 of_step = step == 0 ? lanes[0] : lanes[1];
+                if (of_step == 0) continue;
+                u32 escape = escapes.take(shared, data, of_step, lane);
+                if ((of_step >> lane & 1) != 0) (step == 0 ? whole[0] : whole[1]) = escape;
+            }
+        }
+        Word *to = out + u32(asked.chunk) * ELEMENTS_OF_CHUNK + lane;
+        if (is_other[0]) to[0] = Word(whole[0]);
+        if (is_other[1]) to[LANES] = Word(whole[1]);
+        return true;
     };
 
+    find_next();
+    u32 rest = elements % ELEMENTS_OF_CHUNK;
+    if (rest != 0 && u32(chunk) == elements / ELEMENTS_OF_CHUNK) {
+        Asked<SIZE> last;
+        ask(last, rest);
+        if (!restore(last, rest)) return WRONG_ESCAPES;
+    }
     Asked<SIZE> now = {}, then = {};
     now.chunk = then.chunk = NO_CHUNK_YET;
     do {
         Asked<SIZE> later = {};
-        ask(later);
-        if (now.chunk >= 0) {
-            u32 number = min(ELEMENTS_OF_CHUNK, elements - u32(now.chunk) * ELEMENTS_OF_CHUNK);
-            words.refill(lane);
-            u32 symbols[2];
-#pragma unroll
-            for (u32 step = 2; step-- > 0;) {
-                u32 context = shared.contexts[now.base[step] >> delta.shift & delta.mask];
-                bool has_symbol = step * LANES + lane < number;
-                Found found = look_up(shared, context, words.state);
-                words.step(before, found.frequency, words.state % SLOTS - found.before, has_symbol);
-                symbols[step] = has_symbol ? found.symbol : 0u;
-            }
-            u32 whole[2], lanes[2];
-            bool is_other[2];
-#pragma unroll
-            for (u32 step = 0; step < 2; step++) {
-                u32 z = symbols[step] << 8 * delta.low | now.low(step);
-                is_other[step] = z != 0;
-                whole[step] = restored<SIZE>(now.base[step], z, delta.flip);
-                lanes[step] = __ballot_sync(ALL_LANES, symbols[step] == ESCAPE);
-            }
-            if ((lanes[0] | lanes[1]) != 0) {
-                if (u32(__popc(lanes[0]) + __popc(lanes[1])) > escapes.left) return WRONG_ESCAPES;
-#pragma unroll 1
-                for (u32 step = 2; step-- > 0;) {
-                    u32 of_step = step == 0 ? lanes[0] : lanes[1];
-                    if (of_step == 0) continue;
-                    u32 escape = escapes.take(shared, data, of_step, lane);
-                    if ((of_step >> lane & 1) != 0) (step == 0 ? whole[0] : whole[1]) = escape;
-                }
-            }
-            Word *to = out + (u32(now.chunk) * ELEMENTS_OF_CHUNK + lane);
-            if (is_other[0]) to[0] = Word(whole[0]);
-            if (is_other[1]) to[LANES] = Word(whole[1]);
-        }
+        later.chunk = NO_CHUNK;
+        if (chunk >= 0) ask(later, ELEMENTS_OF_CHUNK);
+        if (now.chunk >= 0 && !restore(now, ELEMENTS_OF_CHUNK)) return WRONG_ESCAPES;
         now = then;
         then = later;
     } while (now.chunk != NO_CHUNK);

@@ -16,6 +16,9 @@ const ENTRY: usize = 28;
 /// The sum of the frequencies of a table (B-5.3).
 const SUM: usize = 1 << 11;
 
+/// Bytes of a table of the kernel: `TABLE_BYTES` of `delta_block.cuh`.
+const TABLE_BYTES: usize = SUM + 4 * 256;
+
 /// A delta whose header, tables, blocks and frame the host has checked: everything that can be
 /// without the base.
 #[derive(Clone, Debug)]
@@ -52,8 +55,8 @@ pub(crate) enum Body<'a> {
 pub(crate) struct Coded<'a> {
     pub(crate) low: u8,
     pub(crate) elements_of_block: usize,
-    /// The number of the table for each exponent, then of each table the symbol of each slot, then of
-    /// each table what comes before each symbol and its frequency, as `load_tables` reads them.
+    /// The offset of the table for each exponent, then of each table the symbol of each slot, and what
+    /// comes before each symbol and its frequency, as `load_tables` reads them.
     pub(crate) tables: Vec<u8>,
     /// The number of tables, that of escapes included.
     pub(crate) n_tables: usize,
@@ -250,16 +253,15 @@ impl<'a> Coded<'a> {
 
 /// The tables in the form of the kernel: see `DeltaShared` in `delta_block.cuh`.
 fn kernel_tables(thresholds: &[u8], frequencies: &[[u16; 256]]) -> Vec<u8> {
-    let context = |exponent: u8| thresholds.iter().filter(|threshold| **threshold <= exponent).count() as u8;
-    let mut tables: Vec<u8> = (0..=u8::MAX).map(context).collect();
+    let table = |exponent| thresholds.iter().filter(|threshold| **threshold <= exponent).count();
+    let mut tables: Vec<u8> =
+        (0..=u8::MAX).flat_map(|exponent| ((table(exponent) * TABLE_BYTES) as u16).to_le_bytes()).collect();
     for frequencies in frequencies {
         let slots = (0..=u8::MAX).zip(frequencies);
         let slots = slots.flat_map(|(symbol, n)| std::iter::repeat_n(symbol, usize::from(*n)));
         let end = tables.len() + SUM;
         tables.extend(slots.take(SUM));
         tables.resize(end, 0);
-    }
-    for frequencies in frequencies {
         let mut before = 0;
         for frequency in frequencies {
             tables.extend((before | u32::from(*frequency) << 16).to_le_bytes());
