@@ -6,6 +6,7 @@
 //! parts are on the device, with the places of their tensors; its own parts are uploaded, too, and
 //! then [`launches`](Launches::launches) are all that it takes.
 
+mod fault;
 mod layout;
 mod sums;
 mod tail;
@@ -14,15 +15,14 @@ use df11::Error;
 use df11::frame::ElementType;
 
 use crate::kernels::{WARPS, element_kind};
+pub use fault::DeltaFault;
+use fault::FAULT_BITS;
 use layout::{Body, Layout};
 use sums::{Sum, When};
 use tail::Content;
 
 /// The initial value of a status, and of the word that refuses: nothing is wrong.
 pub const ALL_RIGHT: u32 = u32::MAX;
-
-/// The number of bits of a status that say what is wrong; the others are the number of the block.
-const FAULT_BITS: u32 = 4;
 
 /// Elements that a thread block puts down at a time: `PATCH` of `delta_apply.cu`.
 const PATCH: u64 = 4096;
@@ -229,43 +229,6 @@ impl Placed {
 /// 32 words at a time. A warp needs none for 32.
 const fn map_words(elements_of_block: u32) -> u64 {
     if elements_of_block <= 1 << 16 { 0 } else { 32 * (elements_of_block as u64).div_ceil(1 << 16) }
-}
-
-/// A fault that kernels found in a delta or its base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeltaFault {
-    /// The block of the delta, the first one if there are several; 0 where it has none.
-    pub block: usize,
-    /// The broken clause of DELTA.md or RANS.md.
-    pub clause: &'static str,
-    /// Whether elements are lost. If not, the base is another than the delta was made against, and
-    /// nothing has been changed.
-    pub is_lost: bool,
-}
-
-/// `WRONG_BASE` and `WRONG_RESULT` of `delta_block.cuh`.
-const WRONG_BASE: u32 = 8;
-const WRONG_RESULT: u32 = 7;
-
-/// The broken clause for each lower fault code of `delta_apply`.
-const CLAUSES: [&str; 6] = ["R-5.3", "R-5.4", "R-5.4", "R-5.5", "B-5.8", "B-5.8"];
-
-impl DeltaFault {
-    /// Decodes a status of a delta.
-    #[must_use]
-    pub fn of(status: u32, delta: &Placed) -> Option<Self> {
-        if status == ALL_RIGHT {
-            return None;
-        }
-        let (block, code) = ((status >> FAULT_BITS) as usize, status & ((1 << FAULT_BITS) - 1));
-        let clause = match code {
-            WRONG_BASE => delta.clause(false),
-            WRONG_RESULT => delta.clause(delta.common == 0),
-            _ => CLAUSES.get((code as usize).wrapping_sub(1)).copied().unwrap_or("B-5.8"),
-        };
-        Some(DeltaFault { block, clause, is_lost: code != WRONG_BASE })
-    }
 }
 
 /// A launch of a kernel of `delta_apply.cu`.

@@ -11,6 +11,7 @@
 #[path = "../common/emulated.rs"]
 mod emulated;
 
+mod barriers;
 mod damage;
 mod figures;
 mod laws;
