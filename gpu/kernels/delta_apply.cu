@@ -7,15 +7,15 @@
 //    differs, it says so and sets a word for all deltas; the kernels that follow then leave every
 //    element as it is.
 // 3. `delta_apply_1`, `delta_apply_2` and `delta_apply_4` apply what is coded (method 2;
-//    delta_block.cuh says how), `delta_patch` puts down what is listed (method 1) or not compressed,
-//    `delta_frames` decodes frames of codec rANS.
+//    delta_block.cuh says how), `delta_patch` puts down what is listed (method 1) or not
+//    compressed, `delta_frames` decodes frames of codec rANS.
 // 4. `delta_check` and `delta_compare` again, for the elements of the result.
 //
 // A checksum in pieces. What CRC-32 does to bytes is linear but for its start and its end, and the
 // host has taken both out of the sums that it expects. So each lane goes through words of its own,
 // four at once, as if all others were 0, and multiplies what it has found by a power of x for what
-// follows; the sum of all is the checksum. Zeros that are appended up to a multiple of 512 bytes are
-// in what the host expects, too.
+// follows; the sum of all is the checksum. Zeros that are appended up to a multiple of 512 bytes
+// are in what the host expects, too.
 
 #include "crc.cuh"
 #include "delta_block.cuh"
@@ -176,8 +176,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// `rans_decode_batch`, unless a base was refused. What is wrong with a frame shows in the checksums of
-// the result.
+// `rans_decode_batch`, unless a base was refused. What is wrong with a frame shows in the checksums
+// of the result.
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     delta_frames(const Frame *frames, u32 n_frames, u32 n_chunks, u64 elements, const u32 *refused) {
     __shared__ Shared shared;

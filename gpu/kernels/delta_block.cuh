@@ -1,5 +1,5 @@
-// What applies a block of a delta (section 5 of spec/DELTA.md) over its elements of the base: a warp
-// takes a block, a lane of the warp a lane of rANS.
+// What applies a block of a delta (section 5 of spec/DELTA.md) over its elements of the base: a
+// warp takes a block, a lane of the warp a lane of rANS.
 //
 // The algorithm. A symbol's table is chosen by the base's element, so a slot leads to a symbol by
 // the table's row, and the symbol to its frequency: 3 KiB for a table in shared memory, of which
@@ -8,16 +8,16 @@
 //
 // 1. Base elements and low parts of a chunk are asked for two chunks before they are needed. What
 //    is asked for is what is written over later, by the same lane.
-// 2. Words pass through a ring of 256 bytes in shared memory, which is filled 128 bytes ahead of the
-//    128 that two steps may take, and these were asked for before.
+// 2. Words pass through a ring of 256 bytes in shared memory, which is filled 128 bytes ahead of
+//    the 128 that two steps may take, and these were asked for before.
 // 3. The map of chunks comes first; a lane has the bits of 32 chunks of 1,024. Escapes, with their
 //    own states and words, are decoded 32 at a time when one is met.
 //
 // Whatever words and states are, no access leaves the block's own bytes, elements and map, and each
 // loop ends: tables, contexts and the ring have an entry for every index that can be; numbers of
 // coded elements and of escapes are compared before they are used; a number of words below zero is
-// noticed after the fact, since the ring can be read at any place. The sizes in descriptions are the
-// host's, which has compared them with the delta's.
+// noticed after the fact, since the ring can be read at any place. The sizes in descriptions are
+// the host's, which has compared them with the delta's.
 
 #pragma once
 
@@ -27,8 +27,8 @@
 #define SUM_BITS 11u
 #define SLOTS (1u << SUM_BITS)
 #define MOST_TABLES 8u
-// Bytes of a table: the symbol of each slot; then for each symbol what comes before it and, from bit
-// 16 on, its frequency.
+// Bytes of a table: the symbol of each slot; then for each symbol what comes before it and, from
+// bit 16 on, its frequency.
 #define TABLE_BYTES (SLOTS + 1024u)
 #define ELEMENTS_OF_CHUNK 64u
 #define ESCAPE 255u
@@ -58,7 +58,7 @@ struct __align__(16) Delta {
     const DeltaBlock *blocks;
     // The offset of the table that each exponent leads to, then the tables.
     const u8 *tables;
-    // Room for the map of each block, 32 words for 65,536 elements; not used of blocks that have no more.
+    // Room for the map of each block, 32 words for 65,536 elements; not used for shorter blocks.
     u32 *maps;
     u64 offset;
     u64 elements;
@@ -102,8 +102,8 @@ __device__ __forceinline__ void load_tables(DeltaShared &shared) {
     __syncthreads();
 }
 
-// The symbol that a state leads to, how much its slot lies behind the symbol's first, and the symbol's
-// frequency.
+// The symbol that a state leads to, how much its slot lies behind the symbol's first, and the
+// symbol's frequency.
 struct Found {
     u32 symbol;
     u32 place;
@@ -122,7 +122,7 @@ struct Words {
     u32 *ring;
     const u32 *from;
     i32 number;
-    // How many words are left, the first of the segments in the ring, and what is for the one before.
+    // How many words are left, the first of the segments in the ring, what is for the one before.
     i32 left;
     i32 lowest;
     u32 next;
@@ -167,8 +167,9 @@ struct Words {
     }
 };
 
-// The escapes of a block, which are taken from the last on: how many are left, and of their own block
-// of rANS the words that are left, the lane's state, and its symbol of the step that was decoded last.
+// The escapes of a block, which are taken from the last on: how many are left, and of their own
+// block of rANS the words that are left, the lane's state, and its symbol of the step that was
+// decoded last.
 struct Escapes {
     u32 left;
     i32 words_left;
@@ -190,8 +191,8 @@ struct Escapes {
         }
     }
 
-    // The lane's element, where it is an escape; `lanes` has those whose element is one, and there are
-    // as many left. `words` is the address of the block's words.
+    // The lane's element, where it is an escape; `lanes` has those whose element is one, and there
+    // are as many left. `words` is the address of the block's words.
     __device__ __forceinline__ u32 take(const DeltaShared &shared, const u8 *words, u32 lanes, u32 lane) {
         const DeltaBlock &block = shared.blocks[threadIdx.x / LANES];
         u32 last = left - 1, size = shared.delta.size, kind = shared.delta.kind, all = block.escapes;
@@ -256,8 +257,8 @@ __device__ __forceinline__ bool is_state(u32 state) { return state >= START_STAT
 // Whether a block may have more steps of the map than there are lanes.
 __device__ __forceinline__ bool is_long(const Delta &delta) { return delta.elements_of_block > ELEMENTS_OF_CHUNK * LANES * LANES; }
 
-// Decodes the map of a block, 32 chunks a step; returns how many elements are coded. A lane keeps the
-// bits of every 32nd step in `mine`; if blocks are long, in the lane's words of `map`.
+// Decodes the map of a block, 32 chunks a step; returns how many elements are coded. A lane keeps
+// the bits of every 32nd step in `mine`; if blocks are long, in the lane's words of `map`.
 __device__ __forceinline__ u32 read_map(const Delta &delta, Words &words, u32 &mine, u32 *map, u32 elements, u32 lane, u32 before) {
     u32 one = delta.map_one;
     u32 chunks = (elements + ELEMENTS_OF_CHUNK - 1) / ELEMENTS_OF_CHUNK, steps = (chunks + LANES - 1) / LANES;
@@ -276,6 +277,47 @@ __device__ __forceinline__ u32 read_map(const Delta &delta, Words &words, u32 &m
         if (step + 1 == steps && (bits >> (chunks - 1) % LANES & 1) != 0) coded -= chunks * ELEMENTS_OF_CHUNK - elements;
     }
     return coded;
+}
+
+// Restores a chunk that was asked for, which has `number` elements; returns whether there are as many
+// escapes as it needs. `data` is the address of the block's words.
+template <typename Word>
+__device__ __forceinline__ bool restore(const DeltaShared &shared, Words &words, Escapes &escapes, const Asked<sizeof(Word)> &asked,
+                                        Word *out, const u8 *data, u32 number, u32 lane, u32 before) {
+    constexpr u32 SIZE = sizeof(Word);
+    const Delta &delta = shared.delta;
+    words.refill(lane);
+    u32 symbols[2], whole[2], lanes[2];
+    u32 shift = delta.shift, mask = delta.mask, flip = delta.flip, low = SIZE > 1 ? 8 * delta.low : 0;
+    bool is_other[2];
+#pragma unroll
+    for (u32 step = 2; step-- > 0;) {
+        bool has_symbol = step * LANES + lane < number;
+        Found found = look_up(shared, shared.contexts[asked.base[step] >> shift & mask], words.state);
+        words.step(before, found.frequency, found.place, has_symbol);
+        symbols[step] = has_symbol ? found.symbol : 0u;
+    }
+#pragma unroll
+    for (u32 step = 0; step < 2; step++) {
+        u32 z = symbols[step] << low | asked.low(step);
+        is_other[step] = z != 0;
+        whole[step] = restored<SIZE>(asked.base[step], z, flip);
+        lanes[step] = __ballot_sync(ALL_LANES, symbols[step] == ESCAPE);
+    }
+    if ((lanes[0] | lanes[1]) != 0) {
+        if (u32(__popc(lanes[0]) + __popc(lanes[1])) > escapes.left) return false;
+#pragma unroll 1
+        for (u32 step = 2; step-- > 0;) {
+            u32 of_step = step == 0 ? lanes[0] : lanes[1];
+            if (of_step == 0) continue;
+            u32 escape = escapes.take(shared, data, of_step, lane);
+            if ((of_step >> lane & 1) != 0) (step == 0 ? whole[0] : whole[1]) = escape;
+        }
+    }
+    Word *to = out + u32(asked.chunk) * ELEMENTS_OF_CHUNK + lane;
+    if (is_other[0]) to[0] = Word(whole[0]);
+    if (is_other[1]) to[LANES] = Word(whole[1]);
+    return true;
 }
 
 // Applies a block of elements of `Word`'s size; returns what is wrong.
@@ -361,48 +403,12 @@ __device__ __forceinline__ u32 apply_block(DeltaShared &shared, u32 number, u64 
         asked.chunk = chunk;
         find_next();
     };
-    // Restores a chunk that was asked for.
-    auto restore = [&](const Asked<SIZE> &asked, u32 number) {
-        words.refill(lane);
-        u32 symbols[2], whole[2], lanes[2];
-        u32 shift = delta.shift, mask = delta.mask, flip = delta.flip, low = SIZE > 1 ? 8 * delta.low : 0;
-        bool is_other[2];
-#pragma unroll
-        for (u32 step = 2; step-- > 0;) {
-            bool has_symbol = step * LANES + lane < number;
-            Found found = look_up(shared, shared.contexts[asked.base[step] >> shift & mask], words.state);
-            words.step(before, found.frequency, found.place, has_symbol);
-            symbols[step] = has_symbol ? found.symbol : 0u;
-        }
-#pragma unroll
-        for (u32 step = 0; step < 2; step++) {
-            u32 z = symbols[step] << low | asked.low(step);
-            is_other[step] = z != 0;
-            whole[step] = restored<SIZE>(asked.base[step], z, flip);
-            lanes[step] = __ballot_sync(ALL_LANES, symbols[step] == ESCAPE);
-        }
-        if ((lanes[0] | lanes[1]) != 0) {
-            if (u32(__popc(lanes[0]) + __popc(lanes[1])) > escapes.left) return false;
-#pragma unroll 1
-            for (u32 step = 2; step-- > 0;) {
-                u32 of_step = step == 0 ? lanes[0] : lanes[1];
-                if (of_step == 0) continue;
-                u32 escape = escapes.take(shared, data, of_step, lane);
-                if ((of_step >> lane & 1) != 0) (step == 0 ? whole[0] : whole[1]) = escape;
-            }
-        }
-        Word *to = out + u32(asked.chunk) * ELEMENTS_OF_CHUNK + lane;
-        if (is_other[0]) to[0] = Word(whole[0]);
-        if (is_other[1]) to[LANES] = Word(whole[1]);
-        return true;
-    };
-
     find_next();
     u32 rest = elements % ELEMENTS_OF_CHUNK;
     if (rest != 0 && u32(chunk) == elements / ELEMENTS_OF_CHUNK) {
         Asked<SIZE> last;
         ask(last, rest);
-        if (!restore(last, rest)) return WRONG_ESCAPES;
+        if (!restore(shared, words, escapes, last, out, data, rest, lane, before)) return WRONG_ESCAPES;
     }
     Asked<SIZE> now = {}, then = {};
     now.chunk = then.chunk = NO_CHUNK_YET;
@@ -410,7 +416,7 @@ __device__ __forceinline__ u32 apply_block(DeltaShared &shared, u32 number, u64 
         Asked<SIZE> later = {};
         later.chunk = NO_CHUNK;
         if (chunk >= 0) ask(later, ELEMENTS_OF_CHUNK);
-        if (now.chunk >= 0 && !restore(now, ELEMENTS_OF_CHUNK)) return WRONG_ESCAPES;
+        if (now.chunk >= 0 && !restore(shared, words, escapes, now, out, data, ELEMENTS_OF_CHUNK, lane, before)) return WRONG_ESCAPES;
         now = then;
         then = later;
     } while (now.chunk != NO_CHUNK);

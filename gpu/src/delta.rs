@@ -192,7 +192,8 @@ impl Placed {
         self.len
     }
 
-    /// Returns how many elements of the base it needs: as many of the result are given against them.
+    /// Returns how many elements of the base it needs: as many of the result are given against
+    /// them.
     #[must_use]
     pub const fn common(&self) -> usize {
         self.common
@@ -225,8 +226,8 @@ impl Placed {
     }
 }
 
-/// The words that a kernel needs for the map of a block: a bit for each of its chunks of 64 elements,
-/// 32 words at a time. A warp needs none for 32.
+/// The words that a kernel needs for the map of a block: a bit for each of its chunks of 64
+/// elements, 32 words at a time. A warp needs none for 32.
 const fn map_words(elements_of_block: u32) -> u64 {
     if elements_of_block <= 1 << 16 { 0 } else { 32 * (elements_of_block as u64).div_ceil(1 << 16) }
 }
@@ -265,7 +266,6 @@ pub struct Launches {
     patches: Described,
     frames: Described,
     tensors: u64,
-    scratch_bytes: u64,
 }
 
 /// The descriptions of items of one kind.
@@ -309,9 +309,7 @@ impl Launches {
         u32::try_from(n_sums.max(n_pieces)).ok()?;
         let tensors = deltas.len() as u64;
         let (coded, patches, frames) = Default::default();
-        let scratch_bytes = Launches::scratch_bytes(deltas.iter().map(|(delta, _)| *delta));
-        let mut launches =
-            Launches { powers: sums::powers(), sums, coded, patches, frames, tensors, scratch_bytes };
+        let mut launches = Launches { powers: sums::powers(), sums, coded, patches, frames, tensors };
         let mut maps = scratch + 4 + 4 * tensors + 4 * n_sums as u64;
         for ((delta, offset), number) in deltas.iter().zip(0u32..) {
             launches.add_body(delta, *offset, number, maps)?;
@@ -445,16 +443,10 @@ impl Launches {
         }
         launches
     }
-
-    /// Returns the bytes of memory that the launches need for themselves.
-    #[must_use]
-    pub const fn own_bytes(&self) -> u64 {
-        self.scratch_bytes
-    }
 }
 
-/// Where the exponent of an element begins, the mask of its bits, and the bits that the ordinal of a
-/// negative element inverts (B-5.1, B-5.3).
+/// Where the exponent of an element begins, the mask of its bits, and the bits that the ordinal of
+/// a negative element inverts (B-5.1, B-5.3).
 const fn exponents(element_type: ElementType) -> (u32, u32, u32) {
     match element_type {
         ElementType::Bf16 => (7, 0xff, 0x7fff),

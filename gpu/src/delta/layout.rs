@@ -55,8 +55,8 @@ pub(crate) enum Body<'a> {
 pub(crate) struct Coded<'a> {
     pub(crate) low: u8,
     pub(crate) elements_of_block: usize,
-    /// The offset of the table for each exponent, then of each table the symbol of each slot, and what
-    /// comes before each symbol and its frequency, as `load_tables` reads them.
+    /// The offset of the table for each exponent, then of each table the symbol of each slot, and
+    /// what comes before each symbol and its frequency, as `load_tables` reads them.
     pub(crate) tables: Vec<u8>,
     /// The number of tables, that of escapes included.
     pub(crate) n_tables: usize,
