@@ -17,6 +17,7 @@
 //
 // Elements may be at any address. Whatever they are, nothing is written past what the layout says.
 
+#include "crc.cuh"
 #include "encode.cuh"
 
 #define LANES 32u
@@ -348,31 +349,6 @@ struct Powers {
     u32 from_end[THREADS];
     u32 big_from_end[THREADS];
 };
-
-#define POLYNOMIAL 0xedb88320u
-
-__device__ __forceinline__ u32 times_x(u32 a) { return a >> 1 ^ ((a & 1) != 0 ? POLYNOMIAL : 0u); }
-
-__device__ __forceinline__ u32 product(u32 a, u32 b) {
-    u32 sum = 0;
-#pragma unroll 8
-    for (u32 i = 0; i < 32; i++, b <<= 1) {
-        sum ^= b >> 31 != 0 ? a : 0u;
-        a = times_x(a);
-    }
-    return sum;
-}
-
-// What is left of a word after 32 zero bits.
-__device__ __forceinline__ u32 after_word(u32 a) {
-#pragma unroll 8
-    for (u32 i = 0; i < 32; i++) a = times_x(a);
-    return a;
-}
-
-__device__ __forceinline__ u32 product(const u32 (*table)[256], u32 a) {
-    return table[0][a & 255u] ^ table[1][a >> 8 & 255u] ^ table[2][a >> 16 & 255u] ^ table[3][a >> 24];
-}
 
 struct Shared {
     u32 step[4][256];

@@ -25,7 +25,7 @@ targets="sm_75:6.3:sm_75
 sm_80:7.0:sm_80,sm_86,sm_89
 sm_90:7.8:sm_90
 sm_100:8.6:sm_100,sm_120"
-kernels="df11_decode rans_decode fast_decode df11_encode rans_encode merge plain_gemv fast_gemv df11_gemv"
+kernels="df11_decode rans_decode fast_decode delta_apply df11_encode rans_encode merge plain_gemv fast_gemv df11_gemv"
 # What goes into the fatbins. A card runs what was assembled for an older card of its generation as well.
 assembled="75 80 86 90 100 120"
 

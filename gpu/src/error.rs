@@ -61,6 +61,24 @@ pub enum Error {
         /// The number of the block.
         block: usize,
     },
+    /// A tensor is another than a delta was made against. Nothing has been changed.
+    Base {
+        /// The number of the delta in the update.
+        item: usize,
+        /// The first block of the delta whose base has another checksum; 0 where it has no blocks.
+        block: usize,
+        /// The broken clause of DELTA.md.
+        clause: &'static str,
+    },
+    /// A delta could not be applied, and the elements of its tensor are lost.
+    Lost {
+        /// The number of the delta in the update.
+        item: usize,
+        /// The first block that is not what the delta says; 0 where it has no blocks.
+        block: usize,
+        /// The broken clause of DELTA.md or RANS.md.
+        clause: &'static str,
+    },
     /// A frame of codec raw has nothing to decode.
     RawFrame,
     /// Memory on the device is too short for the decoded items.
@@ -157,7 +175,11 @@ impl Error {
             Error::NoDriver { .. } | Error::NoDevice { .. } | Error::TooOld { .. } => ErrorKind::Unavailable,
             Error::Driver(refusal) if refusal.code == OUT_OF_MEMORY => ErrorKind::Memory,
             Error::Driver(_) => ErrorKind::Driver,
-            Error::Invalid(_) | Error::Block { .. } | Error::Checksum { .. } => ErrorKind::Data,
+            Error::Invalid(_)
+            | Error::Block { .. }
+            | Error::Checksum { .. }
+            | Error::Base { .. }
+            | Error::Lost { .. } => ErrorKind::Data,
             Error::Different { .. } => ErrorKind::Internal,
             Error::OtherBackend
             | Error::RawFrame
@@ -254,6 +276,16 @@ impl fmt::Display for Error {
             Error::Checksum { item, block } => {
                 write!(f, "block {block} of item {item} has other bytes than its checksum says (F-5.4)")
             }
+            Error::Base { item, block, clause } => write!(
+                f,
+                "tensor {item} is another than its delta was made against: block {block} has another checksum \
+                 ({clause}); nothing was changed; give it the base that the delta names"
+            ),
+            Error::Lost { item, block, clause } => write!(
+                f,
+                "block {block} of tensor {item} could not be restored ({clause}), and its elements are lost; \
+                 load the tensor again, and get a sound delta"
+            ),
             Error::RawFrame => write!(f, "the frame is not compressed; copy its elements"),
             Error::Different { item } => {
                 write!(f, "the device decodes item {item} to other bytes than the CPU; please report this")

@@ -38,6 +38,10 @@ pub const RANS_DECODE: [Ptx; 4] = ptx!("rans_decode");
 /// `fast_decode_batch`, for chunks of codec dictionary.
 pub const FAST_DECODE: [Ptx; 4] = ptx!("fast_decode");
 
+/// The kernels that apply deltas: `delta_check`, `delta_compare`, `delta_apply`, `delta_patch`,
+/// `delta_frames`.
+pub const DELTA_APPLY: [Ptx; 4] = ptx!("delta_apply");
+
 /// `plain_gemv_1`, `plain_gemv_2`, `plain_gemv_4` and `plain_gemv_8`, which multiply matrices of
 /// plain BF16 with that many vectors.
 pub const PLAIN_GEMV: [Ptx; 4] = ptx!("plain_gemv");
@@ -70,6 +74,7 @@ pub fn fatbin(name: &str) -> Option<&'static [u8]> {
         "df11_decode" => Some(include_bytes!("../ptx/df11_decode.fatbin")),
         "rans_decode" => Some(include_bytes!("../ptx/rans_decode.fatbin")),
         "fast_decode" => Some(include_bytes!("../ptx/fast_decode.fatbin")),
+        "delta_apply" => Some(include_bytes!("../ptx/delta_apply.fatbin")),
         "df11_encode" => Some(include_bytes!("../ptx/df11_encode.fatbin")),
         "rans_encode" => Some(include_bytes!("../ptx/rans_encode.fatbin")),
         "plain_gemv" => Some(include_bytes!("../ptx/plain_gemv.fatbin")),

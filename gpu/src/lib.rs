@@ -30,6 +30,13 @@
 //! not compare the checksums of frames' coded bytes, which F-5.4 of FRAME.md demands.
 //! [`Batch::compare_checksums`] does that on the host, after downloading the decoded elements.
 //!
+//! # Deltas
+//!
+//! A server that holds weights applies a training step in place: it uploads [deltas](Delta), which
+//! are a small part of the weights, and makes an [`Update`] of them. [`Update::enqueue`] compares
+//! the checksums of all bases on the device, applies the deltas over them, and compares those of
+//! the results. A wrong base is refused before anything is changed.
+//!
 //! # Encoding
 //!
 //! [`Gpu::encode_unit`] and [`Gpu::encode_frame`] give, byte for byte, what the encoders of `df11`
@@ -57,6 +64,8 @@ mod batch;
 pub mod bench;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod context;
+mod crc;
+pub mod delta;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod device;
 pub mod encode;
@@ -77,6 +86,8 @@ mod stream;
 pub mod table;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 mod units;
+#[cfg(all(target_os = "linux", feature = "driver"))]
+mod update;
 
 use std::fmt;
 use std::str::FromStr;
@@ -90,6 +101,7 @@ pub use df11_cuda_driver::{Backend, backend, why_none as why_no_driver};
 
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use batch::{Batch, Fault, Item};
+pub use delta::DeltaFault;
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use device::{DeviceInfo, Gpu, devices};
 #[cfg(all(target_os = "linux", feature = "driver"))]
@@ -104,6 +116,8 @@ pub use memory::Memory;
 pub use stream::{Event, Stream};
 #[cfg(all(target_os = "linux", feature = "driver"))]
 pub use units::{Frame, RawUnit, Unit};
+#[cfg(all(target_os = "linux", feature = "driver"))]
+pub use update::{Delta, Update};
 
 /// The place where to decode: `cpu`, `cuda:0` (or another number), `emulated`.
 ///

@@ -25,8 +25,8 @@ const LOG_BYTES: usize = 4 << 10;
 /// Kernels that were assembled for one card, as `ptxas` writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Cubin<'a> {
-    /// The name of the source: `df11_decode`, `rans_decode`, `fast_decode`, `df11_encode` or
-    /// `rans_encode`.
+    /// The name of the source: `df11_decode`, `rans_decode`, `fast_decode`, `delta_apply`,
+    /// `df11_encode` or `rans_encode`.
     pub name: &'a str,
     /// The compute capability that they were assembled for: 86 for 8.6.
     pub capability: i32,

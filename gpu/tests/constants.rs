@@ -52,7 +52,7 @@ fn the_kernels_numbers_of_the_formats_are_those_of_the_library() {
     let common = defined("common.cuh", &BTreeMap::new());
     let elements = defined("elements.cuh", &common);
     let twelve = Width::Twelve;
-    let expected: [(&str, &[(&str, u64)]); 6] = [
+    let expected: [(&str, &[(&str, u64)]); 7] = [
         (
             "common.cuh",
             &[("LANES", rans::LANES as u64), ("THREADS", u64::from(THREADS)), ("WARPS", u64::from(WARPS))],
@@ -75,12 +75,22 @@ fn the_kernels_numbers_of_the_formats_are_those_of_the_library() {
             ],
         ),
         (
-            "rans_decode.cu",
+            "rans_block.cuh",
             &[
                 // states are from 2^15 to 2^31.
                 ("START_STATE", 1 << 15),
                 ("STATE_END", 1 << 31),
                 ("MOST_SLOTS", 1 << rans::SCALE_BITS.end()),
+            ],
+        ),
+        (
+            "delta_block.cuh",
+            &[
+                // B-5.2 to B-5.4, B-5.7.
+                ("SUM_BITS", 11),
+                ("MOST_TABLES", 8),
+                ("ELEMENTS_OF_CHUNK", 64),
+                ("ESCAPE", 255),
             ],
         ),
         (

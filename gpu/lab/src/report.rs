@@ -10,13 +10,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use df11::Unit;
 use df11::frame::{self, ElementType, Frame};
+use df11::{Unit, delta};
 use df11_emulator::{Counters, Module, Options, Report};
 use serde::Serialize;
 
+use crate::delta::{Item, apply};
 use crate::emulate::{self, Shape};
-use df11_gpu::kernels::{DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
+use df11_gpu::delta::Upload;
+use df11_gpu::kernels::{DELTA_APPLY, DF11_DECODE, FAST_DECODE, RANS_DECODE, WARPS};
 
 /// The number of thread blocks, as on a card of 132 multiprocessors.
 const THREAD_BLOCKS: u32 = 528;
@@ -275,6 +277,62 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
         )?;
     }
     Ok(rows)
+}
+
+/// Reports the work of the kernels that apply a delta, for all targets: of BF16 weights and those that
+/// they are made of. The last row of a target, `update`, is all of it: the bytes that it reads are
+/// those of the delta, and the weights three times.
+///
+/// # Errors
+///
+/// The errors of [`rows`].
+pub fn delta_rows(new: &[u8], base: &[u8], tools: Option<&Tools>) -> Result<Vec<Row>, String> {
+    let bytes = delta::encode(ElementType::Bf16, new, base).map_err(|error| error.to_string())?;
+    let elements = new.len() / 2;
+    let options = Options { most_steps: u64::from(u32::MAX - 1), ..Options::default() };
+    let mut rows = Vec::new();
+    for ptx in DELTA_APPLY {
+        let module = Module::parse(ptx.text).map_err(|error| error.to_string())?;
+        let delta = Upload::new(&bytes).map_err(|error| error.to_string())?;
+        let items = [Item { delta, base, damage: Vec::new() }];
+        let applied =
+            apply(&module, &items, THREAD_BLOCKS, 0, &options).map_err(|error| error.to_string())?;
+        if applied.elements != [new] {
+            return Err(format!("{} gives other weights; please report this", module.target()));
+        }
+        let mut reports: BTreeMap<&str, Report> = BTreeMap::new();
+        for (entry, report) in applied.reports {
+            let all = reports.entry(entry).or_default();
+            all.counters.add(&report.counters);
+            all.findings.extend(report.findings);
+        }
+        let mut update: Option<Row> = None;
+        for (entry, report) in &reports {
+            let machine = tools.map(|tools| tools.assemble(ptx.text, module.target(), entry)).transpose()?;
+            let row = row(entry, module.target(), elements, entry, &module, report, machine.as_ref());
+            update = Some(update.map_or_else(|| row.clone(), |sum| sum.and(&row)));
+            rows.push(row);
+        }
+        let stored_bytes = bytes.len() as f64 / elements as f64 + 6.0;
+        rows.extend(update.map(|row| Row { kernel: "update".to_owned(), stored_bytes, ..row }));
+    }
+    Ok(rows)
+}
+
+impl Row {
+    /// Adds the work of another kernel.
+    fn and(self, other: &Row) -> Row {
+        let machine = |row: &Row| row.machine_instructions;
+        Row {
+            ptx_instructions: self.ptx_instructions + other.ptx_instructions,
+            machine_instructions: machine(&self).zip(machine(other)).map(|(one, two)| one + two),
+            load_sectors: self.load_sectors + other.load_sectors,
+            store_sectors: self.store_sectors + other.store_sectors,
+            shared_wavefronts: self.shared_wavefronts + other.shared_wavefronts,
+            shared_conflicts: self.shared_conflicts + other.shared_conflicts,
+            ..self
+        }
+    }
 }
 
 fn row(

@@ -5,8 +5,8 @@ use df11::frame::{self, ElementType, EncodeOptions, Encoder, Header};
 use df11::hazmat::frame::{ENTRY_BYTES, SCALE_BITS, TRAILER_BYTES, crc};
 use df11::hazmat::rans::{Frequencies, LANES, STATES_BYTES, WORD_BYTES};
 
-use super::crc::{self, Powers};
 use super::{Kernels, Machine, Pass, Scratch, Tensor, counts, u64s, with_scratch};
+use crate::crc::{self, Powers};
 use crate::kernels::{THREADS, WARPS, element_kind};
 
 /// The minimum number of bytes that a thread counts, so that its part of the sums pays.

@@ -5,13 +5,16 @@
 use crate::kernels::THREADS;
 
 const POLYNOMIAL: u32 = 0xedb8_8320;
-const ONE: u32 = 1 << 31;
+
+/// The polynomial 1.
+pub(crate) const ONE: u32 = 1 << 31;
 
 fn times_x(a: u32) -> u32 {
     a >> 1 ^ if a & 1 == 1 { POLYNOMIAL } else { 0 }
 }
 
-fn product(a: u32, b: u32) -> u32 {
+/// Returns the product of two polynomials.
+pub(crate) fn product(a: u32, b: u32) -> u32 {
     let mut power = a;
     (0..32).rev().fold(0, |sum, bit| {
         let term = if b >> bit & 1 == 1 { power } else { 0 };
@@ -21,7 +24,7 @@ fn product(a: u32, b: u32) -> u32 {
 }
 
 /// Returns x to this power.
-fn x_to(power: u64) -> u32 {
+pub(crate) fn x_to(power: u64) -> u32 {
     let (mut result, mut square, mut left) = (ONE, ONE >> 1, power);
     while left > 0 {
         if left & 1 == 1 {
@@ -34,19 +37,24 @@ fn x_to(power: u64) -> u32 {
 }
 
 /// Joins two checksums: `first` covers some bytes, and `second` the `bytes` bytes after them.
-pub(super) fn join(first: u32, second: u32, bytes: u64) -> u32 {
+pub(crate) fn join(first: u32, second: u32, bytes: u64) -> u32 {
     product(first, x_to(8 * bytes)) ^ second
 }
 
+/// Returns the products of a polynomial and each byte at each of its four places in a word.
+pub(crate) fn table(factor: u32) -> impl Iterator<Item = u32> {
+    (0..4).flat_map(move |byte| (0..256).map(move |value: u32| product(value << (8 * byte), factor)))
+}
+
 /// The constants of `frame_encode_check`: see `Powers` in `rans_encode.cu`.
-pub(super) struct Powers {
+pub(crate) struct Powers {
     step: [u32; 2],
     from_end: [Vec<u32>; 2],
 }
 
 impl Powers {
     /// Computes the constants for elements of this many bytes.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         let sizes = [1, size as u64];
         let from_end = |size: u64| {
             let next = x_to(32 * size);
@@ -57,12 +65,8 @@ impl Powers {
     }
 
     /// Returns the constants in the form of the kernel.
-    pub(super) fn describe(&self) -> Vec<u8> {
-        let table = |step: &u32| {
-            let step = *step;
-            (0..4).flat_map(move |byte| (0..256).map(move |value: u32| product(value << (8 * byte), step)))
-        };
-        let tables = self.step.iter().flat_map(table);
+    pub(crate) fn describe(&self) -> Vec<u8> {
+        let tables = self.step.iter().flat_map(|step| table(*step));
         tables.chain(self.from_end.iter().flatten().copied()).flat_map(u32::to_le_bytes).collect()
     }
 }
