@@ -18,5 +18,6 @@ read -r _ seeds dictionary < <(grep "^$target " targets)
 [ "$seeds" != - ] || { seeds=../work/empty; mkdir -p work/empty; printf 0 > work/empty/0; }
 options=()
 [ "$dictionary" = - ] || options=(-x "dictionaries/$dictionary")
+mkdir -p work/afl
 exec afl-fuzz -i "seeds/$seeds" -o "work/afl/$target" ${options[@]+"${options[@]}"} "$@" \
     -- target/afl/*/release/"$target"

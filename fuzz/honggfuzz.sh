@@ -17,5 +17,6 @@ read -r _ seeds dictionary < <(grep "^$target " targets)
 [ "$seeds" != - ] || { seeds=../work/empty; mkdir -p work/empty; printf 0 > work/empty/0; }
 options=()
 [ "$dictionary" = - ] || options=(-w "dictionaries/$dictionary")
+mkdir -p work/honggfuzz
 exec "$HONGGFUZZ/honggfuzz" -P -i "seeds/$seeds" -o "work/honggfuzz/$target" \
     ${options[@]+"${options[@]}"} "$@" -- target/honggfuzz/*/release/"$target"
