@@ -221,6 +221,41 @@ def test_memory_is_what_is_said_and_a_second_pass_takes_no_more(tmp_path):
     assert gpu.free_bytes() == before
 
 
+def test_weights_that_someone_keeps_stay_what_they_were(tmp_path):
+    make = lambda: nn.Sequential(*(nn.Linear(256, 256) for _ in range(3)))  # noqa: E731
+    model = normal_(make().to(torch.bfloat16))
+    other = copy.deepcopy(model)
+    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device="emulated", prefetch=0)
+    kept = []
+    for layer in other:
+        layer.register_forward_pre_hook(lambda module, _: kept.append(module.weight.view(-1)))
+    with torch.no_grad():
+        other(torch.zeros(1, 256, dtype=torch.bfloat16))
+    for found, layer in zip(kept, model, strict=True):
+        assert torch.equal(found, layer.weight.view(-1))
+
+
+def test_memory_is_written_after_the_stream_that_asked_for_it(tmp_path, monkeypatch):
+    from df11.torch import _machine
+
+    model = normal_(nn.Sequential(*(nn.Linear(256, 256) for _ in range(3))).to(torch.bfloat16))
+    path = compressed(model, tmp_path, "fast")
+    attached = df11.torch.attach(model, path, device="emulated")
+    waits, real = [], _machine._Stream.wait_stream
+
+    def wait_stream(stream, other):
+        waits.append((stream, other))
+        real(stream, other)
+
+    monkeypatch.setattr(_machine._Stream, "wait_stream", wait_stream)
+    with torch.no_grad():
+        model(torch.zeros(1, 256, dtype=torch.bfloat16))
+    # A new buffer for the second layer, whose memory PyTorch's stream may not be done with, and
+    # that of the first for the third.
+    pair = (attached._side, attached._machine.current())
+    assert waits.count(pair) == 2 and waits.count(pair[::-1]) == 2
+
+
 def damage(path, name, codec):
     """Spoil the code of a unit so that its kernel finds it, or the coded bytes of a frame."""
     data = bytearray(path.read_bytes())

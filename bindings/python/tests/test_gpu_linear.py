@@ -137,13 +137,17 @@ def test_what_cannot_be_fused_is_decoded_and_has_the_same_bits(tmp_path):
     assert attached.peak_buffer_bytes > 0
 
 
-def test_modules_that_read_the_weights_of_their_layers_have_them_decoded(tmp_path):
-    make = lambda: nn.TransformerEncoderLayer(256, 4, 512, 0.0, batch_first=True).eval()  # noqa: E731
-    model = normal_(make().to(torch.bfloat16))
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, 2 * self.weight, self.bias)
+
+
+def test_other_classes_of_layers_have_their_weights_decoded(tmp_path):
+    model = normal_(nn.Sequential(Doubled(256, 256)).to(torch.bfloat16))
+    other = copy.deepcopy(model)
     path = compressed(model, tmp_path, "fast")
-    other = make().to(torch.bfloat16)
     df11.torch.attach(other, path, device="emulated", linear="fused")
-    x = torch.randn(1, 2, 256).to(torch.bfloat16)
+    x = torch.randn(1, 256).to(torch.bfloat16)
     with torch.no_grad():
         assert torch.equal(other(x), model(x))
 
@@ -180,16 +184,23 @@ def test_auto_times_each_kind_of_block_and_number_of_vectors_once(tmp_path, monk
     assert attached.choices == {(kind, 1): faster, (kind, 2): faster}
 
 
-def test_damage_that_fused_layers_meet_is_told_by_check(tmp_path):
+def test_damage_that_fused_layers_meet_is_an_error_of_a_later_forward_and_of_check(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256)).to(torch.bfloat16))
     path = compressed(model, tmp_path, "df11")
     damage(path, "1", "df11")
-    attached = df11.torch.attach(model, path, device="emulated", linear="fused")
-    with torch.no_grad():
-        model(torch.ones(1, 256, dtype=torch.bfloat16))
-    with pytest.raises(df11.CorruptError, match=r"unit 1 \(tensors 1\.weight\): block") as caught:
-        attached.check()
-    assert caught.value.clause == "D-8.6"
+    x, told = torch.ones(1, 256, dtype=torch.bfloat16), r"unit 1 \(tensors 1\.weight\): block"
+    for asks in (False, True):
+        other = copy.deepcopy(model)
+        attached = df11.torch.attach(other, path, device="emulated", linear="fused")
+        with torch.no_grad():
+            other(x)
+            with pytest.raises(df11.CorruptError, match=told) as caught:
+                if asks:
+                    attached.check()
+                for _ in range(2):
+                    other(x)
+        assert (caught.value.tensor, caught.value.clause) == ("1", "D-8.6")
+        assert attached.peak_buffer_bytes == 0
 
 
 def test_threads_share_fused_layers_and_detaching_ends_them(tmp_path):

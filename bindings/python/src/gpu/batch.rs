@@ -1,23 +1,16 @@
 //! What is decoded together.
 
-use std::ffi::{c_uint, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ffi::c_void;
+use std::sync::Arc;
 
-use df11_cuda_driver::cuStreamIsCapturing;
-use df11_gpu::{Batch, Error, Event, Fault, Gpu, Item};
+use df11_gpu::{Batch, Error, Fault, Gpu, Item};
 use pyo3::prelude::*;
 
 use super::GpuStored;
-use super::host::{Failure, Host, in_context, stream_of};
+use super::host::{Failure, Host, stream_of};
+use super::report::{Found, Report};
 use super::stored::{Content, Stored, of_block};
 use crate::error;
-
-/// Whether somebody has asked the device what its kernels found.
-struct Asked {
-    /// Happens when the answer is there.
-    event: Event,
-    is_pending: bool,
-}
 
 /// Units and frames that are decoded together, any number of times, by launches alone.
 #[pyclass(frozen, module = "df11._df11")]
@@ -29,9 +22,7 @@ pub(crate) struct GpuBatch {
     /// Bytes that are copied afterwards: from, to, how many.
     copies: Vec<(u64, u64, usize)>,
     host: Option<Host>,
-    asked: Mutex<Asked>,
-    /// The first fault that was found. It stays.
-    fault: OnceLock<(usize, Fault)>,
+    report: Report,
 }
 
 impl GpuBatch {
@@ -50,19 +41,14 @@ impl GpuBatch {
             let ends = items.iter().map(|(stored, offset)| offset + stored.bytes() as u64);
             let ends = ends.chain(copies.iter().map(|(_, to, bytes)| to + *bytes as u64));
             let host = Host::of(gpu, ends.max().unwrap_or(0) as usize)?;
-            let asked = Mutex::new(Asked { event: Event::new(gpu)?, is_pending: false });
-            Ok::<_, Error>((Batch::new(gpu, &decoded)?, host, asked))
+            Ok::<_, Error>((Batch::new(gpu, &decoded)?, host, Report::new(gpu)?))
         });
-        let (batch, host, asked) = made.map_err(|error| error::of_gpu(py, &error, None))?;
-        Ok(GpuBatch { gpu: gpu.clone(), batch, items, copies, host, asked, fault: OnceLock::new() })
+        let (batch, host, report) = made.map_err(|error| error::of_gpu(py, &error, None))?;
+        Ok(GpuBatch { gpu: gpu.clone(), batch, items, copies, host, report })
     }
 }
 
 impl GpuBatch {
-    fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Gives all work to a stream.
     ///
     /// # Safety
@@ -93,62 +79,28 @@ impl GpuBatch {
         Ok(())
     }
 
-    /// Asks the device, in the order of the stream, what its kernels found; nobody waits for the
-    /// answer. While the stream is captured, no one can be asked.
+    /// Returns the first fault among statuses that the stream was asked for.
     ///
     /// # Safety
     ///
-    /// `stream` must be a stream of this device's context, or null.
-    unsafe fn ask(&self, stream: *mut c_void) -> Result<(), Failure> {
-        let mut asked = self.asked();
-        if asked.is_pending || is_captured(&self.gpu, stream)? {
-            return Ok(());
-        }
-        // SAFETY: the caller promises the stream. Another stream that decodes the same at this time
-        // may lose what it finds, which the next time finds again.
-        unsafe {
-            self.batch.enqueue_statuses(stream)?;
-            asked.event.record_raw(stream)?;
-        }
-        asked.is_pending = true;
-        Ok(())
-    }
-
-    /// Takes the answer to [`ask`](Self::ask), if there is one.
-    fn take_answer(&self, stream: *mut c_void) -> Result<(), Failure> {
-        let mut asked = self.asked();
-        if asked.is_pending && !is_captured(&self.gpu, stream)? && asked.event.has_happened()? {
-            asked.is_pending = false;
-            // SAFETY: the event was recorded after the copy, and has happened.
-            self.keep(unsafe { self.batch.arrived_statuses() });
-        }
-        Ok(())
-    }
-
-    fn keep(&self, found: Vec<Option<Fault>>) {
-        let first = found.into_iter().enumerate().find_map(|(item, fault)| Some((item, fault?)));
-        if let Some(first) = first {
-            // The one that was found before stays.
-            let _ = self.fault.set(first);
-        }
+    /// The stream must be past the copy of statuses.
+    unsafe fn arrived(&self) -> Option<Found> {
+        // SAFETY: the caller promises this.
+        first(unsafe { self.batch.arrived_statuses() })
     }
 
     /// Raises what kernels have found, if it is known.
     fn raise(&self, py: Python<'_>) -> PyResult<()> {
-        let Some((item, Fault { block, clause })) = self.fault.get() else { return Ok(()) };
-        match self.items.get(*item) {
-            Some((stored, _)) => Err(of_block(py, stored, *block, clause)),
-            None => Ok(()),
+        match self.report.found().map(|found| (self.items.get(found.0), found)) {
+            Some((Some((stored, _)), (_, block, clause))) => Err(of_block(py, stored, block, clause)),
+            _ => Ok(()),
         }
     }
 }
 
-/// Tells whether a stream is captured.
-fn is_captured(gpu: &Gpu, stream: *mut c_void) -> Result<bool, Failure> {
-    let mut status: c_uint = 0;
-    // SAFETY: the pointer is to a local variable for the status, and the stream is the caller's.
-    in_context(gpu, || unsafe { cuStreamIsCapturing(stream, &mut status) })?;
-    Ok(status != 0)
+/// Returns the first fault of a batch.
+fn first(faults: Vec<Option<Fault>>) -> Option<Found> {
+    faults.into_iter().enumerate().find_map(|(item, fault)| Some((item, fault?.block, fault?.clause)))
 }
 
 #[pymethods]
@@ -162,14 +114,17 @@ impl GpuBatch {
     fn decode(&self, py: Python<'_>, address: u64, stream: usize) -> PyResult<()> {
         let done = py.detach(|| {
             let stream = stream_of(stream);
-            self.take_answer(stream)?;
-            if self.fault.get().is_some() {
+            // SAFETY: what was asked for has arrived when this is called.
+            self.report.take(&self.gpu, stream, || unsafe { self.arrived() })?;
+            if self.report.found().is_some() {
                 return Ok(());
             }
-            // SAFETY: the Python sources keep the buffer and the stream, as is said above.
+            // SAFETY: the Python sources keep the buffer and the stream, as is said above. Another
+            // stream that decodes the same at this time may lose what it finds, which is found
+            // again the next time.
             unsafe {
                 self.enqueue(stream, address)?;
-                self.ask(stream)
+                self.report.ask(&self.gpu, stream, || self.batch.enqueue_statuses(stream))
             }
         });
         done.map_err(|failure| failure.raised(py))?;
@@ -179,17 +134,15 @@ impl GpuBatch {
     /// Waits for a stream, and raises what kernels have found so far.
     fn check(&self, py: Python<'_>, stream: usize) -> PyResult<()> {
         let done = py.detach(|| {
-            let mut asked = self.asked();
-            if std::mem::take(&mut asked.is_pending) {
-                asked.event.wait()?;
-                // SAFETY: the event was recorded after the copy, and has happened.
-                self.keep(unsafe { self.batch.arrived_statuses() });
+            // SAFETY: what was asked for has arrived when this is called. The Python sources pass a
+            // stream of this device.
+            unsafe {
+                self.report.wait(|| self.arrived())?;
+                self.report.keep(first(self.batch.statuses(stream_of(stream))?));
             }
-            // SAFETY: the Python sources pass a stream of this device.
-            self.keep(unsafe { self.batch.statuses(stream_of(stream))? });
-            Ok::<_, Failure>(())
+            Ok(())
         });
-        done.map_err(|failure| failure.raised(py))?;
+        done.map_err(|error| error::of_gpu(py, &error, None))?;
         self.raise(py)
     }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::GpuStored;
 use super::host::{Failure, Host, stream_of};
+use super::report::{Found, Report};
 use super::stored::{Content, Stored, of_block};
 use crate::error;
 use crate::memory::Memory;
@@ -25,6 +26,7 @@ pub(crate) struct GpuLinear {
     host: Option<(Host, Option<Memory>)>,
     /// Bytes of the vectors and of the results.
     bytes: [usize; 2],
+    report: Report,
 }
 
 impl GpuLinear {
@@ -50,11 +52,11 @@ impl GpuLinear {
             let bias_at = bias.map(|bias| own.unwrap_or(bias.range().start as u64));
             let layer = Layer { bias: bias_at, ..Layer::new(matrix, rows, columns) };
             let linear = Linear::new(gpu, &[layer], vectors)?;
-            Ok::<_, Error>((linear, host.map(|host| (host, bias))))
+            Ok::<_, Error>((linear, host.map(|host| (host, bias)), Report::new(gpu)?))
         });
-        let (linear, host) =
+        let (linear, host, report) =
             made.map_err(|error| error::of_stored(py, &error, &stored.what, &stored.name))?;
-        Ok(GpuLinear { gpu: gpu.clone(), linear, stored, host, bytes })
+        Ok(GpuLinear { gpu: gpu.clone(), linear, stored, host, bytes, report })
     }
 
     /// Gives the product to a stream.
@@ -65,7 +67,8 @@ impl GpuLinear {
     unsafe fn enqueue(&self, stream: *mut c_void, x: u64, y: u64) -> Result<(), Failure> {
         let Some((host, bias)) = &self.host else {
             // SAFETY: the caller promises what this needs.
-            return Ok(unsafe { self.linear.enqueue(stream, x, y)? });
+            unsafe { self.linear.enqueue(stream, x, y)? };
+            return Ok(());
         };
         let [of_x, of_y] = self.bytes.map(|bytes| bytes as u64);
         // SAFETY: the caller promises that vectors, results and bias are in the host's memory until
@@ -86,23 +89,54 @@ impl GpuLinear {
 #[pymethods]
 impl GpuLinear {
     /// Computes the layer on a stream: BF16 vectors without gaps from `x` on, to results from `y`
-    /// on. Nothing is allocated, and nobody waits.
+    /// on. Nothing is allocated, and nobody waits. Raises what kernels found in earlier calls, as
+    /// far as it is known.
     ///
     /// The Python sources hold both, and the bias, in the device's memory until the stream is past
     /// this, and order streams that use this one after the other.
     fn forward(&self, py: Python<'_>, x: usize, y: usize, stream: usize) -> PyResult<()> {
-        // SAFETY: the Python sources keep memory and stream, as is said above.
-        let done = py.detach(|| unsafe { self.enqueue(stream_of(stream), x as u64, y as u64) });
-        done.map_err(|failure| failure.raised(py))
+        let done = py.detach(|| {
+            let stream = stream_of(stream);
+            // SAFETY: what was asked for has arrived when this is called.
+            self.report.take(&self.gpu, stream, || fault(unsafe { self.linear.arrived_statuses() }))?;
+            if self.report.found().is_some() {
+                return Ok(());
+            }
+            // SAFETY: the Python sources keep memory and stream, as is said above.
+            unsafe {
+                self.enqueue(stream, x as u64, y as u64)?;
+                self.report.ask(&self.gpu, stream, || self.linear.enqueue_statuses(stream))
+            }
+        });
+        done.map_err(|failure| failure.raised(py))?;
+        self.raise(py)
     }
 
     /// Waits for a stream, and raises if a kernel has found the weights damaged.
     fn check(&self, py: Python<'_>, stream: usize) -> PyResult<()> {
         // SAFETY: the Python sources pass a stream of this device.
-        let done = py.detach(|| unsafe { self.linear.check(stream_of(stream)) });
-        done.map_err(|error| match error {
-            Error::Block { block, clause, .. } => of_block(py, &self.stored, block, clause),
-            error => error::of_gpu(py, &error, None),
-        })
+        match py.detach(|| unsafe { self.linear.check(stream_of(stream)) }) {
+            Err(error @ Error::Block { .. }) => self.report.keep(fault(Err(error))),
+            done => done.map_err(|error| error::of_gpu(py, &error, None))?,
+        }
+        self.raise(py)
+    }
+}
+
+impl GpuLinear {
+    /// Raises what kernels have found, if it is known.
+    fn raise(&self, py: Python<'_>) -> PyResult<()> {
+        match self.report.found() {
+            Some((_, block, clause)) => Err(of_block(py, &self.stored, block, clause)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the fault that a check has found.
+fn fault(checked: Result<(), Error>) -> Option<Found> {
+    match checked {
+        Err(Error::Block { item, block, clause }) => Some((item, block, clause)),
+        _ => None,
     }
 }

@@ -8,6 +8,7 @@ mod batch;
 mod device;
 mod host;
 mod linear;
+mod report;
 mod stored;
 mod stream;
 

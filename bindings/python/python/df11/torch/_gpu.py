@@ -38,7 +38,9 @@ class _Stored:
     """What is on the card compressed, each once."""
 
     def __init__(self, reader: _df11.Reader, gpu: _df11.GpuDevice) -> None:
-        self.reader, self.gpu = reader, gpu
+        #: None when everything is there.
+        self.reader: _df11.Reader | None = reader
+        self.gpu = gpu
         #: For each tensor in a unit: where it begins in what the unit decodes to.
         self.starts: dict[str, int] = {}
         tensors = {described[0]: _Tensor(described) for described in reader.tensors()}
@@ -51,11 +53,13 @@ class _Stored:
 
     def unit(self, number: int) -> _df11.GpuStored:
         if number not in self.all:
+            assert self.reader is not None
             self.all[number] = self.gpu.upload_unit(self.reader, number)
         return self.all[number]
 
     def tensor(self, name: str) -> _df11.GpuStored:
         if name not in self.all:
+            assert self.reader is not None
             self.all[name] = self.gpu.upload_tensor(self.reader, name)
         return self.all[name]
 
@@ -151,8 +155,11 @@ class OnGpu(Attached):
             block.offsets, block.bytes = layout.offsets, layout.bytes
             self._batches[id(block)] = machine.gpu.batch(layout.items, layout.copies)
             if linear != "decode":
-                found = products_of(module, block.weights, layout.sources, machine)
+                found = products_of(block.weights, layout.sources, machine)
                 self._products[id(block)] = found
+        # The files, or what came of a store, are not needed any more.
+        self._stored.reader = None
+        del self._reader
         self._linear = linear
         #: What was found to be faster, for blocks of these layers and this many vectors.
         self.choices: dict[tuple[tuple[tuple[int, int, str], ...], int], str] = {}

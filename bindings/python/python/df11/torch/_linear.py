@@ -16,9 +16,6 @@ from ._plan import _Weight
 #: The most vectors that the kernels multiply at a time.
 _MOST_VECTORS = 8
 
-#: Modules that use the weights of linear layers without calling these.
-_READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-
 #: How often each way is timed.
 _ROUNDS = 5
 
@@ -89,22 +86,18 @@ class Product:
 
 
 def products_of(
-    root: nn.Module,
     weights: list[_Weight],
     sources: list[tuple[_df11.GpuStored, int] | None],
     machine: Machine,
 ) -> list[Product]:
-    """Find the layers of a block; none if it has other weights, or modules that read them."""
-    readers = [name for name, module in root.named_modules() if isinstance(module, _READERS)]
-    names = {id(module): name for name, module in root.named_modules()}
+    """Find the layers of a block; none if it has other compressed weights."""
     found = []
     for weight, stored in zip(weights, sources, strict=True):
         if stored is None or not stored[0].multiplies or weight.dtype != torch.bfloat16:
             return []
         for owner, key in weight.places:
-            name = names.get(id(owner), "")
-            is_read = any(not reader or name.startswith(reader + ".") for reader in readers)
-            if type(owner) is not nn.Linear or key != "weight" or is_read:
+            # Other classes, even those made of this one, may compute something else.
+            if type(owner) is not nn.Linear or key != "weight":
                 return []
             found.append(Product(owner, weight, stored, machine))
     return found
