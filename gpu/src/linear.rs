@@ -167,7 +167,8 @@ pub struct Linear {
     read: Mutex<Pinned>,
     /// For each of these words: the layer, and the clause that is broken if a kernel says so.
     told: Vec<(usize, &'static str)>,
-    _memory: [Memory; 2],
+    /// Sums of pieces and their counters; what kernels are told.
+    memory: [Memory; 2],
     _kept: Vec<Arc<Memory>>,
     shared: Arc<Shared>,
 }
@@ -252,10 +253,16 @@ impl Linear {
             read: Mutex::new(Pinned::new(shared, statuses.len())?),
             statuses,
             told,
-            _memory: [scratch, memory],
+            memory: [scratch, memory],
             _kept: kept,
             shared: Arc::clone(shared),
         })
+    }
+
+    /// Returns the number of bytes that this takes on the device, besides its matrices.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        self.statuses.len() + self.memory.iter().map(Memory::len).sum::<usize>()
     }
 
     /// Computes all layers on a stream, of vectors from `x` on, to results from `y` on. The call

@@ -221,6 +221,22 @@ def test_memory_is_what_is_said_and_a_second_pass_takes_no_more(tmp_path):
     assert gpu.free_bytes() == before
 
 
+@pytest.mark.parametrize("linear", ["decode", "fused"])
+def test_a_module_that_is_dropped_takes_its_memory_on_the_card_along(tmp_path, linear):
+    model = normal_(nn.Sequential(*(nn.Linear(256, 256) for _ in range(2))).to(torch.bfloat16))
+    path = compressed(model, tmp_path, "fast")
+    gpu = extension.GpuDevice("emulated")
+    gc.collect()
+    before = gpu.free_bytes()
+    df11.torch.attach(model, path, device="emulated", linear=linear)
+    with torch.no_grad():
+        model(torch.zeros(1, 256, dtype=torch.bfloat16))
+    assert gpu.free_bytes() < before
+    del model
+    gc.collect()
+    assert gpu.free_bytes() == before
+
+
 def test_weights_that_someone_keeps_stay_what_they_were(tmp_path):
     make = lambda: nn.Sequential(*(nn.Linear(256, 256) for _ in range(3)))  # noqa: E731
     model = normal_(make().to(torch.bfloat16))

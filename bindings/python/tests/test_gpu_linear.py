@@ -109,6 +109,24 @@ def test_fused_layers_are_close_to_pytorch(tmp_path, codec, shape):
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
 
 
+def test_what_is_prepared_for_products_is_counted(tmp_path):
+    model = normal_(Net())
+    path = compressed(model, tmp_path, "fast")
+    gpu = extension.GpuDevice("emulated")
+    attached = df11.torch.attach(model, path, device="emulated", linear="fused")
+    free, counted = gpu.free_bytes(), attached.device_bytes
+    x = torch.randn(2, COLUMNS).to(torch.bfloat16)
+    with torch.no_grad():
+        model(x)
+    # On the emulated card, vectors, biases and results are there as well.
+    others = 2 * (2 * 2 * 2 * (COLUMNS + ROWS) + 2 * ROWS)
+    assert attached.device_bytes - counted == free - gpu.free_bytes() - others
+    free = gpu.free_bytes()
+    with torch.no_grad():
+        model(x)
+    assert gpu.free_bytes() == free
+
+
 def test_what_cannot_be_fused_is_decoded_and_has_the_same_bits(tmp_path):
     model = normal_(Net())
     path = compressed(model, tmp_path, "df11")

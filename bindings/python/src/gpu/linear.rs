@@ -112,6 +112,12 @@ impl GpuLinear {
         self.raise(py)
     }
 
+    /// Returns the number of bytes that it takes on the device, besides the weights.
+    #[getter]
+    fn device_bytes(&self) -> usize {
+        self.linear.device_bytes()
+    }
+
     /// Waits for a stream, and raises if a kernel has found the weights damaged.
     fn check(&self, py: Python<'_>, stream: usize) -> PyResult<()> {
         // SAFETY: the Python sources pass a stream of this device.

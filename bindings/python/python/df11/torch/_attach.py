@@ -41,7 +41,7 @@ def attach(
 
     Args:
         module: Any module, whose parameters have the names of the checkpoint's tensors.
-        checkpoint: A compressed file or directory; its files stay mapped into memory.
+        checkpoint: A compressed file or directory. On the CPU, its files stay mapped into memory.
         device: Where the module is, unless it is on the meta device: `cpu`, or a card such as
             `cuda:0`, where compressed weights are kept in the card's memory and decoded by it.
             `emulated` is a card that is emulated, for tests, with the module on the CPU.

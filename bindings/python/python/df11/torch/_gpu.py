@@ -167,9 +167,13 @@ class OnGpu(Attached):
     @property
     def device_bytes(self) -> int:
         """The bytes of the card's memory that compressed weights take, and stay, beside buffers."""
-        single = [batch for _, batch in self._single.values()]
-        batches = [*self._batches.values(), *single]
-        return self._stored.device_bytes + sum(batch.device_bytes for batch in batches)
+        with self._lock:
+            linear = [made for product in self._all_products() for made in product.made.values()]
+            return (
+                self._stored.device_bytes
+                + sum(batch.device_bytes for batch in self._all_batches())
+                + sum(made.device_bytes for made in linear)
+            )
 
     def check(self) -> None:
         """Wait for the card, and raise if something that it decoded was damaged."""
@@ -181,8 +185,7 @@ class OnGpu(Attached):
             for handle, stream in streams.items():
                 if handle != self._machine.handle(current):
                     current.wait_stream(stream)
-            single = [batch for _, batch in self._single.values()]
-            for batch in [*self._batches.values(), *single]:
+            for batch in self._all_batches():
                 batch.check(self._machine.handle(current))
             for product in self._all_products():
                 product.check()
@@ -198,6 +201,9 @@ class OnGpu(Attached):
             self._single.clear()
             self._stored.all.clear()
             self._streams.clear()
+
+    def _all_batches(self) -> list[_df11.GpuBatch]:
+        return [*self._batches.values(), *(batch for _, batch in self._single.values())]
 
     # Layers that multiply compressed weights.
 
