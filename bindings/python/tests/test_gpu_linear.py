@@ -221,6 +221,19 @@ def test_damage_that_fused_layers_meet_is_an_error_of_a_later_forward_and_of_che
         assert attached.peak_buffer_bytes == 0
 
 
+def test_compiled_modules_and_calls_by_name_give_the_same(tmp_path):
+    model = normal_(Net())
+    other = copy.deepcopy(model)
+    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device="emulated", linear="fused")
+    x = torch.randn(1, COLUMNS).to(torch.bfloat16)
+    with torch.no_grad():
+        expected, one = other(x), other.layers[0].up(x)
+        assert torch.equal(other.layers[0].up(input=x), one)
+        run = torch.compile(other, backend="aot_eager")
+        assert torch.equal(run(x), expected) and torch.equal(run(x), expected)
+    torch._dynamo.reset()
+
+
 def test_threads_share_fused_layers_and_detaching_ends_them(tmp_path):
     model = normal_(Net())
     other = copy.deepcopy(model)

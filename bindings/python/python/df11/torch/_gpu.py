@@ -219,13 +219,13 @@ class OnGpu(Attached):
     def _divert(self, block: _Block, product: Product) -> None:
         """Make a layer multiply compressed weights where that is the faster way."""
 
-        def forward(x: torch.Tensor) -> torch.Tensor:
-            number = product.vectors(x)
+        def forward(input: torch.Tensor) -> torch.Tensor:
+            number = product.vectors(input)
             with self._lock:
                 if number and self._chooses_fused(block, number):
-                    return product.multiply(x, number)
+                    return product.multiply(input, number)
             self._need(block)
-            return nn.functional.linear(x, product.module.weight, product.module.bias)
+            return nn.functional.linear(input, product.module.weight, product.module.bias)
 
         product.module.__dict__["forward"] = Uncompiled(forward)
 

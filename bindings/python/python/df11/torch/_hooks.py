@@ -33,12 +33,12 @@ class Uncompiled:
         self.function = function
         self.disabled: Callable[..., Any] | None = None
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
         if "torch._dynamo" not in sys.modules:
-            return self.function(*args)
+            return self.function(*args, **named)
         if self.disabled is None:
             self.disabled = torch.compiler.disable(self.function)
-        return self.disabled(*args)
+        return self.disabled(*args, **named)
 
     def __reduce_ex__(self, protocol: object) -> Any:
         refuse_pickling()
