@@ -135,7 +135,7 @@ pub struct Batch {
     /// The host memory that statuses are copied to.
     read: Mutex<Pinned>,
     bytes: u64,
-    _described: Memory,
+    described: Memory,
     shared: Arc<Shared>,
 }
 
@@ -201,7 +201,7 @@ impl Batch {
             read: Mutex::new(Pinned::new(shared, 4 * items.len())?),
             statuses,
             bytes: bytes.unwrap_or(0),
-            _described: described,
+            described,
             shared: Arc::clone(shared),
         })
     }
@@ -252,6 +252,12 @@ impl Batch {
     #[must_use]
     pub const fn output_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Returns the number of bytes that the batch itself takes on the device, besides its items.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        self.statuses.len() + self.described.len()
     }
 
     /// Decodes all items on a stream, to their offsets from `outputs`. The call launches kernels
@@ -313,25 +319,57 @@ impl Batch {
     /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if earlier work of the
     /// stream failed.
     pub unsafe fn statuses(&self, stream: *mut c_void) -> Result<Vec<Option<Fault>>, Error> {
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null. What
+        // arrives is read after the stream is done.
+        unsafe {
+            self.shared.refuse_capture(stream)?;
+            self.enqueue_statuses(stream)?;
+            self.shared.wait(stream)?;
+            Ok(self.arrived_statuses())
+        }
+    }
+
+    /// Copies to the host what kernels have found since the last such copy, on a stream and
+    /// without waiting: for callers that read it later, once the stream is past this.
+    ///
+    /// # Safety
+    ///
+    /// The requirements are those of [`statuses`](Self::statuses). The batch must stay until the
+    /// stream is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if the driver refuses.
+    pub unsafe fn enqueue_statuses(&self, stream: *mut c_void) -> Result<(), Error> {
         let _current = self.shared.enter()?;
-        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
-        unsafe { self.shared.refuse_capture(stream)? };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), 4 * self.items.len());
         if bytes > 0 {
             // SAFETY: the host and the device both have a word for each item. The pinned memory is
-            // this batch's, under its lock, and is not read before the stream is done. The caller
-            // promises that `stream` is a stream of this context, or null.
+            // this batch's, and is not read before the stream is past this, which callers of
+            // `arrived_statuses` promise. The caller promises that `stream` is a stream of this
+            // context, or null.
             let code = unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) };
             call("read what became of a batch", code)?;
             // SAFETY: the caller promises that `stream` is a stream of this context, or null.
             unsafe { self.shared.fill(stream, &self.statuses, 0xff)? };
         }
-        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
-        unsafe { self.shared.wait(stream)? };
+        Ok(())
+    }
+
+    /// Returns what the last [`enqueue_statuses`](Self::enqueue_statuses) has copied, as
+    /// [`statuses`](Self::statuses) does. There must have been one.
+    ///
+    /// # Safety
+    ///
+    /// The stream must be past that copy: an [`Event`](crate::Event) that was recorded after it has
+    /// happened, or the stream was waited for.
+    #[must_use]
+    pub unsafe fn arrived_statuses(&self) -> Vec<Option<Fault>> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let words: Vec<u32> =
             read.as_slice().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        Ok(self.items.iter().map(|item| item.fault(&words)).collect())
+        self.items.iter().map(|item| item.fault(&words)).collect()
     }
 
     /// Reads the [statuses](Self::statuses), and fails if an item has a fault.

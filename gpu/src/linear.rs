@@ -5,14 +5,16 @@
 
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use df11::frame::ElementType;
+use df11_cuda_driver::cuMemcpyDtoHAsync_v2;
 
 use crate::context::{Kernel, Shared, Source};
+use crate::error::call;
 use crate::gemv::{MOST_ELEMENTS, MOST_VECTORS, Product, room, unit_blocks};
 use crate::kernels::{DF11_GEMV, FAST_GEMV, PLAIN_GEMV, WARPS};
-use crate::memory::Memory;
+use crate::memory::{Memory, Pinned};
 use crate::units::Coded;
 use crate::{Error, Frame, Gpu, Unit};
 
@@ -161,9 +163,12 @@ pub struct Linear {
     offsets: Vec<(u64, u64, Option<u64>, u64)>,
     /// A word for each layer, by kind.
     statuses: Memory,
+    /// The host memory that statuses are copied to.
+    read: Mutex<Pinned>,
     /// For each of these words: the layer, and the clause that is broken if a kernel says so.
     told: Vec<(usize, &'static str)>,
-    _memory: [Memory; 2],
+    /// Sums of pieces and their counters; what kernels are told.
+    memory: [Memory; 2],
     _kept: Vec<Arc<Memory>>,
     shared: Arc<Shared>,
 }
@@ -245,12 +250,19 @@ impl Linear {
             launches,
             vectors: vectors as u32,
             offsets: offsets.collect(),
+            read: Mutex::new(Pinned::new(shared, statuses.len())?),
             statuses,
             told,
-            _memory: [scratch, memory],
+            memory: [scratch, memory],
             _kept: kept,
             shared: Arc::clone(shared),
         })
+    }
+
+    /// Returns the number of bytes that this takes on the device, besides its matrices.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        self.statuses.len() + self.memory.iter().map(Memory::len).sum::<usize>()
     }
 
     /// Computes all layers on a stream, of vectors from `x` on, to results from `y` on. The call
@@ -323,7 +335,48 @@ impl Linear {
         // SAFETY: the caller promises that `stream` is a stream of this context, or null.
         let found =
             unsafe { self.shared.download_after(stream, self.statuses.address(), self.statuses.len())? };
-        let words = found.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+        self.verdict(&found)
+    }
+
+    /// Copies to the host what kernels have found since this was made, on a stream and without
+    /// waiting: for callers that read it later, once the stream is past this.
+    ///
+    /// # Safety
+    ///
+    /// `stream` must be a stream (`CUstream`) of this device's context, or null for its legacy
+    /// stream. This must stay until the stream is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if the driver refuses.
+    pub unsafe fn enqueue_statuses(&self, stream: *mut c_void) -> Result<(), Error> {
+        let _current = self.shared.enter()?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), self.statuses.len());
+        // SAFETY: the host and the device both have this many bytes. The pinned memory is not read
+        // before the stream is past this, which callers of `arrived_statuses` promise. The caller
+        // promises that `stream` is a stream of this context, or null.
+        call("read what became of products", unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) })
+    }
+
+    /// Fails as [`check`](Self::check) does, if the last
+    /// [`enqueue_statuses`](Self::enqueue_statuses) has copied a fault. There must have been one.
+    ///
+    /// # Safety
+    ///
+    /// The stream must be past that copy: an [`Event`](crate::Event) that was recorded after it has
+    /// happened, or the stream was waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Block`] for the first invalid matrix that it meets.
+    pub unsafe fn arrived_statuses(&self) -> Result<(), Error> {
+        self.verdict(self.read.lock().unwrap_or_else(PoisonError::into_inner).as_slice())
+    }
+
+    /// Finds the first invalid matrix in statuses.
+    fn verdict(&self, statuses: &[u8]) -> Result<(), Error> {
+        let words = statuses.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
         match words.zip(&self.told).find(|(word, _)| *word != u32::MAX) {
             Some((word, (item, clause))) => {
                 Err(Error::Block { item: *item, block: (word >> 3) as usize, clause })

@@ -2,14 +2,14 @@
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use df11_cuda_driver::{
-    cuEventCreate, cuEventDestroy_v2, cuEventElapsedTime, cuEventRecord, cuEventSynchronize, cuStreamCreate,
-    cuStreamDestroy_v2, cuStreamSynchronize, cuStreamWaitEvent,
+    cuEventCreate, cuEventDestroy_v2, cuEventElapsedTime, cuEventQuery, cuEventRecord, cuEventSynchronize,
+    cuStreamCreate, cuStreamDestroy_v2, cuStreamSynchronize, cuStreamWaitEvent,
 };
 
 use crate::context::{Current, Handle, Shared};
@@ -18,6 +18,9 @@ use crate::{Error, Gpu};
 
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: u32 = 1;
+
+/// `CUDA_ERROR_NOT_READY`
+const NOT_READY: c_int = 600;
 
 /// A stream of a context. Its work is done in order. There is no defined order between its work and
 /// that of other streams.
@@ -157,6 +160,20 @@ impl Event {
         let _current = self.shared.enter()?;
         // SAFETY: the event lives.
         call("wait for an event", unsafe { cuEventSynchronize(self.handle.0) })
+    }
+
+    /// Tells whether it has happened, without waiting. An event that was never recorded has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if earlier work of its stream failed.
+    pub fn has_happened(&self) -> Result<bool, Error> {
+        let _current = self.shared.enter()?;
+        // SAFETY: the event lives.
+        match unsafe { cuEventQuery(self.handle.0) } {
+            NOT_READY => Ok(false),
+            code => call("ask whether an event has happened", code).map(|()| true),
+        }
     }
 
     /// Returns the time from another event to this one, by the device's clock.

@@ -45,6 +45,12 @@ impl Unit {
         self.raw.elements == 0
     }
 
+    /// Returns the number of bytes that it takes on the device, without adopted memory.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Returns the number of blocks of its code.
     pub(crate) const fn blocks(&self) -> usize {
         self.raw.code_bytes.div_ceil(BLOCK_BYTES)
@@ -108,6 +114,12 @@ impl Frame {
     #[must_use]
     pub const fn elements_bytes(&self) -> usize {
         self.elements_bytes
+    }
+
+    /// Returns the number of bytes that it takes on the device, without adopted memory.
+    #[must_use]
+    pub fn device_bytes(&self) -> usize {
+        self.memory.len()
     }
 
     /// Compares the checksums of its coded bytes (F-5.4), where it has some, with decoded elements.

@@ -5,6 +5,7 @@ mod ranges;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use df11::{Parts, bf16};
@@ -323,6 +324,22 @@ impl Reader {
     #[must_use]
     pub fn unit_parts(&self, unit: usize) -> Option<Parts<&[u8]>> {
         self.open_units.get(unit).map(OpenUnit::tensors)
+    }
+
+    /// Returns the frame of a tensor, where it lies in the mapped files, for programs that decode
+    /// frames themselves. `None` if the tensor is stored otherwise, or read from a store by ranges.
+    #[must_use]
+    pub fn frame_bytes(&self, name: &str) -> Option<&[u8]> {
+        match self.tensor(name)?.place {
+            Place::Frame(file, at, _) if !self.reads_ranges() => Some(self.bytes(file, at)),
+            _ => None,
+        }
+    }
+
+    /// Returns the path of the checkpoint.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.part.weights.path
     }
 
     fn find(&self, name: &str) -> Result<&ReaderTensor, Error> {

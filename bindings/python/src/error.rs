@@ -54,6 +54,48 @@ pub(crate) fn of_tensor(py: Python<'_>, tensor: Option<&str>, error: &codec::Err
     build(py, &message, &Facts { kind: kind(error), clause: error.clause(), tensor, ..Facts::default() })
 }
 
+/// Turns an error of a GPU into an exception. `what` is what was asked for, if that helps.
+#[cfg(target_os = "linux")]
+pub(crate) fn of_gpu(py: Python<'_>, error: &df11_gpu::Error, what: Option<&str>) -> PyErr {
+    let message = what.map_or_else(|| error.to_string(), |what| format!("{what}: {error}"));
+    build(py, &message, &Facts { kind: kind_of_gpu(error), ..Facts::default() })
+}
+
+/// Turns an error of what was to be stored on a GPU into an exception.
+#[cfg(target_os = "linux")]
+pub(crate) fn of_stored(py: Python<'_>, error: &df11_gpu::Error, what: &str, name: &str) -> PyErr {
+    let clause = match error {
+        df11_gpu::Error::Invalid(error) => error.clause(),
+        _ => None,
+    };
+    let facts = Facts { kind: kind_of_gpu(error), clause, tensor: Some(name), ..Facts::default() };
+    build(py, &format!("{what}: {error}"), &facts)
+}
+
+/// Makes the exception for what a kernel has found wrong with a tensor or unit.
+#[cfg(target_os = "linux")]
+pub(crate) fn of_fault(py: Python<'_>, message: &str, clause: &'static str, name: &str) -> PyErr {
+    let facts = Facts { kind: "corrupt", clause: Some(clause), tensor: Some(name), ..Facts::default() };
+    build(py, message, &facts)
+}
+
+/// Makes the exception for what a GPU or its driver refused.
+#[cfg(target_os = "linux")]
+pub(crate) fn of_device(py: Python<'_>, message: &str) -> PyErr {
+    build(py, message, &Facts { kind: "device", ..Facts::default() })
+}
+
+#[cfg(target_os = "linux")]
+fn kind_of_gpu(error: &df11_gpu::Error) -> &'static str {
+    use df11_gpu::ErrorKind;
+    match (error.kind(), error) {
+        (ErrorKind::Data, df11_gpu::Error::Invalid(error)) => kind(error),
+        (ErrorKind::Data, _) => "corrupt",
+        (ErrorKind::Usage, _) => "invalid_input",
+        _ => "device",
+    }
+}
+
 /// Makes the exception for a wrong call: an argument with a wrong type, length or name.
 pub(crate) fn invalid(py: Python<'_>, problem: &str) -> PyErr {
     build(py, problem, &Facts { kind: "invalid_input", ..Facts::default() })

@@ -9,6 +9,8 @@ mod command;
 mod deltas;
 mod error;
 mod frames;
+#[cfg(target_os = "linux")]
+mod gpu;
 mod memory;
 mod operations;
 mod plans;
@@ -27,6 +29,9 @@ mod _df11 {
     use crate::deltas::{apply_deltas, describe_delta, encode_deltas};
     #[pymodule_export]
     use crate::frames::{decode_frame, describe_frame, encode_frame};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::gpu::{GpuBatch, GpuDevice, GpuLinear, GpuStored, GpuStream};
     #[pymodule_export]
     use crate::operations::{compress, decompress, inspect, verify};
     #[pymodule_export]

@@ -35,7 +35,7 @@ type DescribedUnit = (String, Vec<String>, u64, u64);
 
 /// An open checkpoint.
 #[pyclass(frozen, module = "df11._df11")]
-pub(crate) struct Reader(checkpoint::Reader);
+pub(crate) struct Reader(pub(crate) checkpoint::Reader);
 
 /// A piece of a tensor, and its memory.
 struct Job<'a> {

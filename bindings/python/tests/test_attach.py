@@ -164,7 +164,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     refused(nn.Sequential(nn.Linear(256, 256)).to(torch.bfloat16), "tensors in it are not")
     bigger = nn.Sequential(*model, nn.Linear(2, 2)).to(torch.bfloat16)
     refused(bigger, "parameters of the module are not in it")
-    refused(model, "not built yet", df11.UnsupportedError, device="cuda")
+    refused(model, "linear is", linear="fast")
+    refused(model, "is for cards", linear="fused")
     refused(model, "prefetch", prefetch=3)
     df11.torch.attach(bigger, path, strict=False)
 

@@ -8,6 +8,9 @@
 //! host code behaves the same, and errors of the host code or of a kernel are reported by
 //! [`findings`].
 //!
+//! A shared library that this is linked into exports the functions. With the feature `hidden` it
+//! keeps them to itself, and what it calls is never the function of another library.
+//!
 //! ```
 //! use df11_cuda_driver::{Backend, backend, cuDeviceGetCount, cuInit};
 //!
@@ -257,6 +260,9 @@ macro_rules! functions {
                 };
                 returned(stringify!($name), code)
             }
+
+            #[cfg(all(feature = "hidden", target_os = "linux"))]
+            std::arch::global_asm!(concat!(".hidden ", stringify!($name)));
         )*
     };
 }

@@ -2,7 +2,7 @@
 
 use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use df11_cuda_driver::*;
-use df11_gpu::{Batch, Error, Item, Stream};
+use df11_gpu::{Batch, Error, Event, Item, Stream};
 use df11_tests::corpus;
 
 use crate::support::{
@@ -157,6 +157,33 @@ fn statuses_name_the_item_and_its_block_and_begin_anew_when_they_were_read() {
         batch.enqueue(stream, outputs.address()).unwrap();
         let error = batch.check(stream).unwrap_err();
         assert!(matches!(error, Error::Block { item: 0, block: 36, clause: "V-3.3" }), "{error}");
+    }
+}
+
+#[test]
+fn statuses_that_nobody_waits_for_are_there_when_an_event_after_them_has_happened() {
+    let gpu = open(25);
+    let stream = gpu.stream();
+    // The frequencies of exponents halve, so that a block of the longest codewords is short.
+    let weights: Vec<u8> =
+        (1..=20_000u32).flat_map(|i| ((120 - i.trailing_zeros() as u16) << 7).to_le_bytes()).collect();
+    let mut short = encoded(&weights);
+    short.encoded_exponent.fill(0xff);
+    let (_memory, short) = adopt(&gpu, &short, [0; 5]);
+    let batch = Batch::packed(&gpu, &[Item::Unit(&short)]).unwrap();
+    let outputs = gpu.allocate(batch.output_bytes() as usize).unwrap();
+    let event = Event::new(&gpu).unwrap();
+    assert!(event.has_happened().unwrap(), "it was never recorded");
+    // SAFETY: the memory has room for all outputs. It and the batch stay until the event, which
+    // comes after their work, has happened.
+    unsafe {
+        batch.enqueue(stream.as_raw(), outputs.address()).unwrap();
+        batch.enqueue_statuses(stream.as_raw()).unwrap();
+        event.record(stream).unwrap();
+        assert!(!event.has_happened().unwrap());
+        while !event.has_happened().unwrap() {}
+        assert_eq!(batch.arrived_statuses()[0].map(|fault| fault.clause), Some("D-8.6"));
+        assert_eq!(batch.statuses(stream.as_raw()).unwrap(), [None]);
     }
 }
 

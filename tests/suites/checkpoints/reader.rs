@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use df11::frame::Frame;
 use df11_model::{Codec, CompressOptions, Error, ErrorKind, Reader, ReaderTensor, compress, verify};
 use df11_tests::corpus::{Tensor, Tensors};
 use safetensors::tensor::Dtype;
@@ -30,6 +31,13 @@ fn a_reader_finds_a_row_in_any_block_of_a_frame() {
         reader.decode_range_into("w", range.clone(), &mut found).unwrap();
         assert!(found == tensors["w"].bytes[2 * range.start as usize..2 * range.end as usize], "{range:?}");
     }
+    // For programs that decode frames themselves.
+    let frame = Frame::new(reader.frame_bytes("w").unwrap()).unwrap();
+    let mut found = vec![0; frame.elements_bytes()];
+    frame.decode_into(&mut found).unwrap();
+    assert!(found == tensors["w"].bytes && reader.frame_bytes("x").is_none());
+    assert!(Reader::open(model.path()).unwrap().frame_bytes("w").is_none(), "it is plain there");
+    assert_eq!(reader.path(), packed);
 }
 
 #[test]

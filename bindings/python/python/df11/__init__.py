@@ -12,6 +12,7 @@ from ._df11 import __version__
 from ._errors import (
     CorruptError,
     DataError,
+    DeviceError,
     Error,
     InvalidInputError,
     IoError,
@@ -39,6 +40,7 @@ __all__ = [
     "DataError",
     "DecompressReport",
     "DeltaReport",
+    "DeviceError",
     "Error",
     "FrameReport",
     "InspectReport",

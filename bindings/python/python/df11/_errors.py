@@ -11,7 +11,7 @@ class Error(Exception):
 
     Attributes:
         kind: `truncated`, `corrupt`, `checksum`, `unsupported`, `limit_exceeded`, `invalid_input`,
-            `data` or `io`.
+            `data`, `device` or `io`.
         clause: The clause of the specification that is broken, such as `D-5.4`, if it is one.
         path: The file, if it is known.
         tensor: The tensor, or the module path of the unit, if it is known.
@@ -44,6 +44,12 @@ class InvalidInputError(Error, ValueError):
     """The call is wrong: an argument with a wrong type, length or name."""
 
     kind = "invalid_input"
+
+
+class DeviceError(Error, RuntimeError):
+    """There is no such GPU, it lacks memory, or its driver refused."""
+
+    kind = "device"
 
 
 class UnknownTensorError(InvalidInputError, KeyError):
@@ -82,6 +88,7 @@ _CLASSES: dict[str, type[Error]] = {
     "limit_exceeded": UnsupportedError,
     "invalid_input": InvalidInputError,
     "data": DataError,
+    "device": DeviceError,
 }
 
 

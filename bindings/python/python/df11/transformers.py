@@ -36,7 +36,8 @@ from ._arrays import TYPES
 from ._errors import InvalidInputError, UnsupportedError
 from ._files import Codec, compress
 from ._open import safe_open
-from .torch._attach import Attached, attach_loaded, check_device
+from .torch._attach import attach_loaded, check_device
+from .torch._attached import Attached
 
 __all__ = ["Df11Config", "Df11Quantizer"]
 

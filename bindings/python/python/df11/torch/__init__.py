@@ -13,7 +13,8 @@ from .. import _saving
 from .._errors import InvalidInputError
 from .._files import Options, Path
 from .._open import safe_open
-from ._attach import Attached, attach
+from ._attach import attach
+from ._attached import Attached
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -1,22 +1,9 @@
-"""Models whose weights stay compressed in memory.
-
-A *block* is what is decoded at once: an element of a list of modules (a transformer's layer), or,
-outside of lists, the module that owns the weight. Just before a block's forward its weights are
-decoded into one buffer, and its parameters are made views of that; afterwards they become
-placeholders again, which have the right shape and type and hold NaN without taking memory: a weight
-that is used outside of its block's forward cannot give a number that looks like an answer.
-"""
+"""Gives a module the weights of a checkpoint, so that compressed ones stay compressed."""
 
 from __future__ import annotations
 
-import math
 import os
-import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +12,10 @@ from torch import nn
 from .. import _df11
 from .._errors import InvalidInputError, UnsupportedError
 from .._files import Path, PatternDict, as_json
-from ._plan import _Block, _Plan, _Weight
-
-#: The share of a table's rows from which on the whole table is decoded.
-_MOST_ROWS = 0.5
+from ._attached import Attached
+from ._gpu import OnGpu, check_place
+from ._machine import open_machine
+from ._plan import _Plan
 
 
 def attach(
@@ -42,6 +29,7 @@ def attach(
     blocks: Sequence[str] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     strict: bool = True,
+    linear: str = "decode",
 ) -> Attached:
     """Give a module the weights of a checkpoint, and keep compressed weights compressed.
 
@@ -53,24 +41,41 @@ def attach(
 
     Args:
         module: Any module, whose parameters have the names of the checkpoint's tensors.
-        checkpoint: A compressed file or directory; its files stay mapped into memory.
-        device: Where the module is; this version decodes on the CPU alone.
+        checkpoint: A compressed file or directory. On the CPU, its files stay mapped into memory.
+        device: Where the module is, unless it is on the meta device: `cpu`, or a card such as
+            `cuda:0`, where compressed weights are kept in the card's memory and decoded by it.
+            `emulated` is a card that is emulated, for tests, with the module on the CPU.
         prefetch: 1 to decode the next block while one runs, which takes a second buffer; or 0.
-        threads: How many decode a block; 0 for as many as there are processors.
+        threads: How many decode a block on the CPU; 0 for as many as there are processors.
         pattern_dict: For files of other programs without a configuration: names the tensors.
         blocks: Paths of modules that are blocks, instead of those that are found.
         names: For parameters that the checkpoint stores under other names, or in several tensors
             that follow one another in the parameter: their names there, in order.
         strict: Raise if parameters are in no tensor, or tensors in no parameter.
+        linear: On a card: `decode` multiplies decoded weights, as PyTorch does. `fused` multiplies
+            the compressed ones where at most 8 vectors come to a linear layer: other bits, since
+            its sums are added in another order. `auto` times both at the first use, for each kind
+            of block and number of vectors, and takes the faster.
 
     """
     path = os.fspath(checkpoint)
-    check_device(path, device, prefetch)
+    machine = None if str(device) == "cpu" else open_machine(device)
+    check_prefetch(prefetch)
+    if linear not in ("decode", "fused", "auto"):
+        raise InvalidInputError(f"linear is 'decode', 'fused' or 'auto', not {linear!r}")
+    if machine is None and linear == "fused":
+        raise InvalidInputError("linear='fused' is for cards; the CPU decodes first")
     # Of a checkpoint in a store, the stored bytes are fetched once and stay in memory.
     reader = _df11.Reader(path, as_json(pattern_dict), True)
-    plan = _Plan(module, path, reader, names or {}, blocks)
+    tensor_device = torch.device("cpu") if machine is None else machine.device
+    plan = _Plan(module, path, reader, names or {}, blocks, device=tensor_device)
     plan.check(strict)
-    attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
+    attached: Attached
+    if machine is None:
+        attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
+    else:
+        check_place(module, path, machine)
+        attached = OnGpu(module, path, reader, plan.make_blocks(), prefetch, machine, linear)
     attached.missing, attached.unexpected = plan.missing, plan.unexpected
     # From here on the module changes; the plan has refused everything that it can refuse.
     plan.load_plain(threads)
@@ -79,12 +84,16 @@ def attach(
 
 
 def check_device(path: str, device: Any, prefetch: int) -> None:
-    """Refuse what this version cannot do."""
+    """Refuse devices on which a whole library's way of loading does not keep weights compressed."""
     if torch.device(device).type != "cpu":
-        problem = (
-            f"{path}: weights that stay compressed on {device} are not built yet: this version"
-        )
-        raise UnsupportedError(problem + " decodes them on the CPU; load them decoded instead")
+        problem = f"{path}: weights that stay compressed on {device} are not built yet here;"
+        fix = " df11.torch.attach keeps them so on a card; or load them decoded"
+        raise UnsupportedError(problem + fix)
+    check_prefetch(prefetch)
+
+
+def check_prefetch(prefetch: int) -> None:
+    """Refuse what is neither on nor off."""
     if prefetch not in (0, 1):
         raise InvalidInputError(f"prefetch is 0 or 1 blocks, not {prefetch}")
 
@@ -102,424 +111,3 @@ def attach_loaded(
     attached = Attached(module, path, reader, plan.make_blocks(), prefetch, threads)
     attached._install()
     return attached
-
-
-class Attached:
-    """Keeps a module's weights compressed; `attach` makes it.
-
-    Attributes:
-        module: The module.
-        path: The checkpoint.
-        prefetch: As it was given.
-        missing: Parameters of the module that the checkpoint does not have.
-        unexpected: Tensors of the checkpoint that the module does not have.
-        peak_buffer_bytes: The most bytes of buffers that there were at once.
-
-    """
-
-    missing: Sequence[str] = ()
-    unexpected: Sequence[str] = ()
-
-    def __init__(
-        self,
-        module: nn.Module,
-        path: str,
-        reader: _df11.Reader,
-        blocks: list[_Block],
-        prefetch: int,
-        threads: int,
-    ) -> None:
-        self.module, self.path, self.prefetch = module, path, prefetch
-        self._reader, self._blocks, self._threads = reader, blocks, threads
-        self._lock = threading.RLock()
-        self._running = threading.local()
-        #: Buffers that are free, all of one size.
-        self._free: list[torch.Tensor] = []
-        self._next: dict[int, _Block] = {id(block): after for block, after in pairwise(blocks)}
-        self._last: _Block | None = None
-        self._ahead: tuple[_Block, torch.Tensor, Future[None]] | None = None
-        self._executor: tuple[int, ThreadPoolExecutor] | None = None
-        self._live: dict[int, _Block] = {}
-        self._decoded: weakref.WeakValueDictionary[int, torch.Tensor] = (
-            weakref.WeakValueDictionary()
-        )
-        self._handles: list[Any] = []
-        self.peak_buffer_bytes = 0
-
-    @property
-    def blocks(self) -> list[str]:
-        """The paths of the blocks."""
-        return [block.path for block in self._blocks]
-
-    @property
-    def stored_bytes(self) -> int:
-        """The bytes of the checkpoint's tensors as they are stored, and stay."""
-        return self._reader.stored_bytes()
-
-    @property
-    def largest_block_bytes(self) -> int:
-        """The bytes of the largest block's buffer."""
-        return max(block.bytes for block in self._blocks)
-
-    @property
-    def parameter_names(self) -> list[str]:
-        """The names of the parameters that stay compressed."""
-        return [weight.name for block in self._blocks for weight in block.weights]
-
-    def __repr__(self) -> str:
-        return f"Attached({self.path!r}, {len(self._blocks)} blocks, {self.stored_bytes:,} bytes)"
-
-    def __deepcopy__(self, memo: object) -> Attached:
-        raise InvalidInputError(
-            "a module whose weights are compressed cannot be copied: make it again and attach to it"
-        )
-
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise InvalidInputError(
-            "a module whose weights are compressed cannot be pickled: save its state_dict() instead"
-        )
-
-    def detach(self) -> None:
-        """Decode all weights into the module, for good; it is then as one never compressed."""
-        with self._lock:
-            self._forget_ahead()
-            for handle in self._handles:
-                handle.remove()
-            self._handles.clear()
-            for block in self._blocks:
-                for weight in block.weights:
-                    assert weight.parameter is not None
-                    weight.parameter.data = self._decode_weight(weight)
-                    weight.parameter.requires_grad_(weight.was_trained)
-                    for owner, _ in weight.places:
-                        owner.__dict__.pop("_apply", None)
-                        owner.__dict__.pop("_df11", None)
-            for key in ("_apply", "_df11"):
-                self.module.__dict__.pop(key, None)
-            self._free.clear()
-            self._shut_down()
-
-    def _shut_down(self) -> None:
-        if self._executor is not None:
-            self._executor[1].shutdown(wait=False)
-            self._executor = None
-
-    # What is done to the module.
-
-    def _install(self) -> None:
-        for block in self._blocks:
-            for weight in block.weights:
-                owner, key = weight.places[0]
-                parameter = owner._parameters[key]
-                assert parameter is not None
-                weight.was_trained = parameter.requires_grad
-                if parameter.device.type == "meta":
-                    parameter = nn.Parameter(weight.placeholder, requires_grad=False)
-                    for owner, key in weight.places:
-                        owner._parameters[key] = parameter
-                else:
-                    parameter.data = weight.placeholder
-                    parameter.requires_grad_(False)
-                weight.parameter = parameter
-                for owner, key in weight.places:
-                    self._guard(owner, key, weight)
-            for module in block.modules:
-                self._hook(block, module)
-        # Last, so that it comes first: a module is changed whole, or not at all.
-        self._guard_root()
-
-    def _guard_root(self) -> None:
-        outer = self.module._apply
-
-        def apply(
-            function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
-        ) -> nn.Module:
-            for block in self._blocks:
-                for weight in block.weights:
-                    self._probe(weight, function)
-            outer(function, recurse)
-            return self.module
-
-        self.module.__dict__["_apply"] = apply
-        # Copying or pickling the module finds this.
-        self.module.__dict__["_df11"] = self
-
-    def _probe(self, weight: _Weight, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Refuse what would change a weight."""
-        probe = function(torch.empty(0, dtype=weight.dtype))
-        if probe.dtype != weight.dtype or probe.device.type != "cpu":
-            what = f"{str(probe.dtype).removeprefix('torch.')} on {probe.device}"
-            problem = (
-                f"{self.path}: tensor {weight.name}: stays compressed, and cannot become {what}"
-            )
-            raise UnsupportedError(problem + "; detach() the module first")
-
-    def _hook(self, block: _Block, module: nn.Module) -> None:
-        is_table = isinstance(module, nn.Embedding) and len(block.weights) == 1
-
-        def before(args: tuple[Any, ...]) -> None:
-            rows = _rows(args, block.weights[0].shape) if is_table else None
-            self._acquire(block, rows)
-            hooks = None
-            if torch.is_grad_enabled():
-                hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
-                hooks.__enter__()  # type: ignore[no-untyped-call]
-            self._stack().append((block, hooks))
-
-        def after(args: tuple[Any, ...]) -> None:
-            stack = self._stack()
-            # If `before` itself failed, there is nothing to take back.
-            if stack and stack[-1][0] is block:
-                _, hooks = stack.pop()
-                if hooks is not None:
-                    hooks.__exit__()
-                self._release(block)
-
-        self._handles.append(module.register_forward_pre_hook(_Uncompiled(before)))
-        hook = module.register_forward_hook(_Uncompiled(after), always_call=True)
-        self._handles.append(hook)
-
-    def _stack(self) -> list[tuple[_Block, Any]]:
-        stack: list[tuple[_Block, Any]] | None = getattr(self._running, "stack", None)
-        if stack is None:
-            stack = self._running.stack = []
-        return stack
-
-    def _guard(self, owner: nn.Module, key: str, weight: _Weight) -> None:
-        """Make a module give its weight, and refuse to change it."""
-
-        def give(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-            if prefix + key in state:
-                state[prefix + key] = self._whole(weight)
-
-        def refuse(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-            if prefix + key in state:
-                problem = (
-                    f"{self.path}: tensor {weight.name}: stays compressed, so that nothing can"
-                )
-                fix = " be loaded into it; detach() the module first"
-                raise InvalidInputError(problem + fix)
-
-        def apply(
-            function: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
-        ) -> nn.Module:
-            kept = {}
-            for name, parameter in [*owner._parameters.items()]:
-                if parameter is not None and parameter is weight.parameter:
-                    self._probe(weight, function)
-                    kept[name] = parameter
-                    owner._parameters[name] = None
-            try:
-                outer(function, recurse)
-            finally:
-                owner._parameters.update(kept)
-            return owner
-
-        outer = owner._apply
-        owner.__dict__["_apply"] = apply
-        owner.__dict__["_df11"] = self
-        self._handles.append(owner.register_state_dict_post_hook(give))
-        self._handles.append(owner.register_load_state_dict_pre_hook(refuse))
-
-    # Decoding.
-
-    def _new(self, size: int) -> torch.Tensor:
-        """Take a free buffer of this size, or make one."""
-        # Those of another size would stay beside it.
-        self._free = [flat for flat in self._free if flat.numel() == size]
-        flat = self._free.pop() if self._free else torch.empty(size, dtype=torch.uint8)
-        return flat
-
-    def _give_back(self, flat: torch.Tensor | None) -> None:
-        """Keep a buffer for the next block, if nothing else refers to it."""
-        if flat is None or len(self._free) > self.prefetch:
-            return
-        if _is_unshared(flat):
-            self._free.append(flat)
-
-    def _note_peak(self) -> None:
-        held = sum(block.flat.numel() for block in self._live.values() if block.flat is not None)
-        held += sum(flat.numel() for flat in self._free)
-        held += 0 if self._ahead is None else self._ahead[1].numel()
-        self.peak_buffer_bytes = max(self.peak_buffer_bytes, held)
-
-    def _acquire(self, block: _Block, rows: list[int] | None) -> None:
-        with self._lock:
-            if block.users == 0 or (block.rows is not None):
-                self._bring(block, rows)
-            block.users += 1
-            assert block.flat is not None
-            self._live[block.flat.untyped_storage().data_ptr()] = block
-            self._note_peak()
-            if self._last is not None and self._last is not block:
-                self._next[id(self._last)] = block
-            self._last = block
-            if self.prefetch:
-                self._look_ahead(block)
-                self._note_peak()
-
-    def _bring(self, block: _Block, rows: list[int] | None) -> None:
-        """Decode a block, or some rows of its table."""
-        if rows is not None:
-            if block.flat is None:
-                # Pages that no row is in are never touched, and take no memory.
-                block.install(torch.empty(block.bytes, dtype=torch.uint8))
-                block.rows = set()
-            assert block.rows is not None and block.flat is not None
-            wanted = sorted(set(rows) - block.rows)
-            try:
-                self._reader.decode(_row_jobs(block, wanted), self._threads)
-            except BaseException:
-                if block.users == 0:
-                    block.uninstall()
-                raise
-            block.rows.update(wanted)
-            return
-        if block.flat is not None:
-            self._live.pop(block.flat.untyped_storage().data_ptr(), None)
-        flat = self._take_ahead(block)
-        if flat is None:
-            flat = self._new(block.bytes)
-            self._reader.decode(block.jobs(flat), self._threads)
-        block.install(flat)
-        block.rows = None
-
-    def _release(self, block: _Block) -> None:
-        with self._lock:
-            block.users -= 1
-            if block.users == 0:
-                assert block.flat is not None
-                self._live.pop(block.flat.untyped_storage().data_ptr(), None)
-                is_part = block.rows is not None
-                flat = block.uninstall()
-                self._give_back(None if is_part else flat)
-
-    def _look_ahead(self, block: _Block) -> None:
-        """Begin to decode the block after this one."""
-        after = self._next.get(id(block))
-        if after is None or after is block or after.users > 0 or self._ahead is not None:
-            return
-        if any(isinstance(module, nn.Embedding) for module in after.modules):
-            # Decoding some rows of a table on demand is faster than decoding all of it.
-            return
-        flat = self._new(after.bytes)
-        jobs = after.jobs(flat)
-        work = self._pool().submit(self._reader.decode, jobs, self._threads)
-        self._ahead = (after, flat, work)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        # A forked process has no copy of the threads.
-        if self._executor is None or self._executor[0] != os.getpid():
-            self._executor = (os.getpid(), ThreadPoolExecutor(1, "df11-prefetch"))
-            weakref.finalize(self, self._executor[1].shutdown, wait=False)
-        return self._executor[1]
-
-    def _take_ahead(self, block: _Block) -> torch.Tensor | None:
-        """Take what was decoded ahead, if it is this block."""
-        if self._ahead is None:
-            return None
-        ahead, flat, work = self._ahead
-        if self._executor is None or self._executor[0] != os.getpid():
-            # The thread that was decoding stayed behind in the process that forked.
-            self._ahead = None
-            return None
-        if ahead is not block:
-            if work.done():
-                self._forget_ahead()
-            return None
-        self._ahead = None
-        work.result()
-        return flat
-
-    def _forget_ahead(self) -> None:
-        if self._ahead is not None:
-            _, flat, work = self._ahead
-            self._ahead = None
-            work.exception()
-            self._give_back(flat)
-
-    def _decode_weight(self, weight: _Weight) -> torch.Tensor:
-        flat = torch.empty(weight.bytes, dtype=torch.uint8)
-        self._reader.decode(weight.jobs(flat.data_ptr()), self._threads)
-        return weight.view(flat, 0)
-
-    def _whole(self, weight: _Weight) -> torch.Tensor:
-        """Decode a weight for a lasting user: the same tensor while one is kept."""
-        with self._lock:
-            found = self._decoded.get(id(weight))
-            if found is None:
-                found = self._decoded[id(weight)] = self._decode_weight(weight)
-            return found
-
-    # The backward pass: weights are not kept for it, but decoded again.
-
-    def _pack(self, tensor: torch.Tensor) -> Any:
-        try:
-            block = self._live.get(tensor.untyped_storage().data_ptr())
-        except (RuntimeError, NotImplementedError):
-            return tensor
-        if block is None or block.flat is None or block.rows is not None:
-            return tensor
-        at = tensor.storage_offset() * tensor.element_size()
-        for weight, offset in zip(block.weights, block.offsets, strict=True):
-            if offset <= at < offset + weight.bytes and tensor.dtype == weight.dtype:
-                inside = (at - offset) // tensor.element_size()
-                return (weight, tensor.size(), tensor.stride(), inside)
-        return tensor
-
-    def _unpack(self, packed: Any) -> torch.Tensor:
-        if isinstance(packed, torch.Tensor):
-            return packed
-        weight, size, stride, inside = packed
-        return torch.as_strided(self._decode_weight(weight), size, stride, inside)
-
-
-class _Uncompiled:
-    """A hook that torch.compile leaves alone: it breaks the graph there.
-
-    `torch.compiler.disable` does that too, but takes 160 MB and seconds for whoever never compiles.
-    """
-
-    def __init__(self, function: Callable[[tuple[Any, ...]], None]) -> None:
-        self.function = function
-        self.disabled: Callable[[tuple[Any, ...]], None] | None = None
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
-        if "torch._dynamo" not in sys.modules:
-            self.function(args)
-            return
-        if self.disabled is None:
-            self.disabled = torch.compiler.disable(self.function)
-        self.disabled(args)
-
-    def __reduce_ex__(self, protocol: object) -> Any:
-        return Attached.__reduce_ex__(self, protocol)  # type: ignore[arg-type]
-
-
-def _rows(args: tuple[Any, ...], shape: torch.Size) -> list[int] | None:
-    """Return the rows of a table that an input selects, if they are few."""
-    if not args or not isinstance(args[0], torch.Tensor) or args[0].is_floating_point():
-        return None
-    rows = args[0].unique().tolist()
-    if len(rows) > _MOST_ROWS * shape[0] or any(not 0 <= row < shape[0] for row in rows):
-        return None
-    return [int(row) for row in rows]
-
-
-def _row_jobs(block: _Block, rows: Iterable[int]) -> list[tuple[str, int, int, tuple[int, int]]]:
-    assert block.flat is not None
-    weight, base = block.weights[0], block.flat.data_ptr()
-    width = math.prod(weight.shape[1:])
-    size = width * weight.dtype.itemsize
-    name = weight.parts[0].name
-    return [(name, width * r, width * (r + 1), (base + size * r, size)) for r in rows]
-
-
-def _is_unshared(flat: torch.Tensor) -> bool:
-    """Tell whether only this tensor refers to a buffer."""
-    count = getattr(torch._C, "_storage_Use_Count", None)
-    if count is None:
-        return False
-    storage = flat.untyped_storage()
-    # The tensor, and the object that was just made for its storage.
-    return bool(count(storage._cdata) <= 2)

@@ -22,7 +22,14 @@ _ALIGNMENT = 64
 class _Weight:
     """A parameter whose content stays compressed."""
 
-    def __init__(self, parts: list[_Tensor], name: str, shape: torch.Size, dtype: str) -> None:
+    def __init__(
+        self,
+        parts: list[_Tensor],
+        name: str,
+        shape: torch.Size,
+        dtype: str,
+        device: torch.device,
+    ) -> None:
         self.parts, self.name, self.shape = parts, name, shape
         self.dtype: torch.dtype = getattr(torch, TYPES[dtype][2])
         self.bytes = sum(part.bytes for part in parts)
@@ -31,7 +38,7 @@ class _Weight:
         self.parameter: nn.Parameter | None = None
         self.was_trained = False
         nan = math.nan if self.dtype.is_floating_point else 0
-        self.placeholder = torch.full((1,) * len(shape), nan).to(self.dtype).expand(shape)
+        self.placeholder = torch.full((1,) * len(shape), nan).to(device, self.dtype).expand(shape)
 
     def jobs(self, address: int) -> list[tuple[str, int, int, tuple[int, int]]]:
         """Return what to decode, and the memory for it."""
@@ -100,8 +107,10 @@ class _Plan:
         names: Mapping[str, Sequence[str]],
         blocks: Sequence[str] | None,
         only: set[str] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.module, self.path, self.reader, self.chosen = module, path, reader, blocks
+        self.device = torch.device("cpu") if device is None else device
         tensors = {described[0]: _Tensor(described) for described in reader.tensors()}
         self.modules = dict(module.named_modules())
         self.weights: dict[int, _Weight] = {}
@@ -155,7 +164,7 @@ class _Plan:
             own = str(value.dtype).removeprefix("torch.")
             fix = f"make the module with dtype=torch.{TYPES[dtype][2]}"
             self._refuse(name, f"is {dtype}, but {own} in the module; {fix}")
-        self.weights[id(value)] = _Weight(sources, name, value.shape, dtype)
+        self.weights[id(value)] = _Weight(sources, name, value.shape, dtype, self.device)
 
     def _refuse(self, name: str, problem: str) -> None:
         error = InvalidInputError(f"{self.path}: tensor {name}: {problem}")
@@ -241,7 +250,9 @@ class _Plan:
             if value.device.type != "meta":
                 with torch.no_grad():
                     value.copy_(content)
-            elif isinstance(value, nn.Parameter):
+                continue
+            content = content.to(self.device)
+            if isinstance(value, nn.Parameter):
                 replaced[id(value)] = nn.Parameter(content, requires_grad=value.requires_grad)
             else:
                 replaced[id(value)] = content
