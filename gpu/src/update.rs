@@ -221,8 +221,8 @@ impl Update {
         }
         let _current = self.shared.enter()?;
         let (scratch, statuses) = (self.scratch.address(), 4 * self.launches.statuses() as usize);
-        // SAFETY: the memory begins with the statuses. The caller promises that `stream` is a stream
-        // of this context, or null, and that no other stream works for this update.
+        // SAFETY: the memory begins with the statuses. The caller promises that `stream` is a
+        // stream of this context, or null, and that no other stream works for this update.
         call("set the statuses of an update", unsafe { cuMemsetD8Async(scratch, 0xff, statuses, stream) })?;
         for launch in self.launches.launches(self.parts, scratch, elements) {
             let Some(at) = ENTRIES.iter().position(|entry| *entry == launch.entry) else { continue };
@@ -247,7 +247,8 @@ impl Update {
     ///
     /// # Safety
     ///
-    /// `stream` must be the stream of the last [`enqueue`](Self::enqueue), or one that waits for it.
+    /// `stream` must be the stream of the last [`enqueue`](Self::enqueue), or one that waits for
+    /// it.
     ///
     /// # Errors
     ///
@@ -287,8 +288,9 @@ impl Update {
     ///
     /// [`Error::Base`] if a base is another than its delta was made against; then no tensor has
     /// changed. [`Error::Lost`] if a delta is not valid, which its checksums did not show, or the
-    /// device computed something else than it says: the elements of that tensor are lost. Of several
-    /// faults, the first lost tensor is named. Otherwise the errors of [`statuses`](Self::statuses).
+    /// device computed something else than it says: the elements of that tensor are lost. Of
+    /// several faults, the first lost tensor is named. Otherwise the errors of
+    /// [`statuses`](Self::statuses).
     pub unsafe fn check(&self, stream: *mut c_void) -> Result<(), Error> {
         // SAFETY: the caller promises what `statuses` needs for `stream`.
         let statuses = unsafe { self.statuses(stream)? };
@@ -302,7 +304,8 @@ impl Update {
         }
     }
 
-    /// Applies all deltas over tensors in memory of the device, waits, and checks what became of it.
+    /// Applies all deltas over tensors in memory of the device, waits, and checks what became of
+    /// it.
     ///
     /// # Errors
     ///

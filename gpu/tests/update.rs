@@ -98,8 +98,8 @@ fn a_wrong_base_is_named_and_nothing_is_changed() {
 fn an_update_is_captured_in_a_graph() {
     let gpu = gpu();
     let mut stream = null_mut();
-    // SAFETY: pointers are to variables of the test, or null; all memory stays until the graph is no
-    // longer launched.
+    // SAFETY: pointers are to variables of the test, or null; all memory stays until the graph is
+    // no longer launched.
     unsafe {
         assert_eq!(cuCtxSetCurrent(gpu.context()), 0);
         assert_eq!(cuStreamCreate(&mut stream, 1), 0);

@@ -279,9 +279,9 @@ pub fn rows(weights: &[u8], published: Option<&str>, tools: Option<&Tools>) -> R
     Ok(rows)
 }
 
-/// Reports the work of the kernels that apply a delta, for all targets: of BF16 weights and those that
-/// they are made of. The last row of a target, `update`, is all of it: the bytes that it reads are
-/// those of the delta, and the weights three times.
+/// Reports the work of the kernels that apply a delta, for all targets: of BF16 weights and those
+/// that they are made of. The last row of a target, `update`, is all of it: the bytes that it reads
+/// are those of the delta, and the weights three times.
 ///
 /// # Errors
 ///

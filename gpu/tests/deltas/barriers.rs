@@ -1,5 +1,5 @@
-//! The purpose of each barrier of a thread block. (Votes between lanes stand beside most barriers of
-//! warps; the emulator lets votes order what CUDA does not promise that they do.)
+//! The purpose of each barrier of a thread block. (Votes between lanes stand beside most barriers
+//! of warps; the emulator lets votes order what CUDA does not promise that they do.)
 
 use df11::delta::{EncodeOptions, Method};
 use df11_emulator::{Kind, Module};

@@ -157,7 +157,8 @@ fn numbers_of_a_block_that_do_not_fit_are_refused_or_told() {
                     let mut sample = whole.clone();
                     let at = start + 4 * number;
                     let value = field(&sample.bytes, at);
-                    // Two blocks share what one has more and the other less, so that lengths add up.
+                    // Two blocks share what one has more and the other less, so that lengths add
+                    // up.
                     let unit = if number == 3 { 64 } else { 4 };
                     let next = field(&sample.bytes, at + 28);
                     if value < unit || next < unit {

@@ -13,8 +13,8 @@ use half::bf16;
 
 use crate::support::{Change, DELTA, Sample, base, changed, come_out};
 
-/// The work of the kernels per element: instructions, sectors read and written, wavefronts of shared
-/// memory, and those due to conflicts.
+/// The work of the kernels per element: instructions, sectors read and written, wavefronts of
+/// shared memory, and those due to conflicts.
 const WORK: &str = "
     delta_apply_2 near 3.0560 0.0865 0.0625 0.3916 0.1575
     delta_check near 0.9215 0.1281 0.0001 0.3895 0.2637
