@@ -319,14 +319,16 @@ impl Batch {
     /// [`Error::Capturing`] while the stream is captured, [`Error::Driver`] if earlier work of the
     /// stream failed.
     pub unsafe fn statuses(&self, stream: *mut c_void) -> Result<Vec<Option<Fault>>, Error> {
-        // SAFETY: the caller promises that `stream` is a stream of this context, or null. What
-        // arrives is read after the stream is done.
-        unsafe {
-            self.shared.refuse_capture(stream)?;
-            self.enqueue_statuses(stream)?;
-            self.shared.wait(stream)?;
-            Ok(self.arrived_statuses())
-        }
+        let _current = self.shared.enter()?;
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null.
+        unsafe { self.shared.refuse_capture(stream)? };
+        // Held until the words are read, so that no other call copies to them meanwhile.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: as above; the words are read after the stream is done.
+        unsafe { self.copy_statuses(&mut read, stream)? };
+        // SAFETY: as above.
+        unsafe { self.shared.wait(stream)? };
+        Ok(self.faults(&read))
     }
 
     /// Copies to the host what kernels have found since the last such copy, on a stream and
@@ -343,12 +345,22 @@ impl Batch {
     pub unsafe fn enqueue_statuses(&self, stream: *mut c_void) -> Result<(), Error> {
         let _current = self.shared.enter()?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the caller promises that `stream` is a stream of this context, or null. Callers
+        // of `arrived_statuses` promise that the stream is past this before they read.
+        unsafe { self.copy_statuses(&mut read, stream) }
+    }
+
+    /// Copies the statuses to the host on a stream, and sets them to what is no fault.
+    ///
+    /// # Safety
+    ///
+    /// `stream` must be a stream of this context, or null, and must be past this before the words
+    /// are read.
+    unsafe fn copy_statuses(&self, read: &mut Pinned, stream: *mut c_void) -> Result<(), Error> {
         let (to, from, bytes) = (read.as_mut_ptr(), self.statuses.address(), 4 * self.items.len());
         if bytes > 0 {
             // SAFETY: the host and the device both have a word for each item. The pinned memory is
-            // this batch's, and is not read before the stream is past this, which callers of
-            // `arrived_statuses` promise. The caller promises that `stream` is a stream of this
-            // context, or null.
+            // this batch's. The caller promises the rest.
             let code = unsafe { cuMemcpyDtoHAsync_v2(to, from, bytes, stream) };
             call("read what became of a batch", code)?;
             // SAFETY: the caller promises that `stream` is a stream of this context, or null.
@@ -366,7 +378,11 @@ impl Batch {
     /// happened, or the stream was waited for.
     #[must_use]
     pub unsafe fn arrived_statuses(&self) -> Vec<Option<Fault>> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        self.faults(&self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the fault of each item, of words that were copied.
+    fn faults(&self, read: &Pinned) -> Vec<Option<Fault>> {
         let words: Vec<u32> =
             read.as_slice().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         self.items.iter().map(|item| item.fault(&words)).collect()

@@ -112,8 +112,8 @@ impl Pinned {
 
     /// Returns its bytes. No stream may be writing them.
     pub(crate) fn as_slice(&self) -> &[u8] {
-        // SAFETY: the bytes exist until this is dropped, and were written on allocation. Any caller
-        // that copies to them waits for the copy.
+        // SAFETY: the bytes exist until this is dropped, and were written on allocation. Whoever
+        // reads them promises that the stream which copies to them is past the copy.
         unsafe { std::slice::from_raw_parts(self.address, self.bytes) }
     }
 

@@ -344,6 +344,55 @@ def test_gradients_flow_and_weights_are_decoded_again_for_them(tmp_path):
     assert torch.equal(*grads) and grads[0].abs().sum() > 0
 
 
+def test_a_backward_pass_after_detach_has_the_module_s_weights(tmp_path):
+    model = Net()
+    other = on_meta(Net)
+    attached = df11.torch.attach(other, compressed(model, tmp_path, "df11"), device="emulated")
+    x = torch.randn(5, 64, dtype=torch.bfloat16)
+    grads = []
+    for layer in (model.layers[0], other.layers[0]):
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        if layer is other.layers[0]:
+            attached.detach()
+        y.sum().backward()
+        grads.append(given.grad)
+    assert torch.equal(*grads)
+
+
+def test_no_memory_for_the_next_block_is_no_fault_of_this_one(tmp_path, monkeypatch):
+    model = Net()
+    other = on_meta(Net)
+    path = compressed(model, tmp_path, "rans")
+    attached = df11.torch.attach(other, path, device="emulated", prefetch=1)
+    ids = torch.arange(20)
+    assert torch.equal(other(ids), model(ids))
+    look_ahead, new = attached._look_ahead, attached._new
+
+    def short(_):
+        raise torch.OutOfMemoryError("no memory")
+
+    def without_memory(block):
+        attached._new = short
+        try:
+            look_ahead(block)
+        finally:
+            attached._new = new
+
+    monkeypatch.setattr(attached, "_look_ahead", without_memory)
+    assert torch.equal(other(ids), model(ids))
+
+    def broken(_):
+        raise RuntimeError("the stream is lost")
+
+    monkeypatch.setattr(attached, "_look_ahead", broken)
+    with pytest.raises(RuntimeError, match="lost"):
+        other(ids)
+    assert all(block.users == 0 and block.flat is None for block in attached._blocks)
+    monkeypatch.undo()
+    assert torch.equal(other(ids), model(ids))
+
+
 def test_threads_share_a_model(tmp_path):
     model = normal_(nn.Sequential(*(nn.Linear(96, 96) for _ in range(3))).to(torch.bfloat16))
     path = compressed(model, tmp_path, "fast")
@@ -382,6 +431,10 @@ def test_other_devices_are_refused_with_the_reason(tmp_path):
         df11.torch.attach(model, path, device="mps")
     with pytest.raises(df11.InvalidInputError, match="is no GPU"):
         extension.GpuDevice("gpu")
+    # What stands for all cards in this process must not be taken for one.
+    assert extension.GpuDevice("emulated").is_emulated
+    with pytest.raises(df11.DeviceError, match="has used an emulated card"):
+        df11.torch.attach(model, path, device="cuda:1")
     # Emulated cards are two, so that things of one can be taken to the other.
     first, second = extension.GpuDevice("emulated"), extension.GpuDevice("cuda:1")
     stored = first.upload_tensor(extension.Reader(str(path), None, True), "0.weight")

@@ -42,6 +42,12 @@ impl GpuDevice {
         &self.0.info().name
     }
 
+    /// Tells whether it is emulated, as all are once one was asked for.
+    #[getter]
+    fn is_emulated(&self) -> bool {
+        self.0.is_emulated()
+    }
+
     /// Returns the bytes of its memory that nobody has.
     fn free_bytes(&self, py: Python<'_>) -> PyResult<usize> {
         let (mut free, mut total) = (0, 0);

@@ -289,7 +289,12 @@ class Attached:
                 self._next[id(self._last)] = block
             self._last = block
             if self.prefetch:
-                self._look_ahead(block)
+                try:
+                    self._look_ahead(block)
+                except BaseException:
+                    # The forward ends here, and nothing else would release the block.
+                    Attached._release(self, block)
+                    raise
                 self._note_peak()
 
     def _bring(self, block: _Block, rows: list[int] | None) -> None:

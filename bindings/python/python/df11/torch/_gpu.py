@@ -160,7 +160,7 @@ class OnGpu(Attached):
         # The files, or what came of a store, are not needed any more.
         self._stored.reader = None
         del self._reader
-        self._linear = linear
+        self._linear, self._is_detached = linear, False
         #: What was found to be faster, for blocks of these layers and this many vectors.
         self.choices: dict[tuple[tuple[tuple[int, int, str], ...], int], str] = {}
 
@@ -194,6 +194,7 @@ class OnGpu(Attached):
         """Decode all weights into the module, for good; it is then as one never compressed."""
         super().detach()
         with self._lock:
+            self._is_detached = True
             for product in self._all_products():
                 product.module.__dict__.pop("forward", None)
             self._products.clear()
@@ -240,6 +241,14 @@ class OnGpu(Attached):
             fused, decoded = measure(self._machine, products, number, lambda: self._views(block))
             self.choices[key] = "fused" if fused < decoded else "decode"
         return self.choices[key] == "fused"
+
+    def _stays_compressed(self, block: _Block) -> bool:
+        """Tell whether the layers of a block multiplied compressed weights, as far as is known."""
+        products = self._products.get(id(block))
+        if not products or self._linear == "fused":
+            return bool(products)
+        signature = tuple(product.signature for product in products)
+        return any(key[0] == signature and way == "fused" for key, way in self.choices.items())
 
     def _views(self, block: _Block) -> list[torch.Tensor]:
         """Decode a block into a buffer for a while, to time it."""
@@ -341,7 +350,9 @@ class OnGpu(Attached):
                 # The module may have changed streams on its way.
                 stream = self._machine.current()
                 users = self._streams.setdefault(block.flat.data_ptr(), {})
-                users.setdefault(self._machine.handle(stream), stream)
+                if self._machine.handle(stream) not in users:
+                    users[self._machine.handle(stream)] = stream
+                    self._machine.keep(block.flat, stream)
             super()._release(block)
 
     def _look_ahead(self, block: _Block) -> None:
@@ -349,7 +360,13 @@ class OnGpu(Attached):
         after = self._next.get(id(block))
         if after is None or after is block or after.users > 0 or self._ahead is not None:
             return
-        flat = self._new(after.bytes)
+        if self._stays_compressed(after):
+            return
+        try:
+            flat = self._new(after.bytes)
+        except torch.OutOfMemoryError:
+            # This block has its memory; the other one has it when its turn comes.
+            return
         try:
             self._enqueue(self._batches[id(after)], flat, self._side)
         except Error:
@@ -370,13 +387,18 @@ class OnGpu(Attached):
         return flat
 
     def _single_of(self, weight: _Weight) -> tuple[_Layout, _df11.GpuBatch]:
-        if id(weight) not in self._single:
-            layout = _Layout([weight], self._stored)
-            batch = self._machine.gpu.batch(layout.items, layout.copies)
-            self._single[id(weight)] = (layout, batch)
-        return self._single[id(weight)]
+        with self._lock:
+            if id(weight) not in self._single:
+                layout = _Layout([weight], self._stored)
+                batch = self._machine.gpu.batch(layout.items, layout.copies)
+                self._single[id(weight)] = (layout, batch)
+            return self._single[id(weight)]
 
     def _decode_weight(self, weight: _Weight) -> torch.Tensor:
+        if self._is_detached:
+            # A backward pass that comes after all; the module has the weight.
+            assert weight.parameter is not None
+            return weight.parameter.data
         layout, batch = self._single_of(weight)
         flat = torch.empty(layout.bytes, dtype=torch.uint8, device=self._device)
         stream = self._machine.current()

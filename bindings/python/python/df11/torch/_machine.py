@@ -56,6 +56,9 @@ class Card:
             index = torch.cuda.current_device() if torch.cuda.is_available() else 0
         self.device = torch.device("cuda", index)
         self.gpu = _df11.GpuDevice(f"cuda:{index}")
+        if self.gpu.is_emulated:
+            problem = f"{self.device}: this process has used an emulated card, which stands for all"
+            raise DeviceError(problem + "; use cards in a process of their own")
         if not torch.cuda.is_available():
             problem = f"{self.device} is there, but this PyTorch ({torch.__version__})"
             raise DeviceError(problem + " was built without CUDA; install one with it")
