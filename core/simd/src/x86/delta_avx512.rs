@@ -110,16 +110,8 @@ fn steps_of<const N: usize, const IS_QUIET: bool>(
                     break 'steps;
                 };
                 left[i] = rest;
-                // SAFETY: what is left is never more than the words that there are.
-                let from = unsafe { words[i].as_ptr().add(rest) };
-                let from = if words[i].len() - rest >= 16 {
-                    // SAFETY: 16 words of 2 bytes.
-                    unsafe { _mm256_loadu_si256(from.cast()) }
-                } else {
-                    // SAFETY: words are read only up to what was left before, and `count` is at
-                    // most 16.
-                    unsafe { _mm256_maskz_loadu_epi16(((1u32 << count) - 1) as u16, from.cast()) }
-                };
+                // SAFETY: at least `count` words were left, and no more than there are.
+                let from = unsafe { next_words(words[i], rest, count) };
                 let taken = _mm512_maskz_expand_epi32(needy, _mm512_cvtepu16_epi32(from));
                 states[i][half] = _mm512_mask_or_epi32(next, needy, _mm512_slli_epi32::<16>(next), taken);
             }
@@ -135,6 +127,25 @@ fn steps_of<const N: usize, const IS_QUIET: bool>(
         }
     }
     run
+}
+
+/// Loads words from `at` on: at least `count`, which is at most 16.
+///
+/// # Safety
+///
+/// There must be `at + count` words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn next_words(words: &[[u8; 2]], at: usize, count: u32) -> __m256i {
+    // SAFETY: there are at least `at` words.
+    let from = unsafe { words.as_ptr().add(at) };
+    if words.len() - at >= 16 {
+        // SAFETY: 16 words of 2 bytes.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    } else {
+        // SAFETY: the caller promises as many words as bits are set.
+        unsafe { _mm256_maskz_loadu_epi16(((1u32 << count) - 1) as u16, from.cast()) }
+    }
 }
 
 /// [`Simd::encode_contexts`](crate::Simd::encode_contexts). Where all symbols of half a step are 0
