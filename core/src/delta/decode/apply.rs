@@ -9,22 +9,9 @@ use crate::frame::{Frame, RansTable};
 use crate::hazmat::frame::crc;
 use crate::{DeltaPart, Error};
 
-/// Bytes that stay in the nearest cache while they are used twice.
-const NEAR: usize = 1 << 14;
-
 /// Compares the checksum of elements of the base.
 fn check_base(part: DeltaPart, expected: u32, elements: &[u8]) -> Result<(), Error> {
     let found = crc(0, elements);
-    if found == expected { Ok(()) } else { Err(Error::DeltaBase { part, expected, found }) }
-}
-
-/// Compares the checksum of elements of the base, which are copied while they are at hand.
-fn copy_base(part: DeltaPart, expected: u32, base: &[u8], out: &mut [u8]) -> Result<(), Error> {
-    let mut found = 0;
-    for (base, out) in base.chunks(NEAR).zip(out.chunks_mut(NEAR)) {
-        found = crc(found, base);
-        out.copy_from_slice(base);
-    }
     if found == expected { Ok(()) } else { Err(Error::DeltaBase { part, expected, found }) }
 }
 
@@ -105,9 +92,6 @@ impl Delta<'_> {
         let of_base = &base[range.start * size..range.end * size];
         match &self.body {
             Body::Frame => Ok(()),
-            Body::Same { elements } if out.len() == base.len() => {
-                copy_base(DeltaPart::Elements, *elements, base, out)
-            }
             Body::Same { elements } => {
                 out.copy_from_slice(of_base);
                 check_base(DeltaPart::Elements, *elements, base)
@@ -136,14 +120,10 @@ impl Delta<'_> {
                     rest = after;
                     let base = &base[of_block.start * size..of_block.end * size];
                     block.check(number)?;
-                    let (part, first) = (DeltaPart::Block(number as u64), (start - of_block.start) * size);
-                    if coded.map.is_none() {
-                        // Every chunk is written.
-                        check_base(part, block.base_crc, base)?;
-                    } else if out.len() == base.len() {
-                        copy_base(part, block.base_crc, base, out)?;
-                    } else {
-                        check_base(part, block.base_crc, base)?;
+                    check_base(DeltaPart::Block(number as u64), block.base_crc, base)?;
+                    let first = (start - of_block.start) * size;
+                    if coded.map.is_some() {
+                        // Without a map, every chunk is written.
                         out.copy_from_slice(&base[first..first + out.len()]);
                     }
                     let whole = end - start == of_block.len();
