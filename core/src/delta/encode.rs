@@ -33,9 +33,9 @@ const SLACK: usize = 64;
 /// A list is tried where it has at most this many entries: of more, coding is always shorter.
 const LISTED: u64 = 2048;
 
-/// How a delta is made. By default, everything is chosen for the shortest, but for the map of
-/// chunks: where most chunks are equal, there is one even if the delta becomes longer by up to a
-/// quarter, since then only the others are coded, in a fraction of the time.
+/// How a delta is made. By default, everything but the map of chunks is chosen for the shortest
+/// delta. Where most chunks are equal, there is a map even if it makes the delta up to a quarter
+/// longer: then only the chunks that differ are coded, in a fraction of the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
     method: Option<Method>,
