@@ -9,6 +9,20 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 
+#: The card of the tests that are about one: `DF11_DEVICE=cuda` for a real one.
+CARD = os.environ.get("DF11_DEVICE", "emulated")
+#: Where its modules and tensors are.
+HOME = "cpu" if CARD == "emulated" else CARD
+
+
+@pytest.fixture
+def at_home():
+    """Make tensors where the card of the tests wants them."""
+    import torch
+
+    with torch.device(HOME):
+        yield
+
 
 @pytest.fixture(scope="session")
 def fixtures() -> pathlib.Path:

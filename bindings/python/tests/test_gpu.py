@@ -1,5 +1,6 @@
-"""Weights that stay compressed on a card, on an emulated one: its kernels run instruction by
-instruction, and its streams do nothing before somebody waits for them."""
+"""Weights that stay compressed on a card. On an emulated one: its kernels run instruction by
+instruction, and its streams do nothing before somebody waits for them. On a real one with
+`DF11_DEVICE=cuda`, but for what only an emulated one can show."""
 
 import copy
 import gc
@@ -11,20 +12,25 @@ import threading
 import ml_dtypes
 import pytest
 import torch
+from conftest import CARD, HOME
 from torch import nn
 
 import df11
 import df11._df11 as extension
 import df11.torch
 
-pytestmark = pytest.mark.skipif(not hasattr(extension, "GpuDevice"), reason="Linux alone")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(extension, "GpuDevice"), reason="Linux alone"),
+    pytest.mark.usefixtures("at_home"),
+]
+emulated_alone = pytest.mark.skipif(CARD != "emulated", reason="about an emulated card")
 
 CODECS = ["df11", "rans", "fast"]
 
 
 def normal_(model, seed=0):
     """Weights as trained ones are distributed, unlike those of new modules."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(HOME).manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
@@ -76,15 +82,15 @@ def on_meta(make):
 
 @pytest.mark.parametrize("codec", [*CODECS, "auto"])
 @pytest.mark.parametrize("prefetch", [0, 1])
-def test_an_emulated_card_gives_the_same_bits(tmp_path, codec, prefetch):
+def test_a_card_gives_the_same_bits(tmp_path, codec, prefetch):
     torch.manual_seed(0)
     model = Net()
     path = compressed(model, tmp_path, codec)
     other = copy.deepcopy(model)
-    attached = df11.torch.attach(other, path, device="emulated", prefetch=prefetch)
+    attached = df11.torch.attach(other, path, device=CARD, prefetch=prefetch)
     with torch.no_grad():
         for seed in range(3):
-            ids = torch.randint(0, 200, (3, 5), generator=torch.Generator().manual_seed(seed))
+            ids = torch.randint(0, 200, (3, 5), generator=torch.Generator(HOME).manual_seed(seed))
             assert torch.equal(other(ids), model(ids))
     attached.check()
     assert attached.parameter_names
@@ -114,7 +120,7 @@ def test_frames_of_all_types_give_the_same_bits(tmp_path, codec, dtype):
     model = Holder()
     path = compressed(model, tmp_path, codec)
     other = on_meta(Holder)
-    df11.torch.attach(other, path, device="emulated")
+    df11.torch.attach(other, path, device=CARD)
     assert torch.equal(other().view(torch.uint8), model.weight.view(torch.uint8))
 
 
@@ -140,11 +146,11 @@ def test_a_frame_that_is_not_compressed_is_copied_on_the_card(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(128, 128, bias=False)).to(torch.bfloat16))
     path = compressed(model, tmp_path, "rans")
     bits = torch.randint(-(2**15), 2**15, (128, 128), dtype=torch.int16)
-    frame = df11.encode(bits.numpy().view(ml_dtypes.bfloat16))
+    frame = df11.encode(bits.cpu().numpy().view(ml_dtypes.bfloat16))
     assert len(frame) > bits.nbytes
     replace(path, "0.weight", frame)
     other = copy.deepcopy(model)
-    attached = df11.torch.attach(other, path, device="emulated")
+    attached = df11.torch.attach(other, path, device=CARD)
     assert next(iter(attached._stored.all.values())).codec == "raw"
     seen = []
     other[0].register_forward_pre_hook(lambda module, _: seen.append(module.weight.clone()))
@@ -177,7 +183,7 @@ def test_a_parameter_of_several_tensors_is_put_together_on_the_card(tmp_path, co
         names = [f"layers.0.{name}_proj.weight" for name in order]
         other = on_meta(Whole)
         chosen = {"qkv.weight": names, "out.weight": ["layers.0.o_proj.weight"]}
-        df11.torch.attach(other, path, device="emulated", names=chosen)
+        df11.torch.attach(other, path, device=CARD, names=chosen)
         state = model.state_dict()
         expected = torch.cat([state[name] for name in names])
         assert torch.equal(other.state_dict()["qkv.weight"], expected)
@@ -188,6 +194,7 @@ def test_a_parameter_of_several_tensors_is_put_together_on_the_card(tmp_path, co
             assert torch.equal(other(x), wanted)
 
 
+@emulated_alone
 def test_memory_is_what_is_said_and_a_second_pass_takes_no_more(tmp_path):
     model = normal_(nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(5))))
     model = model.to(torch.bfloat16)
@@ -196,7 +203,7 @@ def test_memory_is_what_is_said_and_a_second_pass_takes_no_more(tmp_path):
     gc.collect()
     before = gpu.free_bytes()
     other = copy.deepcopy(model)
-    attached = df11.torch.attach(other, path, device="emulated", prefetch=1)
+    attached = df11.torch.attach(other, path, device=CARD, prefetch=1)
     # The emulated card has the buffers of its kernels besides, one for each block.
     taken = before - gpu.free_bytes() - 5 * 256 * 256 * 2
     assert taken == attached.device_bytes
@@ -221,6 +228,7 @@ def test_memory_is_what_is_said_and_a_second_pass_takes_no_more(tmp_path):
     assert gpu.free_bytes() == before
 
 
+@emulated_alone
 @pytest.mark.parametrize("linear", ["decode", "fused"])
 def test_a_module_that_is_dropped_takes_its_memory_on_the_card_along(tmp_path, linear):
     model = normal_(nn.Sequential(*(nn.Linear(256, 256) for _ in range(2))).to(torch.bfloat16))
@@ -228,7 +236,7 @@ def test_a_module_that_is_dropped_takes_its_memory_on_the_card_along(tmp_path, l
     gpu = extension.GpuDevice("emulated")
     gc.collect()
     before = gpu.free_bytes()
-    df11.torch.attach(model, path, device="emulated", linear=linear)
+    df11.torch.attach(model, path, device=CARD, linear=linear)
     with torch.no_grad():
         model(torch.zeros(1, 256, dtype=torch.bfloat16))
     assert gpu.free_bytes() < before
@@ -241,7 +249,7 @@ def test_weights_that_someone_keeps_stay_what_they_were(tmp_path):
     make = lambda: nn.Sequential(*(nn.Linear(256, 256) for _ in range(3)))  # noqa: E731
     model = normal_(make().to(torch.bfloat16))
     other = copy.deepcopy(model)
-    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device="emulated", prefetch=0)
+    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device=CARD, prefetch=0)
     kept = []
     for layer in other:
         layer.register_forward_pre_hook(lambda module, _: kept.append(module.weight.view(-1)))
@@ -251,12 +259,13 @@ def test_weights_that_someone_keeps_stay_what_they_were(tmp_path):
         assert torch.equal(found, layer.weight.view(-1))
 
 
+@emulated_alone
 def test_memory_is_written_after_the_stream_that_asked_for_it(tmp_path, monkeypatch):
     from df11.torch import _machine
 
     model = normal_(nn.Sequential(*(nn.Linear(256, 256) for _ in range(3))).to(torch.bfloat16))
     path = compressed(model, tmp_path, "fast")
-    attached = df11.torch.attach(model, path, device="emulated")
+    attached = df11.torch.attach(model, path, device=CARD)
     waits, real = [], _machine._Stream.wait_stream
 
     def wait_stream(stream, other):
@@ -292,7 +301,7 @@ def test_a_damaged_frame_is_refused_with_its_name_before_anything_changes(tmp_pa
     damage(path, "1", "rans")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(df11.CorruptError, match=r"tensor 1\.weight") as caught:
-        df11.torch.attach(model, path, device="emulated")
+        df11.torch.attach(model, path, device=CARD)
     assert caught.value.tensor == "1.weight"
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -302,7 +311,7 @@ def test_a_damaged_unit_is_an_error_of_a_later_forward_with_its_name(tmp_path, p
     model = normal_(nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256)).to(torch.bfloat16))
     path = compressed(model, tmp_path, "df11")
     damage(path, "1", "df11")
-    attached = df11.torch.attach(model, path, device="emulated", prefetch=prefetch)
+    attached = df11.torch.attach(model, path, device=CARD, prefetch=prefetch)
     x = torch.zeros(1, 256, dtype=torch.bfloat16)
     with torch.no_grad():
         model(x)
@@ -322,7 +331,7 @@ def test_check_waits_for_what_no_forward_has_told_yet(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(256, 256)).to(torch.bfloat16))
     path = compressed(model, tmp_path, "df11")
     damage(path, "0", "df11")
-    attached = df11.torch.attach(model, path, device="emulated")
+    attached = df11.torch.attach(model, path, device=CARD)
     with torch.no_grad():
         model(torch.zeros(1, 256, dtype=torch.bfloat16))
     with pytest.raises(df11.CorruptError, match=r"unit 0"):
@@ -334,10 +343,10 @@ def test_gradients_flow_and_weights_are_decoded_again_for_them(tmp_path):
     model.requires_grad_(False)
     path = compressed(model, tmp_path, "df11")
     other = copy.deepcopy(model)
-    df11.torch.attach(other, path, device="emulated")
+    df11.torch.attach(other, path, device=CARD)
     grads = []
     for each in (model, other):
-        x = torch.randn(3, 256, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+        x = torch.randn(3, 256, generator=torch.Generator(HOME).manual_seed(1)).to(torch.bfloat16)
         x.requires_grad_()
         each(x).sum().backward()
         grads.append(x.grad)
@@ -347,7 +356,7 @@ def test_gradients_flow_and_weights_are_decoded_again_for_them(tmp_path):
 def test_a_backward_pass_after_detach_has_the_module_s_weights(tmp_path):
     model = Net()
     other = on_meta(Net)
-    attached = df11.torch.attach(other, compressed(model, tmp_path, "df11"), device="emulated")
+    attached = df11.torch.attach(other, compressed(model, tmp_path, "df11"), device=CARD)
     x = torch.randn(5, 64, dtype=torch.bfloat16)
     grads = []
     for layer in (model.layers[0], other.layers[0]):
@@ -364,7 +373,7 @@ def test_no_memory_for_the_next_block_is_no_fault_of_this_one(tmp_path, monkeypa
     model = Net()
     other = on_meta(Net)
     path = compressed(model, tmp_path, "rans")
-    attached = df11.torch.attach(other, path, device="emulated", prefetch=1)
+    attached = df11.torch.attach(other, path, device=CARD, prefetch=1)
     ids = torch.arange(20)
     assert torch.equal(other(ids), model(ids))
     look_ahead, new = attached._look_ahead, attached._new
@@ -397,7 +406,7 @@ def test_threads_share_a_model(tmp_path):
     model = normal_(nn.Sequential(*(nn.Linear(96, 96) for _ in range(3))).to(torch.bfloat16))
     path = compressed(model, tmp_path, "fast")
     other = copy.deepcopy(model)
-    df11.torch.attach(other, path, device="emulated")
+    df11.torch.attach(other, path, device=CARD)
     inputs = [torch.randn(2, 96).to(torch.bfloat16) for _ in range(4)]
     wrong = []
 
@@ -417,13 +426,14 @@ def test_threads_share_a_model(tmp_path):
 
 def test_what_would_move_or_change_weights_is_refused(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(96, 96)).to(torch.bfloat16))
-    df11.torch.attach(model, compressed(model, tmp_path, "rans"), device="emulated")
+    df11.torch.attach(model, compressed(model, tmp_path, "rans"), device=CARD)
     for wrong in (model.float, lambda: model.to("meta")):
         with pytest.raises(df11.UnsupportedError, match="detach"):
             wrong()
-    model.to("cpu").eval()
+    model.to(HOME).eval()
 
 
+@emulated_alone
 def test_other_devices_are_refused_with_the_reason(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(96, 96)).to(torch.bfloat16))
     path = compressed(model, tmp_path, "rans")

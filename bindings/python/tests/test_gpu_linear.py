@@ -1,18 +1,22 @@
-"""Linear layers whose weights are multiplied compressed, on an emulated card."""
+"""Linear layers whose weights are multiplied compressed, on the card of `test_gpu`."""
 
 import copy
 import threading
 
 import pytest
 import torch
-from test_gpu import compressed, damage, normal_, on_meta
+from conftest import CARD, HOME
+from test_gpu import compressed, damage, emulated_alone, normal_, on_meta
 from torch import nn
 
 import df11
 import df11._df11 as extension
 import df11.torch
 
-pytestmark = pytest.mark.skipif(not hasattr(extension, "GpuDevice"), reason="Linux alone")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(extension, "GpuDevice"), reason="Linux alone"),
+    pytest.mark.usefixtures("at_home"),
+]
 
 COLUMNS, ROWS = 320, 200
 
@@ -77,7 +81,7 @@ def test_fused_layers_add_in_the_stated_order(tmp_path, codec):
     model = normal_(Net())
     path = compressed(model, tmp_path, codec)
     other = on_meta(Net)
-    attached = df11.torch.attach(other, path, device="emulated", linear="fused")
+    attached = df11.torch.attach(other, path, device=CARD, linear="fused")
     seen = []
     for name in ("up", "down"):
         layer = getattr(other.layers[1], name)
@@ -99,7 +103,7 @@ def test_fused_layers_are_close_to_pytorch(tmp_path, codec, shape):
     model = normal_(Net())
     other = copy.deepcopy(model)
     attached = df11.torch.attach(
-        other, compressed(model, tmp_path, codec), device="emulated", linear="fused"
+        other, compressed(model, tmp_path, codec), device=CARD, linear="fused"
     )
     x = torch.randn(*shape, COLUMNS).to(torch.bfloat16)
     with torch.no_grad():
@@ -109,11 +113,12 @@ def test_fused_layers_are_close_to_pytorch(tmp_path, codec, shape):
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
 
 
+@emulated_alone
 def test_what_is_prepared_for_products_is_counted(tmp_path):
     model = normal_(Net())
     path = compressed(model, tmp_path, "fast")
     gpu = extension.GpuDevice("emulated")
-    attached = df11.torch.attach(model, path, device="emulated", linear="fused")
+    attached = df11.torch.attach(model, path, device=CARD, linear="fused")
     free, counted = gpu.free_bytes(), attached.device_bytes
     x = torch.randn(2, COLUMNS).to(torch.bfloat16)
     with torch.no_grad():
@@ -131,7 +136,7 @@ def test_what_cannot_be_fused_is_decoded_and_has_the_same_bits(tmp_path):
     model = normal_(Net())
     path = compressed(model, tmp_path, "df11")
     other = copy.deepcopy(model).requires_grad_(False)
-    attached = df11.torch.attach(other, path, device="emulated", linear="fused")
+    attached = df11.torch.attach(other, path, device=CARD, linear="fused")
     # More vectors than the kernels take.
     x = torch.randn(9, COLUMNS).to(torch.bfloat16)
     assert torch.equal(other(x), model(x))
@@ -139,7 +144,7 @@ def test_what_cannot_be_fused_is_decoded_and_has_the_same_bits(tmp_path):
     # Vectors that gradients flow to.
     grads = []
     for each in (model.requires_grad_(False), other):
-        x = torch.randn(2, COLUMNS, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+        x = torch.randn(2, COLUMNS, generator=torch.Generator(HOME).manual_seed(1)).to(torch.bfloat16)
         x.requires_grad_()
         each(x).sum().backward()
         grads.append(x.grad)
@@ -147,7 +152,7 @@ def test_what_cannot_be_fused_is_decoded_and_has_the_same_bits(tmp_path):
     # Frames of codec rANS, for which there is no such kernel.
     other = copy.deepcopy(model)
     attached = df11.torch.attach(
-        other, compressed(model, tmp_path, "rans"), device="emulated", linear="fused"
+        other, compressed(model, tmp_path, "rans"), device=CARD, linear="fused"
     )
     x = torch.randn(1, COLUMNS).to(torch.bfloat16)
     with torch.no_grad():
@@ -164,7 +169,7 @@ def test_other_classes_of_layers_have_their_weights_decoded(tmp_path):
     model = normal_(nn.Sequential(Doubled(256, 256)).to(torch.bfloat16))
     other = copy.deepcopy(model)
     path = compressed(model, tmp_path, "fast")
-    df11.torch.attach(other, path, device="emulated", linear="fused")
+    df11.torch.attach(other, path, device=CARD, linear="fused")
     x = torch.randn(1, 256).to(torch.bfloat16)
     with torch.no_grad():
         assert torch.equal(other(x), model(x))
@@ -177,7 +182,7 @@ def test_auto_times_each_kind_of_block_and_number_of_vectors_once(tmp_path, monk
     model = normal_(Net())
     other = copy.deepcopy(model)
     attached = df11.torch.attach(
-        other, compressed(model, tmp_path, "fast"), device="emulated", linear="auto"
+        other, compressed(model, tmp_path, "fast"), device=CARD, linear="auto"
     )
     calls, real = [], _gpu.measure
 
@@ -209,7 +214,7 @@ def test_damage_that_fused_layers_meet_is_an_error_of_a_later_forward_and_of_che
     x, told = torch.ones(1, 256, dtype=torch.bfloat16), r"unit 1 \(tensors 1\.weight\): block"
     for asks in (False, True):
         other = copy.deepcopy(model)
-        attached = df11.torch.attach(other, path, device="emulated", linear="fused")
+        attached = df11.torch.attach(other, path, device=CARD, linear="fused")
         with torch.no_grad():
             other(x)
             with pytest.raises(df11.CorruptError, match=told) as caught:
@@ -224,7 +229,7 @@ def test_damage_that_fused_layers_meet_is_an_error_of_a_later_forward_and_of_che
 def test_compiled_modules_and_calls_by_name_give_the_same(tmp_path):
     model = normal_(Net())
     other = copy.deepcopy(model)
-    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device="emulated", linear="fused")
+    df11.torch.attach(other, compressed(model, tmp_path, "fast"), device=CARD, linear="fused")
     x = torch.randn(1, COLUMNS).to(torch.bfloat16)
     with torch.no_grad():
         expected, one = other(x), other.layers[0].up(x)
@@ -238,7 +243,7 @@ def test_threads_share_fused_layers_and_detaching_ends_them(tmp_path):
     model = normal_(Net())
     other = copy.deepcopy(model)
     attached = df11.torch.attach(
-        other, compressed(model, tmp_path, "fast"), device="emulated", linear="fused"
+        other, compressed(model, tmp_path, "fast"), device=CARD, linear="fused"
     )
     x = torch.randn(1, COLUMNS).to(torch.bfloat16)
     results = []
