@@ -321,8 +321,10 @@ def fast_batch(frames):
     return Batch(rows, first)
 
 
-def grid_of(blocks, of_a_thread_block, most):
+def grid_of(blocks, of_a_thread_block, most, is_full=False):
     """As many thread blocks as run at once, or as few as do the same number of rounds."""
+    if is_full:
+        return max(1, min(most, -(-blocks // of_a_thread_block)))
     rounds = -(-blocks // (of_a_thread_block * most))
     return max(1, -(-blocks // (of_a_thread_block * max(1, rounds))))
 

@@ -14,17 +14,30 @@ typedef long long i64;
 #define THREADS (WARPS * LANES)
 #define ALL_LANES 0xffffffffu
 
-// Two weights, of the symbols and the signs and mantissas in the bytes that `selector` names, each twice: a symbol is an exponent
-// turned right by one bit, so both bytes of a weight are a mix of the same two bytes.
-__device__ __forceinline__ u32 merge_two(u32 symbols, u32 sign_mantissas, u32 selector) {
-    u32 s = __byte_perm(symbols, 0, selector), sm = __byte_perm(sign_mantissas, 0, selector);
-    return (s & 0x7f807f80u) | (sm & ~0x7f807f80u);
+// For each bit of `mask` that is set, the bit of `a`, and otherwise that of `b`: one instruction.
+__device__ __forceinline__ u32 choose_bits(u32 mask, u32 a, u32 b) {
+    u32 chosen;
+    asm("lop3.b32 %0, %1, %2, %3, 0xca;" : "=r"(chosen) : "r"(mask), "r"(a), "r"(b));
+    return chosen;
 }
 
-// Eight weights.
+// Eight weights of their symbols, and of their signs and mantissas. A symbol is an exponent turned
+// right by one bit, so a weight's bytes are both halves of the same two bytes, but for their highest
+// bits: the sign goes with the exponent, and the exponent's last bit with the mantissa.
 __device__ __forceinline__ uint4 merge_eight(uint2 symbols, uint2 sign_mantissas) {
-    return make_uint4(merge_two(symbols.x, sign_mantissas.x, 0x1100), merge_two(symbols.x, sign_mantissas.x, 0x3322),
-                      merge_two(symbols.y, sign_mantissas.y, 0x1100), merge_two(symbols.y, sign_mantissas.y, 0x3322));
+    u32 highest = 0x80808080u;
+    u32 upper = choose_bits(highest, sign_mantissas.x, symbols.x);
+    u32 lower = choose_bits(highest, symbols.x, sign_mantissas.x);
+    u32 next_upper = choose_bits(highest, sign_mantissas.y, symbols.y);
+    u32 next_lower = choose_bits(highest, symbols.y, sign_mantissas.y);
+    return make_uint4(__byte_perm(lower, upper, 0x5140), __byte_perm(lower, upper, 0x7362),
+                      __byte_perm(next_lower, next_upper, 0x5140), __byte_perm(next_lower, next_upper, 0x7362));
+}
+
+// One weight, of the lowest bytes.
+__device__ __forceinline__ u32 merge_one(u32 symbol, u32 sign_mantissa) {
+    u32 upper = choose_bits(0x80u, sign_mantissa, symbol), lower = choose_bits(0x80u, symbol, sign_mantissa);
+    return upper << 8 & 0xff00u | lower & 0xffu;
 }
 
 // What one thread block does of a launch: so many of `all` as the others, or one more.

@@ -24,7 +24,7 @@
 
 // Merges one symbol.
 __device__ __forceinline__ void write_element(const Unit &unit, u64 element, u32 symbol) {
-    u32 weight = merge_two(symbol, __ldg(unit.sign_mantissa + element), 0x0000);
+    u32 weight = merge_one(symbol, __ldg(unit.sign_mantissa + element));
     u8 *to = unit.outputs + 2 * element;
     __builtin_assume(__isGlobal(to));
     if ((reinterpret_cast<u64>(to) & 1) == 0) {

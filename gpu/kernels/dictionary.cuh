@@ -1,4 +1,5 @@
-// Codes of codec dictionary (spec/DICTIONARY.md), and the table that they are looked up in.
+// Codes of codec dictionary (spec/DICTIONARY.md), the table that they are looked up in, and the
+// rounds in which a warp makes symbols of them.
 
 #pragma once
 
@@ -9,15 +10,47 @@
 #define CODES 8u
 #define MOST_SYMBOLS 7u
 #define MOST_CODES 4096u
+// Elements that are merged together.
+#define GROUP (8u * LANES)
+// Symbols that are left, and those of a round.
+#define STAGED (GROUP + LANES * CODES * MOST_SYMBOLS)
 
 // What is found wrong with a chunk.
 #define NOT_VALID 1u
 
-// The bytes of eight codes, at any address.
+struct __align__(16) Shared {
+    // Of each code: up to seven symbols from the low byte on, and eight times their number in the
+    // high byte.
+    uint2 entries[MOST_CODES];
+    u8 staged[WARPS][STAGED];
+};
+
+// Copies the table to shared memory, with all threads; symbols as `merge_eight` takes them, if they
+// are exponents of BF16.
+__device__ __forceinline__ void load_entries(Shared &shared, const uint2 *from, u32 width, bool is_bf16) {
+    for (u32 i = threadIdx.x; i < 1u << width; i += THREADS) {
+        uint2 entry = __ldg(from + i);
+        if (is_bf16) {
+            entry.x = entry.x >> 1 & 0x7f7f7f7fu | entry.x << 7 & 0x80808080u;
+            entry.y = entry.y >> 1 & 0x7f7f7fu | entry.y << 7 & 0x808080u | entry.y & 0xff000000u;
+        }
+        shared.entries[i] = entry;
+    }
+}
+
+// Once for a kernel, with all threads: `Stage` moves more symbols than there are.
+__device__ __forceinline__ void clear_staged(Shared &shared) {
+    for (u32 i = threadIdx.x; i < sizeof(shared.staged) / 16; i += THREADS) {
+        reinterpret_cast<uint4 *>(shared.staged)[i] = {};
+    }
+}
+
+// The bytes of eight codes.
 struct Codes {
     u32 words[3];
 };
 
+// Reads them at any address.
 __device__ __forceinline__ Codes read_codes(const u8 *from, u32 width, bool is_there) {
     Codes codes = {};
     if (!is_there) return codes;
@@ -36,12 +69,48 @@ __device__ __forceinline__ Codes read_codes(const u8 *from, u32 width, bool is_t
     return codes;
 }
 
+// Reads codes of 12 bits at a multiple of four bytes, if they are there; otherwise they stay.
+__device__ __forceinline__ void read_even_codes(Codes &codes, const u32 *from, bool is_there) {
+    if (!is_there) return;
+#pragma unroll
+    for (u32 i = 0; i < 3; i++) codes.words[i] = __ldg(from + i);
+}
+
 // Code `i`, which is known when this is compiled.
 __device__ __forceinline__ u32 code(const Codes &codes, u32 width, u32 i) {
     const u32 *words = codes.words;
     if (width == 8) return words[i / 4] >> 8 * (i % 4) & 255u;
     u32 bit = 12 * i;
     return __funnelshift_r(words[bit / 32], bit / 32 < 2 ? words[bit / 32 + 1] : 0u, bit % 32) & 4095u;
+}
+
+// The same times the size of an entry: where it is looked up.
+__device__ __forceinline__ u32 place_of_code(const Codes &codes, u32 width, u32 i) {
+    const u32 *words = codes.words;
+    u32 size = sizeof(uint2), bit = width * i, word = bit / 32, first = bit % 32;
+    u32 shifted = first == 0           ? words[word] * size
+                  : first + width > 32 ? __funnelshift_r(words[word], words[word + 1], first - 3)
+                                       : words[word] >> (first - 3);
+    return shifted & ((1u << width) - 1) * size;
+}
+
+// Where a chunk's codes are, and the first of them for a lane.
+struct Start {
+    u32 offset;
+    u32 groups;
+    Codes codes;
+};
+
+// `offsets` has for each chunk how many groups of eight codes are before it, and those of all.
+__device__ __forceinline__ void find_codes(Start &start, const u32 *offsets, u32 chunk) {
+    start.offset = __ldg(offsets + chunk);
+    start.groups = __ldg(offsets + chunk + 1) - start.offset;
+}
+
+template <u32 WIDTH>
+__device__ __forceinline__ Codes first_codes(const Start &start, const u8 *codes) {
+    u32 lane = threadIdx.x % LANES;
+    return read_codes(codes + u64(start.offset) * WIDTH + lane * WIDTH, WIDTH, lane < start.groups);
 }
 
 // Whether the codes of a lane whose symbols go past the last element are as V-3.3 says.
@@ -57,15 +126,125 @@ __device__ __forceinline__ bool ends_well(const Codes &codes, const uint2 *entri
     return is_good;
 }
 
-// Copies the table to shared memory, with all threads; symbols as `merge_eight` takes them, if they
-// are exponents of BF16.
-__device__ __forceinline__ void load_entries(uint2 *to, const uint2 *from, u32 width, bool is_bf16) {
-    for (u32 i = threadIdx.x; i < 1u << width; i += THREADS) {
-        uint2 entry = __ldg(from + i);
-        if (is_bf16) {
-            entry.x = entry.x >> 1 & 0x7f7f7f7fu | entry.x << 7 & 0x80808080u;
-            entry.y = entry.y >> 1 & 0x7f7f7fu | entry.y << 7 & 0x808080u | entry.y & 0xff000000u;
-        }
-        to[i] = entry;
-    }
+// Adds what the lane `DISTANCE` before has to a sum, if there is such a lane.
+template <u32 DISTANCE>
+__device__ __forceinline__ void add_lane_before(u32 &sum) {
+    asm volatile("{ .reg .pred inside; .reg .u32 other; shfl.sync.up.b32 other|inside, %0, %1, 0, 0xffffffff;\n"
+                 "@inside add.u32 %0, %0, other; }"
+                 : "+r"(sum)
+                 : "n"(DISTANCE));
 }
+
+// Symbols that are being put together: a word that is not full yet, how many bits it has and two to
+// that power, and the address in shared memory that it belongs to.
+struct Tail {
+    u32 pending;
+    u32 fill;
+    u32 power;
+    u32 to;
+};
+
+// Puts the symbols of an entry behind the tail, and stores the words that are full then. Products
+// stand for some of the shifts, and sums for what shifted words are combined with, since cards have
+// other pipelines for these, which would idle.
+__device__ __forceinline__ void append(Tail &tail, uint2 entry) {
+    u32 high = entry.y & 0xffffffu, until = tail.fill + (entry.y >> 24), full = until / 32;
+    u32 first = entry.x * tail.power + tail.pending, second = __funnelshift_l(entry.x, high, tail.fill);
+    tail.pending = __umulhi(high, tail.power);
+    // In PTX, so that a predicate each serves the stores and what is left.
+    asm volatile("{ .reg .pred one, two; setp.ge.u32 one, %2, 32; setp.ge.u32 two, %2, 64;\n"
+                 "@one st.shared.u32 [%1], %3; @two st.shared.u32 [%1+4], %4;\n"
+                 "@!two selp.b32 %0, %4, %3, one; }"
+                 : "+r"(tail.pending)
+                 : "r"(tail.to), "r"(until), "r"(first), "r"(second)
+                 : "memory");
+    asm("mad.lo.u32 %0, %1, 4, %0;" : "+r"(tail.to) : "r"(full));
+    asm("mad.lo.u32 %0, %1, -32, %2;" : "=r"(tail.fill) : "r"(full), "r"(until));
+    tail.power = __funnelshift_l(0, 1, until);
+}
+
+// The symbols of a chunk on their way from codes to elements, which a warp takes in rounds.
+struct Stage {
+    u8 *symbols;
+    u32 address;
+    // Elements that are done; symbols that are here; the last of these, which fill no word.
+    u32 done;
+    u32 left;
+    u32 rest;
+    bool is_good;
+
+    __device__ __forceinline__ Stage(Shared &shared) : done(0), left(0), rest(0), is_good(true) {
+        symbols = shared.staged[threadIdx.x / LANES];
+        address = u32(__cvta_generic_to_shared(symbols));
+    }
+
+    // Adds the symbols of a round: of each lane's codes, if its group is one of the chunk's.
+    template <u32 WIDTH>
+    __device__ __forceinline__ void add(const Shared &shared, const Codes &codes, u32 group, u32 groups,
+                                        u32 elements) {
+        u32 lane = threadIdx.x % LANES;
+        const u8 *table = reinterpret_cast<const u8 *>(shared.entries);
+        bool is_there = group < groups;
+        uint2 entries[CODES];
+        u32 bits = 0;
+#pragma unroll
+        for (u32 i = 0; i < CODES; i++) {
+            entries[i] = *reinterpret_cast<const uint2 *>(table + place_of_code(codes, WIDTH, i));
+            bits += entries[i].y >> 24;
+        }
+        if (!is_there) bits = 0;
+        u32 end = bits;
+        add_lane_before<1>(end);
+        add_lane_before<2>(end);
+        add_lane_before<4>(end);
+        add_lane_before<8>(end);
+        add_lane_before<16>(end);
+        u32 all = __shfl_sync(ALL_LANES, end, LANES - 1);
+        end += 8 * left;
+        u32 place = end - bits;
+        if (is_there && done + end / 8 > elements) {
+            is_good &= ends_well<WIDTH>(codes, entries, done + place / 8, elements);
+        }
+
+        // Each lane puts its symbols together from where they begin in their first word, in bits.
+        u32 first_word = address + place / 32 * 4;
+        Tail tail = {0, place % 32, 1u << place % 32, first_word};
+        if (is_there) {
+#pragma unroll
+            for (u32 i = 0; i < CODES; i++) append(tail, entries[i]);
+        }
+        u32 before = __shfl_up_sync(ALL_LANES, tail.pending, 1);
+        if (lane == 0) before = rest;
+        // Eight codes have eight symbols at least, so there is a word.
+        if (is_there) {
+            u32 word;
+            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(first_word) : "memory");
+            asm volatile("st.shared.u32 [%0], %1;" : : "r"(first_word), "r"(word | before) : "memory");
+        }
+        // What the last lane that has codes leaves comes to its place, too.
+        if ((group + 1 == groups || lane == LANES - 1) && is_there && tail.fill != 0) {
+            asm volatile("st.shared.u32 [%0], %1;" : : "r"(tail.to), "r"(tail.pending) : "memory");
+        }
+        rest = __shfl_sync(ALL_LANES, tail.pending, LANES - 1);
+        left += all / 8;
+        __syncwarp();
+    }
+
+    // Eight symbols for each lane, of the group that begins at `at`.
+    __device__ __forceinline__ uint2 eight(u32 at) const {
+        return *reinterpret_cast<const uint2 *>(symbols + at + 8 * (threadIdx.x % LANES));
+    }
+
+    // Takes symbols away whose elements are done; between rounds, whole groups of them.
+    __device__ __forceinline__ void remove(u32 n, bool is_last_round) {
+        done += n;
+        // Symbols behind the last element have no place.
+        left = min(left - n, GROUP - 1);
+        if (!is_last_round) {
+            uint2 moved = eight(n);
+            __syncwarp();
+            *reinterpret_cast<uint2 *>(symbols + 8 * (threadIdx.x % LANES)) = moved;
+        }
+        __syncwarp();
+    }
+};

@@ -27,7 +27,7 @@ __device__ __forceinline__ u32 byte(uint2 bytes, u32 i) { return (i < 4 ? bytes.
 
 // An element of its symbol and its raw part.
 __device__ __forceinline__ u32 element(u32 kind, u32 symbol, u32 low, u32 middle, u32 high) {
-    if (kind == BF16) return merge_two(symbol, low, 0x0000) & 0xffffu;
+    if (kind == BF16) return merge_one(symbol, low);
     if (kind == F16) return symbol << 8 | low;
     if (kind == F32) return (high & 0x80u) << 24 | symbol << 23 | (high & 0x7fu) << 16 | middle << 8 | low;
     // The sign and the mantissa to both their places, and the exponent where neither is.

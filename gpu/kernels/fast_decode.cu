@@ -6,8 +6,11 @@
 // 2. One prefix sum over the lanes says where each lane's symbols go.
 // 3. A lane puts its symbols together in a register and stores whole words; what is left at its end goes to the next lane, which
 //    adds it to its own first word. (Eight codes have eight symbols at least, so there is one.)
-// 4. All lanes merge eight symbols at a time with their raw parts, which were asked for before the round, and store up to 32
-//    bytes at once. Less than 256 symbols that are left move to the beginning.
+// 4. All lanes merge eight symbols at a time with their raw parts, and store up to 32 bytes at once. Less than 256 symbols that
+//    are left move to the beginning.
+//
+// There are two ways through a chunk: one for whole chunks of BF16 whose parts can be read and written as they are, which asks
+// for raw parts before the round, and one for any.
 //
 // Whatever the codes are, nothing is read behind the chunk's groups or written behind its elements, and a chunk that breaks
 // V-3.3 is told.
@@ -15,10 +18,8 @@
 #include "dictionary.cuh"
 #include "elements.cuh"
 
-// Elements that are merged together.
-#define GROUP (8u * LANES)
-// Symbols that are left, and those of a round.
-#define STAGED (GROUP + LANES * CODES * MOST_SYMBOLS)
+// Groups whose raw parts are asked for before a round.
+#define AHEAD 4u
 #define ALL_GOOD 0xffffffffu
 
 struct __align__(16) Dictionary {
@@ -41,182 +42,111 @@ struct __align__(16) Dictionary {
     u32 reserved;
 };
 
-struct __align__(16) Shared {
-    uint2 entries[MOST_CODES];
-    u8 staged[WARPS][STAGED];
-};
-
-// Where a chunk's codes are, and the first of them for a lane.
-struct Start {
-    u32 offset;
-    u32 groups;
-    Codes codes;
-};
-
-__device__ __forceinline__ void find_codes(Start &start, const Dictionary &frame, u32 chunk) {
-    start.offset = __ldg(frame.offsets + chunk);
-    start.groups = __ldg(frame.offsets + chunk + 1) - start.offset;
-}
-
+// Decodes a chunk, and finds the start of the next one of this warp in the meantime, if there is
+// one; tells whether the chunk is valid.
 template <u32 WIDTH>
-__device__ __forceinline__ Codes first_codes(const Start &start, const Dictionary &frame) {
-    u32 lane = threadIdx.x % LANES;
-    return read_codes(frame.codes + u64(start.offset) * WIDTH + lane * WIDTH, WIDTH, lane < start.groups);
-}
-
-// Decodes a chunk, and finds the start of the next one of this warp in the meantime, if there is one; tells whether the chunk is
-// valid. `AHEAD` is the number of groups whose raw parts are asked for before a round.
-template <u32 WIDTH, u32 AHEAD>
-__device__ __forceinline__ bool run(u32 kind, Shared &shared, const Dictionary &frame, u64 base, u32 chunk, Start &start,
-                                    bool has_next) {
-    u32 lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    u8 *staged = shared.staged[warp];
-    u32 staged_address = u32(__cvta_generic_to_shared(staged));
+__device__ __forceinline__ bool run_chunk(Shared &shared, const Dictionary &frame, u64 base, u32 chunk,
+                                          Start &start, bool has_next) {
+    u32 lane = threadIdx.x % LANES, kind = frame.kind, groups = start.groups;
     u64 first = u64(chunk) * CHUNK;
     u32 elements = u32(min(frame.n_elements - first, u64(CHUNK)));
-    u32 groups = start.groups;
     const u8 *from = frame.codes + u64(start.offset) * WIDTH;
     const u8 *planes = frame.planes + first;
     u8 *outputs = frame.outputs + base + first * size_of(kind);
     __builtin_assume(__isGlobal(outputs));
     bool is_even = can_write_eight(kind, outputs);
-    // Elements that are written; symbols that are staged but not yet merged; the last of these, which fill no word.
-    u32 done = 0, left = 0, rest = 0;
-    bool is_good = true;
-    if (has_next) find_codes(start, frame, chunk + WARPS);
+    Stage stage(shared);
+    if (has_next) find_codes(start, frame.offsets, chunk + WARPS);
     // No chunk is without codes, but a damaged one may say so.
-    if (has_next && groups == 0) start.codes = first_codes<WIDTH>(start, frame);
+    if (has_next && groups == 0) start.codes = first_codes<WIDTH>(start, frame.codes);
     for (u32 group = lane; group - lane < groups; group += LANES) {
         Codes codes = start.codes;
-        bool is_there = group < groups;
-        if (group - lane + LANES < groups) {
+        bool is_last = group - lane + LANES >= groups;
+        if (!is_last) {
             start.codes = read_codes(from + (group + LANES) * WIDTH, WIDTH, group + LANES < groups);
         } else if (has_next) {
-            start.codes = first_codes<WIDTH>(start, frame);
+            start.codes = first_codes<WIDTH>(start, frame.codes);
         }
-        uint2 low[AHEAD + 1];
-#pragma unroll
-        for (u32 i = 0; i < AHEAD; i++) {
-            low[i] = {};
-            if (kind != BYTES && is_even && done + (i + 1) * GROUP <= elements) {
-                low[i] = read_eight(planes + done + i * GROUP + 8 * lane);
-            }
+        stage.add<WIDTH>(shared, codes, group, groups, elements);
+        u32 done = stage.done, ready = min(stage.left, elements - done), at = 0;
+        for (; is_even && at + GROUP <= ready; at += GROUP) {
+            uint2 low = kind == BYTES ? uint2{} : read_eight(planes + done + at + 8 * lane);
+            write_eight(kind, outputs, stage.eight(at), low, planes, frame.stride, done + at + 8 * lane);
         }
-
-        uint2 entries[CODES];
-        u32 bits = 0;
-#pragma unroll
-        for (u32 i = 0; i < CODES; i++) {
-            entries[i] = shared.entries[code(codes, WIDTH, i)];
-            bits += entries[i].y >> 24;
+        u32 end = is_last ? ready : ready / GROUP * GROUP;
+        for (u32 i = at + lane; i < end; i += LANES) {
+            write_one(kind, outputs, stage.symbols[i], planes, frame.stride, done + i);
         }
-        if (!is_there) bits = 0;
-        u32 end = bits;
-#pragma unroll
-        for (u32 distance = 1; distance < LANES; distance *= 2) {
-            u32 other = __shfl_up_sync(ALL_LANES, end, distance);
-            if (lane >= distance) end += other;
-        }
-        u32 all = __shfl_sync(ALL_LANES, end, LANES - 1);
-        end += 8 * left;
-        u32 place = end - bits;
-        if (is_there && done + end / 8 > elements) {
-            is_good &= ends_well<WIDTH>(codes, entries, done + place / 8, elements);
-        }
-
-        // In bits: symbols are put together from where they begin in their first word.
-        u32 pending = 0, fill = place % 32, first_word = staged_address + place / 32 * 4, to = first_word;
-        if (is_there) {
-#pragma unroll
-            for (u32 i = 0; i < CODES; i++) {
-                u32 low = entries[i].x, high = entries[i].y & 0xffffffu, until = fill + (entries[i].y >> 24);
-                u32 words[3] = {pending | __funnelshift_l(0, low, fill), __funnelshift_l(low, high, fill),
-                                __funnelshift_l(high, 0, fill)};
-                // In PTX, so that a predicate each serves the stores and all that depends on them.
-                asm volatile("{ .reg .pred one, two; setp.ge.u32 one, %2, 32; setp.ge.u32 two, %2, 64;\n"
-                             "@one st.shared.u32 [%0], %3; @two st.shared.u32 [%0+4], %4;\n"
-                             "selp.b32 %1, %4, %3, one; selp.b32 %1, %5, %1, two;\n"
-                             "@one add.u32 %0, %0, 4; @two add.u32 %0, %0, 4; }"
-                             : "+r"(to), "=&r"(pending)
-                             : "r"(until), "r"(words[0]), "r"(words[1]), "r"(words[2])
-                             : "memory");
-                fill = until % 32;
-            }
-        }
-        u32 before = __shfl_up_sync(ALL_LANES, pending, 1);
-        if (lane == 0) before = rest;
-        if (is_there) {
-            u32 word;
-            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(first_word) : "memory");
-            asm volatile("st.shared.u32 [%0], %1;" : : "r"(first_word), "r"(word | before) : "memory");
-        }
-        // What the last lane that has codes leaves comes to its place, too.
-        if ((group + 1 == groups || lane == LANES - 1) && is_there && fill != 0) {
-            asm volatile("st.shared.u32 [%0], %1;" : : "r"(to), "r"(pending) : "memory");
-        }
-        rest = __shfl_sync(ALL_LANES, pending, LANES - 1);
-        left += all / 8;
-        __syncwarp();
-
-        u32 ready = min(left, elements - done), at = 0;
-        if (is_even) {
-#pragma unroll
-            for (u32 i = 0; i < AHEAD; i++) {
-                if (at + GROUP <= ready) {
-                    uint2 symbols = *reinterpret_cast<const uint2 *>(staged + at + 8 * lane);
-                    write_eight(kind, outputs, symbols, low[i], planes, frame.stride, done + at + 8 * lane);
-                    at += GROUP;
-                }
-            }
-            for (; at + GROUP <= ready; at += GROUP) {
-                uint2 symbols = *reinterpret_cast<const uint2 *>(staged + at + 8 * lane), low = {};
-                if (kind != BYTES) low = read_eight(planes + done + at + 8 * lane);
-                write_eight(kind, outputs, symbols, low, planes, frame.stride, done + at + 8 * lane);
-            }
-        } else {
-            at = ready / GROUP * GROUP;
-            for (u32 i = lane; i < at; i += LANES) write_one(kind, outputs, staged[i], planes, frame.stride, done + i);
-        }
-        done += at;
-        // Symbols behind the last element have no place.
-        left = min(left - at, GROUP - 1);
-        if (group - lane + LANES >= groups) {
-            // What is left of the elements.
-            for (u32 i = lane; i < ready - at; i += LANES) write_one(kind, outputs, staged[at + i], planes, frame.stride, done + i);
-            done += ready - at;
-        } else if (at > 0) {
-            u32 words[GROUP / 4 / LANES];
-#pragma unroll
-            for (u32 i = 0; i < GROUP / 4 / LANES; i++) {
-                u32 word = 4 * (i * LANES + lane);
-                words[i] = word < left ? *reinterpret_cast<const u32 *>(staged + at + word) : 0u;
-            }
-            __syncwarp();
-#pragma unroll
-            for (u32 i = 0; i < GROUP / 4 / LANES; i++) {
-                u32 word = 4 * (i * LANES + lane);
-                if (word < left) *reinterpret_cast<u32 *>(staged + word) = words[i];
-            }
-        }
-        __syncwarp();
+        stage.remove(end, is_last);
     }
-    return __all_sync(ALL_LANES, is_good && done == elements);
+    return __all_sync(ALL_LANES, stage.is_good && stage.done == elements);
 }
 
-// Decodes the chunks from `first` up to `end` that are this warp's; tells which is the first that is not valid.
-template <u32 WIDTH>
+// Whether `run_even_chunk` can decode whole chunks of this frame.
+__device__ __forceinline__ bool is_even(const Dictionary &frame, u64 base) {
+    return frame.kind == BF16 && frame.width == 12 && (reinterpret_cast<u64>(frame.codes) & 3) == 0 &&
+           (reinterpret_cast<u64>(frame.planes) & 7) == 0 && can_write_eight(BF16, frame.outputs + base);
+}
+
+// The same for a whole chunk of such a frame.
+__device__ __forceinline__ bool run_even_chunk(Shared &shared, const Dictionary &frame, u64 base, u32 chunk,
+                                               Start &start, bool has_next) {
+    u32 lane = threadIdx.x % LANES, groups = start.groups;
+    const u32 *codes_of_lane = reinterpret_cast<const u32 *>(frame.codes) + 3 * lane;
+    const u32 *from = codes_of_lane + u64(start.offset) * 3;
+    const uint2 *plane = reinterpret_cast<const uint2 *>(frame.planes + u64(chunk) * CHUNK) + lane;
+    uint4 *outputs = reinterpret_cast<uint4 *>(frame.outputs + base + u64(chunk) * CHUNK * 2) + lane;
+    __builtin_assume(__isGlobal(outputs));
+    Stage stage(shared);
+    start.groups = 0;
+    if (has_next) find_codes(start, frame.offsets, chunk + WARPS);
+    const u32 *next = codes_of_lane + u64(start.offset) * 3;
+    // No chunk is without codes, but a damaged one may say so.
+    if (groups == 0) read_even_codes(start.codes, next, lane < start.groups);
+    for (u32 group = lane; group - lane < groups; group += LANES) {
+        Codes codes = start.codes;
+        bool is_last = group - lane + LANES >= groups;
+        from += 3 * LANES;
+        read_even_codes(start.codes, is_last ? next : from,
+                        (is_last ? lane : group + LANES) < (is_last ? start.groups : groups));
+        uint2 low[AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; i++) {
+            if (stage.done <= CHUNK - (i + 1) * GROUP) low[i] = __ldg(plane + i * LANES);
+        }
+        stage.add<12>(shared, codes, group, groups, CHUNK);
+        // A whole chunk is 16 groups, so whole groups are all that is written.
+        u32 ready = min(stage.left, CHUNK - stage.done) / GROUP;
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; i++) {
+            if (i >= ready) break;
+            outputs[i * LANES] = merge_eight(stage.eight(i * GROUP), low[i]);
+        }
+#pragma unroll 1
+        for (u32 i = AHEAD; i < ready; i++) {
+            outputs[i * LANES] = merge_eight(stage.eight(i * GROUP), __ldg(plane + i * LANES));
+        }
+        plane += ready * LANES;
+        outputs += ready * LANES;
+        stage.remove(ready * GROUP, false);
+    }
+    return __all_sync(ALL_LANES, stage.is_good && stage.done == CHUNK);
+}
+
+// Decodes the chunks from `first` up to `end` that are this warp's; tells which is the first that is
+// not valid.
+template <u32 WIDTH, bool IS_EVEN>
 __device__ __forceinline__ u32 run_all(Shared &shared, const Dictionary &frame, u64 base, u32 first, u32 end) {
-    Start start;
+    Start start = {};
     u32 bad = ALL_GOOD;
     first += threadIdx.x / LANES;
     if (first >= end) return bad;
-    find_codes(start, frame, first);
-    start.codes = first_codes<WIDTH>(start, frame);
+    find_codes(start, frame.offsets, first);
+    start.codes = first_codes<WIDTH>(start, frame.codes);
     for (u32 chunk = first; chunk < end; chunk += WARPS) {
-        // A copy for weights, in which the kind is known, and one for all others.
         bool has_next = chunk + WARPS < end;
-        bool is_good = frame.kind == BF16 ? run<WIDTH, 4>(BF16, shared, frame, base, chunk, start, has_next)
-                                          : run<WIDTH, 0>(frame.kind, shared, frame, base, chunk, start, has_next);
+        bool is_good = IS_EVEN ? run_even_chunk(shared, frame, base, chunk, start, has_next)
+                               : run_chunk<WIDTH>(shared, frame, base, chunk, start, has_next);
         if (!is_good) bad = min(bad, chunk << 3 | NOT_VALID);
     }
     return bad;
@@ -226,15 +156,20 @@ __device__ __forceinline__ u32 run_all(Shared &shared, const Dictionary &frame, 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
     fast_decode_batch(const Dictionary *frames, u32 n_frames, u32 n_chunks, u64 base, u32 *status) {
     __shared__ Shared shared;
+    clear_staged(shared);
     Range range = share_of(n_chunks);
     u32 item = find_item(frames, n_frames, range.begin);
     for (u32 begin = range.begin; begin < range.end; item++) {
         const Dictionary &frame = frames[item];
-        load_entries(shared.entries, frame.entries, frame.width, frame.kind == BF16);
+        load_entries(shared, frame.entries, frame.width, frame.kind == BF16);
         __syncthreads();
-        u32 first = u32(frame.first_block), end = min(range.end, first + frame.n_chunks);
-        u32 bad = frame.width == 8 ? run_all<8>(shared, frame, base, begin - first, end - first)
-                                   : run_all<12>(shared, frame, base, begin - first, end - first);
+        u32 before = u32(frame.first_block), end = min(range.end, before + frame.n_chunks);
+        u32 first = begin - before, last = end - before;
+        u32 whole = is_even(frame, base) ? u32(min(u64(last), frame.n_elements / CHUNK)) : 0;
+        u32 bad = run_all<12, true>(shared, frame, base, first, whole);
+        first = max(first, whole);
+        bad = min(bad, frame.width == 8 ? run_all<8, false>(shared, frame, base, first, last)
+                                        : run_all<12, false>(shared, frame, base, first, last));
         if (bad != ALL_GOOD && threadIdx.x % LANES == 0) atomicMin(&status[item], bad);
         begin = max(begin, end);
         // Before the table is another.

@@ -132,6 +132,8 @@ struct Sums {
     // Where the sums of the next piece go.
     float *piece;
     const u16 *x;
+    // The same for this lane: eight elements for each lane before it are theirs.
+    const u16 *own;
     // The next element, and its column.
     u32 element;
     u32 column;
@@ -144,6 +146,7 @@ struct Sums {
         columns = product.columns;
         column = first - row * columns;
         x = reinterpret_cast<const u16 *>(reinterpret_cast<u64>(product.x) + vectors.x);
+        own = x + 8 * (threadIdx.x % LANES);
         is_quick = is_even(product, reinterpret_cast<u64>(x));
         piece = product.pieces + u64(first / SEGMENT + row) * vectors.number;
         clear();
@@ -164,22 +167,34 @@ struct Sums {
         piece += (u32(is_segment_end) + u32(is_row_end)) * vectors.number;
     }
 
-    // The first vector's elements for the group that is `ahead` of the next, if `is_quick`.
+    // The first vector's elements for the group that is `ahead` of the next, if `is_quick`. They are
+    // asked for where this stands, and not where they are used.
     __device__ __forceinline__ uint4 read_x(u32 ahead) const {
         u32 at = column + ahead * STRIDE;
-        if (at >= columns) at -= columns;
-        const u16 *from = x + at + 8 * (threadIdx.x % LANES);
-        __builtin_assume(__isGlobal(from));
-        return __ldg(reinterpret_cast<const uint4 *>(from));
+        // Past the end of the row, the smaller is that of the next one.
+        at = min(at, at - columns);
+        u64 from = reinterpret_cast<u64>(own) + u64(at) * sizeof(u16);
+        uint4 eight;
+        asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(eight.x), "=r"(eight.y), "=r"(eight.z), "=r"(eight.w)
+                     : "l"(from));
+        return eight;
     }
 
     // Adds the products of the next 256 elements, of which each lane has eight, if `is_quick`.
     // `eight` is what `read_x` gave.
     __device__ __forceinline__ void add_quickly(const Product &product, const Vectors &vectors,
                                                 uint4 weights, uint4 eight) {
+        element += STRIDE;
+        add_quickly(product, vectors, weights, eight, element % SEGMENT == 0);
+    }
+
+    // The same where the caller knows what ends a segment; `element` stays.
+    __device__ __forceinline__ void add_quickly(const Product &product, const Vectors &vectors,
+                                                uint4 weights, uint4 eight, bool is_segment_end) {
         lanes[0] = multiply_eight(weights, eight, lanes[0]);
         if (MOST > 1) {
-            const u16 *from = x + column + 8 * (threadIdx.x % LANES);
+            const u16 *from = own + column;
             __builtin_assume(__isGlobal(from));
 #pragma unroll
             for (u32 v = 1; v < MOST; v++) {
@@ -189,8 +204,7 @@ struct Sums {
             }
         }
         column += STRIDE;
-        element += STRIDE;
-        if (element % SEGMENT == 0) store(vectors, true);
+        if (is_segment_end) store(vectors, true);
     }
 
     // The same where rows end anywhere.

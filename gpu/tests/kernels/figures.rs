@@ -22,9 +22,9 @@ fn the_kernels_do_as_much_as_they_did() {
     };
     let (_, module) = &DF11[2];
     let (_, report) = df11_decode(module, &unit.as_slices(), 4, 0, &Options::default());
-    is_as_it_was(&report, ["0.9792", "0.0525", "0.0654", "0.2349", "0.0875"]);
+    is_as_it_was(&report, ["0.9299", "0.0525", "0.0654", "0.2349", "0.0875"]);
     let (_, _, report) = emulate::units(module, &[unit.as_slices()], 4, 0, &Options::default()).unwrap();
-    is_as_it_was(&report, ["0.8333", "0.0576", "0.0654", "0.1382", "0.0576"]);
+    is_as_it_was(&report, ["0.7840", "0.0576", "0.0654", "0.1382", "0.0576"]);
 
     let (bytes, elements) = sample_frame(ElementType::Bf16, n);
     let frame = Frame::new(&bytes).unwrap();
@@ -33,14 +33,14 @@ fn the_kernels_do_as_much_as_they_did() {
     let item = RansFrame { data: &bytes, chunks: &chunks, frequencies, kind, bytes: elements.len() };
     let (_, module) = &RANS[2];
     let (_, _, report) = emulate::frames(module, &[item], 1, 0, &Options::default()).unwrap();
-    is_as_it_was(&report, ["1.1617", "0.0466", "0.0625", "0.1827", "0.0780"]);
+    is_as_it_was(&report, ["1.1149", "0.0466", "0.0625", "0.1827", "0.0780"]);
 
     let options = frame::EncodeOptions::new().codec(Codec::Dictionary);
     let bytes = options.encode(ElementType::Bf16, &[n as u64], &weights).unwrap();
     let item = DictionaryFrame::new(&Frame::new(&bytes).unwrap()).unwrap().unwrap();
     let (_, module) = &FAST[2];
     let (_, _, report) = emulate::dictionaries(module, &[item], 1, 0, &Options::default()).unwrap();
-    is_as_it_was(&report, ["0.5467", "0.0703", "0.0625", "0.0924", "0.0477"]);
+    is_as_it_was(&report, ["0.3827", "0.0697", "0.0625", "0.0981", "0.0512"]);
 }
 
 #[test]
