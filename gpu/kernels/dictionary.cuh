@@ -20,21 +20,18 @@
 
 struct __align__(16) Shared {
     // Of each code: up to seven symbols from the low byte on, and eight times their number in the
-    // high byte.
+    // high byte. Symbols of BF16 are as `merge_eight` takes them.
     uint2 entries[MOST_CODES];
     u8 staged[WARPS][STAGED];
 };
 
-// Copies the table to shared memory, with all threads; symbols as `merge_eight` takes them, if they
-// are exponents of BF16.
-__device__ __forceinline__ void load_entries(Shared &shared, const uint2 *from, u32 width, bool is_bf16) {
-    for (u32 i = threadIdx.x; i < 1u << width; i += THREADS) {
-        uint2 entry = __ldg(from + i);
-        if (is_bf16) {
-            entry.x = entry.x >> 1 & 0x7f7f7f7fu | entry.x << 7 & 0x80808080u;
-            entry.y = entry.y >> 1 & 0x7f7f7fu | entry.y << 7 & 0x808080u | entry.y & 0xff000000u;
-        }
-        shared.entries[i] = entry;
+// Copies the table to shared memory, with all threads.
+__device__ __forceinline__ void load_entries(Shared &shared, const uint2 *from, u32 width) {
+    const uint4 *pairs = reinterpret_cast<const uint4 *>(from);
+    uint4 *to = reinterpret_cast<uint4 *>(shared.entries);
+#pragma unroll
+    for (u32 i = 0; i < MOST_CODES / 2; i += THREADS) {
+        if (i + threadIdx.x < 1u << width - 1) to[i + threadIdx.x] = __ldg(pairs + i + threadIdx.x);
     }
 }
 
@@ -105,6 +102,17 @@ struct Start {
 __device__ __forceinline__ void find_codes(Start &start, const u32 *offsets, u32 chunk) {
     start.offset = __ldg(offsets + chunk);
     start.groups = __ldg(offsets + chunk + 1) - start.offset;
+}
+
+// The start of a chunk whose codes can be read as they are, if it comes before `end`.
+__device__ __forceinline__ Start even_start(const u32 *offsets, const u8 *codes, u32 chunk, u32 end) {
+    Start start = {};
+    if (chunk >= end) return start;
+    find_codes(start, offsets, chunk);
+    u32 lane = threadIdx.x % LANES;
+    const u32 *from = reinterpret_cast<const u32 *>(codes) + u64(start.offset) * 3 + 3 * lane;
+    read_even_codes(start.codes, from, lane < start.groups);
+    return start;
 }
 
 template <u32 WIDTH>

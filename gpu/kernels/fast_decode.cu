@@ -23,7 +23,7 @@
 #define ALL_GOOD 0xffffffffu
 
 struct __align__(16) Dictionary {
-    // Of each code: up to seven symbols from the low byte on, and eight times their number in the high byte.
+    // The table, as `Shared` has it.
     const uint2 *entries;
     const u8 *codes;
     // For each chunk how many groups of eight codes are before it; and those of all.
@@ -136,13 +136,15 @@ __device__ __forceinline__ bool run_even_chunk(Shared &shared, const Dictionary 
 // Decodes the chunks from `first` up to `end` that are this warp's; tells which is the first that is
 // not valid.
 template <u32 WIDTH, bool IS_EVEN>
-__device__ __forceinline__ u32 run_all(Shared &shared, const Dictionary &frame, u64 base, u32 first, u32 end) {
-    Start start = {};
+__device__ __forceinline__ u32 run_all(Shared &shared, const Dictionary &frame, u64 base, Start start,
+                                       u32 first, u32 end) {
     u32 bad = ALL_GOOD;
     first += threadIdx.x / LANES;
     if (first >= end) return bad;
-    find_codes(start, frame.offsets, first);
-    start.codes = first_codes<WIDTH>(start, frame.codes);
+    if (!IS_EVEN) {
+        find_codes(start, frame.offsets, first);
+        start.codes = first_codes<WIDTH>(start, frame.codes);
+    }
     for (u32 chunk = first; chunk < end; chunk += WARPS) {
         bool has_next = chunk + WARPS < end;
         bool is_good = IS_EVEN ? run_even_chunk(shared, frame, base, chunk, start, has_next)
@@ -161,15 +163,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
     u32 item = find_item(frames, n_frames, range.begin);
     for (u32 begin = range.begin; begin < range.end; item++) {
         const Dictionary &frame = frames[item];
-        load_entries(shared, frame.entries, frame.width, frame.kind == BF16);
-        __syncthreads();
         u32 before = u32(frame.first_block), end = min(range.end, before + frame.n_chunks);
         u32 first = begin - before, last = end - before;
         u32 whole = is_even(frame, base) ? u32(min(u64(last), frame.n_elements / CHUNK)) : 0;
-        u32 bad = run_all<12, true>(shared, frame, base, first, whole);
+        // The first codes come while the table does.
+        Start start = even_start(frame.offsets, frame.codes, first + threadIdx.x / LANES, whole);
+        load_entries(shared, frame.entries, frame.width);
+        __syncthreads();
+        u32 bad = run_all<12, true>(shared, frame, base, start, first, whole);
         first = max(first, whole);
-        bad = min(bad, frame.width == 8 ? run_all<8, false>(shared, frame, base, first, last)
-                                        : run_all<12, false>(shared, frame, base, first, last));
+        bad = min(bad, frame.width == 8 ? run_all<8, false>(shared, frame, base, {}, first, last)
+                                        : run_all<12, false>(shared, frame, base, {}, first, last));
         if (bad != ALL_GOOD && threadIdx.x % LANES == 0) atomicMin(&status[item], bad);
         begin = max(begin, end);
         // Before the table is another.

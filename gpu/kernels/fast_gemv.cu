@@ -145,13 +145,14 @@ __device__ __forceinline__ bool run_even_chunk(Shared &shared, const Fast &item,
 // is not valid.
 template <u32 WIDTH, u32 MOST, bool IS_EVEN>
 __device__ __forceinline__ u32 run_item(Shared &shared, const Fast &item, const Vectors &vectors,
-                                        u32 first, u32 end) {
-    Start start = {};
+                                        Start start, u32 first, u32 end) {
     u32 bad = 0xffffffffu;
     first += threadIdx.x / LANES;
     if (first >= end) return bad;
-    find_codes(start, item.offsets, first);
-    start.codes = first_codes<WIDTH>(start, item.codes);
+    if (!IS_EVEN) {
+        find_codes(start, item.offsets, first);
+        start.codes = first_codes<WIDTH>(start, item.codes);
+    }
     for (u32 chunk = first; chunk < end; chunk += WARPS) {
         bool has_next = chunk + WARPS < end;
         bool is_good = IS_EVEN ? run_even_chunk<MOST>(shared, item, vectors, chunk, start, has_next)
@@ -171,15 +172,17 @@ __device__ __forceinline__ void run(const Fast *items, u32 n_items, u32 n_blocks
     while (number + 1 < n_items && items[number + 1].product.first_block <= range.begin) number++;
     for (u32 begin = range.begin; begin < range.end; number++) {
         const Fast &item = items[number];
-        load_entries(shared, item.entries, item.width, true);
-        __syncthreads();
         u32 base = item.product.first_block, end = min(range.end, base + item.product.n_blocks);
         u32 first = begin - base, last = end - base, n = item.product.rows * item.product.columns;
         u32 whole = is_even(item, vectors) ? min(last, n / CHUNK) : 0;
-        u32 bad = run_item<12, MOST, true>(shared, item, vectors, first, whole);
+        // The first codes come while the table does.
+        Start start = even_start(item.offsets, item.codes, first + threadIdx.x / LANES, whole);
+        load_entries(shared, item.entries, item.width);
+        __syncthreads();
+        u32 bad = run_item<12, MOST, true>(shared, item, vectors, start, first, whole);
         first = max(first, whole);
-        bad = min(bad, item.width == 8 ? run_item<8, MOST, false>(shared, item, vectors, first, last)
-                                       : run_item<12, MOST, false>(shared, item, vectors, first, last));
+        bad = min(bad, item.width == 8 ? run_item<8, MOST, false>(shared, item, vectors, {}, first, last)
+                                       : run_item<12, MOST, false>(shared, item, vectors, {}, first, last));
         if (bad != 0xffffffffu && threadIdx.x % LANES == 0) atomicMin(status + number, bad);
         u32 all = (n + SEGMENT - 1) / SEGMENT;
         finish(item.product, vectors, (begin - base) * (CHUNK / SEGMENT), min(last * (CHUNK / SEGMENT), all));

@@ -1,5 +1,9 @@
-//! Tables in which kernels look up codewords. The host makes them once for a unit, not once for
-//! each thread block.
+//! Tables in which kernels look up codes. The host makes them once for a unit or a frame, not once
+//! for each thread block.
+
+use df11::frame::ElementType;
+
+use crate::kernels::element_kind;
 
 /// The size of a prefix table in bytes: D-5.1 of spec/DF11.md.
 const TABLE_BYTES: usize = 256;
@@ -108,5 +112,21 @@ pub fn decode_table(luts: &[u8]) -> Vec<u8> {
         _ => 1,
     };
     table.extend((0..=255).map(length));
+    table
+}
+
+/// Makes the table of `fast_decode_batch` and `fast_gemv` from the entries of a dictionary: for each
+/// code, up to seven symbols from the low byte on, and eight times their number in the high byte.
+/// Those of BF16 are rotated, as kernels merge them; `kind` is what [`element_kind`] says.
+#[must_use]
+pub fn dictionary_table(entries: &[u64], kind: u32) -> Vec<u8> {
+    const SYMBOLS: usize = 7;
+    let mut table: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    if kind == element_kind(ElementType::Bf16) {
+        for entry in table.as_chunks_mut::<{ SYMBOLS + 1 }>().0 {
+            let [symbols @ .., _] = entry;
+            symbols.iter_mut().for_each(|symbol| *symbol = symbol_of(*symbol));
+        }
+    }
     table
 }

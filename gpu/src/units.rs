@@ -15,7 +15,7 @@ use crate::context::Shared;
 use crate::kernels::RansBlock;
 use crate::kernels::element_kind;
 use crate::memory::Memory;
-use crate::table::decode_table;
+use crate::table::{decode_table, dictionary_table};
 use crate::{Error, Gpu};
 
 /// The size of a prefix table in bytes.
@@ -297,7 +297,7 @@ impl Gpu {
         let mut table = Box::new(dictionary::DecodeTable::<{ Width::Twelve.codes() }>::new());
         frame.build(&mut *table);
         let dictionary = table.dictionary().ok_or(df11::Error::OtherTable)?;
-        let entries: Vec<u8> = dictionary.entries().iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let entries = dictionary_table(dictionary.entries(), element_kind(header.element_type()));
         let groups = frame.as_bytes().get(layout.groups).unwrap_or_default().as_chunks().0;
         let before = groups.iter().scan(0u32, |sum, groups| {
             *sum += u32::from(u16::from_le_bytes(*groups));

@@ -9,7 +9,7 @@ use df11::{Parts, Unit};
 use df11_emulator::{Device, Error, Launch, Module, Options, Report};
 
 use df11_gpu::kernels::{RansBlock, THREADS, element_kind};
-use df11_gpu::table::decode_table;
+use df11_gpu::table::{decode_table, dictionary_table};
 
 /// The configuration of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,7 +366,7 @@ pub fn dictionaries(
     let mut device = Device::new();
     let (mut described, mut outputs, mut first) = (Vec::new(), Vec::new(), 0);
     for frame in frames {
-        let entries: Vec<u8> = frame.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let entries = dictionary_table(&frame.entries, frame.kind);
         let mut offset = 0u32;
         let mut offsets = offset.to_le_bytes().to_vec();
         for count in &frame.counts {

@@ -6,7 +6,7 @@ use df11_gpu::gemv::{Product, room, unit_blocks};
 use df11_gpu::kernels::THREADS;
 
 use crate::emulate::{self, BASE, DictionaryFrame, NOTHING_WRONG, statuses, upload, upload_part};
-use df11_gpu::table::decode_table;
+use df11_gpu::table::{decode_table, dictionary_table};
 
 /// A product to run, but for the weights of its matrix. All numbers are BF16 but for F32 results.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ pub fn fast(
     for (frame, operands) in items {
         let (mut product, place) = place(&mut device, operands, vectors, blocks);
         product.blocks = frame.counts.len() as u32;
-        let entries: Vec<u8> = frame.entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let entries = dictionary_table(&frame.entries, frame.kind);
         let before = frame.counts.iter().scan(0u32, |sum, count| {
             *sum += u32::from(*count);
             Some(*sum)
