@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and times the kernels on a card: bash .gpu-run/on_card.sh. Needs a driver, Python 3 with NumPy and CuPy, and, for some steps,
-# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in seven
+# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in a dozen
 # files; the summary comes last on standard output.
 #   BUDGET=230      seconds for everything: what cannot begin in time is left out, and said
 #   ONLY="a b"      only these steps (their names are in the summary)
@@ -109,6 +109,26 @@ tests() {
     return "$code"
 }
 
+# The Python package, in a folder of its own; other libraries are those of the machine.
+with_package() { # COMMAND...
+    if [ ! -e "$work/site-python/df11/__init__.py" ]; then
+        python3 -m pip install --quiet --no-index --no-deps --disable-pip-version-check --root-user-action ignore \
+            --target "$work/site-python" "$here"/python/df11-*.whl || return 1
+    fi
+    PYTHONPATH=$work/site-python${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$@"
+}
+
+python_tests() {
+    cd "$here/python" || return 1
+    DF11_DEVICE=$device with_package python3 -m pytest -q -rs -p no:cacheprovider --durations 5 --maxfail 30 \
+        tests/test_gpu.py tests/test_gpu_linear.py
+}
+
+# Models whose weights stay compressed.
+attach() {
+    with_package python3 "$here/attach.py" --device "$device" --scratch "$work" "$@"
+}
+
 sanitize() { # TOOL
     local code=0
     for codec in df11 rans fast; do
@@ -121,6 +141,17 @@ sanitize() { # TOOL
 
 gpu_bench() {
     "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device" --thorough --published "$here/published.ptx"
+}
+
+# Weights that have become others are updated in place.
+deltas() {
+    local base rho
+    base=$(echo "$work"/real/*.safetensors)
+    for rho in 1e-5 1e-3 0.1; do
+        python3 "$here/weights.py" trained "$base" "$work/trained.safetensors" "$rho" || return 1
+        echo "noise of $rho of the deviation"
+        "$work/bin/df11" gpu bench "$work/trained.safetensors" --base "$base" --device "$device" --repetitions 20 || return 1
+    done
 }
 
 # How long the kernels take to load: as they were assembled, compiled by the driver, and as the driver keeps that.
@@ -172,7 +203,7 @@ count_gemv() { # KERNEL
 
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests with_package python_tests attach deltas sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -182,6 +213,9 @@ step real 20 log.txt bash -c real
 step check-small 30 log.txt bash -c "$(shell check "$here/small")"
 step check-real 40 log.txt bash -c "$(shell check "$work/real")"
 step tests 40 log.txt bash -c tests
+step python-tests 60 python.txt bash -c python_tests
+step attach 90 attach.txt bash -c "$(shell attach --seconds 72 --json "$out/attach.json")"
+step deltas 40 bench.txt bash -c deltas
 step gpu-bench 40 bench.txt bash -c gpu_bench
 step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
@@ -202,6 +236,8 @@ step check-scaled 60 log.txt bash -c "$(shell check "$work/llm")"
 
 echo
 grep -h 'units and\|test result' "$log"
+tail -n 1 "$out/python.txt" 2> /dev/null
+cat "$out/attach.txt" 2> /dev/null
 grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/sanitizers.txt" 2> /dev/null
 echo
 cat "$out/bench.txt" 2> /dev/null
