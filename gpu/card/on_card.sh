@@ -64,10 +64,10 @@ unpack() {
     python3 - "$here" "$work" <<'PY'
 import os, sys, tarfile
 here, work = sys.argv[1:]
-for name, to in (("bin", "bin"), ("nvcomp", "site")):
+for name in ("files", "nvcomp"):
     if os.path.exists(f"{here}/{name}.tar.xz"):
         with tarfile.open(f"{here}/{name}.tar.xz") as archive:
-            archive.extractall(f"{work}/{to}", filter="data")
+            archive.extractall(work, filter="data")
 PY
     chmod +x "$work"/bin/*
     for program in "$work"/bin/*; do
@@ -113,13 +113,13 @@ tests() {
 with_package() { # COMMAND...
     if [ ! -e "$work/site-python/df11/__init__.py" ]; then
         python3 -m pip install --quiet --no-index --no-deps --disable-pip-version-check --root-user-action ignore \
-            --target "$work/site-python" "$here"/python/df11-*.whl || return 1
+            --target "$work/site-python" "$work"/python/df11-*.whl || return 1
     fi
     PYTHONPATH=$work/site-python${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$@"
 }
 
 python_tests() {
-    cd "$here/python" || return 1
+    cd "$work/python" || return 1
     DF11_DEVICE=$device with_package python3 -m pytest -q -rs -p no:cacheprovider --durations 5 --maxfail 30 \
         tests/test_gpu.py tests/test_gpu_linear.py
 }
@@ -167,13 +167,13 @@ bench() { # ORIGINAL COMPRESSED ARGUMENTS...
     local original=$1 compressed=$2
     shift 2
     PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH} LD_LIBRARY_PATH=$work/site/nvidia/libnvcomp/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
-        python3 "$here/bench.py" --df11 "$compressed.df11" --rans "$compressed.rans" --original "$original" --ptx "$here/ptx" \
+        python3 "$here/bench.py" --df11 "$compressed.df11" --rans "$compressed.rans" --original "$original" --ptx "$work/ptx" \
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
 # Products: what a token costs.
 gemv() {
-    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$work/ptx" \
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
@@ -184,7 +184,7 @@ count() { # KERNEL ENTRY
         --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
         --section MemoryWorkloadAnalysis_Tables \
         python3 "$here/bench.py" --df11 "$work/llm.df11" --rans "$work/llm.rans" --original "$work/llm/model.safetensors" \
-        --ptx "$here/ptx" --published "$here/published.ptx" --most-bytes 4e8 --once "$1" || return 1
+        --ptx "$work/ptx" --published "$here/published.ptx" --most-bytes 4e8 --once "$1" || return 1
     ncu --import "$work/$1.ncu-rep" --page details
     ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
 }
@@ -194,7 +194,7 @@ count_gemv() { # KERNEL
         --section SpeedOfLight --section LaunchStats --section Occupancy --section SchedulerStats --section WarpStateStats \
         --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
         --section MemoryWorkloadAnalysis_Tables --section SourceCounters \
-        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$work/ptx" \
         --blocks 1 --once "$1" || return 1
     ncu --import "$work/$1.ncu-rep" --page details
     ncu --import "$work/$1.ncu-rep" --page source --csv | cut -c 1-400 | head -n 4000
