@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and times the kernels on a card: bash .gpu-run/on_card.sh. Needs a driver, Python 3 with NumPy and CuPy, and, for some steps,
-# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in seven
+# compute-sanitizer and ncu; no network, no compiler. What it finds is under $OUT (./gpu-run-results without it), in a dozen
 # files; the summary comes last on standard output.
 #   BUDGET=230      seconds for everything: what cannot begin in time is left out, and said
 #   ONLY="a b"      only these steps (their names are in the summary)
@@ -64,10 +64,10 @@ unpack() {
     python3 - "$here" "$work" <<'PY'
 import os, sys, tarfile
 here, work = sys.argv[1:]
-for name, to in (("bin", "bin"), ("nvcomp", "site")):
+for name in ("files", "nvcomp"):
     if os.path.exists(f"{here}/{name}.tar.xz"):
         with tarfile.open(f"{here}/{name}.tar.xz") as archive:
-            archive.extractall(f"{work}/{to}", filter="data")
+            archive.extractall(work, filter="data")
 PY
     chmod +x "$work"/bin/*
     for program in "$work"/bin/*; do
@@ -109,6 +109,26 @@ tests() {
     return "$code"
 }
 
+# The Python package, in a folder of its own; other libraries are those of the machine.
+with_package() { # COMMAND...
+    if [ ! -e "$work/site-python/df11/__init__.py" ]; then
+        python3 -m pip install --quiet --no-index --no-deps --disable-pip-version-check --root-user-action ignore \
+            --target "$work/site-python" "$work"/python/df11-*.whl || return 1
+    fi
+    PYTHONPATH=$work/site-python${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$@"
+}
+
+python_tests() {
+    cd "$work/python" || return 1
+    DF11_DEVICE=$device with_package python3 -m pytest -q -rs -p no:cacheprovider --durations 5 --maxfail 30 \
+        tests/test_gpu.py tests/test_gpu_linear.py
+}
+
+# Models whose weights stay compressed.
+attach() {
+    with_package python3 "$here/attach.py" --device "$device" --scratch "$work" "$@"
+}
+
 sanitize() { # TOOL
     local code=0
     for codec in df11 rans fast; do
@@ -121,6 +141,17 @@ sanitize() { # TOOL
 
 gpu_bench() {
     "$work/bin/df11" gpu bench "$work"/real/*.safetensors --device "$device" --thorough --published "$here/published.ptx"
+}
+
+# Weights that have become others are updated in place.
+deltas() {
+    local base rho
+    base=$(echo "$work"/real/*.safetensors)
+    for rho in 1e-5 1e-3 0.1; do
+        python3 "$here/weights.py" trained "$base" "$work/trained.safetensors" "$rho" || return 1
+        echo "noise of $rho of the deviation"
+        "$work/bin/df11" gpu bench "$work/trained.safetensors" --base "$base" --device "$device" --repetitions 20 || return 1
+    done
 }
 
 # How long the kernels take to load: as they were assembled, compiled by the driver, and as the driver keeps that.
@@ -136,13 +167,13 @@ bench() { # ORIGINAL COMPRESSED ARGUMENTS...
     local original=$1 compressed=$2
     shift 2
     PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH} LD_LIBRARY_PATH=$work/site/nvidia/libnvcomp/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
-        python3 "$here/bench.py" --df11 "$compressed.df11" --rans "$compressed.rans" --original "$original" --ptx "$here/ptx" \
+        python3 "$here/bench.py" --df11 "$compressed.df11" --rans "$compressed.rans" --original "$original" --ptx "$work/ptx" \
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
 # Products: what a token costs.
 gemv() {
-    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+    python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$work/ptx" \
         --published "$here/published.ptx" --variants "$here/variants" "$@"
 }
 
@@ -153,7 +184,7 @@ count() { # KERNEL ENTRY
         --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
         --section MemoryWorkloadAnalysis_Tables \
         python3 "$here/bench.py" --df11 "$work/llm.df11" --rans "$work/llm.rans" --original "$work/llm/model.safetensors" \
-        --ptx "$here/ptx" --published "$here/published.ptx" --most-bytes 4e8 --once "$1" || return 1
+        --ptx "$work/ptx" --published "$here/published.ptx" --most-bytes 4e8 --once "$1" || return 1
     ncu --import "$work/$1.ncu-rep" --page details
     ncu --import "$work/$1.ncu-rep" --page raw --csv >> "$out/ncu.csv"
 }
@@ -163,7 +194,7 @@ count_gemv() { # KERNEL
         --section SpeedOfLight --section LaunchStats --section Occupancy --section SchedulerStats --section WarpStateStats \
         --section InstructionStats --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
         --section MemoryWorkloadAnalysis_Tables --section SourceCounters \
-        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$here/ptx" \
+        python3 "$here/gemv.py" --df11 "$work/llm.df11" --original "$work/llm/model.safetensors" --ptx "$work/ptx" \
         --blocks 1 --once "$1" || return 1
     ncu --import "$work/$1.ncu-rep" --page details
     ncu --import "$work/$1.ncu-rep" --page source --csv | cut -c 1-400 | head -n 4000
@@ -172,7 +203,7 @@ count_gemv() { # KERNEL
 
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests with_package python_tests attach deltas sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -182,6 +213,9 @@ step real 20 log.txt bash -c real
 step check-small 30 log.txt bash -c "$(shell check "$here/small")"
 step check-real 40 log.txt bash -c "$(shell check "$work/real")"
 step tests 40 log.txt bash -c tests
+step python-tests 60 python.txt bash -c python_tests
+step attach 90 attach.txt bash -c "$(shell attach --seconds 72 --json "$out/attach.json")"
+step deltas 40 bench.txt bash -c deltas
 step gpu-bench 40 bench.txt bash -c gpu_bench
 step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"
@@ -202,6 +236,8 @@ step check-scaled 60 log.txt bash -c "$(shell check "$work/llm")"
 
 echo
 grep -h 'units and\|test result' "$log"
+tail -n 1 "$out/python.txt" 2> /dev/null
+cat "$out/attach.txt" 2> /dev/null
 grep -h 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/sanitizers.txt" 2> /dev/null
 echo
 cat "$out/bench.txt" 2> /dev/null

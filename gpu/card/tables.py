@@ -33,6 +33,30 @@ def rows():
         print()
 
 
+def ways():
+    """Models that stay compressed, beside plain ones."""
+    for line in filter(None, read("attach.json").splitlines()):
+        told = json.loads(line)
+        print(f"{told['card']}, PyTorch {told['torch']}, transformers {told['transformers']}\n")
+        print("| | blocks | a token, ms | of plain | layers, ms | of plain | as a graph | MB on the card | buffers | bits |")
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|")
+        for row in told["rows"]:
+            name = "plain" if row["codec"] == "plain" else f"{row['codec']}, {row['linear']}, prefetch {row['prefetch']}"
+            if "token_ms" not in row:
+                print(f"| {name} | {row['blocks']} | {row.get('error', 'did not end')} |")
+                continue
+            number = lambda key, form, scale=1: format(row[key] / scale, form) if row.get(key) is not None else ""
+            bits = ""
+            if "same_bits" in row:
+                bits = "the same" if all(row["same_bits"].values()) else f"off by {row['largest_difference']:.1e}"
+                bits += "" if row["right"] and row.get("gives_back") else ", **wrong**"
+            held = number("bytes" if row["codec"] == "plain" else "device_bytes", ",.0f", 1e6)
+            print(f"| {name} | {row['blocks']} | {number('token_ms', '.3f')} | {number('token_ratio', '.2f')} | "
+                  f"{number('layers_ms', '.3f')} | {number('layers_ratio', '.2f')} | {number('graph_ms', '.3f')} | {held} | "
+                  f"{number('buffer_bytes', ',.0f', 1e6)} | {bits} |")
+        print()
+
+
 def counters():
     """Of each kernel: what ncu counted."""
     wanted = {
@@ -64,5 +88,6 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     machine()
     rows()
+    ways()
     counters()
     verdicts()

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "launches on the device's own stream")]
 
+mod deltas;
 mod peers;
 
 use df11::EncodedUnit;
@@ -13,6 +14,7 @@ use df11::frame::{self, Codec, ElementType, EncodeOptions};
 use serde::Serialize;
 
 use crate::{Batch, Error, Frame, Gpu, Item, Memory, RawUnit, Unit};
+pub use deltas::delta_rows;
 use peers::{GROUP, Published, merge};
 
 /// The block lengths of rANS that are timed, in this order.

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use common::gpu;
 use df11::frame::{Codec, ElementType, EncodeOptions, Frame};
 use df11::{EncodedUnit, encode};
-use df11_gpu::bench::{Options, rows};
+use df11_gpu::bench::{Options, delta_rows, rows};
 use df11_gpu::{Batch, Error, Gpu, Item};
 
 /// Makes weights whose exponents are distributed like those of trained ones.
@@ -150,6 +150,26 @@ fn the_bench_compares_what_every_kernel_decodes_and_counts_all_repetitions() {
     assert!(usual[2..].iter().all(|row| row.size < 0.8), "{usual:?}");
     options.published = Some("no kernel");
     assert!(matches!(rows(&gpu, &weights, &options), Err(Error::OtherKernel)));
+}
+
+#[test]
+fn the_bench_of_updates_compares_every_tensor_and_begins_each_repetition_with_the_base() {
+    let gpu = gpu();
+    let bases = [weights(70_000, 9), weights(1000, 3)];
+    let news = bases.clone().map(|mut new| {
+        new.chunks_mut(20).for_each(|ten| ten[0] ^= 1);
+        new
+    });
+    let pairs: Vec<(&[u8], &[u8])> = news.iter().zip(&bases).map(|(new, base)| (&**new, &**base)).collect();
+    let mut options = Options::default();
+    options.at_least = 200_000;
+    options.repetitions = 3;
+    // An update that began with its own result would be refused: that is another base.
+    let found = delta_rows(&gpu, &pairs, &options).unwrap();
+    let [copy, update] = &found[..] else { panic!("{found:?}") };
+    assert!(copy.name.starts_with("copy") && update.name.contains("4 deltas"), "{found:?}");
+    assert_eq!((update.bytes, update.seconds.len(), copy.seconds.len()), (2 * 142_000, 3, 3));
+    assert!(update.size > 0.0 && update.size < 0.2, "{found:?}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub use ops::report::{
 };
 pub use ops::transcode::{Form, TranscodeOptions, TranscodeReport, transcode};
 pub use ops::verify::{verify, verify_against_bases, verify_share};
-pub use ops::weights::bf16_weights;
+pub use ops::weights::{Bf16Pair, bf16_pairs, bf16_weights};
 pub use partition::pattern::{Pattern, PatternDict};
 pub use progress::Progress;
 pub use reader::{Reader, ReaderOptions, ReaderTensor, ReaderUnit};

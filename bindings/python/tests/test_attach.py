@@ -86,6 +86,21 @@ def test_modules_on_the_meta_device_never_hold_their_weights(tmp_path):
     assert attached.peak_buffer_bytes == attached.largest_block_bytes
 
 
+@pytest.mark.parametrize("codec", ["df11", "rans"])
+def test_what_pytorch_makes_tensors_on_by_default_is_no_matter(tmp_path, codec):
+    model = Net().eval()
+    path, ids = compressed(model, tmp_path / "m.safetensors", codec), torch.randint(0, 500, (6, 3))
+    other = Net().eval()
+    with torch.device("meta"), torch.no_grad():
+        found = df11.torch.load_file(path)
+        df11.torch.attach(other, path)
+        assert torch.equal(other(ids), model(ids))
+        state = other.state_dict()
+    for name, value in found.items():
+        assert value.device.type == "cpu" and torch.equal(value, model.state_dict()[name])
+        assert torch.equal(state[name], value)
+
+
 def test_gradients_flow_and_weights_are_not_kept_for_them(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(256, 256) for _ in range(6))).to(torch.bfloat16)

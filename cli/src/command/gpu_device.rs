@@ -9,9 +9,9 @@ use clap::Args;
 use comfy_table::Table;
 use df11::Unit;
 use df11::frame::{Codec, Frame};
-use df11_gpu::bench::{Options, Row, UNIT_WEIGHTS, rows};
+use df11_gpu::bench::{Options, Row, UNIT_WEIGHTS, delta_rows, rows};
 use df11_gpu::{DeviceInfo, Emulation, Gpu, Item, Target, why_no_driver};
-use df11_model::{Error, Stored, bf16_weights, for_each_stored};
+use df11_model::{Error, Stored, bf16_pairs, bf16_weights, for_each_stored};
 use serde::Serialize;
 
 use super::gpu_report::read_ptx;
@@ -64,11 +64,16 @@ pub(crate) struct BenchCard {
     /// (gpu/fetch_published.sh fetches it).
     #[arg(long, value_name = "PTX")]
     published: Option<PathBuf>,
+    /// Time an update instead: deltas of all BF16 tensors of FILE against those of this checkpoint,
+    /// applied in place. The result is compared with FILE, which is all that an emulated device
+    /// does.
+    #[arg(long, requires = "file", conflicts_with_all = ["thorough", "published"])]
+    base: Option<PathBuf>,
 }
 
 impl BenchCard {
     pub(crate) fn run(self, output: &Output) -> Result<Verdict, Error> {
-        if self.device == Target::Emulated {
+        if self.device == Target::Emulated && self.base.is_none() {
             return gpu_model::run(self.file.as_deref(), self.published.as_deref(), output);
         }
         let report = self.bench()?;
@@ -260,7 +265,7 @@ impl BenchReport {
         }
         out += &plain_table(table, 1);
         out.push_str(
-            "GB/s of BF16 by events on the device, medians; all decoded weights are compared with the source first.\n\
+            "GB/s of BF16 by events on the device, medians; all results are compared with the source first.\n\
              A decoder that reads a byte for each exponent is no faster than the merge.\n",
         );
         out
@@ -268,33 +273,26 @@ impl BenchReport {
 }
 
 impl BenchCard {
-    /// Times every kernel on a card.
+    /// Times every kernel on a card, or an update.
     fn bench(&self) -> Result<BenchReport, Error> {
-        let Target::Cuda(number) = self.device else {
-            let problem = format!("{} is no card; `df11 bench` measures the CPU", self.device);
-            return Err(Error::Usage(problem));
+        let gpu = match self.device {
+            Target::Cuda(number) => Gpu::open(number),
+            Target::Emulated => Gpu::emulated(Emulation::default()),
+            Target::Cpu => {
+                return Err(Error::Usage("cpu is no card; `df11 bench` measures the CPU".to_owned()));
+            }
         };
-        let weights = match &self.file {
-            Some(path) => bf16_weights(path)?,
-            None => demo::weights()?,
-        };
-        if weights.is_empty() || self.repetitions == 0 {
-            return Err(Error::Usage(
-                "there is nothing to measure: no BF16 weights, or no repetitions".to_owned(),
-            ));
+        if self.repetitions == 0 {
+            return Err(Error::Usage("there is nothing to measure: no repetitions".to_owned()));
         }
-        let published = self.published.as_deref().map(read_ptx).transpose()?;
-        let gpu = Gpu::open(number).map_err(|error| refused(&error))?;
+        let gpu = gpu.map_err(|error| refused(&error))?;
         let started = Instant::now();
         gpu.load().map_err(|error| refused(&error))?;
         let loading = started.elapsed().as_secs_f64();
-        let mut options = Options::default();
-        options.at_least = self.at_least;
-        options.repetitions = self.repetitions;
-        options.thorough = self.thorough;
-        options.unit_weights = if self.thorough { &UNIT_WEIGHTS } else { &[] };
-        options.published = published.as_deref();
-        let rows = rows(&gpu, &weights, &options).map_err(|error| refused(&error))?;
+        let rows = match (&self.file, &self.base) {
+            (Some(file), Some(base)) => self.of_update(&gpu, file, base)?,
+            _ => self.of_decoding(&gpu)?,
+        };
         let info = gpu.info();
         Ok(BenchReport {
             device: self.device.to_string(),
@@ -304,6 +302,41 @@ impl BenchCard {
             loading,
             compiled: gpu.compiled(),
             rows,
+        })
+    }
+
+    fn of_decoding(&self, gpu: &Gpu) -> Result<Vec<Row>, Error> {
+        let weights = match &self.file {
+            Some(path) => bf16_weights(path)?,
+            None => demo::weights()?,
+        };
+        if weights.is_empty() {
+            return Err(Error::Usage("there is nothing to measure: no BF16 weights".to_owned()));
+        }
+        let published = self.published.as_deref().map(read_ptx).transpose()?;
+        let mut options = Options::default();
+        options.at_least = self.at_least;
+        options.repetitions = self.repetitions;
+        options.thorough = self.thorough;
+        options.unit_weights = if self.thorough { &UNIT_WEIGHTS } else { &[] };
+        options.published = published.as_deref();
+        rows(gpu, &weights, &options).map_err(|error| refused(&error))
+    }
+
+    fn of_update(&self, gpu: &Gpu, file: &Path, base: &Path) -> Result<Vec<Row>, Error> {
+        let pairs = bf16_pairs(file, base)?;
+        let both: Vec<(&[u8], &[u8])> = pairs.iter().map(|pair| (&*pair.new, &*pair.base)).collect();
+        let mut options = Options::default();
+        // The times of an emulated device say nothing, so it only applies and compares.
+        (options.at_least, options.repetitions) =
+            if gpu.is_emulated() { (0, 0) } else { (self.at_least, self.repetitions) };
+        delta_rows(gpu, &both, &options).map_err(|error| match error {
+            df11_gpu::Error::Different { item } => {
+                let name = pairs.get(item % pairs.len().max(1)).map_or("", |pair| &pair.name);
+                let problem = "the device gives something else than the file; please report this";
+                Error::File { path: file.to_owned(), problem: format!("{name}: {problem}") }
+            }
+            other => refused(&other),
         })
     }
 }

@@ -7,6 +7,7 @@ use df11::{MAX_ELEMENTS, bf16, hazmat::huffman};
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::Weights;
+use crate::container::Located;
 use crate::error::Error;
 
 /// Reads all BF16 tensors of the checkpoint at `path` into one buffer, in the order of their names,
@@ -56,4 +57,49 @@ pub fn bf16_weights(path: &Path) -> Result<Vec<u8>, Error> {
         }
     }
     Ok(weights)
+}
+
+/// A BF16 tensor that two checkpoints have.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Bf16Pair {
+    /// Its name.
+    pub name: String,
+    /// Its bytes in the checkpoint.
+    pub new: Vec<u8>,
+    /// Its bytes in the base.
+    pub base: Vec<u8>,
+}
+
+/// Reads all BF16 tensors that the checkpoint at `path` and `base` both have, in the order of their
+/// names, for use in a benchmark or an experiment.
+///
+/// # Errors
+///
+/// [`Error`] if there are none.
+pub fn bf16_pairs(path: &Path, base: &Path) -> Result<Vec<Bf16Pair>, Error> {
+    let (checkpoint, base) = (Weights::open(path)?, Weights::open(base)?);
+    let is_bf16 = |located: &Located<'_>| located.1.dtype == Dtype::BF16;
+    let mut pairs = Vec::new();
+    for located in checkpoint.iter().filter(is_bf16) {
+        let name = &located.1.name;
+        if let Some(before) = base.get(name).filter(is_bf16) {
+            pairs.push(Bf16Pair { name: name.clone(), new: content(located)?, base: content(before)? });
+        }
+    }
+    if pairs.is_empty() {
+        let problem =
+            format!("has no BF16 tensor that {} has as well; pass two that are alike", base.path.display());
+        return Err(Error::file(path, problem));
+    }
+    Ok(pairs)
+}
+
+fn content((container, tensor): Located<'_>) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::with_capacity(tensor.bytes() as usize);
+    container.read(tensor, |chunk| {
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    })?;
+    Ok(bytes)
 }

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import ml_dtypes
 import numpy as np
 
 from ._errors import InvalidInputError, UnsupportedError
@@ -58,6 +57,9 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     name = TYPES[dtype][1] if dtype in TYPES else None
     if name is None:
         raise UnsupportedError(f"NumPy has no type for elements of type {dtype}")
+    # Whoever has tensors of PyTorch alone does not need it.
+    import ml_dtypes
+
     return np.dtype(getattr(ml_dtypes, name, None) or name)
 
 
@@ -109,7 +111,8 @@ class Torch:
         known = getattr(self.torch, TYPES[dtype][2], None) if dtype in TYPES else None
         if known is None:
             raise UnsupportedError(f"this PyTorch has no type for elements of type {dtype}")
-        return self.torch.empty(self.stored_shape(dtype, shape), dtype=known)
+        # Also where another device is the default.
+        return self.torch.empty(self.stored_shape(dtype, shape), dtype=known, device="cpu")
 
     def address(self, tensor: Any) -> tuple[int, int]:
         """Return the address and the bytes of a tensor."""

@@ -75,7 +75,7 @@ def _held(array: Any) -> Any:
 
 def _empty(like: Any, shape: tuple[int, ...]) -> Any:
     if _is_torch(like):
-        return Torch().torch.empty(shape, dtype=like.dtype)
+        return Torch().torch.empty(shape, dtype=like.dtype, device="cpu")
     return np.empty(shape, native(like.dtype))
 
 

@@ -260,8 +260,9 @@ class Attached:
         """Take a free buffer of this size, or make one."""
         # Those of another size would stay beside it.
         self._free = [flat for flat in self._free if flat.numel() == size]
-        flat = self._free.pop() if self._free else torch.empty(size, dtype=torch.uint8)
-        return flat
+        if self._free:
+            return self._free.pop()
+        return torch.empty(size, dtype=torch.uint8, device=self._device)
 
     def _give_back(self, flat: torch.Tensor | None) -> None:
         """Keep a buffer for the next block, if nothing else refers to it."""
@@ -302,7 +303,7 @@ class Attached:
         if rows is not None:
             if block.flat is None:
                 # Pages that no row is in are never touched, and take no memory.
-                block.install(torch.empty(block.bytes, dtype=torch.uint8))
+                block.install(torch.empty(block.bytes, dtype=torch.uint8, device=self._device))
                 block.rows = set()
             assert block.rows is not None and block.flat is not None
             wanted = sorted(set(rows) - block.rows)
@@ -383,7 +384,7 @@ class Attached:
             self._give_back(flat)
 
     def _decode_weight(self, weight: _Weight) -> torch.Tensor:
-        flat = torch.empty(weight.bytes, dtype=torch.uint8)
+        flat = torch.empty(weight.bytes, dtype=torch.uint8, device=self._device)
         self._reader.decode(weight.jobs(flat.data_ptr()), self._threads)
         return weight.view(flat, 0)
 

@@ -21,7 +21,11 @@ from ._attached import Attached
 from ._hooks import Uncompiled, is_unshared
 from ._linear import Product, measure, products_of
 from ._machine import Machine
-from ._plan import _ALIGNMENT, _Block, _Weight
+from ._plan import _Block, _Weight
+
+#: The alignment of weights in a buffer. PyTorch tells cuBLAS that of each matrix, up to this; and
+#: which product cuBLAS takes, so also its bits, may depend on it.
+_ALIGNMENT = 256
 
 
 def check_place(module: nn.Module, path: str, machine: Machine) -> None:

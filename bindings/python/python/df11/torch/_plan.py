@@ -38,7 +38,8 @@ class _Weight:
         self.parameter: nn.Parameter | None = None
         self.was_trained = False
         nan = math.nan if self.dtype.is_floating_point else 0
-        self.placeholder = torch.full((1,) * len(shape), nan).to(device, self.dtype).expand(shape)
+        one = torch.full((1,) * len(shape), nan, device=device)
+        self.placeholder = one.to(self.dtype).expand(shape)
 
     def jobs(self, address: int) -> list[tuple[str, int, int, tuple[int, int]]]:
         """Return what to decode, and the memory for it."""
