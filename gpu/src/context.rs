@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use cust::function::Function;
 use cust::module::Module;
 use df11_cuda_driver::{
     cuCtxGetCurrent, cuCtxPopCurrent_v2, cuCtxPushCurrent_v2, cuCtxSetCurrent, cuLaunchKernel,
-    cuOccupancyMaxActiveBlocksPerMultiprocessor,
+    cuOccupancyMaxActiveBlocksPerMultiprocessor, cuThreadExchangeStreamCaptureMode,
 };
 
 use crate::error::{call, driver};
@@ -56,6 +56,38 @@ impl Drop for Current {
     fn drop(&mut self) {
         // SAFETY: NULL tells the driver that the caller does not need the popped context.
         unsafe { cuCtxPopCurrent_v2(ptr::null_mut()) };
+    }
+}
+
+/// `CU_STREAM_CAPTURE_MODE_RELAXED`
+const RELAXED: c_uint = 2;
+
+/// A guard: while it lives, this thread may make calls that a capture of a stream would end with.
+///
+/// Memory may be freed whenever its last owner is dropped, by a collector of garbage as well, and
+/// then an engine may be capturing a graph that has nothing to do with it.
+pub(crate) struct Relaxed {
+    /// The thread's mode before, if the driver knows modes.
+    before: Option<c_uint>,
+    /// The mode is this thread's.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+impl Relaxed {
+    pub(crate) fn enter() -> Self {
+        let mut mode = RELAXED;
+        // SAFETY: the pointer is to a local variable, which has a mode and is given the one before.
+        let code = unsafe { cuThreadExchangeStreamCaptureMode(&mut mode) };
+        Relaxed { before: (code == 0).then_some(mode), _here: std::marker::PhantomData }
+    }
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        if let Some(mut mode) = self.before {
+            // SAFETY: as above.
+            unsafe { cuThreadExchangeStreamCaptureMode(&mut mode) };
+        }
     }
 }
 

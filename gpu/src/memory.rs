@@ -14,7 +14,7 @@ use df11_cuda_driver::{
 };
 
 use crate::Error;
-use crate::context::Shared;
+use crate::context::{Relaxed, Shared};
 use crate::error::{call, driver};
 
 /// Parts begin at multiples of this number of bytes, which the kernels' widest accesses need.
@@ -79,6 +79,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // If the context cannot be made current, it no longer exists, nor does its memory.
         if let Ok(_current) = self.shared.enter() {
+            let _relaxed = Relaxed::enter();
             // SAFETY: no one uses the buffer after this. The driver waits for kernels before it
             // frees memory that they may use.
             unsafe { ManuallyDrop::drop(&mut self.buffer) };
@@ -125,6 +126,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         if let Ok(_current) = self.shared.enter() {
+            let _relaxed = Relaxed::enter();
             // SAFETY: no one uses the memory after this.
             unsafe { cuMemFreeHost(self.address.cast()) };
         }

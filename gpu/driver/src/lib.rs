@@ -325,6 +325,7 @@ functions! {
     fn cuStreamSynchronize(stream: *mut c_void);
     fn cuStreamWaitEvent(stream: *mut c_void, event: *mut c_void, flags: c_uint);
     fn cuStreamIsCapturing(stream: *mut c_void, status: *mut c_uint);
+    fn cuThreadExchangeStreamCaptureMode(mode: *mut c_uint);
     fn cuStreamBeginCapture_v2(stream: *mut c_void, mode: c_uint);
     fn cuStreamEndCapture(stream: *mut c_void, graph: *mut *mut c_void);
     fn cuGraphInstantiateWithFlags(executable: *mut *mut c_void, graph: *mut c_void, flags: c_ulonglong);

@@ -194,12 +194,28 @@ impl State {
         Err(CAPTURE_UNSUPPORTED)
     }
 
+    /// Sets a thread's own mode, and returns the one before in its place: a thread whose mode is
+    /// relaxed may make calls that could wait, and one whose mode is local heeds no captures of
+    /// other threads.
+    pub(super) fn exchange_mode(&mut self, thread: ThreadId, mode: &mut c_uint) -> Result<(), c_int> {
+        if *mode > RELAXED {
+            return Err(INVALID_VALUE);
+        }
+        *mode = self.modes.insert(thread, *mode).unwrap_or(GLOBAL);
+        Ok(())
+    }
+
     /// Refuses a call that could wait, or be waited for, during any capture that does not allow it.
     /// Such a call ends these captures.
     pub(super) fn refuse_unsafe(&mut self, thread: ThreadId) -> Result<(), c_int> {
+        let own = self.modes.get(&thread).copied().unwrap_or(GLOBAL);
+        if own == RELAXED {
+            return Ok(());
+        }
         let mut result = Ok(());
         for capture in self.captures.values_mut() {
-            if capture.mode == GLOBAL || (capture.mode != RELAXED && capture.thread == thread) {
+            let is_own = capture.thread == thread;
+            if capture.mode == GLOBAL && own == GLOBAL || capture.mode != RELAXED && is_own {
                 capture.is_valid = false;
                 result = Err(CAPTURE_UNSUPPORTED);
             }

@@ -4,9 +4,10 @@
 //! not earlier. A program that forgets to wait, or to order two streams, therefore gets the worst
 //! case of a real card.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ffi::c_int;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use df11_emulator::{Device, Finding, Kind, Launch, Module};
@@ -113,6 +114,8 @@ pub(super) struct State {
     pub(super) streams: BTreeMap<usize, Stream>,
     pub(super) events: BTreeMap<usize, Event>,
     pub(super) captures: BTreeMap<usize, Capture>,
+    /// The modes of threads that have exchanged theirs.
+    pub(super) modes: HashMap<ThreadId, c_uint>,
     pub(super) graphs: BTreeMap<usize, Arc<Graph>>,
     pub(super) executables: BTreeMap<usize, Arc<Graph>>,
     /// Pinned memory of the host, by address.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::codes::{INVALID_HANDLE, INVALID_VALUE, NOT_READY, SUCCESS};
 use super::state::{Event, Job, When};
-use super::{Driver, give, pointer};
+use super::{Driver, code, give, pointer};
 
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: c_uint = 1;
@@ -78,6 +78,14 @@ impl Driver {
             let stream = state.stream(card, stream.addr())?;
             give(status, c_uint::from(state.is_captured(stream)))
         })
+    }
+
+    pub(crate) unsafe fn cuThreadExchangeStreamCaptureMode(&self, mode: *mut c_uint) -> c_int {
+        // SAFETY: the caller passes a pointer to a mode, as the driver's function needs it.
+        match unsafe { mode.as_mut() } {
+            Some(mode) => code(self.state().exchange_mode(thread::current().id(), mode)),
+            None => INVALID_VALUE,
+        }
     }
 
     pub(crate) unsafe fn cuStreamBeginCapture_v2(&self, stream: *mut c_void, mode: c_uint) -> c_int {
