@@ -146,12 +146,21 @@ gpu_bench() {
 # Weights that have become others are updated in place.
 deltas() {
     local base rho
-    base=$(echo "$work"/real/*.safetensors)
-    for rho in 1e-5 1e-3 0.1; do
-        python3 "$here/weights.py" trained "$base" "$work/trained.safetensors" "$rho" || return 1
-        echo "noise of $rho of the deviation"
-        "$work/bin/df11" gpu bench "$work/trained.safetensors" --base "$base" --device "$device" --repetitions 20 || return 1
+    python3 "$here/weights.py" llm "$work/llm1" --blocks 1 || return 1
+    for base in "$work"/real/*.safetensors "$work/llm1/model.safetensors"; do
+        for rho in 1e-5 1e-3; do
+            python3 "$here/weights.py" trained "$base" "$work/trained.safetensors" "$rho" || return 1
+            echo "$(basename "$(dirname "$base")"), noise of $rho of the deviation"
+            "$work/bin/df11" gpu bench "$work/trained.safetensors" --base "$base" --device "$device" --repetitions 20 || return 1
+        done
     done
+}
+
+# Which kernel of an update takes how long.
+count_deltas() {
+    ncu --clock-control none --metrics gpu__time_duration.sum,sm__warps_active.avg.pct_of_peak_sustained_active \
+        --launch-count 8 --csv "$work/bin/df11" gpu bench "$work/trained.safetensors" --base "$work/llm1/model.safetensors" \
+        --device "$device" --repetitions 1 | grep -v '^==PROF' | cut -c 1-400
 }
 
 # How long the kernels take to load: as they were assembled, compiled by the driver, and as the driver keeps that.
@@ -203,7 +212,7 @@ count_gemv() { # KERNEL
 
 # Steps run in a shell of their own, so that `timeout` can end them.
 export here work out device
-for name in versions unpack real scaled check tests with_package python_tests attach deltas sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
+for name in versions unpack real scaled check tests with_package python_tests attach deltas count_deltas sanitize gpu_bench loading bench gemv count_gemv count; do export -f "${name?}"; done
 shell() { local name=$1; shift; echo "$name $(printf ' %q' "$@")"; }
 
 step versions 20 log.txt bash -c versions
@@ -215,7 +224,8 @@ step check-real 40 log.txt bash -c "$(shell check "$work/real")"
 step tests 40 log.txt bash -c tests
 step python-tests 60 python.txt bash -c python_tests
 step attach 90 attach.txt bash -c "$(shell attach --seconds 72 --json "$out/attach.json")"
-step deltas 40 bench.txt bash -c deltas
+step deltas 70 bench.txt bash -c deltas
+step count-deltas 40 ncu.txt bash -c count_deltas
 step gpu-bench 40 bench.txt bash -c gpu_bench
 step loading 20 bench.txt bash -c loading
 step memcheck 40 sanitizers.txt bash -c "$(shell sanitize memcheck)"

@@ -121,16 +121,17 @@ __device__ __forceinline__ Codes first_codes(const Start &start, const u8 *codes
     return read_codes(codes + u64(start.offset) * WIDTH + lane * WIDTH, WIDTH, lane < start.groups);
 }
 
-// Whether the codes of a lane whose symbols go past the last element are as V-3.3 says.
+// Whether the codes of a lane that has more symbols than there are elements left are as V-3.3 says:
+// those behind the last element are 0, and it is the last symbol of a code. `excess` is how many
+// symbols too many there are, and `symbols_of_0` how many code 0 has.
 template <u32 WIDTH>
-__device__ __forceinline__ bool ends_well(const Codes &codes, const uint2 *entries, u32 start, u32 elements) {
-    bool is_good = start < elements;
+__device__ __forceinline__ bool ends_well(const Codes &codes, u32 excess, u32 symbols_of_0) {
+    u32 zeros = WIDTH == 12 ? __clz(codes.words[2]) : 0, before = WIDTH == 12 ? 32 : 0;
+    if (zeros == before) zeros = before + __clz(codes.words[1]);
+    if (zeros == before + 32) zeros = before + 32 + __clz(codes.words[0]);
+    bool is_good = false;
 #pragma unroll
-    for (u32 i = 0; i < CODES; i++) {
-        u32 end = start + (entries[i].y >> 27);
-        is_good &= start < elements ? end <= elements : code(codes, WIDTH, i) == 0;
-        start = end;
-    }
+    for (u32 i = 1; i <= CODES; i++) is_good |= excess == i * symbols_of_0 && i * WIDTH <= zeros;
     return is_good;
 }
 
@@ -150,6 +151,19 @@ struct Tail {
     u32 fill;
     u32 power;
     u32 to;
+
+    // Stores the bytes of the word that is not full: two, one, both or none.
+    __device__ __forceinline__ void store_rest() const {
+        u32 two = fill & 16, at = to + two / 8, rest = pending >> two;
+        asm volatile("{ .reg .pred has_two; setp.ne.u32 has_two, %0, 0; @has_two st.shared.u16 [%1], %2; }"
+                     :
+                     : "r"(two), "r"(to), "h"(u16(pending))
+                     : "memory");
+        asm volatile("{ .reg .pred has_one; setp.ne.u32 has_one, %0, 0; @has_one st.shared.u8 [%1], %2; }"
+                     :
+                     : "r"(fill & 8), "r"(at), "r"(rest)
+                     : "memory");
+    }
 };
 
 // Puts the symbols of an entry behind the tail, and stores the words that are full then. Products
@@ -211,28 +225,21 @@ struct Stage {
         end += 8 * left;
         u32 place = end - bits;
         if (is_there && done + end / 8 > elements) {
-            is_good &= ends_well<WIDTH>(codes, entries, done + place / 8, elements);
+            u32 symbols_of_0 = shared.entries[0].y >> 27;
+            is_good &= done + place / 8 < elements && ends_well<WIDTH>(codes, done + end / 8 - elements, symbols_of_0);
         }
 
         // Each lane puts its symbols together from where they begin in their first word, in bits.
-        u32 first_word = address + place / 32 * 4;
-        Tail tail = {0, place % 32, 1u << place % 32, first_word};
+        // The first of a round may begin in a word that has symbols of the round before.
+        Tail tail = {lane == 0 ? rest : 0u, place % 32, 1u << place % 32, address + place / 32 * 4};
         if (is_there) {
 #pragma unroll
             for (u32 i = 0; i < CODES; i++) append(tail, entries[i]);
         }
-        u32 before = __shfl_up_sync(ALL_LANES, tail.pending, 1);
-        if (lane == 0) before = rest;
-        // Eight codes have eight symbols at least, so there is a word.
-        if (is_there) {
-            u32 word;
-            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(first_word) : "memory");
-            asm volatile("st.shared.u32 [%0], %1;" : : "r"(first_word), "r"(word | before) : "memory");
-        }
-        // What the last lane that has codes leaves comes to its place, too.
-        if ((group + 1 == groups || lane == LANES - 1) && is_there && tail.fill != 0) {
-            asm volatile("st.shared.u32 [%0], %1;" : : "r"(tail.to), "r"(tail.pending) : "memory");
-        }
+        // A lane's last word is the first of the next lane, which has stored it with zeros. (Eight
+        // codes have eight symbols at least, so each lane has stored one.)
+        __syncwarp();
+        if (is_there) tail.store_rest();
         rest = __shfl_sync(ALL_LANES, tail.pending, LANES - 1);
         left += all / 8;
         __syncwarp();

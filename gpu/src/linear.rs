@@ -237,7 +237,13 @@ impl Linear {
             let (items, blocks) = (items[kind as usize], blocks[kind as usize]);
             if items > 0 {
                 let kernel = shared.kernel(kind.source(vectors))?;
-                let grid = shared.grid(&kernel, blocks.div_ceil(kind.at_a_time()));
+                let work = blocks.div_ceil(kind.at_a_time());
+                let is_compressed = kind != Kind::Plain;
+                let grid = if is_compressed {
+                    shared.widest_grid(&kernel, work)
+                } else {
+                    shared.grid(&kernel, work)
+                };
                 let own = statuses.address() + 4 * first;
                 let statuses = (kind != Kind::Plain).then_some(own);
                 launches.push(Launch { kernel, described, items, blocks, grid, statuses });

@@ -1,6 +1,6 @@
 //! The speed of updates, which apply deltas in place.
 
-use df11::delta;
+use df11::delta::EncodeOptions;
 use df11::frame::ElementType;
 
 use super::{Bench, Options, Row};
@@ -24,7 +24,8 @@ struct Placed<'a> {
 /// tensors became, and then times each repetition. Each begins with the bases again, which are
 /// copied there before the time runs.
 ///
-/// The first row is that of a copy.
+/// The first row is that of a copy. Then come deltas as `df11` makes them, and others whose blocks
+/// are shorter: a warp takes a block, so a card has more to do at a time.
 ///
 /// # Errors
 ///
@@ -33,9 +34,28 @@ struct Placed<'a> {
 pub fn delta_rows(gpu: &Gpu, pairs: &[(&[u8], &[u8])], options: &Options<'_>) -> Result<Vec<Row>, Error> {
     let bytes: usize = pairs.iter().map(|(new, _)| new.len()).sum();
     let copies = options.at_least.div_ceil(bytes.max(1)).max(1);
-    let encoded = pairs.iter().map(|(new, base)| delta::encode(ElementType::Bf16, new, base));
-    let encoded: Vec<Vec<u8>> = encoded.collect::<Result<_, df11::Error>>()?;
     let placed = place(gpu, pairs, copies)?;
+    let total = Options { at_least: copies * bytes, ..*options };
+    let mut rows = vec![Bench { gpu, weights: &[], options: &total }.copy()?];
+    for block in [None, Some(1 << 16), Some(1 << 14)] {
+        rows.push(update_row(gpu, pairs, &placed, block, options)?);
+    }
+    Ok(rows)
+}
+
+/// Measures an update by deltas with blocks of this many elements, or as many as `df11` chooses.
+fn update_row(
+    gpu: &Gpu,
+    pairs: &[(&[u8], &[u8])],
+    placed: &Placed<'_>,
+    block: Option<usize>,
+    options: &Options<'_>,
+) -> Result<Row, Error> {
+    let how = block.map_or(EncodeOptions::new(), |block| EncodeOptions::new().block(block));
+    let encoded = pairs.iter().map(|(new, base)| how.encode(ElementType::Bf16, new, base));
+    let encoded: Vec<Vec<u8>> = encoded.collect::<Result<_, df11::Error>>()?;
+    let bytes: usize = pairs.iter().map(|(new, _)| new.len()).sum();
+    let copies = placed.tensors.len() / pairs.len().max(1);
     // Each copy has deltas of its own, so that no cache has them from the copy before.
     let all = (0..copies).flat_map(|_| &encoded);
     let deltas: Vec<Delta> = all.map(|bytes| gpu.upload_delta(bytes)).collect::<Result<_, Error>>()?;
@@ -43,11 +63,11 @@ pub fn delta_rows(gpu: &Gpu, pairs: &[(&[u8], &[u8])], options: &Options<'_>) ->
         deltas.iter().zip(placed.tensors.iter().map(|(_, at)| *at as u64)).collect();
     let update = Update::new(gpu, &items)?;
 
-    let row = times(gpu, &update, &placed, options.repetitions)?;
+    let seconds = times(gpu, &update, placed, options.repetitions)?;
     let size = encoded.iter().map(Vec::len).sum::<usize>() as f64 / bytes.max(1) as f64;
-    let row = Row { bytes: (copies * bytes) as u64, size, ..row };
-    let bench = Bench { gpu, weights: &[], options: &Options { at_least: row.bytes as usize, ..*options } };
-    Ok(vec![bench.copy()?, row])
+    let blocks = block.map_or(String::new(), |block| format!(", blocks of {block}"));
+    let name = format!("an update of {} deltas, in place{blocks}", update.len());
+    Ok(Row { name, bytes: (copies * bytes) as u64, size, seconds })
 }
 
 /// Uploads copies of the bases, and makes room for what they become.
@@ -65,7 +85,7 @@ fn place<'a>(gpu: &Gpu, pairs: &[(&'a [u8], &[u8])], copies: usize) -> Result<Pl
 }
 
 /// Applies an update once and compares what it gives, and then times it.
-fn times(gpu: &Gpu, update: &Update, placed: &Placed<'_>, repetitions: usize) -> Result<Row, Error> {
+fn times(gpu: &Gpu, update: &Update, placed: &Placed<'_>, repetitions: usize) -> Result<Vec<f64>, Error> {
     let Placed { bases, elements, .. } = placed;
     let stream = gpu.stream();
     // SAFETY: both are memory of this device of this many bytes, and stay until the stream is done.
@@ -92,6 +112,5 @@ fn times(gpu: &Gpu, update: &Update, placed: &Placed<'_>, repetitions: usize) ->
         check()?;
     }
     seconds.sort_by(f64::total_cmp);
-    let name = format!("an update of {} deltas, in place", update.len());
-    Ok(Row { name, bytes: 0, size: 0.0, seconds })
+    Ok(seconds)
 }
