@@ -440,6 +440,31 @@ def test_what_would_move_or_change_weights_is_refused(tmp_path):
     model.to(HOME).eval()
 
 
+def test_vectors_are_decoded_once_and_matrices_each_time(tmp_path):
+    model = Net()
+    other = on_meta(Net)
+    attached = df11.torch.attach(other, compressed(model, tmp_path, "fast"), device=CARD)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    assert attached.parameter_names
+    assert all(named[name].dim() > 1 for name in attached.parameter_names)
+    vectors = [name for name, parameter in named.items() if parameter.dim() == 1]
+    assert vectors and all(torch.equal(other.get_parameter(name), named[name]) for name in vectors)
+
+
+def test_a_forward_that_decodes_refuses_to_be_captured(tmp_path, monkeypatch):
+    model = Net()
+    other = on_meta(Net)
+    attached = df11.torch.attach(other, compressed(model, tmp_path, "df11"), device=CARD)
+    ids = torch.arange(20)
+    with monkeypatch.context() as patch:
+        patch.setattr(attached._machine, "is_captured", lambda: True)
+        with pytest.raises(
+            df11.UnsupportedError, match=r"layers\.0: its weights are decoded for this"
+        ):
+            other(ids)
+    assert torch.equal(other(ids), model(ids))
+
+
 @emulated_alone
 def test_other_devices_are_refused_with_the_reason(tmp_path):
     model = normal_(nn.Sequential(nn.Linear(96, 96)).to(torch.bfloat16))

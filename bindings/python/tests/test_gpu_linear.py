@@ -234,6 +234,55 @@ def test_damage_that_fused_layers_meet_is_an_error_of_a_later_forward_and_of_che
         assert attached.peak_buffer_bytes == 0
 
 
+def test_layers_of_a_block_with_norms_multiply_compressed_weights(tmp_path):
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(COLUMNS)
+            self.layers = nn.ModuleList([Block()])
+            self.to(torch.bfloat16)
+
+        def forward(self, x):
+            return self.layers[0](self.norm(x))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(Normed() for _ in range(2))
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    model = normal_(Net())
+    path = compressed(model, tmp_path, "fast")
+    other = on_meta(Net)
+    attached = df11.torch.attach(other, path, device=CARD, linear="fused")
+    x = torch.randn(1, COLUMNS).to(torch.bfloat16)
+    with torch.no_grad():
+        torch.testing.assert_close(other(x), model(x), atol=0.02, rtol=0.02)
+    assert attached.peak_buffer_bytes == 0
+
+
+def test_a_layer_is_prepared_before_it_is_captured(tmp_path, monkeypatch):
+    model = normal_(Net())
+    other = copy.deepcopy(model)
+    path = compressed(model, tmp_path, "fast")
+    attached = df11.torch.attach(other, path, device=CARD, linear="fused")
+    x = torch.randn(1, COLUMNS).to(torch.bfloat16)
+    with torch.no_grad(), monkeypatch.context() as patch:
+        patch.setattr(attached._machine, "is_captured", lambda: True)
+        with pytest.raises(
+            df11.UnsupportedError, match=r"up\.weight: 1 vectors .* run the forward"
+        ):
+            other(x)
+    with torch.no_grad():
+        expected = other(x)
+        monkeypatch.setattr(attached._machine, "is_captured", lambda: True)
+        assert torch.equal(other(x), expected)
+
+
 def test_compiled_modules_and_calls_by_name_give_the_same(tmp_path):
     model = normal_(Net())
     other = copy.deepcopy(model)

@@ -68,7 +68,17 @@ def attach(
     # Of a checkpoint in a store, the stored bytes are fetched once and stay in memory.
     reader = _df11.Reader(path, as_json(pattern_dict), True)
     tensor_device = torch.device("cpu") if machine is None else machine.device
-    plan = _Plan(module, path, reader, names or {}, blocks, device=tensor_device)
+    # To decode the vectors of norms each time would cost a card more than they take; and layers
+    # whose blocks have nothing else compressed can multiply compressed weights.
+    plan = _Plan(
+        module,
+        path,
+        reader,
+        names or {},
+        blocks,
+        device=tensor_device,
+        decodes_vectors=machine is not None,
+    )
     plan.check(strict)
     attached: Attached
     if machine is None:

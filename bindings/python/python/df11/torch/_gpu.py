@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .. import _df11
-from .._errors import Error, InvalidInputError
+from .._errors import Error, InvalidInputError, UnsupportedError
 from .._open import _Tensor
 from ._attached import Attached
 from ._hooks import Uncompiled, is_unshared
@@ -277,7 +277,7 @@ class OnGpu(Attached):
         for other, decoded in reversed(self._pending()):
             if other is block:
                 if not decoded:
-                    super()._acquire(block, None)
+                    self._acquire_decoded(block)
                     decoded.append(True)
                 return
 
@@ -285,7 +285,15 @@ class OnGpu(Attached):
         if self._products.get(id(block)):
             self._pending().append((block, []))
         else:
-            super()._acquire(block, rows)
+            self._acquire_decoded(block)
+
+    def _acquire_decoded(self, block: _Block) -> None:
+        # It waits for what other streams did before, which a capture does not allow.
+        if self._machine.is_captured():
+            problem = f"{self.path}: {block.path or 'the module'}: its weights are decoded for this"
+            fix = 'linear="fused" needs no decoding for at most 8 vectors'
+            raise UnsupportedError(f"{problem} forward, which cannot be captured in a graph; {fix}")
+        super()._acquire(block, None)
 
     # Decoding.
 

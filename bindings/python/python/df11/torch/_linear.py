@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .. import _df11
+from .._errors import UnsupportedError
 from ._machine import Machine
 from ._plan import _Weight
 
@@ -66,6 +67,10 @@ class Product:
         memory = None if bias is None else (bias.data_ptr(), bias.nbytes)
         key = (number, 0 if memory is None else memory[0])
         if key not in self.made:
+            if self.machine.is_captured():
+                problem = f"{self.weight.name}: {number} vectors have not come to this layer yet"
+                fix = "run the forward once before it is captured in a graph"
+                raise UnsupportedError(f"{problem}, and preparing for them waits; {fix}")
             shape = (self.first, self.rows, self.columns, number)
             self.made[key] = self.machine.gpu.linear(self.stored, shape, memory)
         stream = self.machine.current()

@@ -109,8 +109,11 @@ class _Plan:
         blocks: Sequence[str] | None,
         only: set[str] | None = None,
         device: torch.device | None = None,
+        decodes_vectors: bool = False,
     ) -> None:
         self.module, self.path, self.reader, self.chosen = module, path, reader, blocks
+        #: Whether parameters of one dimension are filled at once, instead of staying compressed.
+        self.decodes_vectors = decodes_vectors
         self.device = torch.device("cpu") if device is None else device
         tensors = {described[0]: _Tensor(described) for described in reader.tensors()}
         self.modules = dict(module.named_modules())
@@ -157,6 +160,7 @@ class _Plan:
             self._refuse(name, f"has the shape {shapes}, but {list(value.shape)} in the module")
         dtype = sources[0].dtype
         is_resident = isinstance(value, nn.Parameter) and not any(s.is_plain for s in sources)
+        is_resident &= value.dim() > 1 or not self.decodes_vectors
         if not is_resident or elements == 0:
             self.plain.append((owner, key, sources, value))
             return
