@@ -458,9 +458,7 @@ def test_a_forward_that_decodes_refuses_to_be_captured(tmp_path, monkeypatch):
     ids = torch.arange(20)
     with monkeypatch.context() as patch:
         patch.setattr(attached._machine, "is_captured", lambda: True)
-        with pytest.raises(
-            df11.UnsupportedError, match=r"layers\.0: .* cannot be captured"
-        ):
+        with pytest.raises(df11.UnsupportedError, match=r"layers\.0: .* cannot be captured"):
             other(ids)
     assert torch.equal(other(ids), model(ids))
 

@@ -273,9 +273,7 @@ def test_a_layer_is_prepared_before_it_is_captured(tmp_path, monkeypatch):
     x = torch.randn(1, COLUMNS).to(torch.bfloat16)
     with torch.no_grad(), monkeypatch.context() as patch:
         patch.setattr(attached._machine, "is_captured", lambda: True)
-        with pytest.raises(
-            df11.UnsupportedError, match=r"up\.weight: 1 vectors .* run"
-        ):
+        with pytest.raises(df11.UnsupportedError, match=r"up\.weight: 1 vectors .* run"):
             other(x)
     with torch.no_grad():
         expected = other(x)
