@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use codec::delta::{self, DecodeTable, Delta};
+use codec::delta::{DecodeTable, Delta, EncodeOptions};
 use codec::frame::ElementType;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -53,19 +53,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn element_type(py: Python<'_>, name: &str) -> PyResult<ElementType> {
+pub(crate) fn element_type(py: Python<'_>, name: &str) -> PyResult<ElementType> {
     let known = ElementType::ALL.into_iter().find(|known| known.name() == name);
     known.ok_or_else(|| error::invalid(py, &format!("deltas hold no elements of type {name}")))
 }
 
 /// Encodes tensors against those of a base: for each its element type, its elements and the base's.
+/// Blocks have as many elements as is shortest, or this many.
 #[pyfunction]
 pub(crate) fn encode_deltas<'py>(
     py: Python<'py>,
     names: Vec<String>,
     tensors: Vec<(String, Memory, Memory)>,
     threads: usize,
+    block: Option<usize>,
 ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let how = block.map_or(EncodeOptions::new(), |block| EncodeOptions::new().block(block));
     let mut work = Vec::with_capacity(tensors.len());
     let mut bytes = 0;
     for (number, (element, new, base)) in tensors.iter().enumerate() {
@@ -78,7 +81,7 @@ pub(crate) fn encode_deltas<'py>(
     // The longest first, so that no thread is left with it at the end.
     work.sort_by_key(|one| Reverse(one.new.len()));
     let done = jobs(py, &work, threads, bytes <= SHORT, |one| {
-        let delta = delta::encode(one.element_type, one.new, one.base);
+        let delta = how.encode(one.element_type, one.new, one.base);
         *lock(&one.delta) = delta.map_err(|problem| (one.number, Problem::Codec(problem)))?;
         Ok(())
     });
@@ -146,7 +149,7 @@ fn restore(one: &Applying<'_>) -> Result<(), Failed> {
 }
 
 /// Refuses memory that is written and has something in common with other memory.
-fn expect_apart(
+pub(crate) fn expect_apart(
     py: Python<'_>,
     names: &[String],
     tensors: &[(String, Memory, Memory, Memory)],
@@ -184,12 +187,14 @@ fn raised(py: Python<'_>, names: &[String], (number, problem): Failed) -> PyErr 
     let name = names.get(number).map(String::as_str);
     match problem {
         Problem::Codec(problem) => error::of_tensor(py, name, &problem),
-        Problem::OtherType(found) => {
-            let of = name.map_or_else(String::new, |name| format!("tensor {name}: "));
-            let problem = format!("{of}the delta holds elements of type {}, the base does not", found.name());
-            error::invalid(py, &problem)
-        }
+        Problem::OtherType(found) => of_other_type(py, name, found),
     }
+}
+
+/// Makes the exception for a delta whose elements are of this type, and not of the tensor's.
+pub(crate) fn of_other_type(py: Python<'_>, name: Option<&str>, found: ElementType) -> PyErr {
+    let of = name.map_or_else(String::new, |name| format!("tensor {name}: "));
+    error::invalid(py, &format!("{of}the delta holds elements of type {}, the base does not", found.name()))
 }
 
 /// Describes a delta: the type of its elements, its method, the elements of the result, how many of

@@ -74,8 +74,14 @@ pub(crate) fn of_stored(py: Python<'_>, error: &df11_gpu::Error, what: &str, nam
 
 /// Makes the exception for what a kernel has found wrong with a tensor or unit.
 #[cfg(target_os = "linux")]
-pub(crate) fn of_fault(py: Python<'_>, message: &str, clause: &'static str, name: &str) -> PyErr {
-    let facts = Facts { kind: "corrupt", clause: Some(clause), tensor: Some(name), ..Facts::default() };
+pub(crate) fn of_fault(
+    py: Python<'_>,
+    message: &str,
+    kind: &'static str,
+    clause: &'static str,
+    tensor: Option<&str>,
+) -> PyErr {
+    let facts = Facts { kind, clause: Some(clause), tensor, ..Facts::default() };
     build(py, message, &facts)
 }
 

@@ -113,6 +113,19 @@ def test_rows_that_a_table_has_gained_or_lost_come_back():
         delta.apply(torch.ones(3, 7), delta.encode(torch.ones(8), torch.ones(4)))
 
 
+def test_the_length_of_blocks_can_be_chosen():
+    base = torch.arange(50_000, dtype=torch.float32).to(torch.bfloat16)
+    new = torch.where(torch.arange(50_000) % 3 == 0, base * 1.01, base)
+    made = {block: delta.encode(new, base, block=block) for block in (None, 4096, 1 << 20)}
+    assert len(made[4096]) > len(made[1 << 20])
+    assert made[4096] == delta.encode_all({"x": new}, {"x": base}, block=4096)["x"]
+    for bytes_ in made.values():
+        assert torch.equal(delta.apply(base, bytes_), new)
+    for wrong in (0, 4095, 4100, 1 << 21, -64):
+        with pytest.raises(df11.InvalidInputError, match=f"not {wrong}"):
+            delta.encode(new, base, block=wrong)
+
+
 def test_a_wrong_base_is_refused_and_left_as_it_was():
     new, base = pair()
     made = delta.encode(as_bf16(new), as_bf16(base))

@@ -53,7 +53,10 @@ def encode_frame(
 def describe_frame(frame: Memory) -> tuple[str, list[int], int]: ...
 def decode_frame(frame: Memory, out: Memory, threads: int) -> None: ...
 def encode_deltas(
-    names: Sequence[str], tensors: Sequence[tuple[str, Memory, Memory]], threads: int
+    names: Sequence[str],
+    tensors: Sequence[tuple[str, Memory, Memory]],
+    threads: int,
+    block: int | None,
 ) -> list[bytes]: ...
 def apply_deltas(
     names: Sequence[str], tensors: Sequence[tuple[str, Memory, Memory, Memory]], threads: int
@@ -94,6 +97,9 @@ class GpuDevice:
     def linear(
         self, stored: GpuStored, shape: tuple[int, int, int, int], bias: Memory | None
     ) -> GpuLinear: ...
+    def update(
+        self, names: Sequence[str], tensors: Sequence[tuple[str, Memory, Memory]], stream: int
+    ) -> None: ...
 
 class GpuStream:
     @property

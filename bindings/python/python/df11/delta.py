@@ -3,7 +3,8 @@
 `encode` makes a delta of a tensor and its *base*, the tensor as it was a training step or a
 fine-tuning before; `apply` gives the tensor back, bit for bit, where the base is. `encode_all` and
 `apply_all` do that for the tensors of a model, on several threads. With `out=base`, weights are
-changed where they are, and nearly all of them are only read.
+changed where they are, and nearly all of them are only read. Where they are on a card, its kernels
+apply deltas there.
 
 A delta knows its base by checksums of 32 bits, so a wrong one is refused. What is kept should keep
 a cryptographic digest of its base besides, as `df11.compress` with `base` does for checkpoints.
@@ -49,16 +50,17 @@ def _is_torch(array: Any) -> bool:
     return any(kind.__module__.partition(".")[0] == "torch" for kind in type(array).__mro__)
 
 
-def _dtype(array: Any, what: str) -> str:
+def _dtype(array: Any, what: str, place: Any = None) -> str:
     """Return the name that safetensors has for the type; checks where the memory is."""
     if not _is_torch(array):
-        if not isinstance(array, np.ndarray | np.generic):
-            kind = type(array).__name__
-            raise InvalidInputError(f"{what}: is a {kind}, not an array of NumPy or PyTorch")
+        if place is not None or not isinstance(array, np.ndarray | np.generic):
+            wanted = "an array of NumPy or PyTorch" if place is None else f"a tensor on {place}"
+            raise InvalidInputError(f"{what}: is a {type(array).__name__}, not {wanted}")
         return numpy_name(array.dtype)
-    if array.device.type != "cpu" or array.layout is not Torch().torch.strided:
-        problem = f"{what}: is {array.layout} on {array.device}; deltas are made and applied"
-        raise UnsupportedError(problem + " where tensors are dense and on the CPU")
+    device = Torch().torch.device("cpu") if place is None else place
+    if array.device != device or array.layout is not Torch().torch.strided:
+        problem = f"{what}: is {array.layout} on {array.device}; deltas are made of dense tensors"
+        raise UnsupportedError(problem + " on the CPU, and applied to such, or to all on one card")
     name = str(array.dtype).removeprefix("torch.")
     found = next((known for known, types in TYPES.items() if types[2] == name), None)
     if found is None:
@@ -93,20 +95,30 @@ def _prefix(name: str | None, what: str) -> str:
     return what if name is None else f"tensor {name}: {what}"
 
 
-def encode(new: Any, base: Any) -> bytes:
+#: The lengths that a block may have, and what they are multiples of (section 2 of spec/DELTA.md).
+_LENGTHS, _CHUNK = range(1 << 12, (1 << 20) + 1), 64
+
+
+def encode(new: Any, base: Any, *, block: int | None = None) -> bytes:
     """Encode `new` as a delta against `base`.
 
     Args:
         new: An array of NumPy or a tensor of PyTorch, on the CPU, of any type.
         base: Another of the same type and shape; its first dimension may be another, so that a
             table that has grown is stored by its new rows.
+        block: How many elements a block has, a multiple of 64 from 4,096 to 1,048,576; by default,
+            what makes the delta shortest. Short blocks are applied side by side by a card.
 
     """
-    return _encode({None: new}, {None: base}, 1)[None]
+    return _encode({None: new}, {None: base}, 1, block)[None]
 
 
 def encode_all(
-    new: Mapping[str, Any], base: Mapping[str, Any], *, threads: int = 0
+    new: Mapping[str, Any],
+    base: Mapping[str, Any],
+    *,
+    threads: int = 0,
+    block: int | None = None,
 ) -> dict[str, bytes]:
     """Encode all tensors of `new` as deltas against those of the same names in `base`.
 
@@ -114,12 +126,18 @@ def encode_all(
         new: Tensors by name, such as `dict(model.named_parameters())`.
         base: The tensors that they are near to.
         threads: How many; 0 for as many as there are processors.
+        block: As for `encode`.
 
     """
-    return _encode(new, base, threads)
+    return _encode(new, base, threads, block)
 
 
-def _encode(new: Mapping[Any, Any], base: Mapping[Any, Any], threads: int) -> dict[Any, bytes]:
+def _encode(
+    new: Mapping[Any, Any], base: Mapping[Any, Any], threads: int, block: int | None
+) -> dict[Any, bytes]:
+    if block is not None and (block not in _LENGTHS or block % _CHUNK):
+        problem = f"a block has a multiple of {_CHUNK} elements, from {_LENGTHS.start:,} to"
+        raise InvalidInputError(f"{problem} {_LENGTHS[-1]:,}, not {block!r}")
     work, held = [], []
     for name, tensor in new.items():
         before = _of(base, name, "base")
@@ -135,7 +153,7 @@ def _encode(new: Mapping[Any, Any], base: Mapping[Any, Any], threads: int) -> di
         tensor, before = _held(tensor), _held(before)
         held.append((tensor, before))
         work.append((_element(dtype)[0], _address(tensor), _address(before)))
-    deltas = _df11.encode_deltas(_names(new), work, threads)
+    deltas = _df11.encode_deltas(_names(new), work, threads, block)
     return dict(zip(new, deltas, strict=True))
 
 
@@ -145,7 +163,7 @@ def apply(base: Any, delta: Any, out: Any = None) -> Any:
     Everything is compared with its checksum before any element of `out` is changed.
 
     Args:
-        base: The base, an array of NumPy or a tensor of PyTorch on the CPU.
+        base: The base, an array of NumPy or a tensor of PyTorch, on the CPU or on a card.
         delta: The delta: bytes, or anything whose memory Python can see.
         out: Where the elements go: a tensor in one piece, of the type of the base and as large as
             the result. With `out=base`, the base itself becomes the result. By default, a new one.
@@ -167,6 +185,11 @@ def apply_all(
     before the first is applied. (Not so the frames of tensors that need no base, which are checked
     as they are decoded; and Ctrl-C stops between tensors.)
 
+    Where all bases are on one card, deltas are applied there, by one launch of each kernel for all
+    tensors, on PyTorch's current stream, and the call waits for that. All bases are compared
+    before the first element changes, and results afterwards. A warp applies a block, so a card has
+    more to do at a time if deltas were encoded with short blocks.
+
     Args:
         base: The bases by name.
         deltas: The deltas by name.
@@ -182,6 +205,12 @@ def apply_all(
 def _apply(
     base: Mapping[Any, Any], deltas: Mapping[Any, Any], out: Mapping[Any, Any] | None, threads: int
 ) -> dict[Any, Any]:
+    known = [base[name] for name in deltas if name in base and _is_torch(base[name])]
+    card = next((tensor.device for tensor in known if tensor.device.type == "cuda"), None)
+    if card is not None:
+        from .torch._machine import Card
+
+        return _apply_on(Card(card), base, deltas, out)
     work, held, results = [], [], {}
     for name, delta in deltas.items():
         before = _of(base, name, "base")
@@ -212,6 +241,45 @@ def _apply(
     return results
 
 
+def _apply_on(
+    machine: Any,
+    base: Mapping[Any, Any],
+    deltas: Mapping[Any, Any],
+    out: Mapping[Any, Any] | None,
+) -> dict[Any, Any]:
+    """Apply deltas to tensors on a device, whose kernels do it in place."""
+    torch, place = Torch().torch, machine.device
+    work, held, results = [], [], {}
+    for name, delta in deltas.items():
+        before = _of(base, name, "base")
+        dtype = _dtype(before, _prefix(name, "base"), place)
+        data = np.frombuffer(delta, np.uint8)
+        element, each = _element(dtype)
+        found, _, elements, *_ = _df11.describe_delta(Numpy().address(data))
+        if found != element:
+            problem = f"the delta holds elements of type {found}, and the base has {dtype}"
+            raise InvalidInputError(_prefix(name, problem))
+        if out is None:
+            shape = _shape(name, tuple(before.shape), elements, each)
+            result = torch.empty(shape, dtype=before.dtype, device=place)
+        else:
+            result = _of(out, name, "out")
+            _expect_writable(name, result, dtype, elements // each, place)
+        if result is not before:
+            common = min(result.numel(), before.numel())
+            with torch.no_grad():
+                result.view(-1)[:common].copy_(before.reshape(-1)[:common])
+        results[name] = result
+        held.append(data)
+        memory = (result.data_ptr(), result.nbytes)
+        work.append((element, Numpy().address(data), memory))
+    machine.gpu.update(_names(deltas), work, machine.handle(machine.current()))
+    for result in results.values():
+        if out is not None and not result.is_inference():
+            torch.autograd.graph.increment_version(result)
+    return results
+
+
 def _shape(name: str | None, shape: tuple[int, ...], elements: int, each: int) -> tuple[int, ...]:
     """Return the shape of a result: that of the base, but for the number of rows."""
     count, width = elements // each, math.prod(shape[1:])
@@ -223,8 +291,8 @@ def _shape(name: str | None, shape: tuple[int, ...], elements: int, each: int) -
     return (count // width, *shape[1:])
 
 
-def _expect_writable(name: str | None, out: Any, dtype: str, count: int) -> None:
-    found = _dtype(out, _prefix(name, "out"))
+def _expect_writable(name: str | None, out: Any, dtype: str, count: int, place: Any = None) -> None:
+    found = _dtype(out, _prefix(name, "out"), place)
     if found != dtype:
         problem = f"out has elements of type {found}, and the base has {dtype}"
     elif math.prod(out.shape) != count:

@@ -5,6 +5,7 @@ use df11_gpu::{Emulation, Gpu, Target};
 use pyo3::prelude::*;
 
 use super::host::in_context;
+use super::update::{Changed, update};
 use super::{GpuBatch, GpuLinear, GpuStored, GpuStream};
 use crate::error;
 use crate::memory::Memory;
@@ -91,5 +92,17 @@ impl GpuDevice {
         bias: Option<Memory>,
     ) -> PyResult<GpuLinear> {
         GpuLinear::make(py, &self.0, &stored, shape, bias)
+    }
+
+    /// Applies deltas to tensors in the device's memory, in the order of a stream, and waits: for
+    /// each its element type, its delta in the host's memory, and its elements.
+    fn update(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+        tensors: Vec<Changed>,
+        stream: usize,
+    ) -> PyResult<()> {
+        update(py, &self.0, &names, &tensors, stream)
     }
 }

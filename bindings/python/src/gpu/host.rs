@@ -41,7 +41,7 @@ impl Host {
         in_context(gpu, || {
             // SAFETY: the caller promises the stream, and that the host's memory is there. The
             // driver refuses what is not memory of the device.
-            unsafe { cuMemcpyDtoHAsync_v2((to + range.start) as *mut c_void, at, bytes, stream) }
+            unsafe { cuMemcpyDtoHAsync_v2(to.wrapping_add(range.start) as *mut c_void, at, bytes, stream) }
         })
     }
 

@@ -11,6 +11,7 @@ mod linear;
 mod report;
 mod stored;
 mod stream;
+mod update;
 
 pub(crate) use batch::GpuBatch;
 pub(crate) use device::GpuDevice;

@@ -145,5 +145,5 @@ impl GpuStored {
 /// Makes the exception for a block that a kernel found invalid.
 pub(crate) fn of_block(py: Python<'_>, stored: &Stored, block: usize, clause: &'static str) -> PyErr {
     let problem = format!("{}: block {block} is not valid ({clause}); get the file again", stored.what);
-    error::of_fault(py, &problem, clause, &stored.name)
+    error::of_fault(py, &problem, "corrupt", clause, Some(&stored.name))
 }
