@@ -95,7 +95,7 @@ def _prefix(name: str | None, what: str) -> str:
     return what if name is None else f"tensor {name}: {what}"
 
 
-#: The lengths that a block may have, and what they are multiples of (section 2 of spec/DELTA.md).
+#: The lengths that a block may have, and what they are multiples of (section 3 of spec/DELTA.md).
 _LENGTHS, _CHUNK = range(1 << 12, (1 << 20) + 1), 64
 
 
