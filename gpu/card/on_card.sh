@@ -121,7 +121,7 @@ with_package() { # COMMAND...
 python_tests() {
     cd "$work/python" || return 1
     DF11_DEVICE=$device with_package python3 -m pytest -q -rs -p no:cacheprovider --durations 5 --maxfail 30 \
-        tests/test_gpu.py tests/test_gpu_linear.py
+        tests/test_gpu.py tests/test_gpu_linear.py tests/test_gpu_delta.py
 }
 
 # Models whose weights stay compressed.

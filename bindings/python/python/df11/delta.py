@@ -12,6 +12,7 @@ a cryptographic digest of its base besides, as `df11.compress` with `base` does 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -187,7 +188,8 @@ def apply_all(
 
     Where all bases are on one card, deltas are applied there, by one launch of each kernel for all
     tensors, on PyTorch's current stream, and the call waits for that. All bases are compared
-    before the first element changes, and results afterwards. A warp applies a block, so a card has
+    before the first element changes, and results afterwards. (An `out` that is not the base is
+    given its elements before that.) A warp applies a block, so a card has
     more to do at a time if deltas were encoded with short blocks.
 
     Args:
@@ -208,9 +210,7 @@ def _apply(
     known = [base[name] for name in deltas if name in base and _is_torch(base[name])]
     card = next((tensor.device for tensor in known if tensor.device.type == "cuda"), None)
     if card is not None:
-        from .torch._machine import Card
-
-        return _apply_on(Card(card), base, deltas, out)
+        return _apply_on(_card(card), base, deltas, out)
     work, held, results = [], [], {}
     for name, delta in deltas.items():
         before = _of(base, name, "base")
@@ -239,6 +239,14 @@ def _apply(
             # What autograd kept of the old elements must not be used with the new ones.
             Torch().torch.autograd.graph.increment_version(result)
     return results
+
+
+@functools.cache
+def _card(device: Any) -> Any:
+    """Open a card once: its kernels are loaded then."""
+    from .torch._machine import Card
+
+    return Card(device)
 
 
 def _apply_on(
