@@ -15,8 +15,9 @@
 // Symbols that are left, and those of a round.
 #define STAGED (GROUP + LANES * CODES * MOST_SYMBOLS)
 
-// What is found wrong with a chunk.
+// What is found wrong with a chunk, and the status of an item in which nothing is.
 #define NOT_VALID 1u
+#define ALL_GOOD 0xffffffffu
 
 struct __align__(16) Shared {
     // Of each code: up to seven symbols from the low byte on, and eight times their number in the
@@ -103,6 +104,38 @@ __device__ __forceinline__ void find_codes(Start &start, const u32 *offsets, u32
     start.offset = __ldg(offsets + chunk);
     start.groups = __ldg(offsets + chunk + 1) - start.offset;
 }
+
+// The codes of a chunk that can be read as they are, each asked for a round before it is needed.
+struct EvenCodes {
+    const u32 *from;
+    // Those of the next chunk of this warp.
+    const u32 *next;
+    u32 groups;
+
+    // Finds the start of the next chunk, if there is one.
+    __device__ __forceinline__ EvenCodes(const u8 *codes, const u32 *offsets, Start &start, u32 chunk, bool has_next) {
+        u32 lane = threadIdx.x % LANES;
+        const u32 *codes_of_lane = reinterpret_cast<const u32 *>(codes) + 3 * lane;
+        from = codes_of_lane + u64(start.offset) * 3;
+        groups = start.groups;
+        start.groups = 0;
+        if (has_next) find_codes(start, offsets, chunk + WARPS);
+        next = codes_of_lane + u64(start.offset) * 3;
+        // No chunk is without codes, but a damaged one may say so.
+        if (groups == 0) read_even_codes(start.codes, next, lane < start.groups);
+    }
+
+    // The codes of a lane's group; asks for those of the next round, or of the next chunk's first.
+    __device__ __forceinline__ Codes take(Start &start, u32 group) {
+        Codes codes = start.codes;
+        u32 lane = threadIdx.x % LANES;
+        bool is_last = group - lane + LANES >= groups;
+        from += 3 * LANES;
+        read_even_codes(start.codes, is_last ? next : from,
+                        (is_last ? lane : group + LANES) < (is_last ? start.groups : groups));
+        return codes;
+    }
+};
 
 // The start of a chunk whose codes can be read as they are, if it comes before `end`.
 __device__ __forceinline__ Start even_start(const u32 *offsets, const u8 *codes, u32 chunk, u32 end) {

@@ -4,8 +4,8 @@
 //
 // 1. A lane looks its eight codes up in a table in shared memory: up to seven symbols each, and their number.
 // 2. One prefix sum over the lanes says where each lane's symbols go.
-// 3. A lane puts its symbols together in a register and stores whole words; what is left at its end goes to the next lane, which
-//    adds it to its own first word. (Eight codes have eight symbols at least, so there is one.)
+// 3. A lane puts its symbols together in a register and stores whole words. Then it stores the bytes that fill no word into the
+//    first word of the next lane. (Eight codes have eight symbols at least, so there is one.)
 // 4. All lanes merge eight symbols at a time with their raw parts, and store up to 32 bytes at once. Less than 256 symbols that
 //    are left move to the beginning.
 //
@@ -20,7 +20,6 @@
 
 // Groups whose raw parts are asked for before a round.
 #define AHEAD 4u
-#define ALL_GOOD 0xffffffffu
 
 struct __align__(16) Dictionary {
     // The table, as `Shared` has it.
@@ -91,30 +90,20 @@ __device__ __forceinline__ bool is_even(const Dictionary &frame, u64 base) {
 // The same for a whole chunk of such a frame.
 __device__ __forceinline__ bool run_even_chunk(Shared &shared, const Dictionary &frame, u64 base, u32 chunk,
                                                Start &start, bool has_next) {
-    u32 lane = threadIdx.x % LANES, groups = start.groups;
-    const u32 *codes_of_lane = reinterpret_cast<const u32 *>(frame.codes) + 3 * lane;
-    const u32 *from = codes_of_lane + u64(start.offset) * 3;
+    u32 lane = threadIdx.x % LANES;
     const uint2 *plane = reinterpret_cast<const uint2 *>(frame.planes + u64(chunk) * CHUNK) + lane;
     uint4 *outputs = reinterpret_cast<uint4 *>(frame.outputs + base + u64(chunk) * CHUNK * 2) + lane;
     __builtin_assume(__isGlobal(outputs));
     Stage stage(shared);
-    start.groups = 0;
-    if (has_next) find_codes(start, frame.offsets, chunk + WARPS);
-    const u32 *next = codes_of_lane + u64(start.offset) * 3;
-    // No chunk is without codes, but a damaged one may say so.
-    if (groups == 0) read_even_codes(start.codes, next, lane < start.groups);
-    for (u32 group = lane; group - lane < groups; group += LANES) {
-        Codes codes = start.codes;
-        bool is_last = group - lane + LANES >= groups;
-        from += 3 * LANES;
-        read_even_codes(start.codes, is_last ? next : from,
-                        (is_last ? lane : group + LANES) < (is_last ? start.groups : groups));
+    EvenCodes even(frame.codes, frame.offsets, start, chunk, has_next);
+    for (u32 group = lane; group - lane < even.groups; group += LANES) {
+        Codes codes = even.take(start, group);
         uint2 low[AHEAD];
 #pragma unroll
         for (u32 i = 0; i < AHEAD; i++) {
             if (stage.done <= CHUNK - (i + 1) * GROUP) low[i] = __ldg(plane + i * LANES);
         }
-        stage.add<12>(shared, codes, group, groups, CHUNK);
+        stage.add<12>(shared, codes, group, even.groups, CHUNK);
         // A whole chunk is 16 groups, so whole groups are all that is written.
         u32 ready = min(stage.left, CHUNK - stage.done) / GROUP;
 #pragma unroll

@@ -14,13 +14,9 @@
 #include "elements.cuh"
 #include "gemv.cuh"
 
-// Groups whose signs and mantissas are asked for before a round.
+// Groups whose signs and mantissas are asked for before a round, and elements of a vector after it.
 #ifndef AHEAD
 #define AHEAD 4u
-#endif
-// And groups whose elements of a vector are before they are multiplied.
-#ifndef X_AHEAD
-#define X_AHEAD 4u
 #endif
 
 struct __align__(16) Fast {
@@ -93,42 +89,31 @@ __device__ __forceinline__ bool is_even(const Fast &item, const Vectors &vectors
 template <u32 MOST>
 __device__ __forceinline__ bool run_even_chunk(Shared &shared, const Fast &item, const Vectors &vectors,
                                                u32 chunk, Start &start, bool has_next) {
-    u32 lane = threadIdx.x % LANES, groups = start.groups;
-    const u32 *codes_of_lane = reinterpret_cast<const u32 *>(item.codes) + 3 * lane;
-    const u32 *from = codes_of_lane + u64(start.offset) * 3;
+    u32 lane = threadIdx.x % LANES;
     const uint2 *plane = reinterpret_cast<const uint2 *>(item.plane + u64(chunk) * CHUNK) + lane;
     Sums<MOST> sums(item.product, vectors, chunk * CHUNK);
     Stage stage(shared);
-    start.groups = 0;
-    if (has_next) find_codes(start, item.offsets, chunk + WARPS);
-    const u32 *next = codes_of_lane + u64(start.offset) * 3;
-    // No chunk is without codes, but a damaged one may say so.
-    if (groups == 0) read_even_codes(start.codes, next, lane < start.groups);
-    for (u32 group = lane; group - lane < groups; group += LANES) {
-        Codes codes = start.codes;
-        bool is_last = group - lane + LANES >= groups;
-        from += 3 * LANES;
-        read_even_codes(start.codes, is_last ? next : from,
-                        (is_last ? lane : group + LANES) < (is_last ? start.groups : groups));
+    EvenCodes even(item.codes, item.offsets, start, chunk, has_next);
+    for (u32 group = lane; group - lane < even.groups; group += LANES) {
+        Codes codes = even.take(start, group);
         uint2 low[AHEAD];
 #pragma unroll
         for (u32 i = 0; i < AHEAD; i++) {
             if (stage.done <= CHUNK - (i + 1) * GROUP) low[i] = __ldg(plane + i * LANES);
         }
-        stage.add<12>(shared, codes, group, groups, CHUNK);
+        stage.add<12>(shared, codes, group, even.groups, CHUNK);
         // A whole chunk is 16 groups, so whole groups are all that is multiplied.
         u32 ready = min(stage.left, CHUNK - stage.done) / GROUP;
         // The first of the groups that ends a segment; others are every fourth from there.
         u32 ends = EIGHTS - 1 - stage.done / GROUP % EIGHTS;
-        uint4 x[X_AHEAD + 1];
+        uint4 x[AHEAD];
 #pragma unroll
-        for (u32 i = 0; i < X_AHEAD; i++) x[i] = sums.read_x(i);
+        for (u32 i = 0; i < AHEAD; i++) x[i] = sums.read_x(i);
 #pragma unroll
         for (u32 i = 0; i < AHEAD; i++) {
             if (i >= ready) break;
             uint4 weights = merge_eight(stage.eight(i * GROUP), low[i]);
-            uint4 eight = i < X_AHEAD ? x[i] : sums.read_x(0);
-            sums.add_quickly(item.product, vectors, weights, eight, i % EIGHTS == ends);
+            sums.add_quickly(item.product, vectors, weights, x[i], i % EIGHTS == ends);
         }
 #pragma unroll 1
         for (u32 i = AHEAD; i < ready; i++) {
@@ -146,7 +131,7 @@ __device__ __forceinline__ bool run_even_chunk(Shared &shared, const Fast &item,
 template <u32 WIDTH, u32 MOST, bool IS_EVEN>
 __device__ __forceinline__ u32 run_item(Shared &shared, const Fast &item, const Vectors &vectors,
                                         Start start, u32 first, u32 end) {
-    u32 bad = 0xffffffffu;
+    u32 bad = ALL_GOOD;
     first += threadIdx.x / LANES;
     if (first >= end) return bad;
     if (!IS_EVEN) {
@@ -183,7 +168,7 @@ __device__ __forceinline__ void run(const Fast *items, u32 n_items, u32 n_blocks
         first = max(first, whole);
         bad = min(bad, item.width == 8 ? run_item<8, MOST, false>(shared, item, vectors, {}, first, last)
                                        : run_item<12, MOST, false>(shared, item, vectors, {}, first, last));
-        if (bad != 0xffffffffu && threadIdx.x % LANES == 0) atomicMin(status + number, bad);
+        if (bad != ALL_GOOD && threadIdx.x % LANES == 0) atomicMin(status + number, bad);
         u32 all = (n + SEGMENT - 1) / SEGMENT;
         finish(item.product, vectors, (begin - base) * (CHUNK / SEGMENT), min(last * (CHUNK / SEGMENT), all));
         begin = end;

@@ -62,10 +62,10 @@ impl Drop for Current {
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`
 const RELAXED: c_uint = 2;
 
-/// A guard: while it lives, this thread may make calls that a capture of a stream would end with.
+/// A guard: while it lives, calls of this thread that might wait do not end a capture.
 ///
-/// Memory may be freed whenever its last owner is dropped, by a collector of garbage as well, and
-/// then an engine may be capturing a graph that has nothing to do with it.
+/// Memory is freed when its last owner is dropped. A garbage collector may do that at any time,
+/// even while an engine captures a graph that has nothing to do with it.
 pub(crate) struct Relaxed {
     /// The thread's mode before, if the driver knows modes.
     before: Option<c_uint>,

@@ -245,7 +245,7 @@ impl Linear {
                     shared.grid(&kernel, work)
                 };
                 let own = statuses.address() + 4 * first;
-                let statuses = (kind != Kind::Plain).then_some(own);
+                let statuses = is_compressed.then_some(own);
                 launches.push(Launch { kernel, described, items, blocks, grid, statuses });
                 first += u64::from(items);
             }

@@ -117,8 +117,8 @@ pub fn decode_table(luts: &[u8]) -> Vec<u8> {
 
 /// Makes the table of `fast_decode_batch` and `fast_gemv` from the entries of a dictionary, which
 /// have for each code up to seven symbols from the low byte on, and eight times their number in the
-/// high byte.
-/// Those of BF16 are rotated, as kernels merge them; `kind` is what [`element_kind`] says.
+/// high byte. Symbols of BF16 are rotated, as kernels merge them; `kind` is what [`element_kind`]
+/// says.
 #[must_use]
 pub fn dictionary_table(entries: &[u64], kind: u32) -> Vec<u8> {
     const SYMBOLS: usize = 7;

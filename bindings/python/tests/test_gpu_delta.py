@@ -19,7 +19,7 @@ def apply_all(base, deltas, out=None):
     if CARD != "emulated":
         return delta.apply_all(base, deltas, out=out)
     # Tensors do not say that they are on an emulated card.
-    return delta._apply_on(_machine.open_machine(CARD), base, deltas, out)
+    return delta._apply(base, deltas, out, 0, _machine.open_machine(CARD))
 
 
 def tensors(seed, dtype=torch.bfloat16, sizes=((300, 250), (77,), (1,), (0, 5))):

@@ -275,6 +275,9 @@ impl BenchReport {
 impl BenchCard {
     /// Times every kernel on a card, or an update.
     fn bench(&self) -> Result<BenchReport, Error> {
+        if self.repetitions == 0 {
+            return Err(Error::Usage("there is nothing to measure: no repetitions".to_owned()));
+        }
         let gpu = match self.device {
             Target::Cuda(number) => Gpu::open(number),
             Target::Emulated => Gpu::emulated(Emulation::default()),
@@ -282,9 +285,6 @@ impl BenchCard {
                 return Err(Error::Usage("cpu is no card; `df11 bench` measures the CPU".to_owned()));
             }
         };
-        if self.repetitions == 0 {
-            return Err(Error::Usage("there is nothing to measure: no repetitions".to_owned()));
-        }
         let gpu = gpu.map_err(|error| refused(&error))?;
         let started = Instant::now();
         gpu.load().map_err(|error| refused(&error))?;

@@ -78,7 +78,7 @@ def _held(array: Any) -> Any:
 
 def _empty(like: Any, shape: tuple[int, ...]) -> Any:
     if _is_torch(like):
-        return Torch().torch.empty(shape, dtype=like.dtype, device="cpu")
+        return Torch().torch.empty(shape, dtype=like.dtype, device=like.device)
     return np.empty(shape, native(like.dtype))
 
 
@@ -170,7 +170,8 @@ def apply(base: Any, delta: Any, out: Any = None) -> Any:
             the result. With `out=base`, the base itself becomes the result. By default, a new one.
 
     """
-    return _apply({None: base}, {None: delta}, None if out is None else {None: out}, 1)[None]
+    bases, deltas, outs = {None: base}, {None: delta}, None if out is None else {None: out}
+    return _apply(bases, deltas, outs, 1, _machine_of(bases, deltas))[None]
 
 
 def apply_all(
@@ -201,62 +202,18 @@ def apply_all(
         threads: How many; 0 for as many as there are processors.
 
     """
-    return _apply(base, deltas, out, threads)
+    return _apply(base, deltas, out, threads, _machine_of(base, deltas))
 
 
 def _apply(
-    base: Mapping[Any, Any], deltas: Mapping[Any, Any], out: Mapping[Any, Any] | None, threads: int
-) -> dict[Any, Any]:
-    known = [base[name] for name in deltas if name in base and _is_torch(base[name])]
-    card = next((tensor.device for tensor in known if tensor.device.type == "cuda"), None)
-    if card is not None:
-        return _apply_on(_card(card), base, deltas, out)
-    work, held, results = [], [], {}
-    for name, delta in deltas.items():
-        before = _of(base, name, "base")
-        dtype = _dtype(before, _prefix(name, "base"))
-        data = np.frombuffer(delta, np.uint8)
-        element, each = _element(dtype)
-        found, _, elements, *_ = _df11.describe_delta(Numpy().address(data))
-        if found != element:
-            problem = f"the delta holds elements of type {found}, and the base has {dtype}"
-            raise InvalidInputError(_prefix(name, problem))
-        if out is None:
-            shape = _shape(name, tuple(before.shape), elements, each)
-            result = _empty(before, shape)
-        else:
-            result = _of(out, name, "out")
-            _expect_writable(name, result, dtype, elements // each)
-        results[name] = result
-        # In place, the memory itself is what counts; elsewhere, a copy in one piece will do.
-        before = before if result is before else _held(before)
-        held.append((data, before))
-        memory = _address(result)
-        work.append((element, Numpy().address(data), _address(before), memory))
-    _df11.apply_deltas(_names(deltas), work, threads)
-    for result in results.values():
-        if _is_torch(result) and out is not None and not result.is_inference():
-            # What autograd kept of the old elements must not be used with the new ones.
-            Torch().torch.autograd.graph.increment_version(result)
-    return results
-
-
-@functools.cache
-def _card(device: Any) -> Any:
-    """Open a card once: its kernels are loaded then."""
-    from .torch._machine import Card
-
-    return Card(device)
-
-
-def _apply_on(
-    machine: Any,
     base: Mapping[Any, Any],
     deltas: Mapping[Any, Any],
     out: Mapping[Any, Any] | None,
+    threads: int,
+    machine: Any = None,
 ) -> dict[Any, Any]:
-    """Apply deltas to tensors on a device, whose kernels do it in place."""
-    torch, place = Torch().torch, machine.device
+    """Apply deltas on the CPU, or by the kernels of a device, which do it in place."""
+    place = None if machine is None else machine.device
     work, held, results = [], [], {}
     for name, delta in deltas.items():
         before = _of(base, name, "base")
@@ -269,23 +226,50 @@ def _apply_on(
             raise InvalidInputError(_prefix(name, problem))
         if out is None:
             shape = _shape(name, tuple(before.shape), elements, each)
-            result = torch.empty(shape, dtype=before.dtype, device=place)
+            result = _empty(before, shape)
         else:
             result = _of(out, name, "out")
             _expect_writable(name, result, dtype, elements // each, place)
-        if result is not before:
-            common = min(result.numel(), before.numel())
-            with torch.no_grad():
-                result.view(-1)[:common].copy_(before.reshape(-1)[:common])
         results[name] = result
-        held.append(data)
-        memory = (result.data_ptr(), result.nbytes)
-        work.append((element, Numpy().address(data), memory))
-    machine.gpu.update(_names(deltas), work, machine.handle(machine.current()))
+        # In place, the memory itself is what counts; elsewhere, a copy in one piece will do.
+        if result is not before:
+            before = _held(before) if machine is None else _copied(before, result)
+        held.append((data, before))
+        memory = _address(result)
+        work.append((element, Numpy().address(data), _address(before), memory))
+    if machine is None:
+        _df11.apply_deltas(_names(deltas), work, threads)
+    else:
+        changed = [(element, data, memory) for element, data, _, memory in work]
+        machine.gpu.update(_names(deltas), changed, machine.handle(machine.current()))
     for result in results.values():
-        if out is not None and not result.is_inference():
-            torch.autograd.graph.increment_version(result)
+        if _is_torch(result) and out is not None and not result.is_inference():
+            # What autograd kept of the old elements must not be used with the new ones.
+            Torch().torch.autograd.graph.increment_version(result)
     return results
+
+
+def _machine_of(base: Mapping[Any, Any], deltas: Mapping[Any, Any]) -> Any:
+    """Return the card that one of the bases is on, or None."""
+    known = [base[name] for name in deltas if name in base and _is_torch(base[name])]
+    card = next((tensor.device for tensor in known if tensor.device.type == "cuda"), None)
+    return None if card is None else _card(card)
+
+
+@functools.cache
+def _card(device: Any) -> Any:
+    """Open a card once: its kernels are loaded then."""
+    from .torch._machine import Card
+
+    return Card(device)
+
+
+def _copied(before: Any, result: Any) -> Any:
+    """Give a result the elements that it has in common with its base."""
+    common = min(result.numel(), before.numel())
+    with Torch().torch.no_grad():
+        result.view(-1)[:common].copy_(before.reshape(-1)[:common])
+    return result
 
 
 def _shape(name: str | None, shape: tuple[int, ...], elements: int, each: int) -> tuple[int, ...]:
