@@ -11,8 +11,10 @@ use df11_gpu::{Emulation, Gpu, Memory, RawUnit, Unit};
 /// `CU_STREAM_NON_BLOCKING`
 const NON_BLOCKING: c_uint = 1;
 
-/// `CU_STREAM_CAPTURE_MODE_GLOBAL`, the strictest, which PyTorch takes.
-const GLOBAL: c_uint = 0;
+/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: calls of this thread that could wait end a capture, those
+/// of the tests beside it do not. The strictest mode is tested in a program of its own,
+/// `gpu/tests/capture.rs`.
+const THREAD_LOCAL: c_uint = 1;
 
 /// Calls a function of the driver, as an engine does.
 macro_rules! call {
@@ -113,7 +115,7 @@ pub(crate) fn adopt(gpu: &Gpu, unit: &EncodedUnit, skipped: [usize; 5]) -> (Vec<
 /// Captures the work that `work` submits to a stream, as a graph that can be launched.
 pub(crate) fn capture(stream: *mut c_void, work: impl FnOnce()) -> *mut c_void {
     let (mut graph, mut executable) = (null_mut(), null_mut());
-    call!(cuStreamBeginCapture_v2(stream, GLOBAL));
+    call!(cuStreamBeginCapture_v2(stream, THREAD_LOCAL));
     work();
     call!(cuStreamEndCapture(stream, &mut graph));
     call!(cuGraphInstantiateWithFlags(&mut executable, graph, 0));
