@@ -1,5 +1,5 @@
-//! Captures in the strictest mode, which PyTorch takes: in it, a call that could wait, by any thread
-//! of the process, ends the capture. So this test has a process of its own.
+//! Captures in the strictest mode, which PyTorch takes: in it, a call that could wait, by any
+//! thread of the process, ends the capture. So this test has a process of its own.
 
 #![cfg(all(target_os = "linux", feature = "driver"))]
 #![allow(unsafe_code, reason = "calls of the driver, as an engine makes them")]
