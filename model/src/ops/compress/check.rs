@@ -1,13 +1,12 @@
-//! Check: opens what was written as any reader would, decodes it, and compares it with the digests
-//! that the scan took. The source is not read again: if it changed meanwhile, the digests differ
-//! here.
+//! Check: opens what was written as any reader would, decodes it, and compares it by hashes with
+//! what was scanned. The source is not read again: if it changed meanwhile, the hashes differ here.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
+use super::scan::Comparison;
 use super::write::{Context, Form, metadata, shown};
 use crate::checkpoint::Weights;
 use crate::container::Container;
@@ -51,39 +50,42 @@ pub(super) fn check_weights(context: &Context<'_>, written: Weights, path: &Path
         let mapped = packed.map(&part.weights)?;
         let view = mapped.unit()?;
         part.lengths(packed, &view, &spec.tensors)?;
-        let mut digests: Vec<Sha256> = vec![Sha256::new(); spec.tensors.len()];
+        let mut compared = Vec::with_capacity(spec.tensors.len());
+        for name in &spec.tensors {
+            compared.push(context.scan.tensor(context.lot, name)?.comparison());
+        }
         unit::decode(&mapped, &view, |tensor, _, bytes| {
             go_on(context.job.progress)?;
-            digests[tensor].update(bytes);
+            compared[tensor].update(bytes);
             Ok(())
         })?;
-        for (name, sha256) in spec.tensors.iter().zip(digests) {
-            compare(context, name, sha256)?;
+        for (name, compared) in spec.tensors.iter().zip(compared) {
+            finish(context, name, compared)?;
         }
         Ok(view.largest_block())
     });
     let largest_blocks = largest_blocks.collect::<Result<_, Error>>()?;
     in_parallel(&part.singles).try_for_each(|single| {
         let (container, tensor) = part.weights.at(single.place);
-        let mut sha256 = Sha256::new();
+        let mut compared = context.scan.tensor(context.lot, &tensor.name)?.comparison();
         if let Some(original) = &single.frame {
             if original.delta.is_none() {
                 frame::check_written(container, tensor, original, context.job.form)?;
             }
             delta::decode(&context.job.bases, container, tensor, original, |_, elements| {
                 go_on(context.job.progress)?;
-                sha256.update(elements);
+                compared.update(elements);
                 Ok(())
             })?;
         } else {
             part.check_plain(single)?;
             container.read(tensor, |chunk| {
                 go_on(context.job.progress)?;
-                sha256.update(chunk);
+                compared.update(chunk);
                 Ok(())
             })?;
         }
-        compare(context, &tensor.name, sha256)
+        finish(context, &tensor.name, compared)
     })?;
     let frames = part.singles.iter().filter(|single| single.frame.is_some()).map(|single| {
         let (_, tensor) = part.weights.at(single.place);
@@ -116,10 +118,9 @@ fn check_header(context: &Context<'_>, container: &Container, path: &Path) -> Re
     (sound && container.tensors.len() == entries).then_some(()).ok_or_else(wrong)
 }
 
-/// Compares a decoded tensor with the digest from the scan.
-fn compare(context: &Context<'_>, name: &str, sha256: Sha256) -> Result<(), Error> {
-    let scanned = context.scan.tensor(context.lot, name)?;
-    if sha256.finalize()[..] == scanned.sha256 {
+/// Fails if a decoded tensor is not what was scanned.
+fn finish(context: &Context<'_>, name: &str, compared: Comparison) -> Result<(), Error> {
+    if compared.finish() {
         return Ok(());
     }
     let problem = "does not decode to what was read at first: either the source changed while it was \

@@ -1,8 +1,8 @@
 //! Scan: reads every byte of the input once, for digests and histograms.
 //!
-//! Output is later compared with these digests, not with the source as it is by then. Companions
-//! and files that are left out are read as well, so that an unreadable one is reported before any
-//! weight is written.
+//! Output is later compared with what was read here, not with the source as it is by then.
+//! Companions and files that are left out are read as well, so that an unreadable one is reported
+//! before any weight is written.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use df11::{Counts, frame};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_128;
 
 use super::Job;
 use crate::checkpoint::{WeightFile, Weights};
@@ -59,6 +60,9 @@ pub(super) struct FileScan {
 #[derive(Debug)]
 pub(crate) struct TensorScan {
     pub(super) sha256: [u8; 32],
+    /// XXH3, which takes a tenth of the time and is never recorded. `None` for a tensor that was
+    /// read elsewhere.
+    xxh3: Option<u128>,
     /// How often each coded byte occurs, for each piece.
     pieces: Vec<Histogram>,
 }
@@ -88,7 +92,7 @@ impl Histogram {
 impl TensorScan {
     /// Makes the scan of a tensor that was not read.
     fn none() -> Self {
-        TensorScan { sha256: [0; 32], pieces: Vec::new() }
+        TensorScan { sha256: [0; 32], xxh3: None, pieces: Vec::new() }
     }
 
     /// Takes the digest and the histogram of a tensor that was read elsewhere.
@@ -101,7 +105,15 @@ impl TensorScan {
             rest.iter_mut().zip(now).for_each(|(rest, now)| *rest -= now);
             pieces.push(Histogram::new(&now));
         }
-        TensorScan { sha256, pieces }
+        TensorScan { sha256, xxh3: None, pieces }
+    }
+
+    /// Begins to compare what was written with what was read.
+    pub(super) fn comparison(&self) -> Comparison {
+        match self.xxh3 {
+            Some(expected) => Comparison::Xxh3(Box::new(XxHash3_128::new()), expected),
+            None => Comparison::Sha256(Sha256::new(), self.sha256),
+        }
     }
 
     /// Counts how often each coded byte occurs in the tensor.
@@ -118,6 +130,30 @@ impl TensorScan {
             piece.add_to(&mut counts);
             counts
         })
+    }
+}
+
+/// The comparison of a tensor with what was scanned.
+pub(super) enum Comparison {
+    Xxh3(Box<XxHash3_128>, u128),
+    Sha256(Sha256, [u8; 32]),
+}
+
+impl Comparison {
+    /// Goes on with the next bytes of the tensor.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Comparison::Xxh3(hasher, _) => hasher.write(bytes),
+            Comparison::Sha256(hasher, _) => hasher.update(bytes),
+        }
+    }
+
+    /// Tells whether the bytes were those that were scanned.
+    pub(super) fn finish(self) -> bool {
+        match self {
+            Comparison::Xxh3(hasher, expected) => hasher.finish_128() == expected,
+            Comparison::Sha256(hasher, expected) => hasher.finalize()[..] == expected,
+        }
     }
 }
 
@@ -170,7 +206,7 @@ impl Scan {
     pub(super) fn of_tensors(lot: &Weights, names: &[&str], progress: &dyn Progress) -> Result<Self, Error> {
         let scanned = names.par_iter().with_max_len(1).map(|name| {
             let (container, tensor) = super::source(lot, name)?;
-            Ok((*name, scan_tensor(container, tensor, Some(Sha256::new()), None, progress)?))
+            Ok((*name, scan_tensor(container, tensor, Digests::Computed, None, progress)?))
         });
         let mut files: HashMap<String, FileScan> = HashMap::new();
         for (name, found) in scanned.collect::<Result<Vec<_>, Error>>()? {
@@ -204,8 +240,7 @@ pub(super) fn scan_file(
     digests: Digests,
     progress: &dyn Progress,
 ) -> Result<FileScan, Error> {
-    let sha256 = || (digests == Digests::Computed).then(Sha256::new);
-    let mut whole = sha256();
+    let mut whole = (digests == Digests::Computed).then(Sha256::new);
     whole.iter_mut().for_each(|whole| whole.update(container.head()));
     let mut tensors = Vec::with_capacity(container.tensors.len());
     let mut rest = container.tensors.as_slice();
@@ -214,7 +249,7 @@ pub(super) fn scan_file(
         let small = rest.iter().take_while(|tensor| tensor.bytes() <= SMALL);
         let together = small.take_while(|t| t.range.end - first.range.start <= PIECE_BYTES as u64).count();
         if together == 0 {
-            tensors.push(scan_tensor(container, first, sha256(), whole.as_mut(), progress)?);
+            tensors.push(scan_tensor(container, first, digests, whole.as_mut(), progress)?);
             rest = &rest[1..];
             continue;
         }
@@ -230,8 +265,11 @@ pub(super) fn scan_file(
             let at = (tensor.range.start - first.range.start) as usize;
             let bytes = &bytes[at..at + tensor.bytes() as usize];
             let pieces = if bytes.is_empty() { Vec::new() } else { vec![count(container, tensor, bytes)?] };
-            let sha256 = sha256().map(|sha256| sha256.chain_update(bytes));
-            tensors.push(TensorScan { sha256: finish(sha256), pieces });
+            let (sha256, xxh3) = match digests {
+                Digests::Computed => (Sha256::digest(bytes).into(), Some(XxHash3_128::oneshot(bytes))),
+                Digests::LeftOut => ([0; 32], None),
+            };
+            tensors.push(TensorScan { sha256, xxh3, pieces });
         }
         progress.advance(bytes.len() as u64);
         go_on(progress)?;
@@ -241,24 +279,23 @@ pub(super) fn scan_file(
     Ok(FileScan { bytes: container.len, sha256, tensors })
 }
 
-/// Returns the digest, or zeros where none was computed.
-fn finish(sha256: Option<Sha256>) -> [u8; 32] {
-    sha256.map_or([0; 32], |sha256| sha256.finalize().into())
-}
-
 /// Scans one tensor. One thread computes the digest of the file, where one is wanted, while another
-/// computes that of the tensor, where one is wanted, and its histograms.
+/// computes those of the tensor and its histograms.
 fn scan_tensor(
     container: &Container,
     tensor: &Tensor,
-    mut sha256: Option<Sha256>,
+    digests: Digests,
     mut whole: Option<&mut Sha256>,
     progress: &dyn Progress,
 ) -> Result<TensorScan, Error> {
     let mut pieces = Vec::new();
+    let mut own = (digests == Digests::Computed).then(|| (Sha256::new(), XxHash3_128::new()));
     container.read_range(tensor.range.clone(), PIECE_BYTES, |piece| {
         let of_tensor = || {
-            sha256.iter_mut().for_each(|sha256| sha256.update(piece));
+            if let Some((sha256, xxh3)) = &mut own {
+                sha256.update(piece);
+                xxh3.write(piece);
+            }
             count(container, tensor, piece)
         };
         let ((), counted) = rayon::join(|| whole.iter_mut().for_each(|whole| whole.update(piece)), of_tensor);
@@ -266,7 +303,11 @@ fn scan_tensor(
         progress.advance(piece.len() as u64);
         go_on(progress)
     })?;
-    Ok(TensorScan { sha256: finish(sha256), pieces })
+    let (sha256, xxh3) = match own {
+        Some((sha256, xxh3)) => (sha256.finalize().into(), Some(xxh3.finish_128())),
+        None => ([0; 32], None),
+    };
+    Ok(TensorScan { sha256, xxh3, pieces })
 }
 
 fn count(container: &Container, tensor: &Tensor, piece: &[u8]) -> Result<Histogram, Error> {
