@@ -93,8 +93,9 @@ fn parts<'a, W: Word>(
 struct Tables {
     even: Box<[u32; KEYS]>,
     odd: Box<[u32; KEYS]>,
-    least: u8,
-    greatest: u8,
+    /// The least and the greatest exponent, of each place in a chunk.
+    least: [u8; CHUNK],
+    greatest: [u8; CHUNK],
 }
 
 impl Tables {
@@ -102,36 +103,33 @@ impl Tables {
         let zeros = || -> Box<[u32; KEYS]> {
             vec![0; KEYS].into_boxed_slice().try_into().unwrap_or_else(|_| Box::new([0; KEYS]))
         };
-        Tables { even: zeros(), odd: zeros(), least: u8::MAX, greatest: 0 }
+        Tables { even: zeros(), odd: zeros(), least: [u8::MAX; CHUNK], greatest: [0; CHUNK] }
     }
 
     #[inline(always)]
     fn count(&mut self, exponents: &[u8; CHUNK], symbols: &[u8; CHUNK], len: usize) {
         let mut keys = [0; CHUNK];
-        let (mut least, mut greatest) = (self.least, self.greatest);
         for i in 0..CHUNK {
             keys[i] = u16::from(exponents[i]) << 8 | u16::from(symbols[i]);
+            self.least[i] = self.least[i].min(exponents[i]);
+            self.greatest[i] = self.greatest[i].max(exponents[i]);
         }
         if len < CHUNK {
-            for (key, exponent) in keys[..len].iter().zip(exponents) {
+            for key in &keys[..len] {
                 self.even[usize::from(*key)] += 1;
-                (least, greatest) = (least.min(*exponent), greatest.max(*exponent));
             }
-        } else {
-            for exponent in *exponents {
-                (least, greatest) = (least.min(exponent), greatest.max(exponent));
-            }
-            for [even, odd] in keys.as_chunks().0 {
-                self.even[usize::from(*even)] += 1;
-                self.odd[usize::from(*odd)] += 1;
-            }
+            return;
         }
-        (self.least, self.greatest) = (least, greatest);
+        for [even, odd] in keys.as_chunks().0 {
+            self.even[usize::from(*even)] += 1;
+            self.odd[usize::from(*odd)] += 1;
+        }
     }
 
     /// Adds the counts up, and begins again with none.
     fn add_to(&mut self, counts: &mut Counts) {
-        for exponent in self.least..=self.greatest {
+        let [least, greatest] = [self.least.iter().min(), self.greatest.iter().max()];
+        for exponent in least.copied().unwrap_or(0)..=greatest.copied().unwrap_or(0) {
             let row = usize::from(exponent) << 8..(usize::from(exponent) + 1) << 8;
             let (even, odd) = (&mut self.even[row.clone()], &mut self.odd[row]);
             if even.iter().chain(&*odd).all(|count| *count == 0) {
@@ -142,7 +140,7 @@ impl Tables {
             even.fill(0);
             odd.fill(0);
         }
-        (self.least, self.greatest) = (u8::MAX, 0);
+        (self.least, self.greatest) = ([u8::MAX; CHUNK], [0; CHUNK]);
     }
 }
 
@@ -167,11 +165,13 @@ pub(super) fn scan<W: Word>(pair: &Pair<'_>, low: usize) -> Scan {
             (*of_base, *of_new) = (crc(*of_base, base), crc(*of_new, new));
         }
         let mut differing = 0;
+        let mut changed = [0; CHUNK];
         let size = CHUNK * W::BYTES;
         for (bit, (base, new)) in base.chunks(size).zip(new.chunks(size)).enumerate() {
-            let differs = scan.chunk::<W>(pair, low, &mut tables, base, new);
+            let differs = scan.chunk::<W>(pair, low, &mut tables, &mut changed, base, new);
             differing |= u64::from(differs) << bit;
         }
+        scan.changed += changed.iter().map(|changed| u64::from(*changed)).sum::<u64>();
         scan.differing.0.push(differing);
         counted += CHUNK * NEAR;
         if counted >= COUNTED {
@@ -184,13 +184,15 @@ pub(super) fn scan<W: Word>(pair: &Pair<'_>, low: usize) -> Scan {
 }
 
 impl Scan {
-    /// Looks at a chunk; tells whether it differs.
+    /// Looks at a chunk; tells whether it differs. Adds one to `changed` at each place of an
+    /// element that does.
     #[inline(always)]
     fn chunk<W: Word>(
         &mut self,
         pair: &Pair<'_>,
         low: usize,
         tables: &mut Tables,
+        changed: &mut [u8; CHUNK],
         base: &[u8],
         new: &[u8],
     ) -> bool {
@@ -206,14 +208,12 @@ impl Scan {
             return false;
         }
         let (mut exponents, mut symbols) = ([0; CHUNK], [0; CHUNK]);
-        let mut changed = 0u8;
         for i in 0..CHUNK {
             let z = kind.difference(n[i], b[i]);
             exponents[i] = kind.exponent(b[i]);
             symbols[i] = z.symbol(low);
-            changed += u8::from(z != W::default());
+            changed[i] += u8::from(z != W::default());
         }
-        self.changed += u64::from(changed);
         let mut escapes = escapes(&symbols, len);
         while escapes != 0 {
             let (coded, _) = split(pair.element_type, n[escapes.trailing_zeros() as usize].wide());
