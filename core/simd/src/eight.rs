@@ -13,41 +13,6 @@ pub(crate) const PLACES: usize = LANES - WIDTH;
 /// Vectors for all lanes.
 pub(crate) const VECTORS: usize = LANES / WIDTH;
 
-/// For each mask of eight lanes: the index of the word that each lane takes, if the lanes in the
-/// mask take one word each, in order.
-pub(crate) const EXPAND: [[u8; WIDTH]; 256] = {
-    let mut table = [[0; WIDTH]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < WIDTH {
-            table[mask][lane] = next;
-            next += (mask >> lane & 1) as u8;
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
-
-/// For each mask of eight lanes: the lanes in it, in order.
-pub(crate) const COMPRESS: [[u8; WIDTH]; 256] = {
-    let mut table = [[0; WIDTH]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < WIDTH {
-            if mask >> lane & 1 == 1 {
-                table[mask][next] = lane as u8;
-                next += 1;
-            }
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
-
 /// Vectors of eight numbers of 32 bits.
 pub(crate) trait Eight: Copy {
     type V: Copy;

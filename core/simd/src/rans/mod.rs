@@ -19,12 +19,16 @@
 //! makes it right or one too little, and a comparison of the remainder tells which.
 
 mod window;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod words;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use window::Bytes;
-#[cfg(any(target_arch = "x86_64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 pub(crate) use window::reciprocal;
 pub use window::{DecodeWindow, EncodeWindow};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use words::{COMPRESS, EXPAND};
 
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
 pub const LANES: usize = 32;
