@@ -187,8 +187,8 @@ pub(crate) fn encode<const N: usize>(
                 *entry = unsafe { simd.gather(tables.entries, simd.load_bytes(symbols, WIDTH * vector)) };
                 missing |= simd.mask(simd.less(*entry, zero));
             }
-            // Whatever a vector has, eight words are stored.
-            let fits = block.words.len().checked_sub(LANES + WIDTH).is_some_and(|most| block.used <= most);
+            // Whatever a vector has, eight words are stored after those of the vectors before.
+            let fits = block.words.len().checked_sub(LANES).is_some_and(|most| block.used <= most);
             if missing != 0 || !fits {
                 break 'steps;
             }
@@ -196,8 +196,8 @@ pub(crate) fn encode<const N: usize>(
         for (block, entries) in blocks.iter_mut().zip(&entries) {
             for (vector, entry) in entries.iter().enumerate() {
                 let state = simd.load(&block.states, WIDTH * vector);
-                // SAFETY: there is room for 32 words of this step and eight more, of which those
-                // before took at most 8 each.
+                // SAFETY: there is room for 32 words, of which the vectors before took at most 8
+                // each.
                 let next = unsafe { append(simd, scale_bits, *entry, state, block.words, &mut block.used) };
                 simd.store(next, &mut block.states, WIDTH * vector);
             }

@@ -56,7 +56,7 @@ impl Simd for Neon {
     fn encode_rans<const N: usize>(self, tables: EncodeTables<'_>, blocks: &mut [Writing<'_>; N]) -> usize {
         match tables.window {
             // SAFETY: the token proves NEON.
-            Some(window) => unsafe { rans::encode(tables, window, blocks) },
+            Some(window) => unsafe { rans::encode(self, tables, window, blocks) },
             None => crate::eight::encode(self, tables, blocks),
         }
     }
@@ -65,7 +65,7 @@ impl Simd for Neon {
     fn decode_rans<const N: usize>(self, tables: DecodeTables<'_>, streams: &mut [Stream<'_>; N]) -> usize {
         match tables.window {
             // SAFETY: the token proves NEON.
-            Some(window) => unsafe { rans::decode(tables, window, streams) },
+            Some(window) => unsafe { rans::decode(self, tables, window, streams) },
             None => crate::eight::decode(self, tables, streams),
         }
     }

@@ -5,9 +5,10 @@
 
 use core::arch::aarch64::*;
 
+use super::Neon;
 use crate::rans::{
     Bytes, COMPRESS, DecodeTables, DecodeWindow, EXPAND, EncodeTables, EncodeWindow, LANES, NO_ENTRY, Stream,
-    Writing, reciprocal,
+    Writing,
 };
 
 /// Lanes of a vector of words.
@@ -66,7 +67,7 @@ fn store_words(words: Words) -> Numbers {
     numbers
 }
 
-/// The lower halves of all states, or of other numbers, and the upper ones.
+/// The lower halves of all states, and the upper ones.
 #[inline]
 #[target_feature(enable = "neon")]
 fn halves(states: &[u32; LANES]) -> [Words; 2] {
@@ -207,27 +208,23 @@ impl Search {
     }
 }
 
-/// What was found for the slots of 32 lanes.
-#[derive(Clone, Copy)]
-struct Found {
-    symbols: [uint8x16_t; 2],
-    frequencies: Words,
-    /// The slots less the first slots of the symbols.
-    offsets: Words,
-}
-
-/// Looks up slots in the table of all.
+/// Decodes a step by the table of all, which is for those of which a symbol is outside the window.
+/// Returns the states, and how many bytes of words are left.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "neon")]
-fn look_up(slots: &[u32; 1 << 12], scale_bits: u32, low: Words) -> Found {
-    let mask = (1 << scale_bits) - 1;
-    let entries = store_words(low).map(|low| slots[usize::from(low & mask) % slots.len()]);
-    Found {
-        symbols: load_symbols(&entries.map(|entry| entry as u8)),
-        frequencies: load_words(&entries.map(|entry| (entry >> 8 & 0xfff) as u16 + 1)),
-        offsets: load_words(&entries.map(|entry| (entry >> 20) as u16)),
-    }
+fn decode_by_table(
+    simd: Neon,
+    tables: DecodeTables<'_>,
+    states: [Words; 2],
+    words: &[[u8; 2]],
+    left: usize,
+    symbols: &mut [u8; LANES],
+) -> ([Words; 2], usize) {
+    let symbols = core::slice::from_mut(symbols);
+    let mut streams = [Stream { states: whole(states), words, left: left / 2, symbols }];
+    crate::eight::decode(simd, tables, &mut streams);
+    (halves(&streams[0].states), 2 * streams[0].left)
 }
 
 /// [`Simd::decode_rans`](crate::Simd::decode_rans), by a window: for alphabets of which 16 symbols
@@ -235,15 +232,16 @@ fn look_up(slots: &[u32; 1 << 12], scale_bits: u32, low: Words) -> Found {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn decode<const N: usize>(
+    simd: Neon,
     tables: DecodeTables<'_>,
     window: &DecodeWindow,
     streams: &mut [Stream<'_>; N],
 ) -> usize {
     match window.scale_bits {
-        12 => decode_by::<N, 12, 4, 3, 4, 0>(tables, window, streams),
-        11 => decode_by::<N, 11, 5, 4, 3, 1>(tables, window, streams),
-        10 => decode_by::<N, 10, 6, 5, 2, 2>(tables, window, streams),
-        9 => decode_by::<N, 9, 7, 6, 1, 3>(tables, window, streams),
+        12 => decode_by::<N, 12, 4, 3, 4, 0>(simd, tables, window, streams),
+        11 => decode_by::<N, 11, 5, 4, 3, 1>(simd, tables, window, streams),
+        10 => decode_by::<N, 10, 6, 5, 2, 2>(simd, tables, window, streams),
+        9 => decode_by::<N, 9, 7, 6, 1, 3>(simd, tables, window, streams),
         _ => 0,
     }
 }
@@ -260,6 +258,7 @@ fn decode_by<
     const BYTE: i32,
     const TWELVE: i32,
 >(
+    simd: Neon,
     tables: DecodeTables<'_>,
     window: &DecodeWindow,
     streams: &mut [Stream<'_>; N],
@@ -287,8 +286,10 @@ fn decode_by<
         });
         for step in (0..steps).rev() {
             for i in 0..N {
+                // SAFETY: each of them has as many as there are steps.
+                let to = unsafe { symbols[i].get_unchecked_mut(step) };
                 let [low, high] = &mut states[i];
-                let (found_symbols, frequencies, starts) = search.find::<BYTE, TWELVE>(*low);
+                let (found, frequencies, starts) = search.find::<BYTE, TWELVE>(*low);
                 let mut offsets = starts;
                 let mut wrong = starts;
                 for j in 0..4 {
@@ -297,16 +298,15 @@ fn decode_by<
                     // a sign, is less than its frequency.
                     wrong[j] = vcgeq_u16(offsets[j], frequencies[j]);
                 }
-                let mut found = Found { symbols: found_symbols, frequencies, offsets };
                 if any(wrong) {
-                    found = look_up(tables.slots, P as u32, *low);
+                    (states[i], left[i]) = decode_by_table(simd, tables, states[i], words[i], left[i], to);
+                    continue;
                 }
-                // SAFETY: each of them has as many as there are steps.
-                store_symbols(found.symbols, unsafe { symbols[i].get_unchecked_mut(step) });
+                store_symbols(found, to);
                 let mut needy = starts;
                 for j in 0..4 {
                     let (l, h) = (low[j], high[j]);
-                    let (frequency, offset) = (found.frequencies[j], found.offsets[j]);
+                    let (frequency, offset) = (frequencies[j], offsets[j]);
                     // The quotient by 2^P is the upper half times 2^(16-P), and the lower half's
                     // top bits. The product of these bits with the frequency, and the offset, fit a
                     // word; the product of the rest has an upper half, which doubling makes of
@@ -398,20 +398,23 @@ impl Known {
     }
 }
 
-/// What the table of all knows of symbols, each of which has a frequency; `up` is 15 less the scale
-/// bits.
+/// Encodes a step by the table of all, which is for those of which a symbol is outside the window.
+/// Returns the states, and how many bytes of words there are.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "neon")]
-fn all_entries(table: &[u32; 256], up: u32, symbols: &[u8; LANES]) -> Entries {
-    let entries = symbols.map(|symbol| table[usize::from(symbol)]);
-    let frequencies = entries.map(|entry| (entry & 0xfff) as u16 + 1);
-    let reciprocals = frequencies.map(|frequency| reciprocal(frequency).to_bits());
-    Entries {
-        limits: load_words(&frequencies.map(|frequency| frequency << up)),
-        starts: load_words(&entries.map(|entry| (entry >> 12) as u16)),
-        reciprocals: halves(&reciprocals),
-    }
+fn encode_by_table(
+    simd: Neon,
+    tables: EncodeTables<'_>,
+    states: [Words; 2],
+    symbols: &[u8; LANES],
+    words: &mut [[u8; 2]],
+    used: usize,
+) -> ([Words; 2], usize) {
+    let symbols = core::slice::from_ref(symbols);
+    let mut blocks = [Writing { states: whole(states), symbols, words, used: used / 2 }];
+    crate::eight::encode(simd, tables, &mut blocks);
+    (halves(&blocks[0].states), 2 * blocks[0].used)
 }
 
 /// Whether all symbols have frequencies, those outside the window, too.
@@ -426,14 +429,15 @@ fn are_known(tables: EncodeTables<'_>, symbols: &[u8; LANES]) -> bool {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn encode<const N: usize>(
+    simd: Neon,
     tables: EncodeTables<'_>,
     window: &EncodeWindow,
     blocks: &mut [Writing<'_>; N],
 ) -> usize {
     match window.scale_bits {
-        12 => encode_by::<N, 12, 3, 4>(tables, window, blocks),
-        11 => encode_by::<N, 11, 4, 5>(tables, window, blocks),
-        10 => encode_by::<N, 10, 5, 6>(tables, window, blocks),
+        12 => encode_by::<N, 12, 3, 4>(simd, tables, window, blocks),
+        11 => encode_by::<N, 11, 4, 5>(simd, tables, window, blocks),
+        10 => encode_by::<N, 10, 5, 6>(simd, tables, window, blocks),
         _ => 0,
     }
 }
@@ -442,6 +446,7 @@ pub(super) fn encode<const N: usize>(
 #[inline]
 #[target_feature(enable = "neon")]
 fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
+    simd: Neon,
     tables: EncodeTables<'_>,
     window: &EncodeWindow,
     blocks: &mut [Writing<'_>; N],
@@ -482,10 +487,12 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
                 }
             }
             for i in 0..N {
-                let mut entries = known.entries(ranks[i]);
                 if are_outside[i] {
-                    entries = all_entries(tables.entries, UP as u32, symbols[i]);
+                    (states[i], used[i]) =
+                        encode_by_table(simd, tables, states[i], symbols[i], room[i], used[i]);
+                    continue;
                 }
+                let entries = known.entries(ranks[i]);
                 let [low, high] = &mut states[i];
                 let mut is_full = *low;
                 for j in 0..4 {
