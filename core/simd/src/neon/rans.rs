@@ -543,3 +543,37 @@ fn encode_by<const N: usize, const P: i32, const UP: i32, const REST: i32>(
     }
     run
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_all_slots_of_exponents_are_found_in_the_window() {
+        let mut frequencies = [0; 256];
+        frequencies[101..127].copy_from_slice(&[
+            1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 33, 66, 131, 260, 497, 866, 1180, 867, 152, 2, 1,
+        ]);
+        let window = DecodeWindow::new(&frequencies, 12).unwrap();
+        let symbols = (0..=255u8).flat_map(|symbol| {
+            let (before, from) = frequencies.split_at(symbol.into());
+            (0..from[0]).map(move |_| (symbol, from[0], before.iter().sum::<u16>()))
+        });
+        let mut wrong = 0;
+        for (slot, symbol) in (0..1 << 12).zip(symbols) {
+            let Some(_) = Neon::detect() else { return };
+            // SAFETY: the token proves NEON.
+            let found = unsafe {
+                // What is above a slot does not matter.
+                let low = load_words(&[0xa000 | slot; LANES]);
+                let (symbols, frequencies, starts) = Search::new(&window, 4).find::<4, 0>(low);
+                let mut bytes = [0; LANES];
+                store_symbols(symbols, &mut bytes);
+                (bytes[31], store_words(frequencies)[31], store_words(starts)[31])
+            };
+            wrong += u32::from(found != symbol);
+        }
+        // Ten symbols are outside the window, and a bucket at the end has one too many.
+        assert_eq!(wrong, 11);
+    }
+}
