@@ -133,7 +133,8 @@ impl Eight for Neon {
 
     #[inline(always)]
     unsafe fn expand(self, from: *const [u8; 2], mask: usize) -> Self::V {
-        // SAFETY: the token proves NEON; the caller promises 16 bytes; the table's rows have as many.
+        // SAFETY: the token proves NEON; the caller promises 16 bytes; the table's rows have as
+        // many.
         unsafe {
             let bytes = vld1q_u8(EXPAND[mask % 256].as_ptr());
             let taken = vreinterpretq_u16_u8(vqtbl1q_u8(vld1q_u8(from.cast()), bytes));

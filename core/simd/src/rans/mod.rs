@@ -3,9 +3,9 @@
 //! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes
 //! gather their slots from a table.
 //!
-//! AVX2 does 32 lanes at a time without gathers where 16 symbols make nearly all of an alphabet, as
-//! they do of exponents: tables of 16 entries fit registers, and what is not in them is noticed and
-//! looked up in the table of all.
+//! AVX2 and NEON do 32 lanes at a time without gathers where 16 symbols make nearly all of an
+//! alphabet, as they do of exponents: tables of 16 entries fit registers, and what is not in them
+//! is noticed and looked up in the table of all.
 //!
 //! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything
 //! else, and alphabets of exponents are small. So the symbol of a slot is found in tables that fit
@@ -24,7 +24,7 @@ mod words;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use window::Bytes;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(target_arch = "x86_64", test))]
 pub(crate) use window::reciprocal;
 pub use window::{DecodeWindow, EncodeWindow};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
