@@ -13,10 +13,11 @@ mod rans;
 pub struct Neon(());
 
 impl Neon {
-    /// The token, if this machine has the instructions.
+    /// The token, if this machine has the instructions, and is little-endian: bytes of words are
+    /// shuffled.
     #[must_use]
     pub fn detect() -> Option<Self> {
-        cfg!(target_feature = "neon").then_some(Neon(()))
+        cfg!(all(target_feature = "neon", target_endian = "little")).then_some(Neon(()))
     }
 }
 
