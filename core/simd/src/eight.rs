@@ -13,41 +13,6 @@ pub(crate) const PLACES: usize = LANES - WIDTH;
 /// Vectors for all lanes.
 pub(crate) const VECTORS: usize = LANES / WIDTH;
 
-/// For each mask of eight lanes: the index of the word that each lane takes, if the lanes in the
-/// mask take one word each, in order.
-pub(crate) const EXPAND: [[u8; WIDTH]; 256] = {
-    let mut table = [[0; WIDTH]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < WIDTH {
-            table[mask][lane] = next;
-            next += (mask >> lane & 1) as u8;
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
-
-/// For each mask of eight lanes: the lanes in it, in order.
-pub(crate) const COMPRESS: [[u8; WIDTH]; 256] = {
-    let mut table = [[0; WIDTH]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < WIDTH {
-            if mask >> lane & 1 == 1 {
-                table[mask][next] = lane as u8;
-                next += 1;
-            }
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
-
 /// Vectors of eight numbers of 32 bits.
 pub(crate) trait Eight: Copy {
     type V: Copy;
@@ -222,8 +187,8 @@ pub(crate) fn encode<const N: usize>(
                 *entry = unsafe { simd.gather(tables.entries, simd.load_bytes(symbols, WIDTH * vector)) };
                 missing |= simd.mask(simd.less(*entry, zero));
             }
-            // Whatever a vector has, eight words are stored.
-            let fits = block.words.len().checked_sub(LANES + WIDTH).is_some_and(|most| block.used <= most);
+            // Whatever a vector has, eight words are stored after those of the vectors before.
+            let fits = block.words.len().checked_sub(LANES).is_some_and(|most| block.used <= most);
             if missing != 0 || !fits {
                 break 'steps;
             }
@@ -231,8 +196,8 @@ pub(crate) fn encode<const N: usize>(
         for (block, entries) in blocks.iter_mut().zip(&entries) {
             for (vector, entry) in entries.iter().enumerate() {
                 let state = simd.load(&block.states, WIDTH * vector);
-                // SAFETY: there is room for 32 words of this step and eight more, of which those
-                // before took at most 8 each.
+                // SAFETY: there is room for 32 words, of which the vectors before took at most 8
+                // each.
                 let next = unsafe { append(simd, scale_bits, *entry, state, block.words, &mut block.used) };
                 simd.store(next, &mut block.states, WIDTH * vector);
             }

@@ -28,6 +28,7 @@ pub(crate) struct Window {
     pub(crate) first: u8,
     pub(crate) last: u8,
     /// By symbol, less the first: as in [`CodeTable`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) lengths: [u8; 16],
     pub(crate) low: [u8; 16],
     pub(crate) high: [u8; 16],
@@ -55,6 +56,7 @@ impl Window {
 pub struct LengthTable {
     /// 0 without a codeword.
     pub(crate) all: [u8; 256],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) window: Window,
 }
 

@@ -9,9 +9,9 @@
 //!    Several blocks are interleaved, so that each hides the latency of the others; see
 //!    [`df11_simd::rans`].
 
-#[cfg(target_arch = "x86_64")]
-use df11_simd::rans::DecodeWindow;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use df11_simd::rans::DecodeWindow;
+#[cfg(target_arch = "x86_64")]
 use df11_simd::rans::RansTable;
 use df11_simd::rans::{DecodeTables, Stream};
 use df11_simd::{Operation, Simd};
@@ -30,9 +30,9 @@ pub struct DecodeTable {
     /// less the cumulative frequency, 12 bits.
     slots: [u32; SLOTS],
     scale_bits: u8,
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    vector: Option<RansTable>,
     #[cfg(target_arch = "x86_64")]
+    vector: Option<RansTable>,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     window: Option<DecodeWindow>,
 }
 
@@ -60,9 +60,9 @@ impl DecodeTable {
         DecodeTable {
             slots: [0; SLOTS],
             scale_bits: 0,
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            vector: None,
             #[cfg(target_arch = "x86_64")]
+            vector: None,
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             window: None,
         }
     }
@@ -76,11 +76,11 @@ impl DecodeTable {
                 *slot = offset << 20 | (frequency - 1) << 8 | u32::from(symbol);
             }
         }
-        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        #[cfg(target_arch = "x86_64")]
         {
             self.vector = RansTable::new(frequencies.as_array(), u32::from(self.scale_bits));
         }
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         {
             self.window = DecodeWindow::new(frequencies.as_array(), u32::from(self.scale_bits));
         }
@@ -186,13 +186,13 @@ impl DecodeTable {
             let tables = DecodeTables {
                 slots: &self.slots,
                 scale_bits: u32::from(self.scale_bits),
-                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-                ranks: self.vector.as_ref(),
                 #[cfg(target_arch = "x86_64")]
+                ranks: self.vector.as_ref(),
+                #[cfg(not(target_arch = "x86_64"))]
+                ranks: None,
+                #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
                 window: self.window.as_ref(),
                 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-                ranks: None,
-                #[cfg(not(target_arch = "x86_64"))]
                 window: None,
             };
             // The first steps: a vector of words is read where it begins, so there must be some

@@ -172,7 +172,15 @@ impl EncodeTable {
             for (step, symbols) in block.symbols.chunks(LANES).enumerate().skip(first) {
                 // There is a word for each symbol, and so for all of this step.
                 let room = block.words.as_chunks_mut().0.get_mut(used..).unwrap_or_default();
-                used += self.lanes(&mut states, symbols, room).map_err(|lane| Error::NoFrequency {
+                let appended = match (<&[u8; LANES]>::try_from(symbols), room.first_chunk_mut()) {
+                    (Ok(symbols), Some(room)) => self.all_lanes(&mut states, symbols, room),
+                    _ => self.lanes(&mut states, symbols, |at, word| {
+                        if let Some(to) = room.get_mut(at) {
+                            *to = word;
+                        }
+                    }),
+                };
+                used += appended.map_err(|lane| Error::NoFrequency {
                     symbol: symbols.get(lane).copied().unwrap_or_default(),
                     index: step * LANES + lane,
                 })?;
@@ -185,7 +193,24 @@ impl EncodeTable {
         Ok(())
     }
 
+    /// Encodes a symbol in each lane; returns the number of words that they appended.
+    ///
+    /// # Errors
+    ///
+    /// The first lane whose symbol has no frequency.
+    #[inline(never)]
+    fn all_lanes(
+        &self,
+        states: &mut [u32; LANES],
+        symbols: &[u8; LANES],
+        words: &mut [[u8; WORD_BYTES]; LANES],
+    ) -> Result<usize, usize> {
+        self.lanes(states, symbols, |at, word| words[at % LANES] = word)
+    }
+
     /// Encodes a symbol in each of the first lanes; returns the number of words that they appended.
+    /// Each lane stores a word, which the next one overwrites if it was not to be appended: so
+    /// nothing branches on that.
     ///
     /// # Errors
     ///
@@ -195,7 +220,7 @@ impl EncodeTable {
         &self,
         states: &mut [u32; LANES],
         symbols: &[u8],
-        words: &mut [[u8; WORD_BYTES]],
+        mut store: impl FnMut(usize, [u8; WORD_BYTES]),
     ) -> Result<usize, usize> {
         let shift = STATE_BITS + u32::from(self.scale_bits);
         let mut used = 0;
@@ -204,12 +229,10 @@ impl EncodeTable {
             if limit == 0 {
                 return Err(lane);
             }
-            let is_full = *state >= limit;
-            if let Some(word) = words.get_mut(used) {
-                *word = (*state as u16).to_le_bytes();
-            }
+            let (half, is_full) = (*state >> 16, *state >= limit);
+            store(used, (*state as u16).to_le_bytes());
+            let x = core::hint::select_unpredictable(is_full, half, *state);
             used += usize::from(is_full);
-            let x = core::hint::select_unpredictable(is_full, *state >> 16, *state);
             let quotient = ((u64::from(x) * reciprocal) >> shift) as u32;
             *state = x + start + quotient * rest;
         }

@@ -3,9 +3,9 @@
 //! The algorithm, for the levels that have it ([`Simd::RANS`](crate::Simd::RANS)): eight lanes
 //! gather their slots from a table.
 //!
-//! AVX2 does 32 lanes at a time without gathers where 16 symbols make nearly all of an alphabet, as
-//! they do of exponents: tables of 16 entries fit registers, and what is not in them is noticed and
-//! looked up in the table of all.
+//! AVX2 and NEON do 32 lanes at a time without gathers where 16 symbols make nearly all of an
+//! alphabet, as they do of exponents: tables of 16 entries fit registers, and what is not in them
+//! is noticed and looked up in the table of all.
 //!
 //! AVX-512 does 32 lanes at a time without gathers: these take a processor longer than everything
 //! else, and alphabets of exponents are small. So the symbol of a slot is found in tables that fit
@@ -19,12 +19,16 @@
 //! makes it right or one too little, and a comparison of the remainder tells which.
 
 mod window;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod words;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use window::Bytes;
 #[cfg(any(target_arch = "x86_64", test))]
 pub(crate) use window::reciprocal;
 pub use window::{DecodeWindow, EncodeWindow};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use words::{COMPRESS, EXPAND};
 
 /// Lanes of a block: one word of 16 bits each in a vector of 512.
 pub const LANES: usize = 32;

@@ -204,6 +204,52 @@ fn every_table_gives_what_the_specification_says_on_every_level_for_any_alphabet
     }
 }
 
+/// Encodes two blocks, the second of which has a symbol without a frequency in its sixth step.
+struct Unknown;
+
+impl Operation for Unknown {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let mut frequencies = [0; 256];
+        (frequencies[120], frequencies[121]) = (600, 424);
+        let mut entries = [NO_ENTRY; 256];
+        (entries[120], entries[121]) = (600 - 1, 600 << 12 | (424 - 1));
+        let known = [core::array::from_fn(|lane| 120 + lane as u8 % 2); 9];
+        let (states, words) = encode(&frequencies, 10, &known[..5]);
+        let ranks = RansTable::new(&frequencies, 10);
+        let window = EncodeWindow::new(&frequencies, 10);
+        // Next to those that have one, and far from them.
+        for (symbol, lane) in [(119, 0), (122, 31), (0, 16), (255, 7)] {
+            let mut unknown = known;
+            unknown[5][lane] = symbol;
+            for (ranks, window) in [(None, None), (ranks.as_ref(), None), (None, window.as_ref())] {
+                let tables = EncodeTables { entries: &entries, scale_bits: 10, ranks, window };
+                let mut room = [[[0; 2]; 9 * LANES + 64]; 2];
+                let [first, second] = &mut room;
+                let mut blocks = [(&known, first), (&unknown, second)].map(|(symbols, words)| Writing {
+                    states: [START_STATE; LANES],
+                    symbols,
+                    words,
+                    used: 0,
+                });
+                let run = simd.encode_rans(tables, &mut blocks);
+                assert_eq!(run, if S::RANS { 5 } else { 0 });
+                for block in blocks.iter().filter(|_| S::RANS) {
+                    assert_eq!((block.states, &block.words[..block.used]), (states, &words[..]));
+                    assert_eq!(block.symbols.len(), 4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn encoding_stops_before_a_symbol_without_a_frequency_on_every_level() {
+    Level::all().for_each(|level| level.dispatch(Unknown));
+}
+
 #[test]
 fn quotients_by_reciprocals_are_right_or_one_too_little() {
     for scale_bits in 10..=12 {

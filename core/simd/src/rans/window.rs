@@ -32,6 +32,7 @@ pub(crate) type Bytes = [u8; ENTRIES];
 
 /// What finds symbols by slots. A *rank* is the number of a symbol among the 16.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub struct DecodeWindow {
     /// By the top four bits of a slot: the rank of the first symbol. Of the first bucket: 0.
     pub(crate) firsts: Bytes,
@@ -177,6 +178,7 @@ impl Bucket {
 
 /// What finds frequencies by symbols.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub struct EncodeWindow {
     /// The first of up to 16 symbols that follow each other, and how many follow it. All have a
     /// frequency.

@@ -3,8 +3,8 @@
 use core::arch::x86_64::*;
 
 use super::Avx2;
-use crate::eight::{COMPRESS, EXPAND, Eight, PLACES, VECTORS};
-use crate::rans::LANES;
+use crate::eight::{Eight, PLACES, VECTORS};
+use crate::rans::{COMPRESS, EXPAND, LANES};
 
 /// Eight numbers of 32 bits in a vector. Each of these is safe to call because the token proves
 /// AVX2.
@@ -117,23 +117,22 @@ impl Eight for Avx2 {
 
     #[inline(always)]
     unsafe fn expand(self, from: *const [u8; 2], mask: usize) -> __m256i {
-        // SAFETY: the token proves AVX2; the caller promises 16 bytes; the table's rows have eight.
+        // SAFETY: the token proves AVX2; the caller promises 16 bytes; the table's rows have as
+        // many.
         unsafe {
-            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(EXPAND[mask % 256].as_ptr().cast()));
-            _mm256_permutevar8x32_epi32(words, places)
+            let bytes = _mm_loadu_si128(EXPAND[mask % 256].as_ptr().cast());
+            _mm256_cvtepu16_epi32(_mm_shuffle_epi8(_mm_loadu_si128(from.cast()), bytes))
         }
     }
 
     #[inline(always)]
     unsafe fn compress(self, vector: __m256i, mask: usize, to: *mut [u8; 2]) {
         // SAFETY: the token proves AVX2; the caller promises room for 16 bytes; the table's rows
-        // have eight.
+        // have as many.
         unsafe {
-            let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(COMPRESS[mask % 256].as_ptr().cast()));
-            let words = _mm256_permutevar8x32_epi32(vector, places);
-            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(words, words));
-            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed));
+            let bytes = _mm_loadu_si128(COMPRESS[mask % 256].as_ptr().cast());
+            let (low, high) = (_mm256_castsi256_si128(vector), _mm256_extracti128_si256::<1>(vector));
+            _mm_storeu_si128(to.cast(), _mm_shuffle_epi8(_mm_packus_epi32(low, high), bytes));
         }
     }
 }

@@ -8,50 +8,13 @@
 use core::arch::x86_64::*;
 
 use crate::rans::{
-    Bytes, DecodeTables, DecodeWindow, EncodeTables, EncodeWindow, LANES, NO_ENTRY, Stream, Writing,
-    has_step, reciprocal,
+    Bytes, COMPRESS, DecodeTables, DecodeWindow, EXPAND, EncodeTables, EncodeWindow, LANES, NO_ENTRY, Stream,
+    Writing, has_step, reciprocal,
 };
 
 /// How many words before those that are read now are brought near: they are read from the last to
 /// the first, which processors do not expect at every page.
 const AHEAD: usize = 384;
-
-/// For each mask of eight lanes: the bytes of the words that each lane takes, if those in the mask
-/// take one each, in order; for the others, what a shuffle makes zero of.
-static EXPAND: [[u8; 16]; 256] = {
-    let mut table = [[0x80; 16]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < 8 {
-            if mask >> lane & 1 == 1 {
-                (table[mask][2 * lane], table[mask][2 * lane + 1]) = (next, next + 1);
-                next += 2;
-            }
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
-
-/// For each mask of eight lanes: the bytes of the words of the lanes in it, in order.
-static COMPRESS: [[u8; 16]; 256] = {
-    let mut table = [[0; 16]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < 8 {
-            if mask >> lane & 1 == 1 {
-                (table[mask][next], table[mask][next + 1]) = (2 * lane, 2 * lane + 1);
-                next += 2;
-            }
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
 
 /// The rows of a table for the groups of eight lanes of a mask: those of A, and those of B.
 #[inline]

@@ -1,87 +1,10 @@
-//! 64-bit Arm.
+//! Vectors of eight numbers of 32 bits, with NEON.
 
 use core::arch::aarch64::*;
 
-use crate::eight::{COMPRESS, EXPAND, Eight, PLACES, VECTORS, WIDTH};
-use crate::rans::{DecodeTables, EncodeTables, LANES, Stream, Writing};
-use crate::{Operation, Simd, sealed};
-
-/// The token of NEON, which every 64-bit Arm processor with an operating system has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neon(());
-
-impl Neon {
-    /// The token, if this machine has the instructions.
-    #[must_use]
-    pub fn detect() -> Option<Self> {
-        cfg!(target_feature = "neon").then_some(Neon(()))
-    }
-}
-
-impl sealed::Sealed for Neon {}
-
-impl Simd for Neon {
-    #[inline(always)]
-    fn run<O: Operation>(self, operation: O) -> O::Output {
-        // The token exists only where the whole build is for NEON: nothing is to be switched on.
-        operation.run(self)
-    }
-
-    #[inline(always)]
-    fn decode_contexts<const N: usize>(
-        self,
-        slots: &crate::delta::Slots,
-        streams: &mut [crate::delta::Reading<'_>; N],
-        steps: &mut [crate::delta::Steps<'_>; N],
-    ) -> usize {
-        crate::delta::decode(self, slots, streams, steps)
-    }
-
-    #[inline(always)]
-    fn encode_contexts(
-        self,
-        entries: &crate::delta::Entries,
-        block: &mut crate::delta::Appending<'_>,
-        contexts: &[[u8; crate::rans::LANES]],
-        symbols: &[[u8; crate::rans::LANES]],
-    ) -> usize {
-        crate::delta::encode(self, entries, block, contexts, symbols)
-    }
-
-    const RANS: bool = true;
-
-    #[inline(always)]
-    fn encode_rans<const N: usize>(self, tables: EncodeTables<'_>, blocks: &mut [Writing<'_>; N]) -> usize {
-        crate::eight::encode(self, tables, blocks)
-    }
-
-    #[inline(always)]
-    fn decode_rans<const N: usize>(self, tables: DecodeTables<'_>, streams: &mut [Stream<'_>; N]) -> usize {
-        crate::eight::decode(self, tables, streams)
-    }
-
-    #[inline(always)]
-    unsafe fn merge_64<const STREAM: bool>(
-        self,
-        exponents: *const u8,
-        sign_mantissas: *const u8,
-        weights: *mut u8,
-    ) {
-        for at in [0, 16, 32, 48] {
-            // SAFETY: the token proves NEON. The caller vouches for 64 readable bytes behind either
-            // plane, of which each turn reads 16 from `at <= 48`, and for 128 writable bytes, of
-            // which it writes 32 from `2 * at <= 96`.
-            unsafe {
-                let (e, sm) = (vld1q_u8(exponents.add(at)), vld1q_u8(sign_mantissas.add(at)));
-                let (low, high) = (vshlq_n_u8::<7>(e), vshrq_n_u8::<1>(e));
-                let low = vbslq_u8(vdupq_n_u8(0x7f), sm, low);
-                let high = vbslq_u8(vdupq_n_u8(0x80), vandq_u8(sm, vdupq_n_u8(0x80)), high);
-                // Stores the two in turn: low byte, high byte.
-                vst2q_u8(weights.add(2 * at), uint8x16x2_t(low, high));
-            }
-        }
-    }
-}
+use super::Neon;
+use crate::eight::{Eight, PLACES, VECTORS, WIDTH};
+use crate::rans::{COMPRESS, EXPAND, LANES};
 
 /// Eight numbers of 32 bits in two vectors. Each of these is safe to call because the token proves
 /// NEON.
@@ -176,12 +99,11 @@ impl Eight for Neon {
 
     #[inline(always)]
     fn mask(self, a: Self::V) -> usize {
-        const BITS: [u32; 4] = [1, 2, 4, 8];
-        // SAFETY: the token proves NEON; there are four bits.
+        const BITS: [u16; WIDTH] = [1, 2, 4, 8, 16, 32, 64, 128];
+        // SAFETY: the token proves NEON; there are eight numbers.
         unsafe {
-            let bits = vld1q_u32(BITS.as_ptr());
-            let [low, high] = a.map(|a| vaddvq_u32(vandq_u32(a, bits)));
-            (high << 4 | low) as usize
+            let words = vuzp1q_u16(vreinterpretq_u16_u32(a[0]), vreinterpretq_u16_u32(a[1]));
+            usize::from(vaddvq_u16(vandq_u16(words, vld1q_u16(BITS.as_ptr()))))
         }
     }
 
@@ -211,17 +133,11 @@ impl Eight for Neon {
 
     #[inline(always)]
     unsafe fn expand(self, from: *const [u8; 2], mask: usize) -> Self::V {
-        // SAFETY: the token proves NEON; the caller promises 16 bytes; the table's rows have eight.
+        // SAFETY: the token proves NEON; the caller promises 16 bytes; the table's rows have as
+        // many.
         unsafe {
-            let words = vld1q_u8(from.cast());
-            let places = vld1_u8(EXPAND[mask % 256].as_ptr());
-            // The two bytes of each word.
-            let twice = vadd_u8(places, places);
-            let bytes = vcombine_u8(
-                vzip1_u8(twice, vadd_u8(twice, vdup_n_u8(1))),
-                vzip2_u8(twice, vadd_u8(twice, vdup_n_u8(1))),
-            );
-            let taken = vreinterpretq_u16_u8(vqtbl1q_u8(words, bytes));
+            let bytes = vld1q_u8(EXPAND[mask % 256].as_ptr());
+            let taken = vreinterpretq_u16_u8(vqtbl1q_u8(vld1q_u8(from.cast()), bytes));
             [vmovl_u16(vget_low_u16(taken)), vmovl_u16(vget_high_u16(taken))]
         }
     }
@@ -229,15 +145,10 @@ impl Eight for Neon {
     #[inline(always)]
     unsafe fn compress(self, vector: Self::V, mask: usize, to: *mut [u8; 2]) {
         // SAFETY: the token proves NEON; the caller promises room for 16 bytes; the table's rows
-        // have eight.
+        // have as many.
         unsafe {
             let words = vcombine_u16(vmovn_u32(vector[0]), vmovn_u32(vector[1]));
-            let places = vld1_u8(COMPRESS[mask % 256].as_ptr());
-            let twice = vadd_u8(places, places);
-            let bytes = vcombine_u8(
-                vzip1_u8(twice, vadd_u8(twice, vdup_n_u8(1))),
-                vzip2_u8(twice, vadd_u8(twice, vdup_n_u8(1))),
-            );
+            let bytes = vld1q_u8(COMPRESS[mask % 256].as_ptr());
             vst1q_u8(to.cast(), vqtbl1q_u8(vreinterpretq_u8_u16(words), bytes));
         }
     }
