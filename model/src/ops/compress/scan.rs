@@ -260,8 +260,7 @@ pub(super) fn scan_file(
             bytes.extend_from_slice(chunk);
             Ok(())
         })?;
-        whole.iter_mut().for_each(|whole| whole.update(&bytes));
-        for tensor in batch {
+        let of_tensor = |tensor: &Tensor| {
             let at = (tensor.range.start - first.range.start) as usize;
             let bytes = &bytes[at..at + tensor.bytes() as usize];
             let pieces = if bytes.is_empty() { Vec::new() } else { vec![count(container, tensor, bytes)?] };
@@ -269,8 +268,13 @@ pub(super) fn scan_file(
                 Digests::Computed => (Sha256::digest(bytes).into(), Some(XxHash3_128::oneshot(bytes))),
                 Digests::LeftOut => ([0; 32], None),
             };
-            tensors.push(TensorScan { sha256, xxh3, pieces });
-        }
+            Ok(TensorScan { sha256, xxh3, pieces })
+        };
+        let ((), scanned) = rayon::join(
+            || whole.iter_mut().for_each(|whole| whole.update(&bytes)),
+            || batch.iter().map(of_tensor).collect::<Result<Vec<_>, Error>>(),
+        );
+        tensors.extend(scanned?);
         progress.advance(bytes.len() as u64);
         go_on(progress)?;
         rest = after;
