@@ -15,6 +15,7 @@
 //! | [`huffman`] | code lengths, canonical codewords, prefix tables of a unit | that the code is that of the data |
 //! | [`rans`] | frequencies; states and words of blocks | that they belong together: a block has no checksum of its own |
 //! | [`dictionary`] | dictionaries of strings, and the codes of chunks | that the codes were made with this dictionary |
+//! | [`delta`] | what a delta holds, by its method | that checksums of the base and of the result are compared |
 //! | [`bits`] | reads and writes bits, most significant first | that reading past the end, which gives zeros, is noticed |
 //! | [`layout`] | the numbers of the layout of units | |
 //! | [`frame`] | the numbers of frames; where the parts of their blocks are; their checksum | that what is decoded from there is compared with the checksums |
@@ -24,6 +25,26 @@ pub mod bits {
     //! `gaps`.
 
     pub use crate::bits::*;
+}
+
+pub mod delta {
+    //! What a delta holds, as `spec/DELTA.md` describes it, for decoders elsewhere.
+    //!
+    //! ```
+    //! use df11::delta::{self, Delta};
+    //! use df11::frame::ElementType;
+    //! use df11::hazmat::delta::Body;
+    //!
+    //! let base = [0; 2000];
+    //! let mut new = base;
+    //! new[6] = 1;
+    //! let bytes = delta::encode(ElementType::Bf16, &new, &base)?;
+    //! let Body::List { entries, .. } = Delta::new(&bytes)?.body() else { unreachable!() };
+    //! assert_eq!(entries.collect::<Vec<_>>(), [(3, [1, 0].as_slice())]);
+    //! # Ok::<(), df11::Error>(())
+    //! ```
+
+    pub use crate::delta::parts::*;
 }
 
 pub mod dictionary {

@@ -44,6 +44,11 @@ pub use encode::{EncodeOptions, encode};
 pub use table::DecodeTable;
 pub use view::{Delta, Method};
 
+/// What [`hazmat::delta`](crate::hazmat::delta) shows.
+pub(crate) mod parts {
+    pub use super::view::{Block, Body, Coded, Entries};
+}
+
 /// The first bytes of a delta (B-3.1).
 pub const MAGIC: [u8; 8] = *b"\x89DF11d\n\x1a";
 

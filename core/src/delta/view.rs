@@ -62,41 +62,75 @@ pub struct Delta<'a> {
     pub(super) check: u32,
 }
 
-/// What a method has (sections 4 and 5).
+/// What a method has for the common elements (sections 4 and 5).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Body<'a> {
-    Same { elements: u32 },
-    List { base: u32, result: u32, entries: &'a [u8] },
+#[non_exhaustive]
+pub enum Body<'a> {
+    /// Method 0.
+    Same {
+        /// The checksum of the common elements.
+        elements: u32,
+    },
+    /// Method 1.
+    List {
+        /// The checksum of the common elements of the base.
+        base: u32,
+        /// That of the result.
+        result: u32,
+        /// Which elements are others.
+        entries: Entries<'a>,
+    },
+    /// Method 2.
     Coded(Coded<'a>),
+    /// Method 3: there are no common elements.
     Frame,
 }
 
-/// What blocks have in common, and the blocks.
+/// What blocks have in common, and the blocks (B-5.4).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Coded<'a> {
-    pub(super) low: usize,
-    pub(super) block: usize,
-    pub(super) thresholds: &'a [u8],
-    tables: &'a [u8],
-    /// The frequency of symbol 1 of the map.
-    pub(super) map: Option<u32>,
-    pub(super) codes_escapes: bool,
+#[non_exhaustive]
+pub struct Coded<'a> {
+    /// Bytes of an element's low part.
+    pub low: usize,
+    /// Elements of each block but the last.
+    pub block: usize,
+    /// The thresholds of exponents by which tables are chosen.
+    pub thresholds: &'a [u8],
+    /// The frequency of symbol 1 of the map, if there is one.
+    pub map: Option<u32>,
+    /// Whether the coded bytes of escapes are blocks of rANS of their own.
+    pub codes_escapes: bool,
+    /// The bytes of all blocks.
+    pub bytes: &'a [u8],
+    pub(super) tables: &'a [u8],
     directory: &'a [[u8; ENTRY]],
-    blocks: &'a [u8],
+    /// Bytes of an element.
+    size: usize,
 }
 
-/// An entry of the directory (B-5.5), and where the block is.
+/// An entry of the directory (B-5.5), and the block. Its numbers are as the delta has them: that
+/// they fit each other is found when it is decoded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block<'a> {
-    pub(super) words: usize,
-    pub(super) escape_words: usize,
-    pub(super) escapes: usize,
-    pub(super) coded: usize,
-    pub(super) stored_crc: u32,
-    pub(super) base_crc: u32,
-    pub(super) result_crc: u32,
-    /// The bytes of the block.
-    pub(super) bytes: &'a [u8],
+#[non_exhaustive]
+pub struct Block<'a> {
+    /// Words, and those of escapes.
+    pub words: usize,
+    /// Words of its escapes.
+    pub escape_words: usize,
+    /// Escapes.
+    pub escapes: usize,
+    /// Coded elements.
+    pub coded: usize,
+    /// The checksum of its bytes.
+    pub stored_crc: u32,
+    /// The checksum of its elements of the base.
+    pub base_crc: u32,
+    /// The checksum of its elements of the result.
+    pub result_crc: u32,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// How many of them are padding.
+    pub padding: usize,
     /// The bytes of the block and of what follows it.
     pub(super) onwards: &'a [u8],
 }
@@ -131,16 +165,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Numbers of variable length, and elements after them (B-4.2).
+/// The entries of a list (B-4.2): which element each is of, and the element of the result.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entries<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) next: usize,
+pub struct Entries<'a> {
+    bytes: &'a [u8],
+    next: usize,
+    /// Bytes of an element.
+    size: usize,
 }
 
 impl<'a> Entries<'a> {
-    /// Takes an entry: which element it is, and the element.
-    pub(super) fn entry(&mut self, size: usize) -> Result<(usize, &'a [u8]), Error> {
+    /// Takes an entry off the front.
+    fn entry(&mut self) -> Result<(usize, &'a [u8]), Error> {
         let short = Error::DeltaField { clause: "B-2.3", field: "entry of a list", value: self.next as u64 };
         let mut gap = 0u64;
         for i in 0..5 {
@@ -151,7 +187,7 @@ impl<'a> Entries<'a> {
                 if (*byte == 0 && i > 0) || gap > u64::from(u32::MAX) {
                     return Err(short);
                 }
-                let (element, rest) = self.bytes.split_at_checked(size).ok_or(short)?;
+                let (element, rest) = self.bytes.split_at_checked(self.size).ok_or(short)?;
                 self.bytes = rest;
                 let at = self.next.saturating_add(gap as usize);
                 self.next = at.saturating_add(1);
@@ -162,9 +198,23 @@ impl<'a> Entries<'a> {
     }
 }
 
+impl<'a> Iterator for Entries<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // All were read when the delta was checked: the only error is that none is left.
+        self.entry().ok()
+    }
+}
+
 /// Zeros up to a multiple of 4.
 const fn padding(len: usize) -> usize {
     len.wrapping_neg() % 4
+}
+
+/// With zeros up to a multiple of 4.
+const fn padded(len: u64) -> u64 {
+    len.div_ceil(4).saturating_mul(4)
 }
 
 impl<'a> Delta<'a> {
@@ -255,10 +305,11 @@ impl<'a> Delta<'a> {
     fn read_list(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
         let (base, result, number) = (cursor.number()?, cursor.number()?, cursor.number()?);
         let start = cursor.at;
-        let mut entries = Entries { bytes: cursor.bytes.get(start..).unwrap_or_default(), next: 0 };
-        let before = entries.bytes.len();
+        let rest = cursor.bytes.get(start..).unwrap_or_default();
+        let first = Entries { bytes: rest, next: 0, size: self.element_type.bytes() };
+        let mut entries = first;
         for _ in 0..number {
-            let (at, _) = entries.entry(self.element_type.bytes())?;
+            let (at, _) = entries.entry()?;
             if at >= self.common {
                 return Err(Error::DeltaField {
                     clause: "B-4.2",
@@ -267,7 +318,7 @@ impl<'a> Delta<'a> {
                 });
             }
         }
-        let entries = cursor.bytes(before - entries.bytes.len())?;
+        let entries = Entries { bytes: cursor.bytes(rest.len() - entries.bytes.len())?, ..first };
         self.changed = u64::from(number);
         self.body = Body::List { base, result, entries };
         Ok(())
@@ -316,24 +367,24 @@ impl<'a> Delta<'a> {
             tables,
             map,
             codes_escapes: flags >> 1 == 1,
+            bytes: &[],
             directory,
-            blocks: &[],
+            size: self.element_type.bytes(),
         });
         Ok(())
     }
 
     /// What follows the checksum of the header.
     fn read_rest(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
-        let size = self.element_type.bytes();
         if let Body::Coded(coded) = &mut self.body {
             if cursor.bytes(padding(cursor.at))?.iter().any(|byte| *byte != 0) {
                 return Err(Error::DeltaReserved);
             }
             let mut total = 0u64;
             for entry in coded.directory {
-                total = total.saturating_add(coded.bytes_of(entry, size));
+                total = total.saturating_add(padded(coded.bytes_of(entry)));
             }
-            coded.blocks = cursor.bytes(usize::try_from(total).unwrap_or(usize::MAX))?;
+            coded.bytes = cursor.bytes(usize::try_from(total).unwrap_or(usize::MAX))?;
         }
         let rest = cursor.bytes.get(cursor.at..).unwrap_or_default();
         if self.common < self.len || self.method == Method::Frame {
@@ -443,11 +494,23 @@ impl<'a> Delta<'a> {
     /// [`Error::DeltaChecksum`] for the first block that is damaged; errors of the frame.
     pub fn verify_stored(&self) -> Result<(), Error> {
         if let Body::Coded(coded) = &self.body {
-            for (number, block) in coded.entries(self.element_type.bytes()).enumerate() {
+            for (number, block) in coded.blocks().enumerate() {
                 block.check(number)?;
             }
         }
         Ok(())
+    }
+
+    /// What the method has, for decoders elsewhere: see [`hazmat::delta`](crate::hazmat::delta).
+    #[must_use]
+    pub const fn body(&self) -> Body<'a> {
+        self.body
+    }
+
+    /// The frame of the elements that are not common, or of all; `None` where there is none.
+    #[must_use]
+    pub const fn frame(&self) -> Option<&'a [u8]> {
+        self.frame
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -456,25 +519,36 @@ impl<'a> Delta<'a> {
 }
 
 impl<'a> Coded<'a> {
-    /// How many bytes the block of an entry has, with padding (B-5.6).
-    fn bytes_of(&self, entry: &[u8; ENTRY], size: usize) -> u64 {
+    /// How many bytes the block of an entry has, without padding (B-5.6).
+    fn bytes_of(&self, entry: &[u8; ENTRY]) -> u64 {
         let ([w, v, e, k, ..], _) = entry.as_chunks::<4>() else { return u64::MAX };
         let [w, v, e, k] = [w, v, e, k].map(|bytes| u64::from(u32::from_le_bytes(*bytes)));
         let states = if self.codes_escapes && e > 0 { 2 * STATES_BYTES } else { STATES_BYTES };
-        let escape = size - usize::from(self.codes_escapes);
-        (states as u64 + 2 * (w + v) + escape as u64 * e + self.low as u64 * k).next_multiple_of(4)
+        let escape = self.size - usize::from(self.codes_escapes);
+        states as u64 + 2 * (w + v) + escape as u64 * e + self.low as u64 * k
+    }
+
+    /// The frequencies of each table, by symbol; of escapes last, if they are coded.
+    pub fn frequencies(&self) -> impl Iterator<Item = [u16; 256]> + use<'a> {
+        let mut reader = Reader { bytes: self.tables };
+        (0..self.thresholds.len() + 1 + usize::from(self.codes_escapes)).map(move |_| {
+            let mut frequencies = [0; 256];
+            // They were read when the delta was checked.
+            let _ = reader.table(|symbol, frequency| frequencies[usize::from(symbol)] = frequency as u16);
+            frequencies
+        })
     }
 
     /// All blocks, in order.
-    pub(super) fn entries(&self, size: usize) -> impl Iterator<Item = Block<'a>> + use<'a> {
+    pub fn blocks(&self) -> impl Iterator<Item = Block<'a>> + use<'a> {
         let coded = *self;
-        let mut onwards = self.blocks;
+        let mut onwards = self.bytes;
         self.directory.iter().map(move |entry| {
             let (fields, _) = entry.as_chunks::<4>();
             let field = |i: usize| fields.get(i).map_or(0, |bytes| u32::from_le_bytes(*bytes));
             let here = onwards;
-            let (bytes, rest) =
-                onwards.split_at_checked(coded.bytes_of(entry, size) as usize).unwrap_or_default();
+            let len = coded.bytes_of(entry);
+            let (bytes, rest) = onwards.split_at_checked(padded(len) as usize).unwrap_or_default();
             onwards = rest;
             Block {
                 words: field(0) as usize,
@@ -485,6 +559,7 @@ impl<'a> Coded<'a> {
                 base_crc: field(5),
                 result_crc: field(6),
                 bytes,
+                padding: padding(len as usize),
                 onwards: here,
             }
         })

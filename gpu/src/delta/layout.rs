@@ -1,17 +1,11 @@
 //! Where the parts of a delta are: its bytes, checked by the host, taken apart for the kernels.
 
-use df11::delta::{Delta, Method};
+use df11::Error;
+use df11::delta::Delta;
 use df11::frame::{ElementType, Frame};
-use df11::hazmat::rans::STATES_BYTES;
-use df11::{DeltaPart, Error};
+use df11::hazmat::delta;
 
 use super::tail::Tail;
-
-/// Bytes of the header before the fields that the method adds (B-3.1).
-const HEADER: usize = 36;
-
-/// Bytes of an entry of the directory (B-5.5).
-const ENTRY: usize = 28;
 
 /// The sum of the frequencies of a table (B-5.3).
 const SUM: usize = 1 << 11;
@@ -79,176 +73,83 @@ pub(crate) struct Block {
     pub(crate) result: u32,
 }
 
-/// Takes fields off the front of bytes that were checked: fields that are missing are 0.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let taken = &rest[..len.min(rest.len())];
-        self.at += taken.len();
-        taken
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or_default()
-    }
-
-    fn number(&mut self) -> u32 {
-        self.bytes(4).first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    }
-
-    /// A number of variable length (B-2.3).
-    fn gap(&mut self) -> u64 {
-        let mut gap = 0;
-        for i in 0..5 {
-            let byte = self.byte();
-            gap |= u64::from(byte & 127) << (7 * i);
-            if byte < 128 {
-                break;
-            }
-        }
-        gap
-    }
-
-    /// The frequencies of a table (B-5.4), up to their sum.
-    fn frequencies(&mut self) -> [u16; 256] {
-        let (mut frequencies, mut symbol, mut sum) = ([0; 256], 0, 0);
-        while sum < SUM && symbol < 256 && self.at < self.bytes.len() {
-            let first = self.byte();
-            let frequency = match first {
-                0 => {
-                    symbol += 1 + usize::from(self.byte());
-                    continue;
-                }
-                1..=127 => u16::from(first),
-                _ => u16::from(first - 128) << 8 | u16::from(self.byte()),
-            };
-            frequencies[symbol] = frequency;
-            sum += usize::from(frequency);
-            symbol += 1;
-        }
-        frequencies
-    }
-}
-
 impl<'a> Layout<'a> {
     /// Checks a delta, its blocks' own checksums and its frame, and takes it apart.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         let delta = Delta::new(bytes)?;
         delta.verify_stored()?;
         let element_type = delta.element_type();
-        let mut fields = Fields { bytes, at: HEADER };
-        let body = match delta.method() {
-            Method::Same => Body::Same { base: fields.number() },
-            Method::List => list(&mut fields, element_type.bytes()),
-            Method::Frame => Body::Frame,
-            Method::Coded => Body::Coded(Coded::new(&mut fields, &delta)?),
-            other => return Err(Error::DeltaUnsupported { field: "method", number: other.number() }),
-        };
-        let mut tail = None;
-        if delta.len() > delta.common() {
-            if !matches!(body, Body::Coded(_)) {
-                // The checksum of the header, which comes before the blocks.
-                fields.number();
+        let body = match delta.body() {
+            delta::Body::Same { elements } => Body::Same { base: elements },
+            delta::Body::List { base, result, entries } => {
+                let (mut positions, mut values) = (Vec::new(), Vec::new());
+                for (position, element) in entries {
+                    positions.push(position as u64);
+                    values.extend(element);
+                }
+                Body::List { base, result, positions, values }
             }
-            let rest = bytes.get(fields.at..).unwrap_or_default();
-            tail = Some(Tail::new(&Frame::new(rest)?, rest)?);
-        }
+            delta::Body::Coded(coded) => Body::Coded(Coded::new(&coded, &delta)?),
+            delta::Body::Frame => Body::Frame,
+            _ => return Err(Error::DeltaUnsupported { field: "method", number: delta.method().number() }),
+        };
+        // The frame of a tensor without elements has nothing for kernels to do.
+        let frame = delta.frame().filter(|_| delta.len() > delta.common());
+        let tail = frame.map(|frame| Tail::new(&Frame::new(frame)?, frame)).transpose()?;
         Ok(Layout { element_type, len: delta.len(), common: delta.common(), body, tail })
     }
 }
 
-/// The entries of method 1.
-fn list<'a>(fields: &mut Fields<'a>, size: usize) -> Body<'a> {
-    let (base, result, number) = (fields.number(), fields.number(), fields.number());
-    let (mut positions, mut values, mut next) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..number {
-        next += fields.gap();
-        positions.push(next);
-        values.extend(fields.bytes(size));
-        next += 1;
-    }
-    Body::List { base, result, positions, values }
-}
-
 impl<'a> Coded<'a> {
-    fn new(fields: &mut Fields<'a>, delta: &Delta<'_>) -> Result<Self, Error> {
-        let header: [u8; 3] = fields.bytes.get(11..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; 3]);
-        let [low, n_tables, flags] = header;
-        let (has_map, codes_escapes) = (flags & 1 == 1, flags >> 1 == 1);
-        // How many elements differ.
-        fields.bytes(8);
-        let thresholds = fields.bytes(usize::from(n_tables).saturating_sub(1));
-        let n_tables = usize::from(n_tables) + usize::from(codes_escapes);
-        let frequencies: Vec<_> = (0..n_tables).map(|_| fields.frequencies()).collect();
-        let map_one = if has_map { u16::from(fields.byte()) | u16::from(fields.byte()) << 8 } else { 0 };
-        let directory = fields.bytes(ENTRY * delta.blocks());
-        // The checksum of the header, and padding.
-        fields.number();
-        fields.bytes(fields.at.wrapping_neg() % 4);
+    fn new(parts: &delta::Coded<'a>, delta: &Delta<'_>) -> Result<Self, Error> {
+        let frequencies: Vec<_> = parts.frequencies().collect();
         let mut coded = Coded {
-            low,
+            low: parts.low as u8,
             elements_of_block: delta.block_range(0).len(),
-            tables: kernel_tables(thresholds, &frequencies),
-            n_tables,
-            codes_escapes,
-            map_one,
+            tables: kernel_tables(parts.thresholds, &frequencies),
+            n_tables: frequencies.len(),
+            codes_escapes: parts.codes_escapes,
+            map_one: parts.map.map_or(0, |one| one as u16),
             blocks: Vec::with_capacity(delta.blocks()),
-            data: fields.bytes.get(fields.at..).unwrap_or_default(),
+            data: parts.bytes,
         };
-        let (mut at, size) = (0, delta.element_type().bytes());
-        for (number, entry) in directory.as_chunks::<ENTRY>().0.iter().enumerate() {
-            let field =
-                |i: usize| entry.as_chunks::<4>().0.get(i).map_or(0, |field| u32::from_le_bytes(*field));
-            let block = Block {
+        let mut at = 0;
+        for (number, block) in parts.blocks().enumerate() {
+            check(parts, &block, delta.block_range(number).len())?;
+            coded.blocks.push(Block {
                 at,
-                words: field(0),
-                escape_words: field(1),
-                escapes: field(2),
-                coded: field(3),
-                base: field(5),
-                result: field(6),
-            };
-            let bytes = coded.check(number, &block, delta.block_range(number).len(), size)?;
-            coded.blocks.push(block);
-            at += bytes;
+                words: block.words as u32,
+                escape_words: block.escape_words as u32,
+                escapes: block.escapes as u32,
+                coded: block.coded as u32,
+                base: block.base_crc,
+                result: block.result_crc,
+            });
+            at += block.bytes.len();
         }
-        coded.data = fields.bytes(at);
         Ok(coded)
     }
+}
 
-    /// Checks the numbers of a block and its padding; returns its bytes.
-    fn check(&self, number: usize, block: &Block, elements: usize, size: usize) -> Result<usize, Error> {
-        let Block { words, escape_words, escapes, coded, .. } = *block;
-        if escape_words > 0 && (!self.codes_escapes || escapes == 0) {
-            return Err(Error::DeltaCount { what: "words of escapes", expected: u64::from(escape_words) });
-        }
-        let most = elements as u64;
-        if u64::from(coded) > most || (self.map_one == 0 && u64::from(coded) < most) {
-            return Err(Error::DeltaCount { what: "coded elements", expected: u64::from(coded) });
-        }
-        if escapes > coded {
-            return Err(Error::DeltaCount { what: "escapes", expected: u64::from(escapes) });
-        }
-        // A step of 32 lanes takes at most 32 words; kernels count them with a sign.
-        let longest = most + most.div_ceil(64);
-        if u64::from(words) > longest || escape_words > escapes {
-            return Err(Error::WordsLeft { words: words as usize });
-        }
-        let states = if self.codes_escapes && escapes > 0 { 2 * STATES_BYTES } else { STATES_BYTES };
-        let [words, escape_words, escapes, coded] =
-            [words, escape_words, escapes, coded].map(|number| number as usize);
-        let each = size - usize::from(self.codes_escapes);
-        let len = states + 2 * (words + escape_words) + each * escapes + usize::from(self.low) * coded;
-        let end = len.next_multiple_of(4);
-        let short = Error::DeltaChecksum { part: DeltaPart::Block(number as u64) };
-        let padding = self.data.get(block.at + len..block.at + end).ok_or(short)?;
-        if padding.iter().any(|byte| *byte != 0) { Err(Error::DeltaReserved) } else { Ok(end) }
+/// Checks the numbers of a block of this many elements, and its padding.
+fn check(parts: &delta::Coded<'_>, block: &delta::Block<'_>, elements: usize) -> Result<(), Error> {
+    let delta::Block { words, escape_words, escapes, coded, .. } = *block;
+    let wrong = |what, expected: usize| Err(Error::DeltaCount { what, expected: expected as u64 });
+    if escape_words > 0 && (!parts.codes_escapes || escapes == 0) {
+        return wrong("words of escapes", escape_words);
     }
+    if coded > elements || (parts.map.is_none() && coded < elements) {
+        return wrong("coded elements", coded);
+    }
+    if escapes > coded {
+        return wrong("escapes", escapes);
+    }
+    // A step of 32 lanes takes at most 32 words; kernels count them with a sign.
+    if words > elements + elements.div_ceil(64) || escape_words > escapes {
+        return Err(Error::WordsLeft { words });
+    }
+    let padding = block.bytes.iter().rev().take(block.padding);
+    if padding.into_iter().any(|byte| *byte != 0) { Err(Error::DeltaReserved) } else { Ok(()) }
 }
 
 /// The tables in the form of the kernel: see `DeltaShared` in `delta_block.cuh`.

@@ -99,7 +99,7 @@ impl Delta<'_> {
             Body::List { base: expected, result, entries } => {
                 out.copy_from_slice(of_base);
                 check_base(DeltaPart::Elements, *expected, base)?;
-                self.put_entries(entries, range.clone(), out)?;
+                self.put_entries(*entries, range.clone(), out);
                 if range.len() == self.common {
                     check_result(DeltaPart::Elements, *result, out)?;
                 }
@@ -109,7 +109,7 @@ impl Delta<'_> {
                 let shared = self.shared(coded, table)?;
                 let mut waiting = Waiting::default();
                 let mut rest = out;
-                for (number, block) in coded.entries(size).enumerate() {
+                for (number, block) in coded.blocks().enumerate() {
                     let of_block = self.block_range(number);
                     let start = range.start.max(of_block.start);
                     let end = range.end.min(of_block.end);
@@ -163,7 +163,7 @@ impl Delta<'_> {
                 check_base(DeltaPart::Elements, *expected, base)
             }
             Body::Coded(coded) => {
-                let blocks = coded.entries(size).zip(base.chunks(coded.block * size));
+                let blocks = coded.blocks().zip(base.chunks(coded.block * size));
                 blocks.enumerate().try_for_each(|(number, (block, base))| {
                     block.check(number)?;
                     check_base(DeltaPart::Block(number as u64), block.base_crc, base)
@@ -193,14 +193,14 @@ impl Delta<'_> {
         match &self.body {
             Body::Frame | Body::Same { .. } => {}
             Body::List { result, entries, .. } => {
-                self.put_entries(entries, 0..self.common, common)?;
+                self.put_entries(*entries, 0..self.common, common);
                 check_result(DeltaPart::Elements, *result, common)?;
             }
             Body::Coded(coded) => {
                 let shared = self.shared(coded, table)?;
                 let mut waiting = Waiting::default();
                 for (number, (block, elements)) in
-                    coded.entries(size).zip(common.chunks_mut(coded.block * size)).enumerate()
+                    coded.blocks().zip(common.chunks_mut(coded.block * size)).enumerate()
                 {
                     let run = shared.begin(&block, Place::Over(elements), size)?;
                     waiting.push(&shared, run, number, Some(block.result_crc), size)?;
@@ -247,17 +247,14 @@ impl Delta<'_> {
     }
 
     /// Puts the entries of a list that lie in a range.
-    fn put_entries(&self, entries: &[u8], range: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+    fn put_entries(&self, entries: Entries<'_>, range: Range<usize>, out: &mut [u8]) {
         let size = self.element_type.bytes();
-        let mut entries = Entries { bytes: entries, next: 0 };
-        while !entries.bytes.is_empty() {
-            let (at, element) = entries.entry(size)?;
+        for (at, element) in entries {
             let place = at.checked_sub(range.start).filter(|_| at < range.end).map(|at| at * size);
             if let Some(to) = place.and_then(|at| out.get_mut(at..at + size)) {
                 to.copy_from_slice(element);
             }
         }
-        Ok(())
     }
 }
 
