@@ -113,13 +113,13 @@ pub struct Coded<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Block<'a> {
-    /// Words, and those of escapes.
+    /// Its words, without those of escapes.
     pub words: usize,
-    /// Words of its escapes.
+    /// Words of its escapes, if these are coded.
     pub escape_words: usize,
-    /// Escapes.
+    /// How many escapes it has.
     pub escapes: usize,
-    /// Coded elements.
+    /// How many of its elements are coded.
     pub coded: usize,
     /// The checksum of its bytes.
     pub stored_crc: u32,
